@@ -1,0 +1,274 @@
+"""``scripts/bench drive``: a drive beside bindfs, a file system that knows nothing, and the disk itself."""
+
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from database import LARGE, write_database
+from places import Place, forget_contents, forget_names, mounted, settle
+from rich.console import Console
+from rich.table import Table
+
+_PAGE = 4096
+_BLOCK = 1 << 20
+_PATIENCE = 2.0
+"""Seconds of one measure at one place after which it is not repeated."""
+_TIME = 120.0
+"""Seconds after which nothing is repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Names of the files, which are the same in every place."""
+
+    disk: Path
+    """Where they are read without a daemon."""
+    everything: list[str]
+    looked_up: list[str]
+    small: list[str]
+    large: list[str]
+    random: list[tuple[str, int]]
+    """A large file, and an offset in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """``run`` does the work, at one place, and returns how much it was: in ``unit``."""
+
+    title: str
+    unit: str
+    run: Callable[[Place, Files], float]
+    prepare: Callable[[Place, Files], None] = lambda _place, _files: None
+    cold: bool = False
+    """Whether the kernel knows no names when it starts."""
+
+
+@dataclass(slots=True)
+class Best:
+    """The best of several runs: the highest rate and the lowest processor time of the daemon, per unit."""
+
+    rate: float = 0.0
+    processor_seconds: float = math.inf
+    runs: int = 0
+    seconds: float = 0.0
+
+
+@click.command()
+@click.option("--images", default=20_000, show_default=True, help="How many images; each has two files.")
+@click.option("--large", default=4, show_default=True, help="How many of them have 27 MB.")
+@click.option("--rounds", default=10, show_default=True, help="The best of at most so many runs counts.")
+@click.option("--directory", type=click.Path(path_type=Path), help="Where to work.  [default: the system's place]")
+def drive(images: int, large: int, rounds: int, directory: Path | None) -> None:
+    """Compare a drive with bindfs, with a null file system, and with the disk itself.
+
+    The null file system is written with pyfuse3 like omidbfs and does nothing: the floor. Everything is read from
+    a database made for the purpose, which the page cache holds; no figure depends on the disk.
+    """
+    if os.geteuid() != 0:
+        raise click.ClickException("drive: needs root, to empty the kernel's caches: sudo scripts/bench drive")
+    console = Console(stderr=True, highlight=False)
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omidbfs-bench-", dir=directory)))
+        status = stack.enter_context(console.status("Writing the database ..."))
+        write_database(work / "source", images, large)
+        status.update("Mounting ...")
+        places = list(_places(work, stack))
+        files = _files(places[-1].directory)
+        results: dict[str, list[Best]] = {}
+        deadline = time.monotonic() + _TIME
+        for measure in MEASURES:
+            results[measure.title] = [Best() for _ in places]
+            status.update(f"{measure.title} ...")
+            for _ in range(rounds):
+                # In turn, so that what else the machine does at the time meets all of them.
+                for place, best in zip(places, results[measure.title], strict=True):
+                    if best.runs == 0 or (best.seconds < _PATIENCE and time.monotonic() < deadline):
+                        _measure(measure, place, places, files, best)
+    title = f"{len(files.everything):,} files, {large} of them {LARGE // 10**6} MB; {os.cpu_count()} processors"
+    # As wide as it needs: what is printed is meant to be kept.
+    Console(width=None if sys.stdout.isatty() else 150, highlight=False).print(_table(title, places, results))
+
+
+def _places(work: Path, stack: ExitStack) -> Iterator[Place]:
+    """Mount everything; the disk itself comes last."""
+    native = work / "native"
+    native.mkdir()
+    for tree in ("images", "data"):
+        for path in (work / "source" / tree).glob("*/*/*"):
+            os.link(path, native / path.name)
+    cache = f"XDG_CACHE_HOME={work / 'cache'}"
+    mount = ["mount", "--foreground", str(work / "source"), str(work / "omidbfs")]
+    omidbfs = ["env", cache, sys.executable, "-m", "omidbfs", *mount]
+    nullfs = [sys.executable, str(Path(__file__).with_name("nullfs.py")), str(native), str(work / "nullfs")]
+    yield stack.enter_context(mounted("omidbfs", omidbfs, work / "omidbfs", "all"))
+    yield stack.enter_context(mounted("nullfs", nullfs, work / "nullfs"))
+    if shutil.which("bindfs"):
+        bindfs = ["bindfs", "-f", "-r", str(native), str(work / "bindfs")]
+        yield stack.enter_context(mounted("bindfs", bindfs, work / "bindfs"))
+    yield Place("native", native)
+
+
+def _files(native: Path) -> Files:
+    chosen = random.Random(1)
+    names = sorted(os.listdir(native))
+    large = [name for name in names if (native / name).stat().st_size == LARGE]
+    json = [name for name in names if name.endswith(".json")]
+    places = [(name, offset) for name in large for offset in range(0, LARGE - _PAGE, _PAGE)]
+    return Files(
+        native,
+        names,
+        chosen.sample(names, min(10_000, len(names))),
+        chosen.sample(json, min(2_000, len(json))),
+        large,
+        chosen.sample(places, min(4_000, len(places))),
+    )
+
+
+def _measure(measure: Measure, place: Place, places: list[Place], files: Files, best: Best) -> None:
+    measure.prepare(place, files)
+    if measure.cold:
+        forget_names()
+    settle(places)
+    processor, start = place.processor_seconds(), time.perf_counter()
+    amount = measure.run(place, files)
+    seconds = time.perf_counter() - start
+    best.runs += 1
+    best.seconds += seconds
+    best.rate = max(best.rate, amount / seconds)
+    best.processor_seconds = min(best.processor_seconds, (place.processor_seconds() - processor) / amount)
+
+
+# What is measured
+
+
+def _command(*command: str) -> Callable[[Place, Files], float]:
+    def run(place: Place, files: Files) -> float:
+        arguments = [str(place.directory) if part == "DIR" else part for part in command]
+        environment = {**os.environ, "LC_ALL": "C"}
+        subprocess.run(arguments, stdout=subprocess.DEVNULL, env=environment, check=True)
+        return len(files.everything)
+
+    return run
+
+
+def _stat_each(place: Place, files: Files) -> float:
+    with _opened(place.directory) as directory:
+        for name in files.looked_up:
+            os.stat(name, dir_fd=directory)
+    return len(files.looked_up)
+
+
+def _know_names(place: Place, files: Files) -> None:
+    for name in files.looked_up:
+        (place.directory / name).stat()
+
+
+def _read_small(place: Place, files: Files) -> float:
+    with _opened(place.directory) as directory:
+        for name in files.small:
+            descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
+            os.read(descriptor, _BLOCK)
+            os.close(descriptor)
+    return len(files.small)
+
+
+def _forget_small(place: Place, files: Files) -> None:
+    forget_contents(place, files.small, files.disk)
+
+
+def _read_large(place: Place, files: Files) -> float:
+    for name in files.large:
+        _read(place.directory / name)
+    return len(files.large) * LARGE / 1e6
+
+
+def _read_by_two(place: Place, files: Files) -> float:
+    with ThreadPoolExecutor(2) as readers:
+        list(readers.map(_read, [place.directory / name for name in files.large]))
+    return len(files.large) * LARGE / 1e6
+
+
+def _forget_large(place: Place, files: Files) -> None:
+    forget_contents(place, files.large, files.disk)
+
+
+def _know_large(place: Place, files: Files) -> None:
+    _read_large(place, files)
+
+
+def _read_pages(place: Place, files: Files) -> float:
+    with ExitStack() as stack:
+        descriptors = {name: stack.enter_context(_opened(place.directory / name)) for name in files.large}
+        for descriptor in descriptors.values():
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        for name, offset in files.random:
+            os.pread(descriptors[name], _PAGE, offset)
+    return len(files.random)
+
+
+def _read(path: Path) -> None:
+    buffer = bytearray(_BLOCK)
+    with _opened(path) as descriptor:
+        while os.readv(descriptor, [buffer]):
+            pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+_LISTING, _FIRST_READ = "ls -U", "27 MB, first read"
+MEASURES = (
+    Measure(_LISTING, "entries/s", _command("ls", "-U", "DIR"), cold=True),
+    Measure("ls -l", "entries/s", _command("ls", "-l", "DIR"), cold=True),
+    Measure("find -size", "entries/s", _command("find", "DIR", "-size", "+1M"), cold=True),
+    Measure("lookup without listing", "names/s", _stat_each, cold=True),
+    Measure("stat, known to the kernel", "names/s", _stat_each, _know_names),
+    Measure("10 kB JSON: open, read, close", "files/s", _read_small, _forget_small),
+    Measure(_FIRST_READ, "MB/s", _read_large, _forget_large),
+    Measure("27 MB, second read", "MB/s", _read_large, _know_large),
+    Measure("27 MB, two readers, first read", "MB/s", _read_by_two, _forget_large),
+    Measure("4 kB at random, first read", "reads/s", _read_pages, _forget_large),
+)
+
+
+# What is printed
+
+
+def _table(title: str, places: list[Place], results: dict[str, list[Best]]) -> Table:
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
+    table.add_column("")
+    table.add_column("")
+    for place in places:
+        table.add_column(place.title, justify="right")
+    for place in places[1:]:
+        table.add_column(f"of {place.title}", justify="right")
+    for measure in MEASURES:
+        rates = [best.rate for best in results[measure.title]]
+        ratios = [f"{rates[0] / rate:.2f}" for rate in rates[1:]]
+        table.add_row(measure.title, measure.unit, *(f"{rate:,.0f}" for rate in rates), *ratios)
+    for name, unit, measured, amount in (
+        ("daemon, ls -U", "CPU s / 100,000 entries", _LISTING, 100_000),
+        ("daemon, 27 MB, first read", "CPU s / GB", _FIRST_READ, 1000),
+    ):
+        seconds = [best.processor_seconds * amount for best in results[measured]]
+        served = [used for used, place in zip(seconds, places, strict=True) if place.daemon]
+        ratios = [f"{seconds[0] / used:.2f}" for used in served[1:]]
+        table.add_row(name, unit, *(f"{used:.2f}" for used in served), "", *ratios, "")
+    return table

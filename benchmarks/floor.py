@@ -1,0 +1,55 @@
+"""The floor for building an index: walks the trees, stats every file, decodes every JSON file, and keeps nothing.
+
+    python floor.py SOURCE PROCESSES
+
+Sidecars are decoded as omidbfs does it, to a dozen tags; NBSS and ImageDB as plain dictionaries.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import msgspec
+
+from omidbfs.database.header import _decoder as sidecars
+
+_CLIENTS = 256
+
+
+def read(source: str, clients: Sequence[str]) -> int:
+    """Return how many sidecars the clients have."""
+    documents, found = msgspec.json.Decoder(), 0
+    for tree in ("images", "data"):
+        for client in clients:
+            for study in os.scandir(f"{source}/{tree}/{client}"):
+                if not study.is_dir():
+                    study.stat()
+                    with open(study.path, "rb") as stream:
+                        documents.decode(stream.read())
+                    continue
+                for file in os.scandir(study.path):
+                    file.stat()
+                    if tree == "data":
+                        with open(file.path, "rb") as stream:
+                            sidecars.decode(stream.read())
+                        found += 1
+    return found
+
+
+def _runs(source: str) -> Iterator[Sequence[str]]:
+    clients = sorted(os.listdir(f"{source}/data"))
+    for start in range(0, len(clients), _CLIENTS):
+        yield clients[start : start + _CLIENTS]
+
+
+def main(source: str, processes: str) -> None:
+    """Print how many sidecars there are."""
+    with ProcessPoolExecutor(int(processes), mp_context=get_context("spawn")) as pool:
+        print(sum(pool.map(partial(read, source), _runs(source))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

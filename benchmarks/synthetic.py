@@ -1,0 +1,152 @@
+"""An index of millions of rows, made of clones of a small one, and what a process that opens it can do with it.
+
+Every function is run in a process of its own: it starts without caches, and its memory is nobody else's.
+"""
+
+import random
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from omidbfs.cohort import Cohort
+from omidbfs.database.layout import Scanner, Source, find_source
+from omidbfs.facets import BY_NAME
+from omidbfs.index.build import source_fingerprint
+from omidbfs.index.chunk import Chunk, read_chunk
+from omidbfs.index.merge import merge
+from omidbfs.index.names import Names
+from omidbfs.index.store import save
+from omidbfs.nodes import Directory
+from omidbfs.session import Session
+from omidbfs.view import View
+
+_CLIENTS = 512
+_FACETS = ("outcome", "view", "laterality", "manufacturer", "event", "marked", "age", "intent")
+_INSIDE = b"by-model"
+_PAGE = 1024
+_LOOKUPS = 5_000
+
+
+def write(source: Path, rows: int, path: Path) -> tuple[int, int]:
+    """Write an index of at least ``rows`` rows, as if of ``source``; return the rows and the bytes that it has."""
+    found = find_source(source)
+    base = read_chunk(found, Scanner(found, []).clients()[:_CLIENTS])
+    clones = -(-rows // len(base.images))
+    index = merge([_clone(base, number) for number in range(clones)], [], found)
+    save(path, index, source_fingerprint(found))
+    return len(index), path.stat().st_size
+
+
+def _clone(base: Chunk, number: int) -> Chunk:
+    suffix, first = b".%d" % number, number * len(base.clients)
+    return replace(
+        base,
+        clients=Names.of([b"demd%08d" % (first + client) for client in range(len(base.clients))]),
+        studies=Names.of([name + suffix for name in base.studies]),
+        images=Names.of([name + suffix for name in base.images]),
+    )
+
+
+def _opened(source: Source, path: Path) -> View:
+    session = Session(source, path, lambda: nullcontext(lambda *_: None))
+    return session.view(session.saved())
+
+
+def private_bytes(source: Path, path: Path) -> tuple[int, int]:
+    """Return the memory that a process has to itself after opening the index, and how much of it opening took."""
+    found, before = find_source(source), _private_dirty()
+    view = _opened(found, path)
+    view.listing(view.root).page(0, 100)
+    after = _private_dirty()
+    return after, after - before
+
+
+def _private_dirty() -> int:
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty"))
+
+
+def find_cohort(source: Path, path: Path, wanted: int) -> str:
+    """Return the path of the cohort by three facets that comes closest to ``wanted`` rows."""
+    view = _opened(find_source(source), path)
+    best, chosen = float("inf"), ""
+    for facets in combinations(_FACETS, 3):
+        for place in _places(view, b"", facets[:2]):
+            directory = _directory(view, place)
+            for value, count in view.cohorts.counts(view.cohort(directory), BY_NAME[facets[2]]):
+                if abs(count - wanted) < best:
+                    best, chosen = abs(count - wanted), f"{place.decode()}/by-{facets[2]}/{value}"
+    return chosen
+
+
+def _places(view: View, place: bytes, facets: tuple[str, ...]) -> list[bytes]:
+    """Return the places by the three most frequent values of each facet."""
+    if not facets:
+        return [place]
+    cohort = view.cohort(_directory(view, place)) if place else Cohort()
+    counts = sorted(view.cohorts.counts(cohort, BY_NAME[facets[0]]), key=lambda pair: -pair[1])[:3]
+    prefix = place + b"/" if place else b""
+    return [
+        found
+        for value, _ in counts
+        for found in _places(view, prefix + f"by-{facets[0]}/{value}".encode(), facets[1:])
+    ]
+
+
+def _directory(view: View, place: bytes) -> Directory:
+    directory = view.resolve(place)
+    assert directory is not None, place
+    return directory
+
+
+@dataclass(frozen=True, slots=True)
+class CohortTimes:
+    """Seconds, and entries per second; ``first_lookup`` is that of a name before anything was listed."""
+
+    rows: int
+    first_lookup: float
+    first_entry: float
+    entries_per_second: float
+    values: float
+    lookup: float
+
+
+def measure_cohort(source: Path, path: Path, place: str) -> CohortTimes:
+    """Measure a cohort in a view that nobody has asked anything yet."""
+    found = find_source(source)
+    view = _opened(found, path)
+    name = _some_name(_opened(found, path), place)
+    start = time.perf_counter()
+    directory = _directory(view, place.encode())
+    assert view.lookup(directory, name) is not None
+    looked_up = time.perf_counter()
+    listing = view.listing(directory)
+    listing.page(0, 1)
+    first_entry = time.perf_counter() - looked_up
+    rates = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        for entry in range(0, listing.length, _PAGE):
+            listing.page(entry, _PAGE)
+        rates.append(listing.length / (time.perf_counter() - begun))
+    begun = time.perf_counter()
+    inside = view.listing(_directory(view, place.encode() + b"/" + _INSIDE))
+    inside.page(0, inside.length)
+    values = time.perf_counter() - begun
+    chosen = random.Random(1)
+    names = [listing.page(chosen.randrange(listing.length), 1)[0].name for _ in range(_LOOKUPS)]
+    begun = time.perf_counter()
+    for name in names:
+        view.lookup(directory, name)
+    lookup = (time.perf_counter() - begun) / _LOOKUPS
+    rows = len(view.cohorts.rows(directory.cohort))
+    return CohortTimes(rows, looked_up - start, first_entry, float(np.max(rates)), values, lookup)
+
+
+def _some_name(view: View, place: str) -> bytes:
+    listing = view.listing(_directory(view, place.encode()))
+    return listing.page(listing.length // 2, 1)[0].name

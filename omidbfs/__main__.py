@@ -1,0 +1,5 @@
+"""``python -m omidbfs``."""
+
+from omidbfs.cli import main
+
+main()

@@ -1,0 +1,124 @@
+"""What a mount says of itself: ``README.txt`` and the texts in ``.omidbfs/``."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import orjson
+
+from omidbfs import __version__
+from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.database.problems import printable
+from omidbfs.facets import FACETS, Kind
+from omidbfs.files import listed_files
+from omidbfs.index.classification import Classification
+from omidbfs.index.columns import DCM, JSON, Index
+
+_TEXTS = 4
+"""How many texts a drive adds."""
+
+_README = """\
+This drive shows an OMI-DB grouped by attributes. The path is the query.
+
+  all/                          every image, as pairs <image>.dcm and <image>.json
+  by-client/<client>/           the real tree of one client
+  by-<facet>/<value>/           the images that have this value
+  .omidbfs/                     status.json, facets.json, problems.jsonl
+
+Inside every directory of images each by-<facet> can be entered again, though it is not listed:
+
+  ls by-outcome/malignant/by-view/MLO/by-laterality/L/*.dcm
+
+  by-view/CC,MLO                either
+  by-outcome/not-normal         neither this value nor any other named after the comma
+  by-age/50-69  by-year/2012-   from, to
+  by-outcome/CI                 the database's own codes are understood too
+
+Everything is read-only, and each file is the untouched original. A file has one inode under all its paths.
+
+Facets
+"""
+
+
+def generated_texts(
+    index: Index,
+    source: Sequence[str | None],
+    classification: Classification,
+    state: Mapping[str, object] | None = None,
+) -> dict[str, bytes]:
+    """Return name -> content of the generated texts of a drive over ``index``; ``state`` joins its status."""
+    return {
+        "README.txt": readme().encode(),
+        "status.json": status_text(index, source, classification, state or {}),
+        "facets.json": _lines([facet_counts(index)], indent=True),
+        "problems.jsonl": index.problem_lines,
+    }
+
+
+def status_text(
+    index: Index, source: Sequence[str | None], classification: Classification, state: Mapping[str, object]
+) -> bytes:
+    """Return the content of ``status.json``."""
+    return _lines([{**status(index, source, classification), **state}], indent=True)
+
+
+def readme() -> str:
+    """Return the text that explains the drive in one screen."""
+    width = max(len(facet.name) for facet in FACETS) + len("by-")
+    return _README + "".join(f"  {'by-' + facet.name:<{width}}  {facet.description}\n" for facet in FACETS)
+
+
+def status(index: Index, source: Sequence[str | None], classification: Classification) -> dict[str, object]:
+    """Return what is being served: source, counts, options, problems by kind."""
+    windows = classification.windows
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "images_directory": source[0] and printable(source[0]),
+        "data_directory": source[1] and printable(source[1]),
+        "clients": len(index.clients),
+        "studies": len(index.studies),
+        "images": len(index),
+        "dcm_files": int(np.count_nonzero(index.files[DCM].access)),
+        "json_files": int(np.count_nonzero(index.files[JSON].access)),
+        "listed_files": listed_files(index) + _TEXTS,
+        "options": {
+            "num_months_ci_prior": windows.ci_prior,
+            "num_months_cancer_prior": windows.cancer_prior,
+            "num_months_normal_follow_up": windows.normal_follow_up,
+            "num_months_benign_follow_up": windows.benign_follow_up,
+            "link_all": classification.link_all,
+        },
+        "problems": dict(sorted(Counter(problem.kind for problem in index.problems).items())),
+    }
+
+
+def facet_counts(index: Index) -> dict[str, object]:
+    """Return for each facet its description, level and source, and its values with their numbers of images.
+
+    Clients and studies are counted, not listed.
+    """
+    cohorts = Cohorts(index)
+    sizes = {"client": len(index.clients), "study": len(index.studies)}
+    return {
+        facet.name: {
+            "description": facet.description,
+            "level": facet.level,
+            "source": facet.source,
+            "several": facet.several,
+            **(
+                {"count": sizes[facet.name]}
+                if facet.kind is Kind.NAME
+                else {"values": dict(cohorts.counts(EVERYTHING, facet))}
+            ),
+        }
+        for facet in FACETS
+    }
+
+
+def _lines(objects: Sequence[object], *, indent: bool = False) -> bytes:
+    option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
+    return b"".join(orjson.dumps(item, option=option) for item in objects)

@@ -1,0 +1,378 @@
+"""The command line. Thin: a command gathers its options, calls one part, and prints.
+
+Parts are imported where they are used: a command that needs no index does not pay for numpy.
+"""
+
+import io
+import logging
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from omidbfs import __version__
+from omidbfs.config import read_config
+from omidbfs.errors import UserError
+from omidbfs.options import PATH, index_arguments, index_options, session_of, source_options, warn
+
+if TYPE_CHECKING:
+    from omidbfs.cohort import Cohort
+    from omidbfs.database.problems import Problem
+    from omidbfs.nodes import Directory
+    from omidbfs.session import Session
+    from omidbfs.view import View
+
+
+class _Group(click.Group):
+    """Errors are for people: one line. A traceback only with ``--debug``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click knows what to do; a pipe breaks when `head` has seen enough
+        except Exception as error:
+            if ctx.params.get("debug"):
+                logging.exception("details of the following line")
+            if isinstance(error, UserError):
+                message = str(error)
+            elif isinstance(error, OSError):
+                message = f"{error.filename or 'system'}: {error.strerror or error}"
+            else:
+                message = f"{type(error).__name__}: {error}; a defect: please report it, with what --debug says"
+            click.echo(f"omidbfs: {message}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"auto_envvar_prefix": "OMIDBFS", "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="omidbfs")
+@click.option("--config", type=PATH, help="Take defaults of options from this TOML file.")
+@click.option("--debug", is_flag=True, help="Log everything, with tracebacks; the log then names clients.")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
+    """Mount an OMI-DB as a drive in which the path is the query.
+
+    SOURCE is the directory that holds images/ and data/ (- where --images and --data name both). COHORT is a
+    path as on the drive, for example by-outcome/malignant/by-view/MLO. Options also come from omidbfs.toml, in
+    the current directory or in ~/.config/omidbfs, and from OMIDBFS_COMMAND_OPTION.
+    """
+    level = logging.DEBUG if debug else logging.WARNING
+    logging.basicConfig(level=level, format="omidbfs: %(levelname)s: %(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # any text of the source can be printed anywhere
+    options = {
+        name: {parameter.name or "" for parameter in command.params if isinstance(parameter, click.Option)}
+        for name, command in main.commands.items()
+    }
+    ctx.default_map = read_config(config, options)
+
+
+_cohort_argument = click.argument("cohort", default="")
+_json_option = click.option("--json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@source_options
+@click.argument("mountpoint", type=PATH)
+@click.option("--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
+@click.option("--allow-other", is_flag=True, help="Let other users in, as far as the source's modes let them.")
+@click.option(
+    "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
+)
+@click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
+@click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
+@click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
+@click.pass_context
+def mount(
+    ctx: click.Context, /, source: Path, mountpoint: Path, foreground: bool, allow_other: bool, **options: Any
+) -> None:
+    """Mount SOURCE at MOUNTPOINT, an empty directory. Returns when the drive answers.
+
+    With a saved index the drive is there at once; changes of the source since then appear a little later.
+    """
+    from omidbfs.mount.control import in_background, log_to_file
+    from omidbfs.mount.preflight import check_mount, load_pyfuse3
+
+    session = session_of(source, options)
+    check_mount(session.source, mountpoint, allow_other=allow_other)
+    load_pyfuse3()
+    mountpoint = mountpoint.resolve()
+    arguments = index_arguments(source, session, options)
+
+    def run(ready: Callable[[], None]) -> int:
+        stored = None if options["verify_first"] else session.saved_or_none()
+        is_fresh = stored is None
+        if stored is None:
+            # Reading is left to another process: the drive's own stays small, and its memory whole.
+            command = [sys.executable, "-m", "omidbfs", *arguments]
+            if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+                return 1  # it has said why
+            stored = session.saved()
+        from omidbfs.mount.daemon import Mount, drive, serve
+        from omidbfs.mount.refresh import Schedule
+
+        if not foreground:
+            log_to_file(options["log_file"])
+        schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
+        refresher = drive(session, stored, arguments)
+        del stored  # so that a refresh can let go of it
+        serve(Mount(session.source, mountpoint, schedule, allow_other), refresher, ready)
+        return 0
+
+    ctx.exit(run(lambda: None) if foreground else in_background(run, mountpoint))
+
+
+@main.command()
+@index_options
+@click.option("--rebuild", is_flag=True, help="Read everything anew, whatever the saved index says.")
+@_json_option
+def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
+    """Build the index of SOURCE, or bring it up to date: only what changed is read."""
+    from omidbfs.index.store import IndexFileError
+
+    session = session_of(source, options)
+    try:
+        previous = None if rebuild else session.saved()
+    except IndexFileError as error:
+        previous = None
+        if str(error) != "missing":
+            warn(f"{session.index_path}: {error}; building it anew")
+    started = time.monotonic()
+    stored = session.brought_up_to_date(previous)
+    found = stored.index
+    facts = {
+        "index": str(session.index_path),
+        "written": stored.written,
+        "changed": stored is not previous,
+        "clients": len(found.clients),
+        "studies": len(found.studies),
+        "images": len(found),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    if json:
+        click.echo(dumps(facts))
+        return
+    what = "written" if facts["changed"] else "up to date"
+    counts = f"{facts['images']} images of {facts['clients']} clients"
+    click.echo(f"{session.index_path}: {what}, {counts}, {facts['seconds']} s")
+
+
+@main.command()
+@click.argument("mountpoint", type=PATH)
+def refresh(mountpoint: Path) -> None:
+    """Have the drive at MOUNTPOINT look for changes of its source now, and wait until they are shown."""
+    from omidbfs.mount.control import ask_for_refresh
+
+    ask_for_refresh(mountpoint)
+
+
+@main.command()
+@click.argument("mountpoint", type=PATH)
+def umount(mountpoint: Path) -> None:
+    """Unmount the drive at MOUNTPOINT and wait for its process to end."""
+    from omidbfs.mount.control import unmount
+
+    unmount(mountpoint)
+
+
+@main.command()
+@click.argument("directory", type=PATH)
+@click.option("--clients", type=click.IntRange(1), default=200, show_default=True, help="How many women.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--full-size", is_flag=True, help="Images of 3328 x 2560 pixels, 17 MB each.")
+@click.option("--quirks", is_flag=True, help="Add clients with everything that is odd in real databases.")
+def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool) -> None:
+    """Write a synthetic OMI-DB into DIRECTORY, for people who have none."""
+    from omidbfs.demo import generate
+    from omidbfs.progress import shown_progress
+
+    with shown_progress() as progress:
+        generate(
+            directory,
+            clients,
+            seed,
+            full_size=full_size,
+            quirks=quirks,
+            progress=lambda done, total: progress("writing", done, total, 0),
+        )
+    click.echo(f"{directory}: a synthetic OMI-DB of {clients} clients")
+
+
+@main.command()
+@source_options
+@_cohort_argument
+@_json_option
+def ls(source: Path, cohort: str, json: bool, **options: Any) -> None:
+    """List what the drive would show at COHORT."""
+    view = _view(session_of(source, options), options)
+    directory = _resolve(view, cohort)
+    listing = view.listing(directory)
+    for start in range(0, listing.length, 4096):
+        for entry in listing.page(start, 4096):
+            name = os.fsdecode(entry.name)
+            if json:
+                kind = "file" if entry.directory is None else "directory"
+                line = dumps({"name": name, "type": kind, "size": entry.attributes.size})
+            else:
+                line = name if entry.directory is None else f"{name}/"
+            click.echo(line)
+
+
+@main.command()
+@source_options
+@_cohort_argument
+@_json_option
+def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
+    """Count the images of COHORT; with --json also its clients and studies."""
+    view = _view(session_of(source, options), options)
+    selected = _selected(view, cohort)
+    cohorts = view.cohorts
+    images = len(cohorts.rows(selected))
+    if json:
+        clients, studies = len(cohorts.clients(selected)), len(cohorts.studies(selected))
+        click.echo(dumps({"clients": clients, "studies": studies, "images": images}))
+    else:
+        click.echo(str(images))
+
+
+@main.command()
+@source_options
+@_cohort_argument
+@_json_option
+def facets(source: Path, cohort: str, json: bool, **options: Any) -> None:
+    """Show the facets of COHORT: their values, with the number of images of each."""
+    from omidbfs.facets import FACETS, Kind
+
+    view = _view(session_of(source, options), options)
+    selected = _selected(view, cohort)
+    counted = {facet.name: view.cohorts.counts(selected, facet) for facet in FACETS if facet.kind is not Kind.NAME}
+    if json:
+        click.echo(dumps({name: dict(values) for name, values in counted.items()}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("facet", "value", box=None, pad_edge=False)
+    table.add_column("images", justify="right")
+    for name, values in counted.items():
+        for position, (value, images) in enumerate(values):
+            table.add_row("" if position else f"by-{name}", value, str(images))
+    Console(highlight=False).print(table)
+
+
+@main.command()
+@source_options
+@_json_option
+@click.option("--dicom", is_flag=True, help="Also read the header of every DICOM file; slow.")
+@click.pass_context
+def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **options: Any) -> None:
+    """List everything that is odd in SOURCE; the exit status is 1 if there is anything."""
+    session = session_of(source, options)
+    view = _view(session, options)
+    problems = list(view.index.problems)
+    if dicom:
+        from omidbfs.check import unreadable_headers
+
+        problems = sorted({*problems, *unreadable_headers(session.source, view.index, problems)})
+    for problem in problems:
+        click.echo(_problem_line(problem, json))
+    if not json:
+        from omidbfs.database.problems import KINDS
+
+        images, clients = len(view.index), len(view.index.clients)
+        click.echo(f"{images} images of {clients} clients, {len(problems)} problems", err=True)
+        for kind, number in Counter(problem.kind for problem in problems).most_common():
+            click.echo(f"{number:8}  {kind}: {KINDS[kind]}", err=True)
+    ctx.exit(1 if problems else 0)
+
+
+def _problem_line(problem: "Problem", json: bool) -> str:
+    if json:
+        return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
+    line = f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
+    # A name on disk can hold anything: it must neither break the line nor speak to the terminal.
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", line)
+
+
+@main.command()
+@source_options
+@_cohort_argument
+@click.option("--format", type=click.Choice(["omidb-summary"]), required=True, help="What to write.")
+@click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
+def export(source: Path, cohort: str, format: str, output: Path | None, **options: Any) -> None:
+    """Write COHORT as a table. omidb-summary is what `omidb summarise` writes."""
+    from omidbfs.export import omidb_summary, write_csv
+
+    session = session_of(source, options)
+    view = _view(session, options)
+    selected = _selected(view, cohort)
+    rows = write_csv(omidb_summary(session.source, session.classification, view.cohorts, selected), output)
+    if output is not None:
+        click.echo(f"{output}: {rows} rows", err=True)
+
+
+def _view(session: "Session", options: dict[str, Any]) -> "View":
+    """Return the view that a drive would show; of a saved index at once, as of when that was written."""
+    stored, is_fresh = session.opened(warn, verify=options["verify_first"])
+    if not is_fresh and sys.stderr.isatty():
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
+        warn(f"as of {when}, when the index was written; --verify-first looks for changes since then")
+    return session.view(stored)
+
+
+def _selected(view: "View", path: str) -> "Cohort":
+    """Return the cohort at a path of the drive."""
+    from omidbfs.nodes import Shape
+
+    directory = _resolve(view, path)
+    if directory.shape is Shape.ABOUT:
+        raise UserError(f"{path}: holds texts about the drive, and a cohort is needed")
+    return view.cohort(directory)
+
+
+def _resolve(view: "View", path: str) -> "Directory":
+    """Return the directory at a path of the drive."""
+    from omidbfs.nodes import Directory
+
+    directory = view.root
+    for component in path.split("/"):
+        if not component:
+            continue
+        child = view.lookup(directory, os.fsencode(component))
+        if child is None:
+            raise UserError(f"{path}: {_unknown(view, directory, component)}")
+        if not isinstance(child, Directory):
+            raise UserError(f"{path}: {component} is a file, and a directory is needed")
+        directory = child
+    return directory
+
+
+def _unknown(view: "View", directory: "Directory", component: str) -> str:
+    from difflib import get_close_matches
+
+    from omidbfs.facets import BY_NAME
+    from omidbfs.nodes import Shape
+
+    if directory.shape is Shape.FACET:
+        what, names = f"{component} is no value of by-{directory.facet.name}", []
+        listing = view.listing(directory)
+        if listing.length <= 1000:
+            names = [os.fsdecode(entry.name) for entry in listing.page(0, listing.length)]
+    else:
+        what, names = f"there is no {component}", [f"by-{name}" for name in BY_NAME] + ["all"]
+    close = get_close_matches(component, names, 1)
+    return what + (f"; did you mean {close[0]}?" if close else "; `omidbfs facets SOURCE` shows what there is")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

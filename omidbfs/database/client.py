@@ -1,0 +1,191 @@
+"""One client, whole: its files, what they say, and every oddity met on the way.
+
+Images are found on disk; JSON only describes them. Reading a client never raises for what the client holds.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from omidbfs.database.access import TreeReader, read_file
+from omidbfs.database.header import DicomError, JsonError, load_json
+from omidbfs.database.imagedb import parse_imagedb
+from omidbfs.database.layout import ClientFiles, Scanner, Source
+from omidbfs.database.linking import UNLINKED, StudyLink, all_links, match_studies, unique_links
+from omidbfs.database.nbss import parse_nbss
+from omidbfs.database.problems import Problem, Report, printable, reporter
+from omidbfs.database.records import DbImage, Episode, FileFacts, ImageDb, Nbss
+from omidbfs.database.study import MAX_JSON, ImageRecord, StudyReader
+
+_Document = TypeVar("_Document", Nbss, ImageDb)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """One study on disk, with the episode it belongs to and the names of the events it is linked to.
+
+    ``all_events`` are those that ``link all`` gives, where a link need not be unique.
+    """
+
+    name: str
+    images: tuple[ImageRecord, ...]
+    episode: Episode | None
+    events: tuple[str, ...]
+    all_events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """One client. ``links`` covers every study of ImageDB, on disk or not; ``in_data`` as in ``ClientFiles``.
+
+    ``all_links`` are the links with events also where those are not unique.
+    """
+
+    name: str
+    documents: dict[str, FileFacts]
+    nbss: Nbss | None
+    imagedb: ImageDb | None
+    studies: tuple[StudyRecord, ...]
+    links: dict[str, StudyLink]
+    all_links: dict[str, StudyLink]
+    in_data: frozenset[str]
+
+
+class ClientReader:
+    """Reads clients of one source. Holds two directory descriptors: use it as a context manager."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        follow = source.follow_symlinks
+        self._trees = (
+            TreeReader(source.images, follow_symlinks=follow) if source.images is not None else None,
+            TreeReader(source.data, follow_symlinks=follow) if source.data is not None else None,
+        )
+
+    def __enter__(self) -> "ClientReader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for tree in self._trees:
+            if tree is not None:
+                tree.close()
+
+    def read(self, files: ClientFiles, problems: list[Problem]) -> ClientRecord:
+        """Return the record of a client; what is odd is appended to ``problems``."""
+        name, label = files.name, self.source.data_label
+        place = f"{label}/{name}"
+        nbss = self._document(files, "nbss", parse_nbss, problems)
+        imagedb = self._document(files, "imagedb", parse_imagedb, problems)
+        db_studies = imagedb.studies if imagedb is not None else {}
+        document = self._document_name(files, "imagedb")
+        report = reporter(f"{place}/{document}", problems)
+        known = nbss.episodes if nbss is not None else ()
+        listed_studies = list(db_studies.values())
+        matches = match_studies(known, listed_studies, report if nbss is not None else _silent)
+        links = unique_links(listed_studies, matches, files.in_data)
+        every_link = all_links(listed_studies, matches)
+        episodes = {episode.id: episode for episode in known}
+        studies = []
+        for study, images in sorted(files.studies.items()):
+            link, all_link = links.get(study, UNLINKED), every_link.get(study, UNLINKED)
+            listed = self._listed(files, study, imagedb, problems)
+            with StudyReader(self.source, self._trees, f"{name}/{study}", listed, problems) as reader:
+                records = [reader.image(image, images[image]) for image in sorted(images)]
+            episode = episodes[link.episode] if link.episode is not None else None
+            studies.append(StudyRecord(study, tuple(records), episode, link.events, all_link.events))
+        for study, db_study in db_studies.items():
+            if study not in files.studies:
+                report("study-not-on-disk", f"study {printable(study)}")
+                continue
+            on_disk = files.studies[study]
+            missing = [image for series in db_study.series.values() for image in series if image not in on_disk]
+            for image in dict.fromkeys(missing):
+                report("image-not-on-disk", f"image {printable(image)} of study {printable(study)}")
+        return ClientRecord(
+            name, files.documents, nbss, imagedb, tuple(studies), links, every_link, frozenset(files.in_data)
+        )
+
+    def sidecar(self, client: str, study: str, image: str, suffix: str) -> dict[str, object]:
+        """Return the whole JSON sidecar of an image, ``{}`` where it cannot be read."""
+        try:
+            return load_json(self._read_data(client, study, f"{image}{suffix}"))
+        except (OSError, JsonError):
+            return {}
+
+    def dicom_problem(self, client: str, study: str, image: str) -> str | None:
+        """Return why the header of a DICOM file cannot be read, ``None`` if it can: the deep check."""
+        try:
+            with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
+                reader.dicom(image)
+        except OSError as error:
+            return error.strerror or "cannot be read"
+        except DicomError as error:
+            return str(error)
+        return None
+
+    def _document_name(self, files: ClientFiles, kind: str) -> str:
+        names = [f"{prefix}_{files.name}.json" for prefix in (kind, kind.upper())]
+        return next((name for name in names if name in files.documents), names[0])
+
+    def _document(
+        self,
+        files: ClientFiles,
+        kind: str,
+        parse: Callable[[object, Report], _Document],
+        problems: list[Problem],
+    ) -> _Document | None:
+        place = f"{self.source.data_label}/{files.name}"
+        document = self._document_name(files, kind)
+        if document not in files.documents:
+            if self.source.data is not None:
+                reporter(place, problems)(f"{kind}-missing", f"no {kind}_{files.name}.json")
+            return None
+        report = reporter(f"{place}/{document}", problems)
+        try:
+            parsed = parse(load_json(self._read_data(files.name, document)), report)
+        except OSError as error:
+            report("unreadable", error.strerror or "cannot be read")
+            return None
+        except JsonError as error:
+            report("bad-json", str(error))
+            return None
+        if parsed.client_id is not None and parsed.client_id != files.name:
+            report("client-mismatch", "its ClientID names another client")
+        return parsed
+
+    def _listed(
+        self, files: ClientFiles, study: str, imagedb: ImageDb | None, problems: list[Problem]
+    ) -> dict[str, DbImage] | None:
+        """Return what ImageDB lists for a study, image by image; ``None`` if it has nothing to say of it."""
+        if imagedb is None:
+            return None
+        if study not in imagedb.studies:
+            label = self.source.data_label if study in files.in_data else self.source.images_label
+            reporter(f"{label}/{files.name}/{printable(study)}", problems)("study-not-in-imagedb", "")
+            return None
+        listed: dict[str, DbImage] = {}
+        for series in imagedb.studies[study].series.values():
+            twice = listed.keys() & series.keys()  # an image in two series has the marks of both
+            both = {image: _joined(listed[image], series[image]) for image in twice}
+            listed |= series
+            listed |= both
+        return listed
+
+    def _read_data(self, *parts: str) -> bytes:
+        data = self._trees[1]
+        assert data is not None
+        return read_file(data, os.fsencode("/".join(parts)), MAX_JSON)
+
+
+def read_client(scanner: Scanner, reader: ClientReader, name: str, problems: list[Problem]) -> ClientRecord:
+    """Return one client of the source, listed and read."""
+    return reader.read(scanner.client(name), problems)
+
+
+def _joined(one: DbImage, other: DbImage) -> DbImage:
+    return DbImage(one.marks + other.marks, one.unread_marks + other.unread_marks)
+
+
+def _silent(kind: str, detail: str) -> None:
+    """Report nothing: ``nbss-missing`` says it all."""

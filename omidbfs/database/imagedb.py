@@ -1,0 +1,173 @@
+"""``imagedb_<client>.json`` -> :class:`~omidbfs.database.records.ImageDb`, marks included.
+
+Which series, images and marks count is as in ``omidb`` 0.13.1 (``client_parser.ClientParser.parse_series``,
+``utilities.IUID_REG``). Nothing in this module raises, whatever the JSON holds.
+"""
+
+import re
+
+from omidbfs.database.problems import Report
+from omidbfs.database.records import DbImage, DbStudy, ImageDb, Mark
+from omidbfs.database.values import (
+    absent,
+    accepted,
+    read_code,
+    read_date,
+    read_object,
+    read_text,
+    shown,
+)
+
+MARK_FEATURES: tuple[str, ...] = (
+    "Mass",
+    "WithCalcification",
+    "SuspiciousCalcifications",
+    "ArchitecturalDistortion",
+    "FocalAsymmetry",
+    "Dystrophic",
+    "FatNecrosis",
+    "MilkOfCalcium",
+    "OtherBenignCluster",
+    "PlasmaCellMastitis",
+    "Skin",
+    "SutureCalcification",
+    "Vascular",
+)
+"""The flags of a mark, by their JSON keys; set where the value is truthy, otherwise not stated."""
+
+CONSPICUITIES: dict[str, str] = {
+    "obvious": "Obvious",
+    "subtle": "Subtle",
+    "very_subtle": "Very_subtle",
+    "occult": "Occult",
+    "not_recalled": "not_recalled",
+}
+"""``omidb.mark.Conspicuity``."""
+
+MASS_CLASSIFICATIONS: dict[str, str] = {
+    "ill_defined": "ill_defined",
+    "spiculated": "spiculated",
+    "well_defined": "well_defined",
+    "other": "other",
+    "unknown": "unknown",
+    "lucent_centred": "lucent-centred",
+    "course": "coarse_or_popcorn-like",
+    "egg_shell": "egg_shell_or_rim",
+}
+"""``omidb.mark.MassClassification``, its spelling included."""
+
+BENIGN_CLASSIFICATIONS: dict[str, str] = {
+    "coarse": "coarse_or_popcorn-like",
+    "egg_shell": "egg_shell_or_rim",
+    "lucent_centred": "lucent-centred",
+    "rod": "rod-like",
+    "round_puncate": "round_and_punctate",
+}
+"""``omidb.mark.BenignClassification``, its spelling included."""
+
+UNLINKED = "UNLINKED"
+"""What ``LinkedNBSSLesionNumber`` says where a mark belongs to no lesion."""
+
+_CONSPICUITIES = accepted(CONSPICUITIES)
+_MASS_CLASSIFICATIONS = accepted(MASS_CLASSIFICATIONS)
+_BENIGN_CLASSIFICATIONS = accepted(BENIGN_CLASSIFICATIONS)
+_FEATURES = frozenset(MARK_FEATURES)
+_UID = re.compile(r"[\d+.]+$")
+_NO_MARKS = DbImage()
+
+
+def parse_imagedb(document: object, report: Report) -> ImageDb:
+    """Return what ``imagedb_<client>.json``, decoded, says of studies, series, images and marks.
+
+    A study, series or image is there if its key is, whatever its value; only a key that is not a UID is
+    left out. Never raises: a value of the wrong type or format is reported as ``odd-value`` and taken as
+    absent, a code outside its table as ``unknown-code``, a mark that ``omidb`` cannot read as ``bad-mark``.
+    """
+    where = "the document"
+    if not isinstance(document, dict):
+        report("odd-value", f"{where} is {shown(document)}, not an object")
+        return ImageDb(client_id=None, site=None, studies={})
+    studies = read_object(document, "STUDIES", where, report) or {}
+    return ImageDb(
+        client_id=read_text(document, "ClientID", where, report),
+        site=read_text(document, "Site", where, report),
+        studies={uid: _study(uid, read_object(studies, uid, "STUDIES", report) or {}, report) for uid in studies},
+    )
+
+
+def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
+    where = f"study {shown(uid)}"
+    series: dict[str, dict[str, DbImage]] = {}
+    for key, value in data.items():
+        if _UID.match(key):
+            images = read_object(data, key, where, report)
+            if images is not None:
+                series[key] = _series(images, f"{where}, series {shown(key)}", report)
+        elif isinstance(value, dict):
+            report("odd-value", f"{where}: {shown(key)} holds images, but is not a UID")
+    return DbStudy(
+        id=uid,
+        date=read_date(data, "StudyDate", where, report),
+        # A number names no episode, even one written alike: the keys that omidb compares it with are text.
+        episode_id=read_text(data, "EpisodeID", where, report),
+        series=series,
+    )
+
+
+def _series(data: dict[str, object], where: str, report: Report) -> dict[str, DbImage]:
+    images: dict[str, DbImage] = {}
+    for key, value in data.items():
+        if not _UID.match(key):
+            if key and not absent(value):
+                report("odd-value", f"{where}: {shown(key)} is not a UID")
+        elif value is None or value in ("", {}):
+            images[key] = _NO_MARKS
+        else:
+            marks = read_object(data, key, where, report) or {}
+            images[key] = _image(marks, f"image {shown(key)}", report)
+    return images
+
+
+def _image(data: dict[str, object], where: str, report: Report) -> DbImage:
+    marks: list[Mark] = []
+    for key, value in data.items():
+        place = f"{where}, mark {shown(key)}"
+        mark = _mark(value, place, report) if isinstance(value, dict) else None
+        if mark is None:
+            report("bad-mark", place)
+        else:
+            marks.append(mark)
+    return DbImage(marks=tuple(marks), unread_marks=len(data) - len(marks))
+
+
+def _mark(data: dict[str, object], where: str, report: Report) -> Mark | None:
+    """Return the mark, or ``None`` where ``omidb.client_parser.ClientParser._parse_mark`` raises."""
+    try:
+        identifier = str(data["MarkID"])
+        # int() takes numbers and text alike, as omidb has it; the rest is caught below.
+        x1, y1, x2, y2 = (int(data[corner]) for corner in ("X1", "Y1", "X2", "Y2"))  # type: ignore[call-overload]
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    return Mark(
+        id=identifier,
+        x1=x1,
+        y1=y1,
+        x2=x2,
+        y2=y2,
+        lesion_numbers=_lesion_numbers(data, where, report),
+        conspicuity=read_code(data, "Conspicuity", _CONSPICUITIES, where, report),
+        mass_classification=read_code(data, "MassClassification", _MASS_CLASSIFICATIONS, where, report),
+        benign_classification=read_code(data, "BenignClassification", _BENIGN_CLASSIFICATIONS, where, report),
+        features=frozenset([feature for feature in _FEATURES & data.keys() if data[feature]]),
+    )
+
+
+def _lesion_numbers(data: dict[str, object], where: str, report: Report) -> frozenset[str] | None:
+    text = read_text(data, "LinkedNBSSLesionNumber", where, report)
+    if text is None or text == UNLINKED:
+        return None
+    try:
+        return frozenset(str(int(number)) for number in text.split(","))
+    except ValueError:
+        report("odd-value", f"{where}: LinkedNBSSLesionNumber is {shown(text)}, not numbers")
+        return None

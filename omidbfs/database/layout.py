@@ -1,0 +1,369 @@
+"""Where things are: the two trees of an OMI-DB, their clients, studies and files.
+
+Names are as on disk, decoded with ``surrogateescape`` so that every file can be named. Paths in problems are
+relative to the source (``data/optm1/nbss_optm1.json``). Nothing is opened here but directories.
+"""
+
+import operator
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from omidbfs.database.access import Access, TreeReader, limited_mode
+from omidbfs.database.problems import Problem, printable
+from omidbfs.database.records import FileFacts
+from omidbfs.errors import UserError
+
+CLIENT_NAME = re.compile(r"[A-Za-z]{4}[0-9]{1,16}")
+"""A client directory: ``demd<N>``, ``optm<N>`` or any other four letters and digits."""
+
+ROOTS = ("", "image_db/sharing/standard", "sharing/standard", "sharing/omi-db", "FFDM")
+"""Where below SOURCE the two trees are looked for, in this order."""
+
+DOCUMENTS = ("nbss_", "imagedb_", "NBSS_", "IMAGEDB_")
+"""Prefixes of the JSON files of a client; where both spellings exist the first is used, as ``omidb.DB`` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An OMI-DB on disk: the directories of its two trees (either may be missing) and how to treat links.
+
+    ``root`` is the SOURCE that the trees were found below, if they were.
+    """
+
+    images: str | None
+    data: str | None
+    images_label: str = "images"
+    data_label: str = "data"
+    follow_symlinks: bool = False
+    root: str | None = None
+
+    def trees(self) -> Iterator[str]:
+        """Yield the directories of the trees that exist."""
+        for tree in (self.images, self.data):
+            if tree is not None:
+                yield tree
+
+
+def find_source(
+    path: Path | None,
+    images: Path | None = None,
+    data: Path | None = None,
+    *,
+    follow_symlinks: bool = False,
+) -> Source:
+    """Return the trees of the OMI-DB at ``path``; ``images`` and ``data`` name them apart.
+
+    Raises
+    ------
+    UserError
+        ``path`` is no directory, or holds neither tree.
+    """
+    labels = {"images": "images", "data": "data"}
+    found: dict[str, str | None] = {"images": None, "data": None}
+    root = None
+    for tree, given in (("images", images), ("data", data)):
+        if given is not None:
+            if not given.is_dir():
+                raise UserError(f"{given}: no such directory (given as --{tree})")
+            found[tree] = os.path.realpath(given)
+    if images is None or data is None:
+        if path is None:
+            raise UserError("name a SOURCE directory, or both --images and --data")
+        if not path.is_dir():
+            raise UserError(f"{path}: no such directory; SOURCE is the directory that holds images/ and data/")
+        for tree, directory in _trees_below(path).items():
+            if found[tree] is None:
+                root, found[tree], labels[tree] = os.path.realpath(path), str(directory), directory.name
+    if found["images"] is None and found["data"] is None:
+        raise UserError(
+            f"{path}: holds no images/ or data/ directory; SOURCE is the directory that holds both, "
+            "or name them apart with --images and --data"
+        )
+    return Source(found["images"], found["data"], labels["images"], labels["data"], follow_symlinks, root)
+
+
+def _trees_below(path: Path) -> dict[str, Path]:
+    for root in ROOTS:
+        base = Path(os.path.realpath(path / root))
+        trees = {
+            tree: base / name
+            for tree in ("images", "data")
+            for name in (tree.upper(), tree)
+            if (base / name).is_dir()
+        }
+        if trees:
+            return trees
+    return {}
+
+
+class ImageFiles(msgspec.Struct, gc=False):  # as FileFacts: one for each image
+    """The two halves of an image; ``sidecar_suffix`` is ``.json`` or ``.dcm.json``.
+
+    ``double`` marks the second of two JSON files of one image: it stands alone, under the name ``<image>.dcm``.
+    """
+
+    dcm: FileFacts | None = None
+    sidecar: FileFacts | None = None
+    sidecar_suffix: str = ".json"
+    double: bool = False
+
+
+@dataclass(slots=True)
+class ClientFiles:
+    """What the two trees hold for one client.
+
+    ``documents`` maps the name of each NBSS and ImageDB file to its facts; ``studies`` maps study to image to
+    files; ``in_data`` are the studies that have a directory in data/.
+    """
+
+    name: str
+    documents: dict[str, FileFacts] = field(default_factory=dict)
+    studies: dict[str, dict[str, ImageFiles]] = field(default_factory=dict)
+    in_data: set[str] = field(default_factory=set)
+
+
+def listing_digest(files: ClientFiles, problems: Sequence[Problem]) -> int:
+    """Return 64 bits that change with any name, size, time or permission among a client's files.
+
+    ``problems`` are those that listing her has met: what is not shown may change too.
+    """
+    facts = (files.documents, files.studies, sorted(files.in_data), [(p.file, p.kind) for p in problems])
+    try:
+        encoded = msgspec.msgpack.encode(facts)
+    except UnicodeEncodeError:  # a name that is no UTF-8
+        encoded = repr(facts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "big")
+
+
+_NAME = operator.attrgetter("name")
+
+
+class Scanner:
+    """Lists the trees of a source and collects what is odd about their shape in ``problems``."""
+
+    def __init__(self, source: Source, problems: list[Problem]) -> None:
+        self.source = source
+        self.problems = problems
+        self._same_tree = source.images == source.data
+        self._tree_access = {tree: _path_access(tree) for tree in source.trees()}
+
+    def clients(self) -> list[str]:
+        """Return the names of all clients in either tree, in byte order; report what is not a client."""
+        names = set()
+        for tree, label in self._trees():
+            for entry in self._entries(tree, label):
+                place = f"{label}/{entry.name}"
+                if not CLIENT_NAME.fullmatch(entry.name):
+                    self._report(place, "unexpected-entry", "not a client directory")
+                elif self._is_directory(entry, place):
+                    names.add(entry.name)
+        for directory, missing in ((self.source.images, "images"), (self.source.data, "data")):
+            if directory is None:
+                self._report(missing, "tree-missing", f"the source has no {missing}/ directory")
+        return sorted(names, key=os.fsencode)
+
+    def client(self, name: str) -> ClientFiles:
+        """Return the files of one client; never raises for what is on disk."""
+        files = ClientFiles(name)
+        for tree, label in self._trees():
+            directory, place = os.path.join(tree, name), f"{label}/{name}"
+            try:
+                facts = os.lstat(directory)
+                if stat.S_ISLNK(facts.st_mode):
+                    if not self._may_follow(directory):
+                        continue  # clients() has said so
+                    facts = os.stat(directory)
+                if not stat.S_ISDIR(facts.st_mode):
+                    continue
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._report(place, "unreadable", error.strerror or "cannot be read")
+                continue
+            access = self._descend(self._tree_access[tree], directory)
+            is_data = tree == self.source.data
+            for entry in self._entries(directory, place):
+                inner = f"{place}/{entry.name}"
+                if (
+                    is_data
+                    and entry.name.endswith(f"_{name}.json")
+                    and self._document(entry, place, files, access)
+                ):
+                    continue
+                if entry.name.startswith(".") or not (entry.is_symlink() or entry.is_dir()):
+                    self._report(
+                        inner, "unexpected-entry", "neither a study directory nor a JSON file of the client"
+                    )
+                elif self._is_directory(entry, inner):
+                    if is_data:
+                        files.in_data.add(entry.name)
+                    self._study(
+                        entry.path, inner, files.studies.setdefault(entry.name, {}), access, label, is_data
+                    )
+        for lower, upper in (("nbss_", "NBSS_"), ("imagedb_", "IMAGEDB_")):
+            if f"{lower}{name}.json" in files.documents and f"{upper}{name}.json" in files.documents:
+                place = f"{self.source.data_label}/{name}/{upper}{name}.json"
+                self._report(place, "duplicate-file", f"{lower}{name}.json is used")
+        return files
+
+    def _study(
+        self,
+        path: str,
+        place: str,
+        images: dict[str, ImageFiles],
+        above: list[Access],
+        label: str,
+        is_data: bool,
+    ) -> None:
+        access = self._descend(above, path)
+        takes_dcm = self._same_tree or not is_data
+        doubtful: list[tuple[str, FileFacts]] = []
+        for entry in self._entries(path, place):
+            name = entry.name
+            stem, dot, suffix = name.rpartition(".")
+            is_json = is_data and suffix == "json"
+            if not (is_json or (takes_dcm and suffix == "dcm")) or not dot or name[0] == ".":
+                self._report(f"{place}/{name}", "unexpected-entry", "neither an image nor its JSON")
+                continue
+            facts = self._file(entry, place, access)
+            if facts is None:
+                continue
+            if is_json and stem.endswith(".dcm"):
+                doubtful.append((stem, facts))
+                continue
+            image = images.get(stem)
+            if image is None:
+                image = images[stem] = ImageFiles()
+            if is_json:
+                image.sidecar = facts
+            else:
+                image.dcm = facts
+        # <image>.dcm.json is another spelling of <image>.json, unless that exists too or the image is <image>.dcm.
+        for stem, facts in sorted(doubtful, key=lambda found: len(found[0])):
+            namesake = images.get(stem)
+            if namesake is not None and namesake.dcm is not None:
+                namesake.sidecar = facts
+                continue
+            image = images.setdefault(stem.removesuffix(".dcm"), ImageFiles())
+            if image.sidecar is None:
+                image.sidecar, image.sidecar_suffix = facts, ".dcm.json"
+            else:
+                used = f"{stem.removesuffix('.dcm')}.json is used"
+                self._report(f"{place}/{stem}.json", "duplicate-file", used)
+                images[stem] = ImageFiles(sidecar=facts, double=True)
+
+    def _document(self, entry: os.DirEntry[str], place: str, files: ClientFiles, access: list[Access]) -> bool:
+        if entry.name.removesuffix(f"{files.name}.json") not in DOCUMENTS:
+            return False
+        facts = self._file(entry, place, access)
+        if facts is not None:
+            files.documents[entry.name] = facts
+        return True
+
+    def _file(self, entry: os.DirEntry[str], directory: str, access: list[Access]) -> FileFacts | None:
+        try:
+            facts = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode):
+                return file_facts(facts, access)
+        except OSError:
+            pass  # below it is said why
+        place = f"{directory}/{entry.name}"
+        try:
+            if entry.is_symlink() and not self.source.follow_symlinks:
+                self._report(place, "symlink", "a symbolic link; use --follow-symlinks to follow it")
+                return None
+            facts = entry.stat(follow_symlinks=self.source.follow_symlinks)
+            if entry.is_symlink():
+                access = [*access, *_path_access(os.path.dirname(os.path.realpath(entry.path)))]
+        except OSError as error:
+            self._report(place, "unreadable", error.strerror or "cannot be read")
+            return None
+        if not stat.S_ISREG(facts.st_mode):
+            self._report(place, "not-a-regular-file", "a file belongs here")
+            return None
+        return file_facts(facts, access)
+
+    def _is_directory(self, entry: os.DirEntry[str], place: str) -> bool:
+        if not entry.is_symlink():
+            if entry.is_dir():
+                return True
+            self._report(place, "unexpected-entry", "a directory belongs here")
+            return False
+        if not os.path.isdir(entry.path):  # entry.is_dir() raises for a link that leads in a circle
+            self._report(place, "symlink", "a symbolic link that leads to no directory")
+            return False
+        if self._may_follow(entry.path):
+            return True
+        self._report(place, "symlink", "leaves the source; use --follow-symlinks to follow it")
+        return False
+
+    def _may_follow(self, path: str) -> bool:
+        if self.source.follow_symlinks:
+            return True
+        root = next(tree for tree in self.source.trees() if path.startswith(os.path.join(tree, "")))
+        reader = TreeReader(root)
+        try:
+            return reader.reaches(os.fsencode(os.path.relpath(path, root)))
+        finally:
+            reader.close()
+
+    def _entries(self, directory: str, place: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(directory) as entries:
+                return sorted(entries, key=_NAME)
+        except OSError as error:
+            self._report(place, "unreadable", error.strerror or "cannot be listed")
+            return []
+
+    def _descend(self, above: list[Access], directory: str) -> list[Access]:
+        try:
+            facts = os.lstat(directory)
+            if stat.S_ISLNK(facts.st_mode):  # the way to where it leads must be searched, too
+                return [*above, *_path_access(os.path.realpath(directory))]
+        except OSError:  # gone since it was listed; listing it will say so
+            return above
+        return narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
+
+    def _trees(self) -> Iterator[tuple[str, str]]:
+        if self.source.images is not None and not self._same_tree:
+            yield self.source.images, self.source.images_label
+        if self.source.data is not None:
+            yield self.source.data, self.source.data_label
+
+    def _report(self, file: str, kind: str, detail: str) -> None:
+        self.problems.append(Problem(printable(file), kind, detail))
+
+
+def file_facts(facts: os.stat_result, above: list[Access]) -> FileFacts:
+    """Return the facts the drive serves for a file below the directories ``above``; write bits are cleared."""
+    mode = facts.st_mode & 0o555
+    if above:
+        mode = limited_mode(mode, facts.st_uid, facts.st_gid, above)
+    return FileFacts(facts.st_size, facts.st_mtime_ns, mode, facts.st_uid, facts.st_gid)
+
+
+def narrowed(above: list[Access], directory: Access) -> list[Access]:
+    """Return ``above`` and ``directory``, leaving out what everybody may search: it narrows nothing."""
+    return above if directory.mode & 0o111 == 0o111 else [*above, directory]
+
+
+def _path_access(directory: str) -> list[Access]:
+    """Return the directories on the way to ``directory``, itself included, that not everybody may search."""
+    above: list[Access] = []
+    path = Path(directory)
+    for step in (*reversed(path.parents), path):
+        facts = step.stat()
+        above = narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
+    return above
+
+
+def tree_access(source: Source) -> list[Access]:
+    """Return the directories on the way into both trees that not everybody may search."""
+    return [access for tree in source.trees() for access in _path_access(tree)]

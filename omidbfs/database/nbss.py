@@ -1,0 +1,220 @@
+"""``nbss_<client>.json`` -> :class:`~omidbfs.database.records.Nbss`.
+
+As ``omidb.client_parser.ClientParser``, but for a value that cannot be understood: there the whole client is
+skipped, here it is reported and taken as absent. Nothing in this module raises, whatever the JSON holds.
+"""
+
+from datetime import date
+
+from omidbfs.database.codes import (
+    CLASSIFICATIONS,
+    DCIS_GRADES,
+    DISEASE_GRADES,
+    EPISODE_ACTIONS,
+    EPISODE_TYPES,
+    EVENTS,
+    HER2_STATUSES,
+    HORMONE_STATUSES,
+    INSITU_COMPONENTS,
+    INVASIVE_COMPONENTS,
+    INVASIVE_TYPES,
+    LESION_DESCRIPTIONS,
+    LESION_POSITIONS,
+    MALIGNANCY_TYPES,
+    OPINIONS,
+    SIDE_OPINIONS,
+    SIDES,
+)
+from omidbfs.database.problems import Report
+from omidbfs.database.records import Episode, Event, Lesion, Nbss, Pathology
+from omidbfs.database.values import (
+    Accepted,
+    absent,
+    accepted,
+    read_code,
+    read_codes,
+    read_date,
+    read_object,
+    read_text,
+    shown,
+)
+
+_CLASSIFICATIONS = accepted(CLASSIFICATIONS)
+_EPISODE_TYPES = accepted(EPISODE_TYPES)
+_EPISODE_ACTIONS = accepted(EPISODE_ACTIONS)
+_SIDE_OPINIONS = accepted(SIDE_OPINIONS)
+_OPINIONS = accepted(OPINIONS)
+_LESION_DESCRIPTIONS = accepted(LESION_DESCRIPTIONS)
+# omidb's enumeration has no texts but the numbers 1, 2, ..., and accepts those.
+_LESION_POSITIONS: Accepted = {
+    **accepted(LESION_POSITIONS),
+    **dict(enumerate(LESION_POSITIONS, start=1)),
+}
+_PATHOLOGY: dict[str, tuple[str, Accepted]] = {
+    "malignancy_type": ("MalignancyType", accepted(MALIGNANCY_TYPES)),
+    "disease_grade": ("DiseaseGrade", accepted(DISEASE_GRADES)),
+    "invasive_type": ("InvasiveType", accepted(INVASIVE_TYPES)),
+    "dcis_grade": ("DcisGrade", accepted(DCIS_GRADES)),
+    "hormone_er_status": ("HormoneERStatus", accepted(HORMONE_STATUSES)),
+    "hormone_pr_status": ("HormonePRStatus", accepted(HORMONE_STATUSES)),
+    "her2_receptor_status": ("HER2ReceptorStatus", accepted(HER2_STATUSES)),
+}
+_INVASIVE_COMPONENTS = accepted(INVASIVE_COMPONENTS)
+_INSITU_COMPONENTS = accepted(INSITU_COMPONENTS)
+
+_Lesions = dict[tuple[str, str], Lesion]
+
+
+def parse_nbss(document: object, report: Report) -> Nbss:
+    """Return what ``nbss_<client>.json``, decoded, says (``omidb.client_parser.ClientParser.parse_episodes``).
+
+    Every object at the top is an episode. Never raises: a value of the wrong type or format is reported as
+    ``odd-value`` and taken as absent, a code outside its table as ``unknown-code``; side opinions outside
+    the table are then ``None``, every other code :data:`~omidbfs.database.records.OTHER`.
+    """
+    if not isinstance(document, dict):
+        report("odd-value", f"the document is {shown(document)}, not an object")
+        return Nbss(client_id=None, classification=None, episodes=())
+    for key, value in document.items():
+        if isinstance(value, list):
+            report("odd-value", f"the document: {shown(key)} is a list, not an episode")
+    return Nbss(
+        client_id=read_text(document, "ClientID", "the document", report),
+        classification=read_code(document, "Classification", _CLASSIFICATIONS, "the document", report),
+        episodes=tuple(_episode(key, value, report) for key, value in document.items() if isinstance(value, dict)),
+    )
+
+
+def _episode(episode_id: str, data: dict[str, object], report: Report) -> Episode:
+    where = f"episode {shown(episode_id)}"
+    # The lesions come first: each event then adds what it says of them while it collects their dates.
+    lesions = _lesions(data, where, report)
+    return Episode(
+        id=episode_id,
+        events=_events(data, lesions, where, report),
+        type=read_code(data, "EpisodeType", _EPISODE_TYPES, where, report),
+        action=read_code(data, "EpisodeAction", _EPISODE_ACTIONS, where, report),
+        is_closed=data.get("EpisodeIsClosed") == "Y",
+        opened_date=read_date(data, "EpisodeOpenedDate", where, report),
+        closed_date=read_date(data, "EpisodeClosedDate", where, report),
+        diagnosis_date=read_date(data, "IntervalCancerDateOfDiagnosis", where, report),
+        actual_opened_year=_year(data, "ActualEpisodeOpenedYear", where, report),
+        lesions=tuple(lesions.values()),
+    )
+
+
+def _year(data: dict[str, object], key: str, where: str, report: Report) -> int | None:
+    value = data.get(key)
+    if absent(value):
+        return None
+    try:
+        year = int(value)  # type: ignore[call-overload]  # numbers and text alike, as omidb has it
+    except (TypeError, ValueError, OverflowError):
+        year = 0
+    if 1 <= year <= 9999:
+        return int(year)
+    report("odd-value", f"{where}: {key} is {shown(value)}, not a year")
+    return None
+
+
+def _events(data: dict[str, object], lesions: _Lesions, where: str, report: Report) -> tuple[Event, ...] | None:
+    """``omidb.client_parser.ClientParser.parse_events``."""
+    events: list[Event] = []
+    for name, key in EVENTS.items():
+        event = read_object(data, key, where, report)
+        if event is None:
+            continue
+        place = f"{where}, {key}"
+        if name != "screening":
+            events.append(_procedure(name, event, lesions, place, report))
+            continue
+        events.append(_screening(event, place, report))
+        others = read_object(data, "OTHERSCREENING", where, report) or {}
+        place = f"{where}, OTHERSCREENING"
+        for number in others:
+            other = read_object(others, number, place, report)
+            if other is not None:
+                events.append(_screening(other, f"{place} {shown(number)}", report))
+    interval_cancer = read_object(data, "INTERVALCANCER", where, report)
+    if interval_cancer:
+        _procedure("interval_cancer", interval_cancer, lesions, f"{where}, INTERVALCANCER", report)
+    return tuple(events) or None
+
+
+def _screening(data: dict[str, object], where: str, report: Report) -> Event:
+    dates: dict[date, None] = {}
+    for side in SIDES:
+        taken = read_object(data, side, where, report)
+        if taken:
+            day = read_date(taken, "DateTaken", where, report)
+            if day is not None:
+                dates[day] = None
+    return _event("screening", data, dates, where, report)
+
+
+def _procedure(name: str, data: dict[str, object], lesions: _Lesions, where: str, report: Report) -> Event:
+    """Return the event, and add what it says of each of ``lesions`` to that lesion's ``procedures``."""
+    dates: dict[date, None] = {}
+    for side in SIDES:
+        numbers = read_object(data, side, where, report) or {}
+        for number in numbers:
+            details = read_object(numbers, number, f"{where}, {side}", report)
+            if details is None:
+                continue
+            place = f"{where}, {side} {shown(number)}"
+            day = read_date(details, "DatePerformed", place, report)
+            if day is not None:
+                dates[day] = None
+            lesion = lesions.get((side, number))
+            if lesion is not None:
+                lesion.procedures[name] = _pathology(details, day, place, report)
+    # Lesions without a number are not in the source: the date of the whole event stands for theirs.
+    day = read_date(data, "dateperformed", where, report)
+    if day is not None:
+        dates[day] = None
+    return _event(name, data, dates, where, report)
+
+
+def _event(name: str, data: dict[str, object], dates: dict[date, None], where: str, report: Report) -> Event:
+    return Event(
+        name=name,
+        left_opinion=read_code(data, "left_opinion", _SIDE_OPINIONS, where, report, None),
+        right_opinion=read_code(data, "right_opinion", _SIDE_OPINIONS, where, report, None),
+        dates=tuple(dates),
+    )
+
+
+def _pathology(data: dict[str, object], day: date | None, where: str, report: Report) -> Pathology:
+    return Pathology(
+        date=day,
+        opinion=read_code(data, "Opinion", _OPINIONS, where, report, None),
+        invasive_components=read_codes(data, "InvasiveComponents", _INVASIVE_COMPONENTS, where, report),
+        insitu_components=read_codes(data, "InSituComponents", _INSITU_COMPONENTS, where, report),
+        **{
+            field: read_code(data, key, codes, where, report)
+            for field, (key, codes) in _PATHOLOGY.items()
+            if key in data
+        },
+    )
+
+
+def _lesions(data: dict[str, object], where: str, report: Report) -> _Lesions:
+    """``omidb.client_parser.ClientParser._parse_lesions``, but a lesion number may occur on both sides."""
+    lesions: _Lesions = {}
+    sides = read_object(data, "LESION", where, report)
+    if not sides:
+        return lesions
+    for side in SIDES:
+        numbers = read_object(sides, side, f"{where}, LESION", report) or {}
+        for number in numbers:
+            lesion = read_object(numbers, number, f"{where}, LESION, {side}", report)
+            if lesion is not None:
+                place = f"{where}, LESION, {side} {shown(number)}"
+                lesions[side, number] = Lesion(
+                    side=side,
+                    number=number,
+                    description=read_code(lesion, "LesionDescription", _LESION_DESCRIPTIONS, place, report),
+                    position=read_code(lesion, "LesionPosition", _LESION_POSITIONS, place, report),
+                    cyst_aspirated=lesion.get("CystAspirated") == "Y",
+                )
+    return lesions

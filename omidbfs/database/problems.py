@@ -1,0 +1,73 @@
+"""Problems: every oddity found in the source becomes one record, and nothing is dropped in silence."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+KINDS: dict[str, str] = {
+    "tree-missing": "the source has no images/ or no data/ directory",
+    "unexpected-entry": "an entry that an OMI-DB does not have at that place; it is not shown",
+    "not-a-regular-file": "a directory, FIFO, socket or device where a file belongs; it is not shown",
+    "symlink": "a symbolic link that is not followed (see --follow-symlinks); it is not shown",
+    "unreadable": "the operating system refused to list or read it",
+    "duplicate-file": "the same JSON under two spellings of its name; the first one is used, both are shown",
+    "duplicate-uid": "an image UID that occurs more than once; shown as <uid>~<client>~<study>",
+    "client-not-on-disk": "a client of the list given (--clients-file) that the source does not have",
+    "nbss-missing": "a client without NBSS JSON",
+    "imagedb-missing": "a client without ImageDB JSON",
+    "dcm-missing": "an image JSON without its DICOM file",
+    "sidecar-missing": "a DICOM file without its JSON",
+    "bad-json": "an empty, cut-off, oversized or otherwise invalid JSON file",
+    "bad-dicom": "a DICOM file whose header cannot be read",
+    "client-mismatch": "the ClientID in a JSON file is not the client of its directory",
+    "odd-value": "a value whose type or format cannot be understood; it is taken as absent",
+    "unknown-code": "a coded value outside its table",
+    "bad-mark": "a mark without a readable MarkID or box; it is left out",
+    "view-conflict": "ViewPosition and ViewCodeSequence disagree; the code is used",
+    "study-date-missing": "a study without StudyDate in ImageDB; it is linked to no episode",
+    "episode-id-missing": "a study without EpisodeID in ImageDB; it is linked by date where possible",
+    "episode-id-unknown": "the EpisodeID of a study names no episode in NBSS; it is linked by date where possible",
+    "study-not-in-imagedb": "a study on disk that ImageDB does not mention",
+    "study-not-on-disk": "a study of ImageDB of which no file exists",
+    "image-not-in-imagedb": "an image on disk that ImageDB does not mention in its study",
+    "image-not-on-disk": "an image of ImageDB of which neither the DICOM file nor the JSON exists",
+}
+"""Every kind of problem and what it means; ``docs/problems.md`` and ``omidbfs check`` show these texts."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One oddity.
+
+    ``file`` is the place, relative to the source (``data/optm1/nbss_optm1.json``); ``kind`` is a key of
+    :data:`KINDS`; ``detail`` is one line for people.
+    """
+
+    file: str
+    kind: str
+    detail: str
+
+
+Report = Callable[[str, str], None]
+"""``report(kind, detail)`` for the file at hand."""
+
+
+def printable(text: str) -> str:
+    """Return text that can be written anywhere: what is no Unicode, in a name on disk or in JSON, is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def problem_lines(problems: Iterable[Problem]) -> bytes:
+    """Return one JSON object a line: file, kind, detail."""
+    return msgspec.json.Encoder().encode_lines(problems)
+
+
+def reporter(file: str, problems: list[Problem]) -> Report:
+    """Return a :data:`Report` that appends problems of ``file`` to ``problems``."""
+
+    def report(kind: str, detail: str) -> None:
+        assert kind in KINDS, kind
+        problems.append(Problem(file, kind, printable(detail)))
+
+    return report

@@ -1,0 +1,151 @@
+"""The records that an OMI-DB is read into: what the source says, and nothing inferred from it.
+
+All are frozen. Codes are the database's own (``CI``, ``OM``, ``G2``); ``None`` means that the source does
+not say, and :data:`OTHER` that it says something outside the code's table.
+"""
+
+import datetime
+from dataclasses import dataclass, field
+
+import msgspec
+
+OTHER = "other"
+"""Stands for a coded value outside its table."""
+
+
+class FileFacts(msgspec.Struct, frozen=True, gc=False):  # there are two for each image: 5 x as fast to make
+    """What ``stat`` said of one source file: size in bytes, times in nanoseconds, permissions, owner."""
+
+    size: int
+    mtime_ns: int
+    mode: int
+    uid: int
+    gid: int
+
+
+# NBSS ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One medical procedure of an episode (``omidb.events.BaseEvent`` and ``Screening``).
+
+    ``name`` is one of ``codes.EVENTS`` (``screening``, ``assessment``, ...); opinions are side opinions
+    (``OB OM ON OS OU``); ``dates`` are distinct, in file order.
+    """
+
+    name: str
+    left_opinion: str | None = None
+    right_opinion: str | None = None
+    dates: tuple[datetime.date, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pathology:
+    """What one procedure says of one lesion (``omidb.lesion.LesionSurgery``, ``LesionBiopsyWide``, ...)."""
+
+    date: datetime.date | None = None
+    opinion: str | None = None
+    malignancy_type: str | None = None
+    invasive_components: tuple[str, ...] = ()
+    insitu_components: tuple[str, ...] = ()
+    disease_grade: str | None = None
+    invasive_type: str | None = None
+    dcis_grade: str | None = None
+    hormone_er_status: str | None = None
+    hormone_pr_status: str | None = None
+    her2_receptor_status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lesion:
+    """One lesion of an episode, known by (``side``, ``number``): a number alone can occur on both sides.
+
+    ``procedures`` maps an event name (plus ``interval_cancer``) to what it says of this lesion.
+    """
+
+    side: str
+    number: str
+    description: str | None = None
+    position: str | None = None
+    cyst_aspirated: bool = False
+    procedures: dict[str, Pathology] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One NBSS episode; ``id`` is unique within its client only.
+
+    ``events`` is ``None`` where the source names no event at all, otherwise in the order of ``codes.EVENTS``,
+    with one entry per screening.
+    """
+
+    id: str
+    events: tuple[Event, ...] | None = None
+    type: str | None = None
+    action: str | None = None
+    is_closed: bool = False
+    opened_date: datetime.date | None = None
+    closed_date: datetime.date | None = None
+    diagnosis_date: datetime.date | None = None
+    actual_opened_year: int | None = None
+    lesions: tuple[Lesion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nbss:
+    """``nbss_<client>.json``: the classification as shipped (``N B M CI``) and the episodes in file order."""
+
+    client_id: str | None
+    classification: str | None
+    episodes: tuple[Episode, ...]
+
+
+# ImageDB ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One region of interest; the box is in pixels, corners as the source gives them.
+
+    ``features`` are the flags that are set; a flag that is not there was not stated. ``lesion_numbers`` is
+    ``None`` where the mark is linked to no lesion.
+    """
+
+    id: str
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+    lesion_numbers: frozenset[str] | None = None
+    conspicuity: str | None = None
+    mass_classification: str | None = None
+    benign_classification: str | None = None
+    features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DbImage:
+    """An image as ImageDB lists it. ``unread_marks`` counts marks that could not be read."""
+
+    marks: tuple[Mark, ...] = ()
+    unread_marks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DbStudy:
+    """A study as ImageDB lists it: ``series`` maps series UID to image UID to image, in file order."""
+
+    id: str
+    date: datetime.date | None
+    episode_id: str | None
+    series: dict[str, dict[str, DbImage]]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDb:
+    """``imagedb_<client>.json``: studies by UID, in file order."""
+
+    client_id: str | None
+    site: str | None
+    studies: dict[str, DbStudy]

@@ -1,0 +1,136 @@
+"""The images of one study: their files, what describes them, and every oddity met on the way."""
+
+import os
+from functools import lru_cache, partial
+from types import TracebackType
+
+import msgspec
+
+from omidbfs.database.access import TreeReader, read_listed
+from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, read_dicom
+from omidbfs.database.layout import ImageFiles, Source
+from omidbfs.database.problems import Problem, printable, reporter
+from omidbfs.database.records import DbImage, FileFacts
+from omidbfs.database.views import view
+
+MAX_JSON = 64 << 20
+"""Largest JSON file that is read, in bytes; real ones have 10 kB, and the largest NBSS files a few MB."""
+
+_DCM, _SIDECAR = 0, 1
+
+
+class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one for each image
+    """One image: ``name`` as on disk without suffix, the facts of its files, its header, its ImageDB entry."""
+
+    name: str
+    dcm: FileFacts | None
+    sidecar: FileFacts | None
+    sidecar_suffix: str
+    header: Header
+    listed: DbImage | None
+
+
+class StudyReader:
+    """Reads the images of one study; a context manager. Images are found on disk; JSON only describes them.
+
+    ``listed`` is what ImageDB lists for the study, ``None`` if it has nothing to say of it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        trees: tuple[TreeReader | None, TreeReader | None],
+        place: str,
+        listed: dict[str, DbImage] | None,
+        problems: list[Problem],
+    ) -> None:
+        self._source = source
+        self._trees = trees
+        self._place = place
+        self._listed = listed
+        self._problems = problems
+        self._directory: int | None = None
+
+    def __enter__(self) -> "StudyReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._directory is not None:
+            os.close(self._directory)
+
+    def image(self, name: str, files: ImageFiles) -> ImageRecord:
+        """Return the record of one image; never raises for what is on disk."""
+        dcm, sidecar, listed = files.dcm, files.sidecar, self._listed
+        described_by = _DCM if sidecar is None else _SIDECAR
+        entry = listed.get(name) if listed is not None else None
+        if not files.double:
+            if dcm is None and self._source.images is not None:
+                self._report(name, files, _DCM, "dcm-missing")
+            if sidecar is None and self._source.data is not None:
+                self._report(name, files, _SIDECAR, "sidecar-missing")
+            if entry is None and listed is not None:
+                self._report(name, files, described_by, "image-not-in-imagedb")
+        header = self._header(name, files)
+        if header.ViewCode is not None and _disagree(header.ViewPosition, header.ViewCode):
+            detail = f"{header.ViewPosition} and {header.ViewCode}"
+            self._report(name, files, described_by, "view-conflict", " ".join(detail.split()))
+        return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry)
+
+    def _header(self, name: str, files: ImageFiles) -> Header:
+        dcm, sidecar = files.dcm, files.sidecar
+        report = partial(self._report, name, files)
+        is_empty = dcm is not None and dcm.size == 0
+        if is_empty:
+            report(_DCM, "bad-dicom", "empty file")
+        if sidecar is not None:
+            try:
+                content = self._sidecar(name + files.sidecar_suffix, sidecar.size)
+                return decode_sidecar(content, partial(report, _SIDECAR))
+            except OSError as error:
+                report(_SIDECAR, "unreadable", error.strerror or "cannot be read")
+            except JsonError as error:
+                report(_SIDECAR, "bad-json", str(error))
+        if dcm is not None and not is_empty:
+            try:
+                return self.dicom(name)
+            except OSError as error:
+                report(_DCM, "unreadable", error.strerror or "cannot be read")
+            except DicomError as error:
+                report(_DCM, "bad-dicom", str(error))
+        return Header()
+
+    def dicom(self, name: str) -> Header:
+        """Return the header in a DICOM file.
+
+        Raises
+        ------
+        OSError, DicomError
+            It cannot be read.
+        """
+        images = self._trees[_DCM]
+        assert images is not None
+        descriptor = images.open(os.fsencode(f"{self._place}/{name}.dcm"))
+        try:
+            return read_dicom(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _sidecar(self, name: str, size: int) -> bytes:
+        # Opened from the study's directory: a third of the way through the tree, once, and not for each image.
+        data = self._trees[_SIDECAR]
+        assert data is not None
+        if self._directory is None:
+            self._directory = data.directory(os.fsencode(self._place))
+        return read_listed(data, self._directory, name, size, MAX_JSON)
+
+    def _report(self, name: str, files: ImageFiles, tree: int, kind: str, detail: str = "") -> None:
+        label = self._source.images_label if tree == _DCM else self._source.data_label
+        suffix = ".dcm" if tree == _DCM else files.sidecar_suffix
+        reporter(printable(f"{label}/{self._place}/{name}{suffix}"), self._problems)(kind, detail)
+
+
+@lru_cache(1024)  # of the few pairs that there are
+def _disagree(position: str | None, code: str) -> bool:
+    return view(position, code)[1]

@@ -1,0 +1,181 @@
+"""Building an index and bringing one up to date: only clients whose files changed are read.
+
+The unit of work is a run of clients, handed to an executor. A refresh lists every client and compares a digest
+of names, sizes, times and permissions with the one in the index; what differs is read again, everything else is
+taken over column by column.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omidbfs.database.layout import Scanner, Source, listing_digest
+from omidbfs.database.problems import Problem, printable
+from omidbfs.errors import UserError
+from omidbfs.index.chunk import Chunk, read_chunk
+from omidbfs.index.classification import Classification, classified
+from omidbfs.index.columns import Index
+from omidbfs.index.executors import in_order
+from omidbfs.index.merge import merge
+from omidbfs.index.slices import client_of, slices_of
+from omidbfs.index.store import fingerprint
+from omidbfs.progress import Progress
+
+CLIENTS_PER_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How the work is done: by whom (``None``: this process), how many of them, and who is told."""
+
+    executor: Executor | None = None
+    workers: int = 1
+    progress: Progress | None = None
+
+
+def refreshed(
+    source: Source,
+    previous: Index | None = None,
+    work: Work | None = None,
+    only: Collection[str] | None = None,
+) -> Index:
+    """Return the index of the source as it is now; ``previous`` itself where nothing has changed.
+
+    ``only`` names the clients to read; by default all are. Outcomes are made with all windows off, and events
+    linked uniquely; so must ``previous`` have been.
+
+    Raises
+    ------
+    UserError
+        The source went away meanwhile: what was read of it is not to be believed.
+    """
+    work = work or Work()
+    with _staying(source):
+        problems: list[Problem] = []
+        clients = Scanner(source, problems).clients()
+        if only is not None:
+            problems += clients_not_on_disk(only, set(clients))
+            clients = [client for client in clients if client in only]
+        changed = _changed(source, clients, previous, work)
+        if previous is not None and not changed and len(clients) == len(previous.clients):
+            known = {problem for problem in previous.problems if client_of(problem) is None}
+            if known == set(problems):
+                return previous
+        chunks = _chunks(source, clients, changed, previous, work)
+        return merge(chunks, problems, source, previous)
+
+
+@contextmanager
+def _staying(source: Source) -> Iterator[None]:
+    """Raise ``UserError`` if the source is another at the end, or gone, whatever reading it came to."""
+    before = source_fingerprint(source)
+    try:
+        yield
+    except OSError:
+        _compare(source, before)
+        raise
+    _compare(source, before)
+
+
+def _compare(source: Source, before: str) -> None:
+    if source_fingerprint(source) != before:
+        raise UserError(f"{next(source.trees())}: the source was replaced or unmounted while it was read")
+
+
+def build_index(
+    source: Source,
+    classification: Classification,
+    only: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> Index:
+    """Read the source, in this process, and return its index under a classification."""
+    return classified(refreshed(source, None, Work(progress=progress), only), classification)
+
+
+def source_fingerprint(source: Source) -> str:
+    """Return what tells one source from another (:func:`~omidbfs.index.store.fingerprint`).
+
+    Raises
+    ------
+    UserError
+        The source is gone.
+    """
+    try:
+        return fingerprint(source)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: the source is gone ({error.strerror}); is its disk mounted?"
+        ) from error
+
+
+def clients_not_on_disk(only: Collection[str], on_disk: Collection[str]) -> list[Problem]:
+    """Return a problem for each client that was asked for and is not there."""
+    return [
+        Problem(printable(name), "client-not-on-disk", "named in the list of clients")
+        for name in sorted(only)
+        if name not in on_disk
+    ]
+
+
+def _runs(clients: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(clients), CLIENTS_PER_CHUNK):
+        yield clients[start : start + CLIENTS_PER_CHUNK]
+
+
+def _changed(source: Source, clients: Sequence[str], previous: Index | None, work: Work) -> set[str]:
+    """Return the clients that are new, or whose files are not as in the previous index."""
+    if previous is None:
+        return set(clients)
+    known = dict(zip(previous.clients, previous.client_digest.tolist(), strict=True))
+    changed, done = set(), 0
+    compared = in_order(work.executor, work.workers, partial(digests_of, source), _runs(clients))
+    for run, digests in zip(_runs(clients), compared, strict=True):
+        pairs = zip(run, digests.tolist(), strict=True)
+        changed |= {client for client, digest in pairs if known.get(client.encode()) != digest}
+        done += len(run)
+        if work.progress is not None:
+            work.progress("comparing", done, len(clients), 0)
+    return changed
+
+
+def digests_of(source: Source, clients: Sequence[str]) -> NDArray[np.uint64]:
+    """Return the digest of each client as she is on disk now."""
+    problems: list[Problem] = []
+    scanner = Scanner(source, problems)
+    digests = []
+    for client in clients:
+        problems.clear()
+        digests.append(listing_digest(scanner.client(client), problems))
+    return np.array(digests, np.uint64)
+
+
+def _chunks(
+    source: Source,
+    clients: Sequence[str],
+    changed: Collection[str],
+    previous: Index | None,
+    work: Work,
+) -> list[Chunk]:
+    """Return the chunks of all clients in order: read where changed, slices of the previous index elsewhere."""
+    segments = [(is_changed, list(run)) for is_changed, run in groupby(clients, changed.__contains__)]
+    runs = [run for is_changed, segment in segments if is_changed for run in _runs(segment)]
+    read = in_order(work.executor, work.workers, partial(read_chunk, source), runs)
+    chunks: list[Chunk] = []
+    done = images = 0
+    for is_changed, segment in segments:
+        if not is_changed:
+            assert previous is not None
+            chunks += slices_of(previous, [client.encode() for client in segment])
+            continue
+        for run in _runs(segment):
+            chunks.append(next(read))
+            done, images = done + len(run), images + len(chunks[-1].images)
+            if work.progress is not None:
+                work.progress("reading", done, len(changed), images)
+    return chunks

@@ -1,0 +1,301 @@
+"""Part of an index: the columns of a run of clients, made wherever the clients are read and merged afterwards."""
+
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omidbfs.clinical import EpisodeFacts, Outcome, Windows, client_status, episode_facts, outcomes
+from omidbfs.database.client import ClientReader, ClientRecord
+from omidbfs.database.header import Header
+from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
+from omidbfs.database.problems import Problem
+from omidbfs.database.records import DbImage, FileFacts
+from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject, Token, linked_events
+from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns
+from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
+from omidbfs.index.names import Names
+from omidbfs.names import LONGEST, safe_bytes
+
+LINK_ALL = "event, link all"
+"""The column of the facet ``event`` that ``--link-all`` asks for: an index holds both."""
+
+_CODED: tuple[Facet, ...] = (
+    *(facet for facet in FACETS if facet.tokens is not None),
+    replace(BY_NAME["event"], name=LINK_ALL, tokens=lambda subject: linked_events(subject, link_all=True)),
+)
+_OF_CLIENT = tuple(facet for facet in _CODED if facet.level == "client")
+_OF_STUDY = tuple(facet for facet in _CODED if facet.level in ("episode", "study"))
+_OF_AGE = (BY_NAME["age"],)
+_OF_MARKS = (BY_NAME["marked"],)
+_OF_HEADER = tuple(facet for facet in _CODED if facet.level == "image" and facet not in _OF_AGE + _OF_MARKS)
+_but_age = attrgetter(*(name for name in Header.__struct_fields__ if name != "PatientAge"))
+_OTHER = RESERVED_CODES["other"]
+_TABLE_CODES = {
+    facet.name: {value.code: code for code, value in enumerate(facet.values, FIRST_CODE)} for facet in _CODED
+}
+
+_UID_BYTES = b"0123456789."
+
+Accesses = dict[tuple[int, int, int], int]
+Codes = tuple[int | tuple[int, ...], ...]
+"""For each of some facets its code, or its codes where it has several values."""
+
+
+@dataclass(slots=True)
+class _Table:
+    """The codes of some facets: ``rows`` are positions in ``codes``, one for each study or image.
+
+    What has the same key has the same codes; ``known`` maps key to position.
+    """
+
+    facets: tuple[Facet, ...]
+    known: dict[Hashable, int] = field(default_factory=dict)
+    codes: list[Codes] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The columns of some clients; see :class:`~omidbfs.index.columns.Index` for what they mean.
+
+    Rows, ordinals and the codes of accesses and texts count from the start of the chunk.
+    ``client_studies`` and ``study_images`` say how many studies each client and images each study has;
+    ``texts`` holds, for each code of a free-text facet, the texts that it stands for. ``identity`` is known of
+    what was indexed before and has not changed.
+    """
+
+    clients: Names
+    studies: Names
+    images: Names
+    client_studies: NDArray[np.uint32]
+    study_images: NDArray[np.uint32]
+    study_episode: NDArray[np.int32]
+    episodes: EpisodeColumns
+    dcm: FileColumns
+    json: FileColumns
+    documents: FileColumns
+    long_suffix: NDArray[np.bool_]
+    accesses: tuple[tuple[int, int, int], ...]
+    columns: dict[str, NDArray[np.uint32]]
+    postings: dict[str, dict[int, NDArray[np.uint32]]]
+    texts: dict[str, tuple[tuple[str, ...], ...]]
+    raw_images: dict[int, str]
+    raw_studies: dict[int, str]
+    problems: list[Problem]
+    client_digest: NDArray[np.uint64]
+    identity: NDArray[np.uint32] | None = None
+    client_identity: NDArray[np.uint32] | None = None
+
+
+def _file_columns(facts: Sequence[FileFacts | None], accesses: Accesses) -> FileColumns:
+    """Return the columns of files, ``None`` where there is none; codes of accesses are given as they come."""
+    codes = [
+        0 if fact is None else accesses.setdefault((fact.mode, fact.uid, fact.gid), len(accesses) + 1)
+        for fact in facts
+    ]
+    return FileColumns(
+        np.array([0 if fact is None else fact.size for fact in facts], np.uint64),
+        np.array([0 if fact is None else fact.mtime_ns for fact in facts], np.int64),
+        np.array(codes, np.uint16),
+    )
+
+
+class ChunkBuilder:
+    """Takes clients in ascending order and gives their chunk.
+
+    Most images share their attributes with others, so the codes of a header are found once and remembered, apart
+    from the woman's age, which few share: coding every image anew took a third of the time of reading the source
+    (scripts/bench index).
+    """
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self._problems = problems
+        self._clients: list[bytes] = []
+        self._digests: list[int] = []
+        self._studies: list[str] = []
+        self._images: list[str] = []
+        self._client_studies: list[int] = []
+        self._study_images: list[int] = []
+        self._study_episode: list[int] = []
+        self._client_codes: list[Codes] = []
+        self._by_links = _Table(_OF_STUDY)
+        self._by_header, self._by_age, self._by_marks = _Table(_OF_HEADER), _Table(_OF_AGE), _Table(_OF_MARKS)
+        self._known: dict[str, dict[Token, int]] = {facet.name: {} for facet in _CODED}
+        self._episodes = EpisodeLists()
+        self._dcm: list[FileFacts | None] = []
+        self._json: list[FileFacts | None] = []
+        self._documents: list[FileFacts | None] = []
+        self._long_suffix: list[bool] = []
+        self._texts: dict[str, dict[str, int]] = {f.name: {} for f in _CODED if f.kind is Kind.TEXT}
+
+    def add(self, client: ClientRecord, digest: int) -> None:
+        """Append the rows of one client, and the digest of her files."""
+        self._clients.append(client.name.encode())
+        self._digests.append(digest)
+        self._documents += (client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS)
+        subject, decided = _subject(client)
+        first_episode = len(self._episodes)
+        self._episodes.add(list(subject.facts.values()), decided)
+        position = {id_: first_episode + number for number, id_ in enumerate(subject.facts)}
+        studies = [study for study in client.studies if study.images]
+        self._client_studies.append(len(studies))
+        self._client_codes.append(self._codes(_OF_CLIENT, subject))
+        for study in studies:
+            subject.study = study
+            images = study.images
+            self._studies.append(study.name)
+            self._study_images.append(len(images))
+            self._study_episode.append(-1 if study.episode is None else position[study.episode.id])
+            self._remember(self._by_links, _links(subject), subject)
+            self._images += [image.name for image in images]
+            self._dcm += [image.dcm for image in images]
+            self._json += [image.sidecar for image in images]
+            self._long_suffix += [image.sidecar_suffix == ".dcm.json" for image in images]
+            for image in images:
+                subject.image = image
+                self._remember(self._by_header, _but_age(image.header), subject)
+                self._remember(self._by_age, image.header.PatientAge, subject)
+                self._remember(self._by_marks, _marks(image.listed), subject)
+
+    def _remember(self, table: "_Table", key: Hashable, subject: Subject) -> None:
+        """Append the codes of the study or image at hand, which are those of every other with its key."""
+        row = table.known.get(key)
+        if row is None:
+            row = table.known[key] = len(table.codes)
+            table.codes.append(self._codes(table.facets, subject))
+        table.rows.append(row)
+
+    def _codes(self, facets: Sequence[Facet], subject: Subject) -> Codes:
+        codes: list[int | tuple[int, ...]] = []
+        for facet in facets:
+            known = self._known[facet.name]
+            found = []
+            for token in facet.tokens(subject):  # type: ignore[misc]
+                code = known.get(token)
+                if code is None:
+                    code = known[token] = self._code(facet, token)
+                found.append(code)
+            codes.append(tuple(dict.fromkeys(found)) if facet.several else found[0])
+        return tuple(codes)
+
+    def _code(self, facet: Facet, token: Token) -> int:
+        if isinstance(token, int):
+            return token - facet.lowest + FIRST_CODE if facet.lowest <= token <= facet.highest else _OTHER
+        if facet.kind is Kind.TEXT and token != "unknown":
+            texts = self._texts[facet.name]
+            return texts.setdefault(token, len(texts) + FIRST_CODE)
+        code = RESERVED_CODES.get(token)
+        return _TABLE_CODES[facet.name][token] if code is None else code
+
+    def finish(self) -> Chunk:
+        """Return the columns of all clients added."""
+        images, raw_images = _on_the_drive(self._images)
+        studies, raw_studies = _on_the_drive(self._studies)
+        study_images = np.array(self._study_images, np.uint32)
+        per_study = np.repeat(np.arange(len(self._studies), dtype=np.intp), study_images)
+        per_client = np.repeat(np.arange(len(self._clients), dtype=np.intp), self._client_studies)[per_study]
+        columns, postings = {}, {}
+        for facets, table, entries in (
+            (_OF_CLIENT, self._client_codes, per_client),
+            (_OF_STUDY, self._by_links.codes, np.array(self._by_links.rows, np.intp)[per_study]),
+            *(
+                (table.facets, table.codes, np.array(table.rows, np.intp))
+                for table in (self._by_header, self._by_age, self._by_marks)
+            ),
+        ):
+            for number, facet in enumerate(facets):
+                codes: list[Any] = [row[number] for row in table]
+                if facet.several:
+                    postings[facet.name] = _postings(codes, entries)
+                else:
+                    columns[facet.name] = np.array(codes, np.uint32)[entries]
+        accesses: Accesses = {}
+        dcm, json, documents = (
+            _file_columns(facts, accesses) for facts in (self._dcm, self._json, self._documents)
+        )
+        return Chunk(
+            clients=Names.of(self._clients),
+            studies=studies,
+            images=images,
+            client_studies=np.array(self._client_studies, np.uint32),
+            study_images=study_images,
+            study_episode=np.array(self._study_episode, np.int32),
+            episodes=self._episodes.columns(),
+            dcm=dcm,
+            json=json,
+            documents=documents,
+            long_suffix=np.array(self._long_suffix, np.bool_),
+            accesses=tuple(accesses),
+            columns=columns,
+            postings=postings,
+            texts={name: tuple((text,) for text in texts) for name, texts in self._texts.items()},
+            raw_images=raw_images,
+            raw_studies=raw_studies,
+            problems=self._problems,
+            client_digest=np.array(self._digests, np.uint64),
+        )
+
+
+def read_chunk(source: Source, clients: Sequence[str]) -> Chunk:
+    """Read some clients of the source."""
+    problems: list[Problem] = []
+    builder = ChunkBuilder(problems)
+    scanner = Scanner(source, problems)
+    with ClientReader(source) as reader:
+        for client in clients:
+            listed = len(problems)
+            files = scanner.client(client)
+            digest = listing_digest(files, problems[listed:])
+            builder.add(reader.read(files, problems), digest)
+        return builder.finish()
+
+
+def _on_the_drive(raw: Sequence[str]) -> tuple[Names, dict[int, str]]:
+    """Return the names on the drive, and by ordinal those on disk that are not the same."""
+    on_disk = Names.of([os.fsencode(name) for name in raw])
+    lengths, first = np.diff(on_disk.offsets), on_disk.heap[on_disk.offsets[:-1]]
+    # Nearly all are UIDs, which they show together at once: to look at each takes as long as to stat its file.
+    only_uids = not on_disk.heap.tobytes().translate(None, _UID_BYTES)
+    if only_uids and (first != ord(".")).all() and (lengths <= LONGEST).all():
+        return on_disk, {}
+    names = [safe_bytes(name) for name in on_disk]
+    changed = [number for number, (one, other) in enumerate(zip(names, on_disk, strict=True)) if one != other]
+    return Names.of(names), {number: raw[number] for number in changed}
+
+
+def _links(subject: Subject) -> Hashable:
+    """Return all that the facets of a study and of its episode depend on."""
+    study = subject.study
+    episode = study.episode
+    if episode is None:
+        return None
+    status, outcome = subject.facts[episode.id].status, subject.outcomes[episode.id].code
+    return status, outcome, episode.type, episode.actual_opened_year, study.events, study.all_events
+
+
+def _marks(listed: DbImage | None) -> Hashable:
+    """Return all that the facet ``marked`` depends on."""
+    return None if listed is None else (listed.marks != (), listed.unread_marks != 0)
+
+
+def _postings(codes: Sequence[tuple[int, ...]], entries: NDArray[np.intp]) -> dict[int, NDArray[np.uint32]]:
+    """Return code -> rows, where row ``i`` has the codes of entry ``entries[i]``."""
+    postings = {}
+    for code in sorted({code for several in codes for code in several}):
+        has = np.array([code in several for several in codes], np.bool_)
+        postings[code] = np.flatnonzero(has[entries]).astype(np.uint32)
+    return postings
+
+
+def _subject(client: ClientRecord) -> tuple[Subject, list[Outcome]]:
+    episodes = client.nbss.episodes if client.nbss is not None else ()
+    facts: dict[str, EpisodeFacts] = {episode.id: episode_facts(episode) for episode in episodes}
+    everything = list(facts.values())
+    decided = outcomes(everything, Windows())
+    status = client_status(everything) if client.nbss is not None else None
+    return Subject(client, status, facts, dict(zip(facts, decided, strict=True))), decided

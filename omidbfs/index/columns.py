@@ -1,0 +1,136 @@
+"""The index: one row per image, sorted by client, study and image; see DESIGN in ``docs/architecture.md``."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from omidbfs.database.layout import DOCUMENTS
+from omidbfs.database.problems import Problem
+from omidbfs.facets import RESERVED
+from omidbfs.index.names import Names, NameTable
+
+if TYPE_CHECKING:
+    from omidbfs.index.episodes import EpisodeColumns
+
+RESERVED_CODES: Mapping[str, int] = {word: code for code, word in enumerate(RESERVED)}
+"""``unknown`` 0, ``other`` 1, ``none`` 2, ``unlinked`` 3: the first codes of every facet."""
+
+FIRST_CODE = len(RESERVED)
+"""Code of the first value of a table, of the lowest number, of the first text."""
+
+DCM, JSON = 0, 1
+"""The two files of an image, as a position."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileColumns:
+    """Facts of one file per row (or of the documents of one client per row: shape ``(clients, 4)``).
+
+    ``size`` in bytes (uint64), ``mtime`` in ns (int64), ``access`` (uint16) points into ``Index.accesses``;
+    access 0 says that there is no such file.
+    """
+
+    size: NDArray[np.uint64]
+    mtime: NDArray[np.int64]
+    access: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class TextValue:
+    """A value of a free-text facet: its name on the drive and the raw texts that it stands for."""
+
+    label: str
+    raw: tuple[str, ...]
+
+
+_problem_decoder = msgspec.json.Decoder(Problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Everything that is known of a database, immutable.
+
+    Rows are images. ``study_of`` and ``client_of`` are ordinals (uint32); ``study_rows`` and ``client_rows``
+    (length n + 1) give the rows of study or client ``i`` as ``[i], [i + 1]``. ``identity`` never changes for an
+    image and is never given to another; ``row_of`` is its inverse. ``long_suffix`` marks sidecars named
+    ``.dcm.json``. ``columns`` holds the codes of each single-valued facet, ``postings`` the rows of each code
+    of a facet with several values. ``duplicates`` are the rows whose image UID occurs more than once;
+    ``studies_unique`` says that no study UID does. ``raw_images`` and ``raw_studies`` name what is called
+    otherwise on disk. ``study_episode`` points into ``episodes``, -1 for a study that is linked to none;
+    ``all_events`` are the postings of ``event`` that ``--link-all`` asks for. ``client_digest`` changes with any
+    file of a client, so that a refresh reads only clients that changed. ``problem_lines`` is ``problems.jsonl``.
+    """
+
+    images: Names
+    image_table: NameTable
+    studies: Names
+    study_table: NameTable
+    clients: Names
+    client_table: NameTable
+    study_of: NDArray[np.uint32]
+    client_of: NDArray[np.uint32]
+    study_client: NDArray[np.uint32]
+    study_rows: NDArray[np.uint32]
+    client_rows: NDArray[np.uint32]
+    identity: NDArray[np.uint32]
+    row_of: NDArray[np.uint32]
+    client_identity: NDArray[np.uint32]
+    client_ordinal: NDArray[np.uint32]
+    files: tuple[FileColumns, FileColumns]
+    documents: FileColumns
+    long_suffix: NDArray[np.bool_]
+    accesses: tuple[tuple[int, int, int], ...]
+    columns: Mapping[str, NDArray[np.unsignedinteger]]
+    postings: Mapping[str, Mapping[int, BitMap]]
+    texts: Mapping[str, tuple[TextValue, ...]]
+    duplicates: BitMap
+    studies_unique: bool
+    raw_images: Mapping[int, str]
+    raw_studies: Mapping[int, str]
+    newest: int
+    problem_lines: bytes
+    episodes: "EpisodeColumns"
+    study_episode: NDArray[np.int32]
+    all_events: Mapping[int, BitMap]
+    client_digest: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.study_of)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is odd in the source, sorted; read anew from ``problem_lines`` at every use."""
+        return tuple(_problem_decoder.decode_lines(self.problem_lines))
+
+    def on_disk(self, row: int) -> tuple[str, str]:
+        """Return the names of an image's study and of the image itself as on disk."""
+        study = int(self.study_of[row])
+        image_name, study_name = self.raw_images.get(row), self.raw_studies.get(study)
+        return (
+            self.studies[study].decode() if study_name is None else study_name,
+            self.images[row].decode() if image_name is None else image_name,
+        )
+
+    def sidecar_suffix(self, row: int) -> str:
+        """Return how the name of an image's JSON ends on disk."""
+        return ".dcm.json" if self.long_suffix[row] else ".json"
+
+    def image_path(self, row: int, kind: int) -> bytes:
+        """Return the path of a file of an image as on disk, relative to its tree."""
+        study, image = self.on_disk(row)
+        suffix = ".dcm" if kind == DCM else self.sidecar_suffix(row)
+        return self.clients[int(self.client_of[row])] + os.fsencode(f"/{study}/{image}{suffix}")
+
+    def document_name(self, client: int, slot: int) -> bytes:
+        """Return the name of an NBSS or ImageDB file, on disk and on the drive."""
+        return DOCUMENTS[slot].encode() + self.clients[client] + b".json"
+
+    def has_file(self, row: int, kind: int) -> bool:
+        """Return whether the image has its DICOM file or its JSON."""
+        return bool(self.files[kind].access[row])

@@ -1,0 +1,142 @@
+"""Where the clients of a source are read: here, in local processes, or on a cluster, all through one interface."""
+
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TypeVar
+
+from omidbfs.errors import UserError
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+_AHEAD = 3
+"""How many tasks wait for each worker: enough to keep it busy, few enough to bound what is in memory."""
+
+_PATIENCE = 10.0
+"""Seconds that a scheduler may take to answer."""
+
+
+def available_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
+    """Give the executor that ``name`` stands for, or ``None`` to do the work in this process.
+
+    Parameters
+    ----------
+    name
+        ``local``, ``dask://HOST:PORT`` (a running scheduler; extra ``dask``) or ``mpi`` (under ``mpirun``; extra
+        ``mpi``).
+    workers
+        Processes of ``local``; one is this process itself.
+
+    Raises
+    ------
+    UserError
+        There is no such executor, its library is not installed, or its scheduler does not answer.
+    """
+    if name == "local":
+        if workers == 1:
+            yield None
+            return
+        # spawn: a fork would copy a process that may hold a mount, threads and locks.
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    elif name.startswith("dask://"):
+        with _dask(name.removeprefix("dask://")) as executor:
+            yield executor
+    elif name == "mpi":
+        with _mpi() as executor:
+            yield executor
+    else:
+        raise UserError(f"--executor {name}: not known; use local, dask://HOST:PORT or mpi")
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise UserError(
+            "--executor dask: not installed; pip install 'omidbfs[dask]', on the workers too"
+        ) from None
+    try:
+        # Client would try again and again, and not say why.
+        socket.create_connection(_host_and_port(address), _PATIENCE).close()
+        client = Client(f"tcp://{address}", timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--executor dask://{address}: no scheduler answers there ({error})") from error
+    try:
+        yield client.get_executor(pure=False)
+    except KilledWorker:
+        raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
+    except CancelledError:
+        raise UserError(f"--executor dask://{address}: no scheduler answers there (it went away)") from None
+    finally:
+        client.close()
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 0xFFFF:
+        raise ValueError("write dask://HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@contextmanager
+def _mpi() -> Iterator[Executor]:
+    try:
+        from mpi4py.futures import MPIPoolExecutor
+    except (ImportError, RuntimeError):  # the latter where there is no MPI library
+        raise UserError(
+            "--executor mpi: not installed; pip install 'omidbfs[mpi]' (needs an MPI library)"
+        ) from None
+    with MPIPoolExecutor() as executor:
+        yield executor
+
+
+def in_order(
+    executor: Executor | None, workers: int, work: Callable[[_Task], _Result], tasks: Iterable[_Task]
+) -> Iterator[_Result]:
+    """Yield ``work(task)`` for each task, in order, with few tasks ahead of the one at hand.
+
+    Raises
+    ------
+    UserError
+        A local worker was killed.
+    """
+    tasks = list(tasks)
+    if executor is None or len(tasks) == 1:  # not worth starting anybody for
+        yield from map(work, tasks)
+        return
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(executor.submit(work, task))
+            if len(waiting) > _AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C to the process that gives the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

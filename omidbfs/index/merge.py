@@ -1,0 +1,202 @@
+"""Merging chunks: the columns of runs of clients become one index."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from omidbfs.database.layout import DOCUMENTS, Source
+from omidbfs.database.problems import Problem, printable, problem_lines
+from omidbfs.facets import FACETS, RESERVED, Facet, Kind
+from omidbfs.index.chunk import LINK_ALL, Chunk
+from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, TextValue
+from omidbfs.index.episodes import joined_episodes
+from omidbfs.index.identity import client_identities, image_identities
+from omidbfs.index.names import NameTable, checksums, duplicated, joined_names
+
+
+def merge(
+    chunks: Sequence[Chunk],
+    problems: Iterable[Problem],
+    source: Source,
+    previous: Index | None = None,
+) -> Index:
+    """Return the index of all chunks, which hold clients in ascending order.
+
+    What the ``previous`` index knew keeps its identity; an identity is never used again.
+    """
+    images = joined_names([chunk.images for chunk in chunks])
+    studies = joined_names([chunk.studies for chunk in chunks])
+    clients = joined_names([chunk.clients for chunk in chunks])
+    study_images = _joined(np.uint32, [chunk.study_images for chunk in chunks])
+    client_studies = _joined(np.uint32, [chunk.client_studies for chunk in chunks])
+    study_of = np.repeat(np.arange(len(studies), dtype=np.uint32), study_images)
+    study_client = np.repeat(np.arange(len(clients), dtype=np.uint32), client_studies)
+    study_rows = _boundaries(study_images)
+    accesses = list(dict.fromkeys(access for chunk in chunks for access in chunk.accesses))
+    access_codes = {access: code for code, access in enumerate(accesses, 1)}
+    files = (
+        _file_columns([(chunk, chunk.dcm) for chunk in chunks], access_codes),
+        _file_columns([(chunk, chunk.json) for chunk in chunks], access_codes),
+    )
+    documents = _file_columns([(chunk, chunk.documents) for chunk in chunks], access_codes)
+    shape = (len(clients), len(DOCUMENTS))
+    documents = FileColumns(
+        documents.size.reshape(shape), documents.mtime.reshape(shape), documents.access.reshape(shape)
+    )
+    columns, texts = _single_valued(chunks)
+    postings = _postings(chunks)
+    all_events = postings.pop(LINK_ALL)
+    identity, row_of = image_identities(chunks, previous)
+    client_identity, client_ordinal = client_identities(chunks, previous)
+    episodes = joined_episodes([chunk.episodes for chunk in chunks])
+    study_episode = _study_episodes(chunks)
+    image_sums, study_sums = checksums(images), checksums(studies)
+    duplicates = duplicated(images, image_sums)
+    newest = max((int(column.mtime.max()) for column in (*files, documents) if column.mtime.size), default=0)
+    index = Index(
+        images=images,
+        image_table=NameTable.of(images, image_sums),
+        studies=studies,
+        study_table=NameTable.of(studies, study_sums),
+        clients=clients,
+        client_table=NameTable.of(clients),
+        study_of=study_of,
+        client_of=study_client[study_of],
+        study_client=study_client,
+        study_rows=study_rows,
+        client_rows=study_rows[_boundaries(client_studies)],
+        identity=identity,
+        row_of=row_of,
+        client_identity=client_identity,
+        client_ordinal=client_ordinal,
+        files=files,
+        documents=documents,
+        long_suffix=_joined(np.bool_, [chunk.long_suffix for chunk in chunks]),
+        accesses=((0, 0, 0), *accesses),
+        columns=columns,
+        postings=postings,
+        texts=texts,
+        duplicates=BitMap(duplicates),
+        studies_unique=not len(duplicated(studies, study_sums)),
+        raw_images=dict(_raw_names([(len(chunk.images), chunk.raw_images) for chunk in chunks])),
+        raw_studies=dict(_raw_names([(len(chunk.studies), chunk.raw_studies) for chunk in chunks])),
+        newest=newest,
+        problem_lines=b"",
+        episodes=episodes,
+        study_episode=study_episode,
+        all_events=all_events,
+        client_digest=_joined(np.uint64, [chunk.client_digest for chunk in chunks]),
+    )
+    found = [*problems, *(problem for chunk in chunks for problem in chunk.problems)]
+    found += (_duplicate(index, source, row) for row in duplicates.tolist())
+    return replace(index, problem_lines=problem_lines(sorted(found)))
+
+
+def _study_episodes(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
+    parts, first = [], 0
+    for chunk in chunks:
+        parts.append(np.where(chunk.study_episode < 0, np.int32(-1), chunk.study_episode + np.int32(first)))
+        first += len(chunk.episodes.type)
+    return _joined(np.int32, parts)
+
+
+def _duplicate(index: Index, source: Source, row: int) -> Problem:
+    kind = JSON if index.has_file(row, JSON) else DCM
+    label = source.data_label if kind == JSON else source.images_label
+    place = printable(os.fsdecode(index.image_path(row, kind)))
+    return Problem(f"{label}/{place}", "duplicate-uid", "this image UID occurs more than once")
+
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+def _joined(dtype: type[_Scalar], parts: Sequence[NDArray[_Scalar]]) -> NDArray[_Scalar]:
+    return np.concatenate(parts or [np.zeros(0, dtype)])
+
+
+def _boundaries(counts: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    return np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
+
+
+def _file_columns(
+    parts: Sequence[tuple[Chunk, FileColumns]], access_codes: dict[tuple[int, int, int], int]
+) -> FileColumns:
+    access = [
+        np.array([0, *(access_codes[key] for key in chunk.accesses)], np.uint16)[files.access]
+        for chunk, files in parts
+    ]
+    return FileColumns(
+        _joined(np.uint64, [files.size for _, files in parts]),
+        _joined(np.int64, [files.mtime for _, files in parts]),
+        _joined(np.uint16, access),
+    )
+
+
+def _single_valued(
+    chunks: Sequence[Chunk],
+) -> tuple[dict[str, NDArray[np.unsignedinteger]], dict[str, tuple[TextValue, ...]]]:
+    columns: dict[str, NDArray[np.unsignedinteger]] = {}
+    texts: dict[str, tuple[TextValue, ...]] = {}
+    for facet in FACETS:
+        if facet.tokens is None or facet.several:
+            continue
+        parts = [chunk.columns[facet.name] for chunk in chunks]
+        if facet.kind is Kind.TEXT:
+            texts[facet.name], tables = _text_values(facet, [chunk.texts[facet.name] for chunk in chunks])
+            parts = [table[part] for table, part in zip(tables, parts, strict=True)]
+        column = _joined(np.uint32, parts)
+        if facet.kind is Kind.TEXT:
+            column, texts[facet.name] = _without_unused(column, texts[facet.name])
+        columns[facet.name] = column.astype(np.min_scalar_type(int(column.max(initial=0))))
+    return columns, texts
+
+
+def _without_unused(
+    column: NDArray[np.uint32], values: tuple[TextValue, ...]
+) -> tuple[NDArray[np.uint32], tuple[TextValue, ...]]:
+    """Return column and values without the values that no image has any more."""
+    is_used = np.zeros(FIRST_CODE + len(values), np.bool_)
+    is_used[:FIRST_CODE] = True
+    is_used[column] = True
+    codes = np.cumsum(is_used, dtype=np.uint32) - np.uint32(1)
+    return codes[column], tuple(value for code, value in enumerate(values, FIRST_CODE) if is_used[code])
+
+
+def _text_values(
+    facet: Facet,
+    dictionaries: Sequence[tuple[tuple[str, ...], ...]],
+) -> tuple[tuple[TextValue, ...], list[NDArray[np.uint32]]]:
+    """Return the values of all raw texts, sorted by name, and for each chunk its codes' final codes."""
+    raw_of: dict[str, set[str]] = {}
+    for raw in {raw for texts in dictionaries for several in texts for raw in several}:
+        label = facet.label(raw)
+        # A text that reads like a reserved word is not that word.
+        raw_of.setdefault(f"_{label}" if label in RESERVED else label, set()).add(raw)
+    values = tuple(TextValue(label, tuple(sorted(raw_of[label]))) for label in sorted(raw_of))
+    code_of = {raw: code for code, value in enumerate(values, FIRST_CODE) for raw in value.raw}
+    reserved = list(range(FIRST_CODE))
+    return values, [np.array(reserved + [code_of[raw] for raw, *_ in texts], np.uint32) for texts in dictionaries]
+
+
+def _postings(chunks: Sequence[Chunk]) -> dict[str, dict[int, BitMap]]:
+    names = [LINK_ALL, *(facet.name for facet in FACETS if facet.several)]
+    postings: dict[str, dict[int, BitMap]] = {name: {} for name in names}
+    first = 0
+    for chunk in chunks:
+        for name in names:
+            for code, rows in chunk.postings[name].items():
+                postings[name].setdefault(code, BitMap()).update(rows + np.uint32(first))
+        first += len(chunk.images)
+    return postings
+
+
+def _raw_names(parts: Sequence[tuple[int, dict[int, str]]]) -> Iterator[tuple[int, str]]:
+    first = 0
+    for count, raw in parts:
+        yield from ((first + ordinal, name) for ordinal, name in raw.items())
+        first += count

@@ -1,0 +1,112 @@
+"""Parts of an index as chunks: what a refresh takes over of the clients that have not changed."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from omidbfs.database.layout import CLIENT_NAME, Source
+from omidbfs.database.problems import Problem
+from omidbfs.index.chunk import LINK_ALL, Chunk
+from omidbfs.index.columns import FileColumns, Index
+from omidbfs.index.episodes import EpisodeColumns
+from omidbfs.index.merge import merge
+
+_OF_THE_TREE = ("unexpected-entry", "symlink", "tree-missing", "client-not-on-disk")
+
+
+def client_of(problem: Problem) -> str | None:
+    """Return the client that a problem belongs to, ``None`` for one of the trees themselves."""
+    parts = problem.file.split("/")
+    if len(parts) < 2 or not CLIENT_NAME.fullmatch(parts[1]):
+        return None
+    return None if len(parts) == 2 and problem.kind in _OF_THE_TREE else parts[1]
+
+
+def slices_of(index: Index, clients: Sequence[bytes]) -> Iterator[Chunk]:
+    """Yield chunks with the columns of ``clients``, each a run of neighbours in the index."""
+    ordinals = np.array([index.client_table.find(client)[0] for client in clients], np.intp)
+    problems: dict[bytes, list[Problem]] = {}
+    for problem in index.problems:
+        client = client_of(problem)
+        if client is not None and problem.kind != "duplicate-uid":  # those are found anew
+            problems.setdefault(client.encode(), []).append(problem)
+    for run in np.split(ordinals, np.flatnonzero(np.diff(ordinals) != 1) + 1):
+        yield _slice(index, int(run[0]), int(run[-1]) + 1, problems)
+
+
+def only_clients(index: Index, clients: Collection[str], problems: Iterable[Problem], source: Source) -> Index:
+    """Return an index with some of the clients, under the identities that they have in the whole.
+
+    ``problems`` are added to those of the trees and of the clients.
+    """
+    kept = [name for name in index.clients if name.decode() in clients]
+    of_trees = [problem for problem in index.problems if client_of(problem) is None]
+    chunks = list(slices_of(index, kept)) if kept else []
+    return merge(chunks, [*of_trees, *problems], source, index)
+
+
+def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, list[Problem]]) -> Chunk:
+    rows = slice(int(index.client_rows[first]), int(index.client_rows[end]))
+    of_client = index.study_client
+    studies = slice(int(np.searchsorted(of_client, first)), int(np.searchsorted(of_client, end)))
+    per_client = index.episodes.per_client
+    episodes = slice(int(per_client[:first].sum()), int(per_client[:end].sum()))
+    clients = slice(first, end)
+    return Chunk(
+        clients=index.clients.between(first, end),
+        studies=index.studies.between(studies.start, studies.stop),
+        images=index.images.between(rows.start, rows.stop),
+        client_studies=np.bincount(of_client[studies] - np.uint32(first), minlength=end - first).astype(np.uint32),
+        study_images=np.diff(index.study_rows[studies.start : studies.stop + 1]),
+        study_episode=_shifted(index.study_episode[studies], episodes.start),
+        episodes=_episodes(index.episodes, clients, episodes),
+        dcm=_files(index.files[0], rows),
+        json=_files(index.files[1], rows),
+        documents=_files(index.documents, clients),
+        long_suffix=index.long_suffix[rows],
+        accesses=index.accesses[1:],
+        columns={name: column[rows].astype(np.uint32) for name, column in index.columns.items()},
+        postings={
+            name: _postings(postings, rows)
+            for name, postings in (*index.postings.items(), (LINK_ALL, index.all_events))
+        },
+        texts={name: tuple(value.raw for value in values) for name, values in index.texts.items()},
+        raw_images=_raw(index.raw_images, rows),
+        raw_studies=_raw(index.raw_studies, studies),
+        problems=[problem for name in index.clients.between(first, end) for problem in problems.get(name, ())],
+        client_digest=index.client_digest[clients],
+        identity=index.identity[rows],
+        client_identity=index.client_identity[clients],
+    )
+
+
+def _files(files: FileColumns, rows: slice) -> FileColumns:
+    return FileColumns(files.size[rows].reshape(-1), files.mtime[rows].reshape(-1), files.access[rows].reshape(-1))
+
+
+def _episodes(episodes: EpisodeColumns, clients: slice, rows: slice) -> EpisodeColumns:
+    return EpisodeColumns(
+        episodes.per_client[clients],
+        episodes.ids.between(rows.start, rows.stop),
+        episodes.type[rows],
+        episodes.status[rows],
+        episodes.flags[rows],
+        episodes.date[rows],
+        episodes.outcome[rows],
+    )
+
+
+def _shifted(pointers: NDArray[np.int32], start: int) -> NDArray[np.int32]:
+    return np.where(pointers < 0, np.int32(-1), pointers - np.int32(start))
+
+
+def _postings(postings: Mapping[int, BitMap], rows: slice) -> dict[int, NDArray[np.uint32]]:
+    inside = BitMap().flip(rows.start, rows.stop)
+    found = {code: np.array((posting & inside).to_array(), np.uint32) for code, posting in postings.items()}
+    return {code: part - np.uint32(rows.start) for code, part in found.items() if len(part)}
+
+
+def _raw(names: Mapping[int, str], rows: slice) -> dict[int, str]:
+    return {row - rows.start: name for row, name in names.items() if rows.start <= row < rows.stop}

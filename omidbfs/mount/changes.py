@@ -1,0 +1,153 @@
+"""What the kernel has to be told when one view takes the place of another.
+
+The kernel keeps names and attributes for a day. Names that were not found it does not keep, so what is new needs
+no word; what is gone, or leads elsewhere, does.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from omidbfs.cohort import Cohort
+from omidbfs.facets import BY_NAME, Kind
+from omidbfs.files import SUFFIXES, directory_inode
+from omidbfs.index.columns import Index
+from omidbfs.nodes import Directory, Shape
+from omidbfs.view import View
+
+MOST_COMPARISONS = 1_000_000
+"""Files times directories that are looked at, about two seconds; beyond that the kernel forgets every name."""
+
+_Names = Mapping[int, list[tuple[int, bytes, int]]]
+"""For each row the kind, name in flat cohorts and inode of its files."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """Entries to forget, as (inode of the directory, name), and inodes whose attributes to forget."""
+
+    entries: list[tuple[int, bytes]] = field(default_factory=list)
+    attributes: list[int] = field(default_factory=list)
+
+
+def changed_clients(old: Index, new: Index) -> set[bytes]:
+    """Return the names of the clients that are new, gone, or not as they were."""
+    before = dict(zip(old.clients, old.client_digest.tolist(), strict=True))
+    after = dict(zip(new.clients, new.client_digest.tolist(), strict=True))
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] = ()) -> Changes:
+    """Return what changed between two views.
+
+    ``known`` are the paths of the directories that the kernel knows, without the root; ``held`` the inodes of
+    files that are open.
+    """
+    clients = changed_clients(old.index, new.index) | old.files.clients_found_changed()
+    names = {row: _file_names(old, row) for row in _affected_rows(old.index, new.index, clients)}
+    directories = [old.root, *(there for path in known if (there := old.resolve(path)) is not None)]
+    found = Changes(attributes=[directory.inode for directory in directories])
+    found.attributes += (inode for files in names.values() for _, _, inode in files)
+    found.attributes += _documents(old, clients)
+    found.entries += ((directory_inode(b".omidbfs"), name) for name in old.files.texts())
+    found.entries.append((old.root.inode, b"README.txt"))
+    flat = [directory for directory in directories if _may_hold(directory, old.index, names)]
+    if len(flat) * len(names) > MOST_COMPARISONS:
+        # What is not in use the kernel then forgets at all depths; what is open stays, and is told one by one.
+        found.entries += ((old.root.inode, entry.name) for entry in old.listing(old.root).page(0, 1000))
+        names = {row: kept for row, files in names.items() if (kept := [f for f in files if f[2] in held])}
+    for directory in directories:
+        after = new.resolve(directory.path)
+        if after is None:
+            parent, _, name = directory.path.rpartition(b"/")
+            found.entries.append((directory_inode(parent) if parent else old.root.inode, name))
+        is_same = after is not None and _meaning(old, directory.cohort) == _meaning(new, after.cohort)
+        if directory.shape is Shape.COHORT and is_same:
+            found.entries += _differing(old, new, directory, after, _names_in(old, directory, names))
+        elif directory.shape is Shape.COHORT or (
+            directory.shape in (Shape.CLIENT, Shape.STUDY)
+            and not (is_same and old.index.clients[directory.client] not in clients)
+        ):
+            listing = old.listing(directory)
+            listed = [(entry.name, entry.inode) for entry in listing.page(0, listing.length)]
+            found.entries += _differing(old, new, directory, after, listed)
+    return found
+
+
+def _affected_rows(old: Index, new: Index, clients: Iterable[bytes]) -> list[int]:
+    """Return the rows of the clients in the old index, and those that share a UID with one of theirs, ever.
+
+    The name of the latter in flat cohorts may change.
+    """
+    rows = set(_rows(old, clients))
+    names = {old.images[row] for row in rows} | {new.images[row] for row in _rows(new, clients)}
+    for name in names:
+        rows.update(old.image_table.find(name))
+    return sorted(rows)
+
+
+def _rows(index: Index, clients: Iterable[bytes]) -> Iterator[int]:
+    for name in clients:
+        for client in index.client_table.find(name):
+            yield from range(int(index.client_rows[client]), int(index.client_rows[client + 1]))
+
+
+def _file_names(view: View, row: int) -> list[tuple[int, bytes, int]]:
+    index = view.index
+    stem = view.files.flat_name(row) if row in index.duplicates else index.images[row]
+    inodes = ((kind, view.files.image(row, kind)) for kind in range(len(SUFFIXES)))
+    return [(kind, stem + SUFFIXES[kind], inode) for kind, inode in inodes if inode is not None]
+
+
+def _documents(view: View, clients: Iterable[bytes]) -> Iterator[int]:
+    index = view.index
+    for name in clients:
+        for client in index.client_table.find(name):
+            for slot in range(index.documents.access.shape[1]):
+                inode = view.files.document(client, slot)
+                if inode is not None:
+                    yield inode
+
+
+def _may_hold(directory: Directory, index: Index, rows: Iterable[int]) -> bool:
+    """Return whether a flat cohort may hold one of the rows: those of other clients and studies do not."""
+    if directory.shape is not Shape.COHORT:
+        return False
+    columns = {"client": index.client_of, "study": index.study_of}
+    named = [term for term in directory.cohort.terms if term.facet in columns and not term.negated]
+    return not named or any(all(int(columns[term.facet][row]) in term.codes for term in named) for row in rows)
+
+
+def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int | bytes | str]]]:
+    """Return the terms of a cohort in words that mean the same in every index.
+
+    A text that contains a comma, say, may take the place of a union: who is in it then changes for everybody.
+    """
+    return [
+        (term.facet, term.negated, frozenset(_word(view, term.facet, code) for code in term.codes))
+        for term in cohort.terms
+    ]
+
+
+def _word(view: View, facet: str, code: int) -> int | bytes | str:
+    if facet == "client":
+        return view.index.clients[code]
+    if facet == "study":
+        return view.index.studies[code]
+    return view.cohorts.label(BY_NAME[facet], code) if BY_NAME[facet].kind is Kind.TEXT else code
+
+
+def _names_in(view: View, directory: Directory, names: _Names) -> Iterator[tuple[bytes, int]]:
+    cohort = directory.cohort
+    for row, files in names.items():
+        if view.cohorts.contains(cohort, row):
+            yield from ((name, inode) for kind, name, inode in files if cohort.files[kind])
+
+
+def _differing(
+    old: View, new: View, directory: Directory, after: Directory | None, names: Iterable[tuple[bytes, int]]
+) -> Iterator[tuple[int, bytes]]:
+    for name, inode in names:
+        there = new.lookup(after, name) if after is not None else None
+        # Of a file that was found changed, the kernel may know each version by a different path.
+        if (there.inode if isinstance(there, Directory) else there) != inode or old.files.is_found_changed(inode):
+            yield directory.inode, name

@@ -1,0 +1,163 @@
+"""Starting a drive in the background, and ending one; without pyfuse3, from outside of the daemon."""
+
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omidbfs.errors import UserError
+from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mount_at
+
+
+def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) -> int:
+    """Run ``run(ready)`` in a process of its own; return 0 when it is ready, or its exit status if it ends before.
+
+    Returns a second time, in that process, with what ``run`` returned. The process keeps the terminal until it
+    is ready, to say what goes wrong.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receiver)
+        os.setsid()
+        return run(lambda: _detach(sender))
+    os.close(sender)
+    try:
+        with os.fdopen(receiver, "rb") as pipe:
+            is_ready = pipe.read() == b"ready"
+    except KeyboardInterrupt:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGTERM)  # with whatever it has started
+        os.waitpid(child, 0)
+        raise
+    if not is_ready:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
+    os.statvfs(mountpoint)  # answered by the drive itself
+    return 0
+
+
+def _detach(sender: int) -> None:
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+    os.write(sender, b"ready")
+    os.close(sender)
+
+
+def log_to_file(path: Path | None) -> None:
+    """Log warnings of this process to a file that only its owner can read; it is kept below 10 MB."""
+    if path is None:
+        home = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
+        if not home.is_absolute():  # a user without a home
+            raise UserError("no place for the log: name one with --log-file, or set HOME")
+        path = home / "omidbfs" / "omidbfs.log"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+    handler = logging.handlers.RotatingFileHandler(path.absolute(), maxBytes=10_000_000, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s omidbfs[%(process)d] %(levelname)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    if root.level > logging.INFO:
+        root.setLevel(logging.INFO)
+        for shown in root.handlers:
+            if shown is not handler:
+                shown.setLevel(logging.WARNING)
+
+
+def unmount(mountpoint: Path, patience: float = 10.0) -> None:
+    """Unmount a drive of ours and wait until its daemon has ended, ``patience`` seconds at most.
+
+    Raises
+    ------
+    UserError
+        Nothing of ours is mounted there, or it is in use.
+    """
+    mounted = _drive_at(mountpoint)
+    status = _status_of(mounted.mountpoint)
+    daemon = status["pid"] if status is not None else None
+    is_root = os.geteuid() == 0
+    command = ["umount", mounted.mountpoint] if is_root else ["fusermount3", "-u", "--", mounted.mountpoint]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: not found; install it (sudo apt-get install fuse3)") from None
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["unmounting failed"])[-1]
+        if "busy" in reason:
+            reason = f"in use; end the programs and shells that are on it (fuser -vm {mountpoint} names them)"
+        raise UserError(f"{mountpoint}: {reason}")
+    deadline = time.monotonic() + patience
+    while daemon is not None and _alive(daemon) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _drive_at(mountpoint: Path) -> Mount:
+    mounted = mount_at(str(mountpoint))
+    if mounted is None:  # a symbolic link to it, perhaps: mounting resolves one, too
+        mounted = mount_at(os.path.realpath(mountpoint))
+    if mounted is None or mounted.type != FILE_SYSTEM:
+        raise UserError(f"{mountpoint}: no drive of omidbfs is mounted there")
+    return mounted
+
+
+_PRINT_STATUS = "import sys; sys.stdout.write(open(sys.argv[1]).read())"
+
+
+def _status_of(mountpoint: str) -> dict[str, Any] | None:
+    """Return what a drive says of itself; ``None`` for one that is dead or does not answer."""
+    command = [sys.executable, "-I", "-S", "-c", _PRINT_STATUS, f"{mountpoint}/.omidbfs/status.json"]
+    try:  # in a process of its own: reading from a drive that hangs must not hang us
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        status: dict[str, Any] = json.loads(done.stdout)
+    except (subprocess.SubprocessError, ValueError):
+        return None
+    return status
+
+
+def ask_for_refresh(mountpoint: Path) -> None:
+    """Have the drive at a mount point look for changes of its source, and wait until it has.
+
+    Raises
+    ------
+    UserError
+        No drive answers there, it is another user's, or the refresh failed.
+    """
+    mounted = _drive_at(mountpoint)
+    status = _status_of(mounted.mountpoint)
+    if status is None:
+        raise UserError(f"{mountpoint}: the drive does not answer")
+    # One that is under way has begun before now: what changed meanwhile takes another.
+    wanted = status["refresh"]["done"] + (2 if status["refresh"]["state"] == "refreshing" else 1)
+    try:
+        os.kill(status["pid"], signal.SIGHUP)
+    except PermissionError:
+        raise UserError(f"{mountpoint}: the drive is another user's, who has to refresh it") from None
+    except ProcessLookupError:
+        raise UserError(f"{mountpoint}: the drive's process is not on this machine") from None
+    while status is not None and status["refresh"]["done"] < wanted:
+        time.sleep(0.05)
+        status = _status_of(mounted.mountpoint)
+    if status is None:
+        raise UserError(f"{mountpoint}: the drive went away during the refresh")
+    if status["refresh"]["error"] is not None:
+        raise UserError(f"{mountpoint}: the refresh failed: {status['refresh']['error']}")
+
+
+def _alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,325 @@
+"""The file system as the kernel sees it: translates between pyfuse3 and a view, and decides nothing.
+
+All handlers run in one trio thread. A handler may raise only ``FUSEError``, any other exception would end the
+mount: :func:`_answered` sees to that.
+"""
+
+import errno
+import functools
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
+
+from omidbfs.database.layout import Source
+from omidbfs.files import is_directory
+from omidbfs.mount.inodes import Directories
+from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
+from omidbfs.nodes import Attributes, Directory, Entry
+from omidbfs.view import View
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 86_400.0
+"""Seconds for which the kernel may keep names and attributes: the view changes only when it says so."""
+
+_FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
+_PAGE = 1024
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+_Handler = Callable[_Arguments, Coroutine[Any, Any, _Answer]]
+
+
+def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _Answer]:
+    """Return a handler whose every failure becomes an errno."""
+
+    @functools.wraps(handler)
+    async def answered(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        try:
+            return await handler(*args, **kwargs)
+        except FUSEError:
+            raise
+        except OSError as error:
+            raise FUSEError(error.errno or errno.EIO) from None
+        except Exception:
+            log.exception("%s failed; the caller got EIO", handler.__name__)
+            raise FUSEError(errno.EIO) from None
+
+    return answered
+
+
+class OpenDirectory:
+    """A directory handle: the view it started with, its listing there, and the page at hand."""
+
+    __slots__ = ("directory", "first", "listing", "page", "view")
+
+    def __init__(self, directory: Directory, view: View) -> None:
+        self.directory = directory
+        self.view = view
+        self.listing = view.listing(directory)
+        self.first = 0
+        self.page: list[Entry] = []
+
+    def entries(self, position: int) -> list[Entry]:
+        """Return the entries from ``position`` to the end of a page; empty after the last one."""
+        offset = position - self.first
+        if not 0 <= offset < len(self.page):
+            self.first, offset = position, 0
+            self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
+        return self.page[offset:] if offset else self.page
+
+
+class Operations(pyfuse3.Operations):
+    """The handlers, over one view of one source."""
+
+    enable_writeback_cache = False
+
+    def __init__(self, view: View, source: Source) -> None:
+        super().__init__()
+        self.view = view
+        self.directories = Directories(view)
+        self.reader = Reader(source)
+        self.started = trio.Event()
+        self._handles: dict[int, OpenFile | OpenDirectory | bytes] = {}
+        self._next_handle = 1
+        self._source = source
+
+    def init(self) -> None:
+        """Note that the kernel has said hello: it can be told things from now on."""
+        self.started.set()
+
+    def replace_view(self, view: View, reader: Reader) -> None:
+        """Serve another view from now on; open directories finish on theirs, and open files stay open.
+
+        ``reader`` is a new one: other directories may be in the place of those that the source was.
+        """
+        self.view = view
+        self.directories.replace_view(view)
+        self.reader.close_trees()
+        self.reader = reader
+
+    def open_files(self) -> set[int]:
+        """Return the inodes of the files of the source that are open."""
+        return {handle.inode for handle in self._handles.values() if isinstance(handle, OpenFile)}
+
+    # Names and attributes
+
+    @_answered
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        """Find a name; ``.`` and ``..`` are asked for by NFS servers."""
+        if name == b".":
+            child: Directory | int | None = self.directories.get(parent_inode) or parent_inode
+        elif name == b"..":
+            child = self._parent(self._directory(parent_inode))
+        else:
+            child = self.view.lookup(self._directory(parent_inode), name)
+        if child is None:
+            raise FUSEError(errno.ENOENT)
+        if isinstance(child, Directory):
+            self.directories.told(child, self.view)
+            return _entry(self.view.directory_attributes(child))
+        return self._file_entry(child)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Forget directories; must not raise."""
+        for inode, times in inode_list:
+            self.directories.forget(inode, times)
+
+    @_answered
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        """Return attributes."""
+        directory = self.directories.get(inode)
+        if directory is not None:
+            return _entry(self.view.directory_attributes(directory))
+        return self._file_entry(inode)
+
+    @_answered
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        """Return where a link leads (``--links symlink``)."""
+        if self.view.files.facts(inode) is None:
+            raise FUSEError(errno.ESTALE)
+        return self.view.files.link_target(inode)
+
+    @_answered
+    async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
+        """Never asked with ``default_permissions``; says what the mode bits say, for the mounting user."""
+        return not mode & os.W_OK
+
+    @_answered
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        """Return the capacity of the disk below, with nothing free: the drive is read-only."""
+        stat = StatvfsData()
+        try:
+            below = os.statvfs(next(self._source.trees()))
+            stat.f_bsize, stat.f_frsize, stat.f_blocks = below.f_bsize, below.f_frsize, below.f_blocks
+        except FileNotFoundError:  # the source was moved away; the drive goes on
+            stat.f_bsize = stat.f_frsize = 4096
+        stat.f_files = len(self.view.index)
+        stat.f_namemax = 255
+        return stat
+
+    def _directory(self, inode: int) -> Directory:
+        directory = self.directories.get(inode)
+        if directory is None:
+            raise FUSEError(errno.ESTALE)
+        return directory
+
+    def _parent(self, directory: Directory) -> Directory:
+        parent = self.view.resolve(directory.path.rpartition(b"/")[0])
+        if parent is None:
+            raise FUSEError(errno.ESTALE)
+        return parent
+
+    def _file_entry(self, inode: int) -> EntryAttributes:
+        attributes = None if is_directory(inode) else self.view.files.attributes(inode)
+        if attributes is not None:
+            return _entry(attributes)
+        for handle in self._handles.values():  # replaced or removed, but somebody has it open
+            if isinstance(handle, OpenFile) and handle.inode == inode:
+                entry = _entry(self.view.files.attributes_as_opened(inode, handle.facts))
+                entry.attr_timeout = 0  # no longer than it is open: a name may still lead the kernel here
+                return entry
+        raise FUSEError(errno.ESTALE)
+
+    # Directories
+
+    @_answered
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        """Open a directory on the view as it is now."""
+        directory = self._directory(inode)
+        return self._handle(OpenDirectory(directory, self.view))
+
+    @_answered
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        """Answer as many entries as fit; continues anywhere in O(1)."""
+        handle = self._handles[fh]
+        assert isinstance(handle, OpenDirectory)
+        attributes = EntryAttributes()
+        # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed.
+        attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if handle.view is self.view else 0
+        for cursor, name in ((1, b"."), (2, b"..")):
+            if start_id < cursor:
+                _fill(attributes, *handle.view.directory_attributes(handle.directory))
+                if not pyfuse3.readdir_reply(token, name, attributes, cursor):
+                    return
+        cursor = max(start_id, _FIRST_CURSOR)
+        reply = pyfuse3.readdir_reply
+        while entries := handle.entries(cursor - _FIRST_CURSOR):
+            # One EntryAttributes for all: the reply copies it. Creating one each costs a third of the rate.
+            for name, inode, mode, nlink, uid, gid, size, mtime, directory in entries:
+                cursor += 1
+                _fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
+                if not reply(token, name, attributes, cursor):
+                    return
+                if directory is not None:
+                    self.directories.told(directory, handle.view)
+
+    @_answered
+    async def releasedir(self, fh: int) -> None:
+        """Close a directory."""
+        del self._handles[fh]
+
+    # Files
+
+    @_answered
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        """Open a file of the source, or a generated text."""
+        if flags & _WRITING:
+            raise FUSEError(errno.EROFS)
+        content = self.view.files.content(inode)
+        if content is not None:
+            return FileInfo(fh=self._handle(content), keep_cache=True)
+        try:
+            return FileInfo(fh=self._handle(self.reader.open(self.view.files, inode)), keep_cache=True)
+        except FileChangedError:
+            await self._forget_attributes(inode)
+            raise
+
+    @_answered
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """Read from a handle; any buffer will do for the answer."""
+        handle = self._handles[fh]
+        if isinstance(handle, OpenFile):
+            return await self.reader.read(handle, off, size)  # type: ignore[return-value]
+        assert isinstance(handle, bytes)
+        return handle[off : off + size]
+
+    @_answered
+    async def release(self, fh: int) -> None:
+        """Close a file."""
+        handle = self._handles.pop(fh)
+        if isinstance(handle, OpenFile):
+            self.reader.close(handle)
+
+    def _handle(self, handle: OpenFile | OpenDirectory | bytes) -> int:
+        number, self._next_handle = self._next_handle, self._next_handle + 1
+        self._handles[number] = handle
+        return number
+
+    async def _forget_attributes(self, inode: int) -> None:
+        # In a thread: the kernel may first wait for requests of this very inode, which this loop has to answer.
+        try:
+            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # the kernel does not know the inode, so it has nothing to forget
+                raise
+
+    def close(self) -> None:
+        """Close whatever is still open, after the mount has ended."""
+        for handle in self._handles.values():
+            if isinstance(handle, OpenFile):
+                self.reader.close(handle)
+        self._handles.clear()
+        self.reader.close_trees()
+
+
+def _refuses_writing(name: str) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def refuse(self: Operations, *arguments: object) -> None:
+        raise FUSEError(errno.EROFS)
+
+    refuse.__name__ = name
+    return refuse
+
+
+# The kernel refuses these itself on a read-only mount; a remount read-write changes nothing.
+for _name in (
+    "create",
+    "link",
+    "mkdir",
+    "mknod",
+    "removexattr",
+    "rename",
+    "rmdir",
+    "setattr",
+    "setxattr",
+    "symlink",
+):
+    setattr(Operations, _name, _refuses_writing(_name))
+for _name in ("unlink", "write"):
+    setattr(Operations, _name, _refuses_writing(_name))
+
+
+def _entry(known: Attributes) -> EntryAttributes:
+    attributes = EntryAttributes()
+    attributes.entry_timeout = attributes.attr_timeout = TIMEOUT
+    _fill(attributes, *known)
+    return attributes
+
+
+def _fill(
+    attributes: EntryAttributes, inode: int, mode: int, nlink: int, uid: int, gid: int, size: int, mtime: int
+) -> None:
+    attributes.st_ino = inode
+    attributes.st_mode = mode
+    attributes.st_nlink = nlink
+    attributes.st_uid = uid
+    attributes.st_gid = gid
+    attributes.st_size = size
+    attributes.st_blocks = (size + 511) >> 9
+    attributes.st_mtime_ns = attributes.st_ctime_ns = attributes.st_atime_ns = mtime

@@ -1,0 +1,212 @@
+"""Keeping a drive up to date: another process renews the index, and the drive takes it over when that is done.
+
+The process lists and reads the source, so that a slow or vanishing source holds up nobody who uses the drive, and
+so that the drive's memory stays what it is. When it has written a new index, that is opened, the view over it
+takes the place of the old one, and the kernel is told what changed.
+"""
+
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import pyfuse3
+import trio
+
+from omidbfs.about import status_text
+from omidbfs.database.records import FileFacts
+from omidbfs.errors import UserError
+from omidbfs.index.store import IndexFileError, Stored
+from omidbfs.mount.changes import Changes, changes
+from omidbfs.mount.continuity import continued
+from omidbfs.mount.operations import Operations
+from omidbfs.mount.reader import Reader
+from omidbfs.session import Session
+from omidbfs.view import View
+
+log = logging.getLogger(__name__)
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_PATIENCE = 5.0
+"""Seconds that the process that renews the index gets to end by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When to refresh, besides on SIGHUP: ``at_once`` after mounting, and ``every`` so many seconds."""
+
+    at_once: bool = False
+    every: float = math.inf
+
+
+class Refresher:
+    """Refreshes one drive. ``arguments`` make ``omidbfs`` bring its index up to date and say so in JSON."""
+
+    def __init__(self, operations: Operations, session: Session, stored: Stored, arguments: Sequence[str]) -> None:
+        self.operations = operations
+        self._session = session
+        self._stored = stored
+        self._arguments = arguments
+        self._wanted = trio.Event()
+        self._done = 0
+        self._error: str | None = None
+        self._started = time.strftime(_TIME, time.gmtime())
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        # Of its own: threads that wait for a slow disk, to answer reads, must not keep it from telling the kernel.
+        self._thread = trio.CapacityLimiter(1)
+
+    async def run(self, schedule: Schedule) -> None:
+        """Refresh when asked to, until :meth:`end`."""
+        try:
+            with self._scope:
+                await self.operations.started.wait()
+                if schedule.at_once:
+                    self._wanted.set()
+                while True:
+                    with trio.move_on_after(schedule.every):
+                        await self._wanted.wait()
+                    self._wanted = trio.Event()
+                    await self._refresh()
+        finally:
+            self._ended.set()
+
+    async def end(self) -> None:
+        """End it, and whatever it has started.
+
+        The kernel must still be answered meanwhile: it may wait for that before it takes what it is being told.
+        """
+        self._scope.cancel()
+        await self._ended.wait()
+
+    async def on_signals(self, signals: AsyncIterator[int]) -> None:
+        """Refresh on each signal."""
+        async for _ in signals:
+            self._wanted.set()
+
+    async def _refresh(self) -> None:
+        await self._say("refreshing")
+        try:
+            seen = self.operations.view.files.found_changed()
+            # What was found changed at an open may be as it was again, while the index has not changed at all.
+            if await self._bring_up_to_date() or seen:
+                await self._take_over(seen)
+            self._error = None
+        except (UserError, OSError) as error:
+            self._error = str(error)
+            log.warning("the refresh failed and the drive goes on as it was; .omidbfs/status.json says why")
+        except Exception as error:  # a defect of ours must not end the mount
+            self._error = f"{type(error).__name__}, a defect: please report it"
+            log.exception("the refresh failed and the drive goes on as it was")
+        self._done += 1
+        await self._say("idle" if self._error is None else "failed")
+
+    async def _bring_up_to_date(self) -> bool:
+        """Have the index brought up to date; return whether it is another than the one that is shown.
+
+        Raises
+        ------
+        UserError
+            It cannot be done now.
+        """
+        # In a group of its own, so that it can be ended together with its workers.
+        done = await trio.run_process(
+            [sys.executable, "-m", "omidbfs", *self._arguments],
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            start_new_session=True,
+            deliver_cancel=_end_group,
+        )
+        if done.returncode != 0:
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            said = lines[-1].removeprefix("omidbfs: ") if lines else ""
+            raise UserError(said or f"the process ended with status {done.returncode}")
+        written: float = json.loads(done.stdout)["written"]
+        return written != self._stored.written
+
+    async def _take_over(self, seen: Mapping[int, FileFacts]) -> None:
+        """Show the saved index; ``seen`` is what had been found changed before it was brought up to date."""
+        operations, old = self.operations, self.operations.view
+        stored, new, reader = await trio.to_thread.run_sync(
+            self._opened, limiter=self._thread, abandon_on_cancel=True
+        )
+        # From here to the first await nothing is answered: the kernel knows what it was told of the old view.
+        known, held = operations.directories.paths(), operations.open_files()
+        self._stored = stored
+        new.files.continue_from(old.files, seen)
+        operations.replace_view(new, reader)
+        found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
+        await self._tell_kernel(found)
+        log.info("refreshed")
+
+    def _opened(self) -> tuple[Stored, View, Reader]:
+        try:
+            stored = self._session.saved()
+        except IndexFileError as error:
+            raise UserError(f"{self._session.index_path}: {error}") from error
+        stored = replace(stored, index=continued(stored.index, self._stored.index))
+        view = self._session.view(stored, self._state("refreshing", stored))
+        return stored, view, Reader(self._session.source)
+
+    async def _say(self, state: str) -> None:
+        """Bring ``status.json`` up to date."""
+        view = self.operations.view
+        source, classification = self._session.source, self._session.classification
+        text = await trio.to_thread.run_sync(
+            status_text,
+            view.index,
+            (source.images, source.data),
+            classification,
+            self._state(state, self._stored),
+            limiter=self._thread,
+        )
+        view.files.replace_text(b"status.json", text)
+        parent = view.resolve(b".omidbfs")
+        assert parent is not None, "every drive has it"
+        await self._tell_kernel(Changes(entries=[(parent.inode, b"status.json")]))
+
+    async def _tell_kernel(self, found: Changes) -> None:
+        """Have the kernel forget; in a thread, since it may first wait for answers of this very process."""
+        await trio.to_thread.run_sync(_tell_kernel, found, limiter=self._thread)
+
+    def _state(self, state: str, stored: Stored) -> dict[str, object]:
+        return state_of(self._session, stored, state, self._done, self._error) | {"started": self._started}
+
+
+async def _end_group(process: trio.Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        await trio.sleep(_PATIENCE)
+
+
+def state_of(
+    session: Session, stored: Stored, state: str = "idle", done: int = 0, error: str | None = None
+) -> dict[str, object]:
+    """Return what ``status.json`` says of the index and its refreshes: ``idle``, ``refreshing`` or ``failed``."""
+    now = time.strftime(_TIME, time.gmtime())
+    refresh = {"state": state, "since": now, "done": done, "error": error}
+    return {"index": str(session.index_path), "index_written": stored.written, "refresh": refresh}
+
+
+def _tell_kernel(found: Changes) -> None:
+    for inode in found.attributes:
+        _told(pyfuse3.invalidate_inode, inode, True)
+    for inode, name in found.entries:
+        _told(pyfuse3.invalidate_entry, inode, name)
+
+
+def _told(tell: Callable[..., None], *arguments: object) -> None:
+    try:
+        tell(*arguments)
+    except FileNotFoundError:
+        pass  # the kernel does not know it, so it has nothing to forget
+    except OSError as error:
+        log.warning("the kernel did not take a change: %s", error.strerror)

@@ -1,0 +1,88 @@
+"""The things a drive is made of: directories, entries, attributes. Values without behaviour."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from omidbfs.cohort import EVERYTHING, Cohort
+from omidbfs.facets import FACETS, Facet
+
+
+class Shape(Enum):
+    """What a directory lists."""
+
+    ROOT = auto()
+    FACET = auto()
+    """The values of a facet."""
+    COHORT = auto()
+    """The pairs of a cohort, flat."""
+    CLIENT = auto()
+    """The real directory of a client, pruned to the cohort."""
+    STUDY = auto()
+    """The real directory of a study, pruned to the cohort."""
+    ABOUT = auto()
+    """Facts about the mount itself."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directory:
+    """A directory: its path from the root, its inode (a hash of the path, so that it survives a remount)."""
+
+    path: bytes
+    inode: int
+    shape: Shape
+    cohort: Cohort = EVERYTHING
+    facet: Facet = FACETS[0]
+    client: int = -1
+    study: int = -1
+
+
+class Attributes(NamedTuple):
+    """What ``stat`` says of a node; ``mode`` includes the type, ``size`` in bytes, ``mtime`` in ns."""
+
+    inode: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+
+
+class Entry(NamedTuple):
+    """One line of a listing: a name, the fields of :class:`Attributes`; ``directory`` is ``None`` for a file."""
+
+    name: bytes
+    inode: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    directory: Directory | None
+
+    @property
+    def attributes(self) -> Attributes:
+        """What ``stat`` says of it."""
+        return Attributes(*self[1:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The entries of a directory at one moment, produced a page at a time: ``page(start, count)``."""
+
+    length: int
+    page: Callable[[int, int], list[Entry]]
+
+
+def joined(first: Listing, second: Listing) -> Listing:
+    """Return the entries of one listing followed by those of another."""
+
+    def page(start: int, count: int) -> list[Entry]:
+        entries = first.page(start, count) if start < first.length else []
+        rest = count - len(entries)
+        return entries + (second.page(max(0, start - first.length), rest) if rest else [])
+
+    return Listing(first.length + second.length, page)

@@ -1,0 +1,105 @@
+"""The options that commands share, and what they ask for.
+
+Parts are imported where they are used: a command that needs no index does not pay for numpy.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from omidbfs.session import Session
+
+PATH = click.Path(path_type=Path)
+
+
+def source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add SOURCE and the options that say what is read, how, and how it is classified."""
+    months: dict[str, Any] = {"type": int, "metavar": "MONTHS"}
+    options = (
+        click.option("--clients-file", type=PATH, help="Only the clients in this file, one a line."),
+        click.option("--link-all", is_flag=True, help="Link studies to events even where links are not unique."),
+        click.option("--num-months-ci-prior", **months, help="Oldest prior of an interval cancer."),
+        click.option("--num-months-cancer-prior", **months, help="Oldest prior of another cancer."),
+        click.option("--num-months-normal-follow-up", **months, help="Follow-up that a normal episode needs."),
+        click.option("--num-months-benign-follow-up", **months, help="Follow-up that a benign episode needs."),
+        click.option("--verify-first", is_flag=True, help="Look for changes of the source before anything else."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return index_options(command)
+
+
+def index_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add SOURCE and the options that say what is read, and where its index is."""
+    options = (
+        click.option("--images", type=PATH, help="The images/ tree, where it is not below SOURCE."),
+        click.option("--data", type=PATH, help="The data/ tree, where it is not below SOURCE."),
+        click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links, also out of the source."),
+        click.option("--index", type=PATH, help="The file of the index.  [default: in the user's cache]"),
+        click.option("--workers", type=click.IntRange(1), help="Processes that read.  [default: one per CPU]"),
+        click.option("--executor", default="local", help="local, dask://HOST:PORT or mpi.", show_default=True),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return click.argument("source", type=PATH)(command)
+
+
+def warn(line: str) -> None:
+    """Print a line for people to standard error."""
+    click.echo(f"omidbfs: {line}", err=True)
+
+
+def session_of(source: Path, options: dict[str, Any]) -> "Session":
+    """Return what the options of a command ask for."""
+    from omidbfs.database.layout import find_source
+
+    path = None if source == Path("-") else source
+    found = find_source(path, options["images"], options["data"], follow_symlinks=options["follow_symlinks"])
+
+    from omidbfs.clinical import Windows
+    from omidbfs.index.classification import Classification
+    from omidbfs.index.executors import available_cpus
+    from omidbfs.index.store import default_path
+    from omidbfs.progress import shown_progress
+    from omidbfs.session import Session
+
+    windows = Windows(
+        options.get("num_months_ci_prior"),
+        options.get("num_months_cancer_prior"),
+        options.get("num_months_normal_follow_up"),
+        options.get("num_months_benign_follow_up"),
+    )
+    only = None
+    if options.get("clients_file") is not None:
+        lines = options["clients_file"].read_text(encoding="utf-8", errors="replace").splitlines()
+        only = frozenset(line.strip() for line in lines if line.strip())
+    return Session(
+        found,
+        (options["index"] or default_path(found)).absolute(),  # a drive in the background leaves this directory
+        shown_progress,
+        Classification(windows, options.get("link_all", False)),
+        only,
+        options["executor"],
+        options["workers"] or available_cpus(),
+        options.get("links") == "symlink",
+        options.get("list_nested", False),
+    )
+
+
+def index_arguments(source: Path, session: "Session", options: dict[str, Any]) -> list[str]:
+    """Return the command that brings the index of a session up to date, from whatever directory."""
+    trees = [(name, options[name]) for name in ("images", "data") if options[name] is not None]
+    return [
+        *("--config", os.devnull, "index"),
+        str(source if source == Path("-") else source.absolute()),
+        *(f"--{name}={path.absolute()}" for name, path in trees),
+        *(["--follow-symlinks"] if options["follow_symlinks"] else []),
+        f"--index={session.index_path}",
+        f"--workers={session.workers}",
+        f"--executor={session.executor}",
+        "--json",
+    ]

@@ -1,0 +1,300 @@
+"""What the drive looks like: path -> node, a node's children and files. No FUSE in it.
+
+Used by ``mount/operations.py``, which translates between the kernel and a view, and by tests. A view is
+immutable but for ``files.update``, which records that a source file was found changed; every method may be
+called from any thread. Names are bytes. Directories are :class:`Directory` values, files are inode numbers.
+"""
+
+import functools
+import operator
+import os
+import stat
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omidbfs.cohort import EVERYTHING, Cohort, Cohorts, Term
+from omidbfs.database.access import Access, limited_mode
+from omidbfs.database.layout import DOCUMENTS, Source, tree_access
+from omidbfs.facets import BY_NAME, FACETS
+from omidbfs.files import SUFFIXES, Files, directory_inode
+from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.names import Names
+from omidbfs.nodes import Attributes, Directory, Entry, Listing, Shape, joined
+
+ROOT_INODE = 1
+_CLIENT, _STUDY = BY_NAME["client"], BY_NAME["study"]
+
+
+def drive_access(source: Source) -> Access:
+    """Return the access to what the drive adds: no more than to the roots of both trees."""
+    roots = [os.stat(tree) for tree in source.trees()]
+    mode = functools.reduce(operator.and_, (root.st_mode for root in roots), 0o555)
+    uid, gid = roots[0].st_uid, roots[0].st_gid
+    return Access(limited_mode(mode, uid, gid, tree_access(source)), uid, gid)
+
+
+class View:
+    """The drive over one index.
+
+    Parameters
+    ----------
+    generated
+        Name -> content of the texts: ``README.txt`` in the root, all others in ``.omidbfs/``.
+    links_to
+        The directories of the two trees, (images, data), where files are to be symbolic links into them.
+    list_nested
+        Whether nested facet directories are listed; they are always found.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        access: Access,
+        generated: Mapping[str, bytes],
+        *,
+        links_to: tuple[bytes, bytes] | None = None,
+        list_nested: bool = False,
+    ) -> None:
+        self.index = index
+        self.cohorts = Cohorts(index)
+        self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
+        self.files = Files(index, access, generated, links_to)
+        self._access = access
+        self._list_nested = list_nested
+
+    # Lookup
+
+    def lookup(self, directory: Directory, name: bytes) -> Directory | int | None:
+        """Return the child of a directory: a directory, the inode of a file, or ``None``."""
+        match directory.shape:
+            case Shape.COHORT:  # first: the cases are tried in turn, and most lookups are here
+                return self._facet(directory, name) or self._in_cohort(directory, name)
+            case Shape.ROOT:
+                if name == b"README.txt":
+                    return self.files.text(name)
+                if name == b"all":
+                    return self._child(directory, name, Shape.COHORT, EVERYTHING)
+                if name == b".omidbfs":
+                    return self._child(directory, name, Shape.ABOUT, EVERYTHING)
+                return self._facet(directory, name)
+            case Shape.ABOUT:
+                return self.files.text(name) if name != b"README.txt" else None
+            case Shape.FACET:
+                return self._value(directory, name)
+            case Shape.CLIENT:
+                return self._facet(directory, name) or self._in_client(directory, name)
+            case Shape.STUDY:
+                return self._facet(directory, name) or self._in_study(directory, name)
+
+    def resolve(self, path: bytes) -> Directory | None:
+        """Return the directory at a path from the root, ``None`` if there is none."""
+        directory = self.root
+        for name in path.split(b"/") if path else ():
+            child = self.lookup(directory, name)
+            if not isinstance(child, Directory):
+                return None
+            directory = child
+        return directory
+
+    def cohort(self, directory: Directory) -> Cohort:
+        """Return the images that a directory stands for: a place in the real tree is a term like others."""
+        cohort = directory.cohort
+        if directory.client >= 0:
+            cohort = cohort.narrowed(Term("client", frozenset([directory.client])))
+        if directory.study >= 0:
+            cohort = cohort.narrowed(Term("study", frozenset([directory.study])))
+        return cohort
+
+    def _child(self, parent: Directory, name: bytes, shape: Shape, cohort: Cohort, **fields: object) -> Directory:
+        path = parent.path + b"/" + name if parent.path else name
+        return Directory(path, directory_inode(path), shape, cohort, **fields)  # type: ignore[arg-type]
+
+    def _facet(self, directory: Directory, name: bytes) -> Directory | None:
+        if not name.startswith(b"by-"):
+            return None
+        facet = BY_NAME.get(os.fsdecode(name[3:]))
+        if facet is None:
+            return None
+        return self._child(directory, name, Shape.FACET, self.cohort(directory), facet=facet)
+
+    def _value(self, directory: Directory, name: bytes) -> Directory | None:
+        if directory.facet is _CLIENT:
+            client = self.index.client_table.find(name)
+            if client:
+                return self._child(directory, name, Shape.CLIENT, directory.cohort, client=client[0])
+        term = self.cohorts.term(directory.facet, os.fsdecode(name))
+        if term is None:
+            return None
+        return self._child(directory, name, Shape.COHORT, directory.cohort.narrowed(term))
+
+    def _in_client(self, directory: Directory, name: bytes) -> Directory | int | None:
+        index, client = self.index, directory.client
+        for slot in range(len(DOCUMENTS)):
+            if name == index.document_name(client, slot):
+                return self.files.document(client, slot) if self._shows_documents(directory) else None
+        for study in index.study_table.find(name):
+            if index.study_client[study] == client and len(self._study_rows(directory.cohort, study)):
+                return self._child(directory, name, Shape.STUDY, directory.cohort, client=client, study=study)
+        return None
+
+    def _in_study(self, directory: Directory, name: bytes) -> int | None:
+        stem, kind = _split(name)
+        for row in self.index.image_table.find(stem):
+            if self.index.study_of[row] == directory.study:
+                return self._image_inode(directory.cohort, row, kind)
+        return None
+
+    def _in_cohort(self, directory: Directory, name: bytes) -> int | None:
+        stem, kind = _split(name)
+        rows = self.index.image_table.find(stem)
+        if not rows and b"~" in stem:
+            rows = self.index.image_table.find(stem[: stem.index(b"~")])
+            rows = [row for row in rows if row in self.index.duplicates and self.files.flat_name(row) == stem]
+        elif len(rows) > 1:
+            return None  # never under the bare name: it would move to another file as the database grows
+        return self._image_inode(directory.cohort, rows[0], kind) if rows else None
+
+    def _image_inode(self, cohort: Cohort, row: int, kind: int) -> int | None:
+        if kind < 0 or not cohort.files[kind] or (cohort.terms and not self.cohorts.contains(cohort, row)):
+            return None
+        return self.files.image(row, kind)
+
+    def _shows_documents(self, directory: Directory) -> bool:
+        """Return whether the JSON files of a client belong to what is shown: always, or with an image of hers."""
+        cohort = directory.cohort
+        if not cohort.files[JSON]:
+            return False
+        return cohort == EVERYTHING or len(self._client_rows(directory)) > 0
+
+    def _client_rows(self, directory: Directory) -> NDArray[np.uint32]:
+        bounds = self.index.client_rows
+        return self._rows_between(directory.cohort, bounds[directory.client], bounds[directory.client + 1])
+
+    def _study_rows(self, cohort: Cohort, study: int) -> NDArray[np.uint32]:
+        bounds = self.index.study_rows
+        return self._rows_between(cohort, bounds[study], bounds[study + 1])
+
+    def _rows_between(self, cohort: Cohort, first: np.uint32, end: np.uint32) -> NDArray[np.uint32]:
+        """Return the rows of a cohort in a run of rows: a woman has a dozen, so each is compared."""
+        index, shown = self.index, cohort.files
+        rows = [
+            row
+            for row in range(int(first), int(end))
+            if self.cohorts.contains(cohort, row)
+            and any(shown[kind] and index.has_file(row, kind) for kind in (DCM, JSON))
+        ]
+        return np.array(rows, np.uint32)
+
+    # Listing
+
+    def listing(self, directory: Directory) -> Listing:
+        """Return the entries of a directory, without ``.`` and ``..``."""
+        match directory.shape:
+            case Shape.ROOT:
+                names = [b"README.txt", b"all", *(b"by-" + facet.name.encode() for facet in FACETS), b".omidbfs"]
+                return self._looked_up(directory, names)
+            case Shape.ABOUT:
+                return self._looked_up(directory, [name for name in self.files.texts() if name != b"README.txt"])
+            case Shape.FACET:
+                return self._values(directory)
+            case Shape.CLIENT:
+                rows = self._client_rows(directory)
+                studies = np.unique(self.index.study_of[rows])
+                names = self.index.studies.take(studies)
+                if self._shows_documents(directory):
+                    present = np.flatnonzero(self.index.documents.access[directory.client]).tolist()
+                    names = [self.index.document_name(directory.client, slot) for slot in present] + names
+                return self._looked_up(directory, names)
+            case Shape.STUDY:
+                rows = self._study_rows(directory.cohort, directory.study)
+                return self._files(rows, directory.cohort.files, flat=False)
+            case Shape.COHORT:
+                files = self._files(self.cohorts.row_array(directory.cohort), directory.cohort.files, flat=True)
+                return joined(self._nested(directory), files) if self._list_nested else files
+
+    def _nested(self, directory: Directory) -> Listing:
+        used = {term.facet for term in directory.cohort.terms}
+        if not all(directory.cohort.files):
+            used.add("file-type")
+        names = [b"by-" + facet.name.encode() for facet in FACETS if facet.name not in used]
+        return self._looked_up(directory, names)
+
+    def _values(self, directory: Directory) -> Listing:
+        facet, cohort = directory.facet, directory.cohort
+        if facet is _CLIENT:
+            everyone = np.arange(len(self.index.clients), dtype=np.uint32)
+            ordinals = everyone if cohort == EVERYTHING else self.cohorts.clients(cohort)
+            return self._named(directory, self.index.clients, ordinals)
+        if facet is _STUDY:
+            studies = self.cohorts.studies(cohort)
+            if self.index.studies_unique:
+                return self._named(directory, self.index.studies, studies)
+            return self._looked_up(directory, list(dict.fromkeys(self.index.studies.take(studies))))
+        return self._looked_up(directory, [name.encode() for name, _ in self.cohorts.counts(cohort, facet)])
+
+    def _named(self, directory: Directory, names: Names, ordinals: NDArray[np.uint32]) -> Listing:
+        """Return the listing of clients or studies: there are too many to look each of them up."""
+        cohort = directory.cohort
+
+        def child(name: bytes, ordinal: int) -> Directory:
+            if directory.facet is _CLIENT:
+                return self._child(directory, name, Shape.CLIENT, cohort, client=ordinal)
+            term = Term("study", frozenset([ordinal]))
+            return self._child(directory, name, Shape.COHORT, cohort.narrowed(term))
+
+        def page(start: int, count: int) -> list[Entry]:
+            part = ordinals[start : start + count]
+            pairs = zip(names.take(part), part.tolist(), strict=True)
+            return [self._directory_entry(name, child(name, ordinal)) for name, ordinal in pairs]
+
+        return Listing(len(ordinals), page)
+
+    def _looked_up(self, directory: Directory, names: list[bytes]) -> Listing:
+        """Return a listing of names that lookup answers: the two cannot disagree."""
+
+        def page(start: int, count: int) -> list[Entry]:
+            return [self._entry(directory, name) for name in names[start : start + count]]
+
+        return Listing(len(names), page)
+
+    def _entry(self, directory: Directory, name: bytes) -> Entry:
+        child = self.lookup(directory, name)
+        assert child is not None, "a listed name is found"
+        if isinstance(child, Directory):
+            return self._directory_entry(name, child)
+        attributes = self.files.attributes(child)
+        assert attributes is not None, "what was just found is current"
+        return Entry(name, *attributes, None)
+
+    def _directory_entry(self, name: bytes, directory: Directory) -> Entry:
+        return Entry(name, *self.directory_attributes(directory), directory)
+
+    def _files(self, rows: NDArray[np.uint32], shown: tuple[bool, bool], *, flat: bool) -> Listing:
+        """Return the files of ``rows``, each pair side by side."""
+        coded = np.repeat(rows.astype(np.uint64) << np.uint64(1), 2)
+        coded[1::2] += np.uint64(1)
+        present = np.empty(len(coded), np.bool_)
+        for kind in (DCM, JSON):
+            present[kind::2] = (self.index.files[kind].access[rows] != 0) & shown[kind]
+        files = coded[present]
+
+        def page(start: int, count: int) -> list[Entry]:
+            return self.files.page(files[start : start + count], flat=flat)
+
+        return Listing(len(files), page)
+
+    def directory_attributes(self, directory: Directory) -> Attributes:
+        """Return the attributes of a directory; its link count of 1 says that it is not counted."""
+        access = self._access
+        mode = stat.S_IFDIR | access.mode
+        return Attributes(directory.inode, mode, 1, access.uid, access.gid, 0, self.index.newest)
+
+
+def _split(name: bytes) -> tuple[bytes, int]:
+    """Return the image and the kind of file that a name stands for; kind -1 for neither."""
+    for kind, suffix in enumerate(SUFFIXES):
+        if name.endswith(suffix):
+            return name[: -len(suffix)], kind
+    return name, -1

@@ -1,0 +1,56 @@
+"""Clusters on this machine; all of it runs in processes of its own."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusters import Cluster, require
+
+from omidbfs.demo import generate
+
+
+@pytest.fixture(scope="session")
+def women(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with every quirk; not to be changed."""
+    path = tmp_path_factory.mktemp("cluster") / "db"
+    generate(path, 12, seed=8, quirks=True)
+    return path
+
+
+@pytest.fixture
+def dask(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler with two workers."""
+    require("the package distributed", importlib.util.find_spec("distributed") is not None)
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start(2)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def mpirun() -> list[str]:
+    """``mpirun`` with three processes, as any user, on any machine, over no network but loopback."""
+    program = shutil.which("mpirun")
+    require("mpirun", program is not None)
+    require("the package mpi4py", importlib.util.find_spec("mpi4py") is not None)
+    assert program is not None
+    loopback = [
+        "--mca",
+        "btl",
+        "^openib",
+        "--mca",
+        "btl_tcp_if_include",
+        "lo",
+        "--mca",
+        "oob_tcp_if_include",
+        "lo",
+    ]
+    options = ["-n", "3", "--oversubscribe", *loopback]
+    if os.geteuid() == 0:
+        options.append("--allow-run-as-root")
+    return [program, *options]

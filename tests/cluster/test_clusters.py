@@ -1,0 +1,202 @@
+"""A source that is read by a cluster gives the index that it gives here."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from clusters import Cluster, require
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+
+from omidbfs.database.layout import find_source
+from omidbfs.errors import UserError
+from omidbfs.index import build
+from omidbfs.index.build import Work, refreshed
+from omidbfs.index.executors import executor_for
+from omidbfs.index.store import save, fingerprint
+
+
+def progress(phase, done, total, images):
+    print(phase, done, total, flush=True)
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    source, name, path = find_source(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3])
+    build.CLIENTS_PER_CHUNK = 1
+    try:
+        with executor_for(name, 2) as executor:
+            index = refreshed(source, None, Work(executor, 2, progress))
+        save(path, index, fingerprint(source))
+    except UserError as error:
+        print("UserError", error, flush=True)
+"""
+
+
+def omidbfs(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "omidbfs", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def arrays(path: Path) -> dict[str, list[object]]:
+    """Return all that an index file holds, but for the time it was written."""
+    found: dict[str, np.ndarray] = safetensors.numpy.load_file(path)
+    meta = json.loads(found.pop("meta").tobytes())
+    assert time.time() - meta.pop("written") < 600
+    return {name: [str(array.dtype), array.tolist()] for name, array in found.items()} | {"meta": [meta]}
+
+
+@pytest.fixture(scope="session")
+def expected(women: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
+    """The index that one process makes."""
+    path = tmp_path_factory.mktemp("expected") / "index"
+    done = omidbfs("index", women, "--index", path, "--workers", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    return arrays(path)
+
+
+class Driver:
+    """A build that goes on only when it is told to, after each client."""
+
+    def __init__(self, source: Path, executor: str, index: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, source, executor, index],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def finish(self) -> tuple[str, str]:
+        """Let it go on to its end; return what it said."""
+        try:
+            return self.process.communicate("\n" * 1000, timeout=60)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+# Dask ------------------------------------------------------------------------------------------------------
+
+
+def test_dask_gives_the_same_index(
+    dask: Cluster, women: Path, tmp_path: Path, expected: dict[str, list[object]]
+) -> None:
+    path, executor = tmp_path / "index", f"dask://{dask.address}"
+    for changed in (True, False):
+        done = omidbfs("index", women, "--index", path, "--executor", executor, "--json")
+        assert (done.returncode, done.stderr) == (0, ""), dask.log()
+        assert json.loads(done.stdout)["changed"] is changed
+    assert arrays(path) == expected
+    omidbfs("index", women, "--index", path, "--executor", executor, "--rebuild")
+    assert arrays(path) == expected
+
+
+def test_dask_gives_the_same_index_though_a_worker_is_killed(
+    dask: Cluster, women: Path, tmp_path: Path, expected: dict[str, list[object]]
+) -> None:
+    driver = Driver(women, f"dask://{dask.address}", tmp_path / "index")
+    assert driver.line().startswith("reading 1 ")
+    dask.workers[0].send_signal(signal.SIGKILL)
+    dask.workers[0].wait()
+    said, errors = driver.finish()
+    assert driver.process.returncode == 0, errors
+    assert "UserError" not in said
+    assert arrays(tmp_path / "index") == expected
+    assert dask.workers[1].poll() is None
+
+
+def test_a_scheduler_that_goes_away_ends_the_work_with_one_line(
+    dask: Cluster, women: Path, tmp_path: Path
+) -> None:
+    driver = Driver(women, f"dask://{dask.address}", tmp_path / "index")
+    assert driver.line().startswith("reading 1 ")
+    dask.scheduler.send_signal(signal.SIGKILL)
+    dask.scheduler.wait()
+    said, errors = driver.finish()
+    last = said.splitlines()[-1]
+    assert last == f"UserError --executor dask://{dask.address}: no scheduler answers there (it went away)", errors
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("127.0.0.1:1", "Connection refused"),
+        ("nowhere.invalid:8786", "Name or service not known|Temporary failure in name resolution"),
+        ("127.0.0.1:99999", "write dask://HOST:PORT"),
+        ("127.0.0.1", "write dask://HOST:PORT"),
+        ("", "write dask://HOST:PORT"),
+    ],
+)
+def test_where_no_scheduler_is_one_line_says_so_at_once(
+    women: Path, tmp_path: Path, address: str, why: str
+) -> None:
+    require("the package distributed", importlib.util.find_spec("distributed") is not None)
+    started = time.monotonic()
+    done = omidbfs("index", women, "--index", tmp_path / "index", "--executor", f"dask://{address}")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"--executor dask://{address}: no scheduler answers there (" in done.stderr
+    assert any(reason in done.stderr for reason in why.split("|"))
+    assert time.monotonic() - started < 10
+
+
+# MPI -------------------------------------------------------------------------------------------------------
+
+
+def test_mpi_gives_the_same_index(
+    mpirun: list[str], women: Path, tmp_path: Path, expected: dict[str, list[object]]
+) -> None:
+    path = tmp_path / "index"
+    program = [sys.executable, "-m", "mpi4py.futures", "-m", "omidbfs"]
+    for changed in (True, False):
+        done = subprocess.run(
+            [*mpirun, *program, "index", women, "--executor", "mpi", "--index", path, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["changed"] is changed
+    assert arrays(path) == expected
+
+
+def test_mpi_gives_the_same_index_client_by_client(
+    mpirun: list[str], women: Path, tmp_path: Path, expected: dict[str, list[object]]
+) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    program = [sys.executable, "-m", "mpi4py.futures", tmp_path / "driver.py"]
+    done = subprocess.run(
+        [*mpirun, *program, women, "mpi", tmp_path / "index"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == int(lines[-1].split()[2]) > 20
+    assert arrays(tmp_path / "index") == expected

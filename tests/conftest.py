@@ -1,0 +1,66 @@
+"""Databases that many tests read, and the rule that nothing is logged in silence."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from trees import Quirky
+
+from omidbfs.demo import generate
+
+settings.register_profile("omidbfs", deadline=None, database=None, derandomize=True)
+settings.register_profile("search", deadline=None, database=None, max_examples=1000)
+settings.load_profile("omidbfs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes that tests keep, in a place of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean database of 25 women; not to be changed."""
+    path = tmp_path_factory.mktemp("demo") / "db"
+    generate(path, 25, seed=5)
+    return path
+
+
+@pytest.fixture(scope="session")
+def quirky_database(tmp_path_factory: pytest.TempPathFactory) -> Quirky:
+    """A small database with every quirk; not to be changed."""
+    path = tmp_path_factory.mktemp("quirky") / "db"
+    return Quirky(path, generate(path, 3, seed=6, quirks=True))
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+        self.expected: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname}: {record.getMessage()}")
+
+
+@pytest.fixture(autouse=True)
+def _warnings_logged() -> Iterator[_Kept]:
+    """Fail a test in whose process ``omidbfs`` logged a warning or worse that it did not expect."""
+    kept = _Kept()
+    logger = logging.getLogger("omidbfs")
+    logger.addHandler(kept)
+    yield kept
+    logger.removeHandler(kept)
+    assert [line for line in kept.lines if not any(re.search(text, line) for text in kept.expected)] == []
+
+
+@pytest.fixture
+def expect_warning(_warnings_logged: _Kept) -> Callable[[str], None]:
+    """``expect_warning(regex)``: lines that match may be logged in this process."""
+    return _warnings_logged.expected.append

@@ -1,0 +1,164 @@
+"""Starting drives by the real command, and seeing to it that nothing of them is left behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Wait until a condition holds; fail after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still not: {what}"
+        time.sleep(0.02)
+
+
+def mounted_below(directory: Path) -> list[str]:
+    """Return the mount points below a directory, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    places = [
+        os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(line.split(" ")[4])))
+        for line in lines
+    ]
+    return [place for place in reversed(places) if place.startswith(f"{directory}/")]
+
+
+def processes_with(variable: str) -> list[int]:
+    """Return the processes that were started with ``variable`` in their environment; a zombie has none."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if variable.encode() in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+class Drives:
+    """Mounts drives by the real command. Call it with a source and options; it returns the mount point."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.marker = f"DRIVES_BELOW={directory}"
+        self.environment = {
+            **os.environ,
+            "XDG_STATE_HOME": str(directory / "state"),
+            "XDG_CONFIG_HOME": str(directory / "config"),
+            "DRIVES_BELOW": str(directory),
+        }
+        self.mounted: list[Path] = []
+        self.logs: list[Path] = []
+        self.expected: list[str] = []
+        self._count = 0
+
+    def run(self, *arguments: object, status: int | None = 0) -> "subprocess.CompletedProcess[str]":
+        """Run ``omidbfs``; check its exit status unless that is to be ``None``."""
+        command = [sys.executable, "-m", "omidbfs", *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            env=self.environment,
+            cwd=self.directory,
+            timeout=120,
+            check=False,
+        )
+        assert status is None or done.returncode == status, done.stderr
+        return done
+
+    def directory_for_mount(self) -> Path:
+        """Return a new empty directory."""
+        self._count += 1
+        place = self.directory / f"drive{self._count}"
+        place.mkdir(mode=0o755)
+        return place
+
+    def log_file(self) -> Path:
+        """Return the name of a log that is looked at in the end."""
+        self.logs.append(self.directory / f"drive{len(self.logs)}.log")
+        return self.logs[-1]
+
+    def __call__(self, source: Path, *options: str, at: Path | None = None) -> Path:
+        """Mount in the background; the drive answers when this returns."""
+        place = at or self.directory_for_mount()
+        done = self.run("mount", source, place, "--log-file", self.log_file(), *options)
+        self.mounted.append(place)
+        assert (done.stdout, done.stderr) == ("", "")
+        return place
+
+    def foreground(self, source: Path, *options: str) -> "tuple[subprocess.Popen[str], Path]":
+        """Mount in the foreground; return the process and the mount point once the drive answers."""
+        place = self.directory_for_mount()
+        command = [sys.executable, "-m", "omidbfs", "mount", str(source), str(place), "--foreground", *options]
+        process = subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
+        self.mounted.append(place)
+        eventually(
+            lambda: process.poll() is not None or str(place) in mounted_below(self.directory), "mounted in front"
+        )
+        assert (place / "README.txt").exists()
+        return process, place
+
+    def umount(self, place: Path) -> None:
+        """Unmount, and check that drive and daemon are gone."""
+        self.mounted.remove(place)
+        done = self.run("umount", place)
+        assert (done.stdout, done.stderr) == ("", "")
+        assert str(place) not in mounted_below(self.directory)
+        assert list(place.iterdir()) == []
+        if not self.mounted:
+            assert self.processes() == []
+
+    def forget(self, place: Path) -> None:
+        """Say that the test has seen to the end of a drive itself."""
+        self.mounted.remove(place)
+
+    def processes(self) -> list[int]:
+        """Return the processes that were started here and still run."""
+        return processes_with(self.marker)
+
+    def pid(self, place: Path) -> int:
+        """Return the process that serves a drive."""
+        return int(json.loads((place / ".omidbfs" / "status.json").read_text())["pid"])
+
+    def expect_log(self, regex: str) -> None:
+        """Say that lines of level WARNING or above that match may be in the logs."""
+        self.expected.append(regex)
+
+    def bad_log_lines(self) -> list[str]:
+        """Return the lines of all logs that should not be there."""
+        text = "".join(log.read_text() for log in self.logs if log.exists())
+        return [
+            line
+            for line in text.splitlines()
+            if not re.search(r"\] INFO: |^$", line) and not any(re.search(e, line) for e in self.expected)
+        ]
+
+    def close(self) -> None:
+        """Unmount what is mounted and check that nothing is left."""
+        try:
+            for place in reversed(self.mounted.copy()):
+                self.umount(place)
+            assert mounted_below(self.directory) == []
+            eventually(lambda: self.processes() == [], "every process gone")
+            assert self.bad_log_lines() == []
+        finally:
+            clean_up(self.directory, self.marker)
+
+
+def clean_up(directory: Path, marker: str) -> None:
+    """Unmount by force whatever a failed test left, and end its processes."""
+    for place in mounted_below(directory):
+        subprocess.run(["umount" if os.geteuid() == 0 else "fusermount3", *_FORCE, place], check=False)
+    for process in processes_with(marker):
+        os.kill(process, signal.SIGKILL)
+
+
+_FORCE = ["-l"] if os.geteuid() == 0 else ["-u", "-z"]

@@ -1,0 +1,338 @@
+"""A plain model of the drive: what is on disk, as a dict of paths, by loops and dictionaries alone.
+
+Files are found here by walking the source, without the package; what an image *is* comes from the package's
+records and the facets' token functions, which have tests of their own. No columns, no posting lists, no caches:
+whatever the drive shows has to be what these few loops say.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omidbfs.clinical import Windows, client_status, episode_facts, outcome
+from omidbfs.database.client import ClientReader
+from omidbfs.database.layout import Scanner, find_source
+from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject
+from omidbfs.names import digest, safe_name
+
+RESERVED = ("unknown", "other", "none", "unlinked")
+KINDS = ("dcm", "json")
+DOCUMENT = re.compile(r"(nbss|NBSS|imagedb|IMAGEDB)_(.*)\.json")
+TEXTS = {"README.txt", ".omidbfs/status.json", ".omidbfs/facets.json", ".omidbfs/problems.jsonl"}
+
+
+@dataclass(frozen=True)
+class File:
+    """A source file, and what the drive has to say of it."""
+
+    source: str
+    size: int
+    mtime: int
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(eq=False)
+class Image:
+    """An image: its names on the drive, its files by kind, its tokens by facet."""
+
+    client: str
+    study: str
+    name: str
+    files: dict[str, File]
+    tokens: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory. ``images`` are those of its cohort, ``kinds`` the files of them that it shows."""
+
+    shape: str
+    images: tuple[Image, ...] = ()
+    kinds: tuple[str, ...] = KINDS
+    whole: bool = True
+    facet: Facet | None = None
+    client: str = ""
+    study: str = ""
+
+    def shown(self) -> list[Image]:
+        """Return the images of which there is something to show."""
+        return [image for image in self.images if any(kind in image.files for kind in self.kinds)]
+
+
+Node = Place | File | str
+"""A directory, a file of the source, or the path of a text that the drive adds."""
+
+
+class Reference:
+    """The drive over ``source``."""
+
+    def __init__(self, source: Path, windows: Windows | None = None, *, follow_symlinks: bool = False) -> None:
+        self.source = Path(os.path.realpath(source))
+        self.follow = follow_symlinks
+        self.documents: dict[str, dict[str, File]] = {}
+        self.images: list[Image] = []
+        self._links: Counter[str] = Counter()
+        self._read(windows or Windows())
+        occurrences = Counter(image.name for image in self.images)
+        self.duplicates = {name for name, count in occurrences.items() if count > 1}
+        self.root = Place("root", tuple(self.images))
+
+    # What there is
+
+    def _read(self, windows: Windows) -> None:
+        source = find_source(self.source, follow_symlinks=self.follow)
+        problems: list[Any] = []
+        scanner = Scanner(source, problems)
+        with ClientReader(source) as reader:
+            for client in self._clients():
+                record = reader.read(scanner.client(client), problems)
+                episodes = record.nbss.episodes if record.nbss is not None else ()
+                facts = {episode.id: episode_facts(episode) for episode in episodes}
+                every = list(facts.values())
+                subject = Subject(
+                    record,
+                    client_status(every) if record.nbss is not None else None,
+                    facts,
+                    {number: outcome(fact, every, windows) for number, fact in facts.items()},
+                )
+                records = {
+                    (study.name, image.name): (study, image) for study in record.studies for image in study.images
+                }
+                self.documents[client] = dict(self._documents(client))
+                for (study, name), files in self._files(client).items():
+                    subject.study, subject.image = records[study, name]
+                    image = Image(client, safe_name(study).decode(), safe_name(name).decode(), files)
+                    for facet in FACETS:
+                        if facet.tokens is not None:
+                            image.tokens[facet.name] = list(dict.fromkeys(facet.tokens(subject)))
+                    self.images.append(image)
+        self.images.sort(key=lambda image: (image.client, image.study, image.name))
+
+    def _clients(self) -> list[str]:
+        names = {
+            entry.name
+            for tree in ("images", "data")
+            for entry in self._entries(self.source / tree)
+            if re.fullmatch("[A-Za-z]{4}[0-9]+", entry.name) and entry.is_dir()
+        }
+        return sorted(names)
+
+    def _entries(self, directory: Path) -> list[Path]:
+        if not directory.is_dir():
+            return []
+        return sorted(entry for entry in directory.iterdir() if self.follow or not entry.is_symlink())
+
+    def _documents(self, client: str) -> Iterator[tuple[str, File]]:
+        for entry in self._entries(self.source / "data" / client):
+            match = DOCUMENT.fullmatch(entry.name)
+            if match is not None and match[2] == client and entry.is_file():
+                yield entry.name, self._file(entry)
+
+    def _files(self, client: str) -> dict[tuple[str, str], dict[str, File]]:
+        images: dict[tuple[str, str], dict[str, File]] = {}
+        for tree, suffix in (("images", ".dcm"), ("data", ".json")):
+            for study in self._entries(self.source / tree / client):
+                if not study.is_dir() or study.name.startswith("."):
+                    continue
+                names = {
+                    entry.name.removesuffix(suffix): entry
+                    for entry in self._entries(study)
+                    if entry.name.endswith(suffix) and entry.is_file() and not entry.name.startswith(".")
+                }
+                for name, entry in names.items():
+                    bare = name.removesuffix(".dcm") if suffix == ".json" else name
+                    shown = bare if bare not in names else name  # both spellings: each under its own name
+                    images.setdefault((study.name, shown), {})[suffix[1:]] = self._file(entry)
+        return images
+
+    def _file(self, path: Path) -> File:
+        facts = path.stat()
+        mode = facts.st_mode & 0o555
+        for above in path.parents:
+            directory = above.stat()
+            ours = directory.st_uid == facts.st_uid and directory.st_gid == facts.st_gid
+            for who in range(3):
+                bit = 0o100 >> 3 * who if ours else 0o001
+                if not directory.st_mode & bit:
+                    mode &= ~(0o700 >> 3 * who)
+        return File(str(path), facts.st_size, facts.st_mtime_ns, mode, facts.st_uid, facts.st_gid)
+
+    # What is where
+
+    def flat_name(self, image: Image) -> str:
+        """Return the name of an image in flat cohorts; where it would be too long, a hash stands for the study."""
+        if image.name not in self.duplicates:
+            return image.name
+        long = len(f"{image.name}~{image.client}{image.study}") > 240
+        study = digest(image.study.encode())[:16].decode() if long else image.study
+        return f"{image.name}~{image.client}~{study}"
+
+    def children(self, place: Place) -> dict[str, Node]:
+        """Return what a directory lists."""
+        shown = place.shown()
+        nodes: dict[str, Node] = {}
+        if place.shape == "root":
+            nodes = {"all": self._flat(place), ".omidbfs": Place("about"), "README.txt": "README.txt"}
+            nodes |= {f"by-{facet.name}": self._below(place, facet) for facet in FACETS}
+        elif place.shape == "about":
+            nodes = {text.removeprefix(".omidbfs/"): text for text in TEXTS if text.startswith(".omidbfs/")}
+        elif place.shape == "facet":
+            assert place.facet is not None
+            nodes = {name: self._value(place, name) for name in self.values(place)}  # type: ignore[misc]
+        elif place.shape == "flat":
+            for image in shown:
+                nodes |= self._pair(place, image, self.flat_name(image))
+        elif place.shape == "client":
+            hers = [image for image in shown if image.client == place.client]
+            if "json" in place.kinds and (place.whole or hers):
+                nodes |= self.documents[place.client]
+            nodes |= {
+                image.study: Place(
+                    "study", place.images, place.kinds, False, client=place.client, study=image.study
+                )
+                for image in hers
+            }
+        elif place.shape == "study":
+            for image in shown:
+                if (image.client, image.study) == (place.client, place.study):
+                    nodes |= self._pair(place, image, image.name)
+        return nodes
+
+    def values(self, place: Place) -> dict[str, int]:
+        """Return the values that a facet directory lists, each with its number of images."""
+        facet, counts = place.facet, Counter[str]()
+        assert facet is not None
+        if facet.name == "client" and place.whole:
+            counts.update(dict.fromkeys(self.documents, 0))
+        for image in place.shown():
+            if facet.kind is Kind.FILE:
+                counts.update(kind for kind in KINDS if kind in image.files and kind in place.kinds)
+            elif facet.kind is Kind.NAME:
+                counts[image.client if facet.name == "client" else image.study] += 1
+            else:
+                counts.update({label(facet, token) for token in image.tokens[facet.name]})
+        return dict(counts)
+
+    def lookup(self, place: Place, name: str) -> Node | None:
+        """Return what a directory answers to a name, listed or not."""
+        if place.shape in ("root", "flat", "client", "study") and name.startswith("by-"):
+            facet = BY_NAME.get(name[3:])
+            return self._below(place, facet) if facet is not None else None
+        if place.shape == "facet":
+            return self._value(place, name)
+        return self.children(place).get(name)
+
+    def node(self, path: str) -> Node | None:
+        """Return what is at a path, listed or not."""
+        node: Node | None = self.root
+        for name in path.split("/") if path else ():
+            node = self.lookup(node, name) if isinstance(node, Place) else None
+        return node
+
+    def walk(self, place: Place | None = None, path: str = "") -> Iterator[tuple[str, Node]]:
+        """Yield every listed path with what is there."""
+        for name, node in self.children(place or self.root).items():
+            inner = f"{path}/{name}" if path else name
+            yield inner, node
+            if isinstance(node, Place):
+                yield from self.walk(node, inner)
+
+    def links(self) -> Counter[str]:
+        """Return source file -> number of paths under which it is listed."""
+        if not self._links:
+            self._links = Counter(node.source for _, node in self.walk() if isinstance(node, File))
+        return self._links
+
+    def _pair(self, place: Place, image: Image, name: str) -> dict[str, Node]:
+        return {f"{name}.{kind}": image.files[kind] for kind in place.kinds if kind in image.files}
+
+    def _flat(self, place: Place) -> Place:
+        return Place("flat", place.images, place.kinds, place.whole)
+
+    def _below(self, place: Place, facet: Facet) -> Place:
+        images = [
+            image
+            for image in place.images
+            if place.client in ("", image.client) and place.study in ("", image.study)
+        ]
+        return Place("facet", tuple(images), place.kinds, place.whole and not place.client, facet)
+
+    def _value(self, place: Place, name: str) -> Place | None:
+        facet = place.facet
+        assert facet is not None
+        if facet.name == "client" and name in self.documents:
+            return Place("client", place.images, place.kinds, place.whole, client=name)
+        if facet.kind is Kind.FILE:
+            wanted = self._tested(name, lambda text: (lambda kind: kind == text) if text in KINDS else None)
+            if wanted is None:
+                return None
+            kinds = tuple(kind for kind in place.kinds if wanted(kind))
+            return Place("flat", place.images, kinds, place.whole and kinds == KINDS)
+        test = self._tested(name, lambda text: self._test(facet, text))
+        if test is None:
+            return None
+        return Place("flat", tuple(image for image in place.images if test(image)), place.kinds, False)
+
+    def _tested(self, name: str, test: Callable[[str], Any]) -> Callable[[Any], bool] | None:
+        """Return the test of a component: a literal value, else a complement, a union, a range."""
+        for text in (name, name.removeprefix("not-")):
+            literal = test(text)
+            parts = [literal] if literal is not None else [test(part) for part in text.split(",")]
+            if None not in parts:
+                return lambda thing: any(part(thing) for part in parts) != (text != name)
+        return None
+
+    def _test(self, facet: Facet, text: str) -> Callable[[Image], bool] | None:
+        """Return the test of one value: by its name, its code, an alias, or as a range of numbers."""
+        if facet.kind is Kind.NAME:
+            names = {image.study for image in self.images} if facet.name == "study" else set(self.documents)
+            return (lambda image: getattr(image, facet.name) == text) if text in names else None
+        tokens = {token for image in self.images for token in image.tokens[facet.name]}
+        wanted: set[Any] = set()
+        listed = {label(facet, token) for token in tokens}
+        if text in RESERVED or (facet.kind is Kind.TEXT and text in listed):
+            wanted = {token for token in tokens if label(facet, token) == text}
+        elif facet.kind is Kind.TEXT:
+            if text not in tokens:
+                return None
+            same = {token for token in tokens if label(facet, token) == label(facet, text)}
+            wanted = same
+        elif facet.kind is Kind.TABLE:
+            found = [value for value in facet.values if text in (value.code, *value.aliases)]
+            found = [value for value in facet.values if text == value.label] or found[:1]
+            if not found:
+                return None
+            wanted = {value.code for value in found}
+        else:
+            match = re.fullmatch(r"(\d{0,9})(-?)(\d{0,9})", text, re.ASCII)
+            if match is None or not (match[1] or match[3]):
+                return None
+            low = int(match[1]) if match[1] else facet.lowest
+            high = int(match[3]) if match[3] else facet.highest if match[2] else low
+            if match[1] and match[3] and low > high:
+                return None
+            wanted = {
+                token
+                for token in tokens
+                if isinstance(token, int) and low <= token <= high and facet.lowest <= token <= facet.highest
+            }
+        return lambda image: any(token in wanted for token in image.tokens[facet.name])
+
+
+def label(facet: Facet, token: str | int) -> str:
+    """Return the name under which a token is listed."""
+    if isinstance(token, int):
+        if not facet.lowest <= token <= facet.highest:
+            return "other"
+        low = token - token % facet.band
+        return str(token) if facet.band == 1 else f"{low}-{low + facet.band - 1}"
+    if facet.kind is Kind.TEXT and token != "unknown":
+        name = facet.label(token)
+        return f"_{name}" if name in RESERVED else name
+    return next((value.label for value in facet.values if value.code == token), token)

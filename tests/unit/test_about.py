@@ -1,0 +1,97 @@
+"""What a mount says of itself."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from trees import MARK, Tree
+
+from omidbfs import __version__
+from omidbfs.about import facet_counts, generated_texts, readme, status
+from omidbfs.clinical import Windows
+from omidbfs.database.layout import find_source
+from omidbfs.database.problems import KINDS, Problem
+from omidbfs.facets import FACETS
+from omidbfs.index.build import build_index
+from omidbfs.index.classification import Classification
+from omidbfs.index.columns import Index
+
+OPTIONS = Classification(Windows(ci_prior=36, benign_follow_up=0), link_all=True)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two women with three images, of which one has no DICOM file and one no sidecar."""
+    tree = Tree(tmp_path_factory.mktemp("about"))
+    study = tree.client("demd1").episode("1").study("1.1", "1").image("1", ViewPosition="CC", marks=MARK)
+    study.image("2", dcm=None).client("demd2").study("2.1").image("3", has_sidecar=False, dcm=b"no DICOM")
+    return tree.root
+
+
+@pytest.fixture(scope="module")
+def index(database: Path) -> Index:
+    return build_index(find_source(database), OPTIONS)
+
+
+def test_the_readme_names_every_facet_and_fits_a_screen() -> None:
+    lines = readme().splitlines()
+    assert len(lines) < 50
+    assert max(map(len, lines)) <= 120
+    for facet in FACETS:
+        assert any(line.split()[:1] == [f"by-{facet.name}"] for line in lines)
+
+
+def test_the_status_says_what_is_served_and_how(index: Index) -> None:
+    said = status(index, ("/db/images", "/db/data"), OPTIONS)
+    assert {name: said[name] for name in ("clients", "studies", "images", "dcm_files", "json_files")} == {
+        "clients": 2,
+        "studies": 2,
+        "images": 3,
+        "dcm_files": 2,
+        "json_files": 2,
+    }
+    assert (said["version"], said["pid"]) == (__version__, os.getpid())
+    assert (said["images_directory"], said["data_directory"]) == ("/db/images", "/db/data")
+    assert said["options"] == {
+        "num_months_ci_prior": 36,
+        "num_months_cancer_prior": None,
+        "num_months_normal_follow_up": None,
+        "num_months_benign_follow_up": 0,
+        "link_all": True,
+    }
+
+
+def test_the_status_counts_the_problems_by_kind(index: Index) -> None:
+    counts = status(index, (None, None), OPTIONS)["problems"]
+    assert isinstance(counts, dict)
+    assert sum(counts.values()) == len(index.problems) > 2
+    assert counts["dcm-missing"] == counts["sidecar-missing"] == counts["bad-dicom"] == 1
+    assert counts.keys() <= KINDS.keys()
+
+
+def test_the_values_of_a_single_valued_facet_add_up_to_all_images(index: Index) -> None:
+    said = facet_counts(index)
+    assert list(said) == [facet.name for facet in FACETS]
+    for facet in FACETS:
+        entry = said[facet.name]
+        assert isinstance(entry, dict)
+        if "values" in entry and not facet.several and facet.level != "file":
+            assert sum(entry["values"].values()) == len(index), facet.name
+    assert said["client"]["count"] == said["study"]["count"] == 2  # type: ignore[index]
+    assert said["file-type"]["values"] == {"dcm": 2, "json": 2}  # type: ignore[index]
+    assert said["view"]["values"] == {"CC": 1, "unknown": 2}  # type: ignore[index]
+
+
+def test_a_problem_is_a_line_of_json(index: Index) -> None:
+    lines = generated_texts(index, (None, None), OPTIONS)["problems.jsonl"].splitlines()
+    assert [Problem(**json.loads(line)) for line in lines] == list(index.problems)
+
+
+def test_a_drive_adds_four_texts(index: Index, database: Path) -> None:
+    texts = generated_texts(index, (str(database / "images"), None), OPTIONS)
+    assert sorted(texts) == ["README.txt", "facets.json", "problems.jsonl", "status.json"]
+    assert json.loads(texts["status.json"])["images_directory"] == str(database / "images")
+    assert json.loads(texts["facets.json"]).keys() == {facet.name for facet in FACETS}
+    assert len(texts["problems.jsonl"].splitlines()) == len(index.problems)
+    assert all(text.endswith(b"\n") for text in texts.values())

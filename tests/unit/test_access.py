@@ -1,0 +1,262 @@
+"""Opening and permissions: nothing outside the source is opened, and nobody may read more than in the source."""
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from omidbfs.database.access import Access, TreeReader, limited_mode, read_file
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory with a file at ``a/b/file`` and a secret beside it."""
+    root = tmp_path / "root"
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "b" / "file").write_bytes(b"content")
+    (tmp_path / "secret").write_bytes(b"secret")
+    return root
+
+
+@pytest.fixture(params=["openat2", "by component"])
+def reader(request: pytest.FixtureRequest, tree: Path) -> Iterator[TreeReader]:
+    with closing(TreeReader(str(tree))) as reader:
+        if request.param == "by component":
+            reader._has_openat2 = False  # as an old kernel leaves it
+        yield reader
+
+
+def content(reader: TreeReader, path: bytes) -> bytes:
+    return read_file(reader, path, 100)
+
+
+def refusal(reader: TreeReader, path: bytes) -> int | None:
+    with pytest.raises(OSError, match=r".") as caught:
+        content(reader, path)
+    return caught.value.errno
+
+
+def test_a_file_is_read(reader: TreeReader) -> None:
+    assert content(reader, b"a/b/file") == b"content"
+
+
+@pytest.mark.parametrize("path", [b"a/b/none", b"none/file", b"a/none/file"])
+def test_what_is_not_there_is_not_found(reader: TreeReader, path: bytes) -> None:
+    assert refusal(reader, path) == errno.ENOENT
+
+
+def test_a_file_is_no_directory_on_the_way(reader: TreeReader) -> None:
+    assert refusal(reader, b"a/b/file/x") == errno.ENOTDIR
+
+
+@pytest.mark.parametrize("target", ["file", "../../../secret", "/etc/hostname", "link", "none"])
+def test_a_link_in_place_of_a_file_is_refused(reader: TreeReader, tree: Path, target: str) -> None:
+    (tree / "a" / "b" / "link").symlink_to(target)
+    assert refusal(reader, b"a/b/link") == errno.ELOOP
+
+
+@pytest.mark.parametrize("target", ["..", "../root", "/", "../root/a/b"])
+def test_a_link_on_the_way_that_leaves_the_tree_is_refused(reader: TreeReader, tree: Path, target: str) -> None:
+    (tree / "out").symlink_to(target)
+    place = b"out/file" if target.endswith("b") else b"out/secret"
+    assert refusal(reader, place) in (errno.ELOOP, errno.ENOTDIR)
+    assert not reader.reaches(b"out")
+
+
+@pytest.mark.parametrize("path", [b"../secret", b"a/../../secret", b"a/../../root/a/b/file"])
+def test_no_path_leads_out_of_the_tree(reader: TreeReader, path: bytes) -> None:
+    assert refusal(reader, path) == errno.ELOOP
+
+
+def test_an_absolute_path_leads_nowhere(reader: TreeReader, tree: Path) -> None:
+    assert refusal(reader, os.fsencode(tree.parent / "secret")) in (errno.ELOOP, errno.ENOENT)
+
+
+def test_a_link_on_the_way_that_stays_inside_is_followed(tree: Path) -> None:
+    (tree / "short").symlink_to("a/b")
+    with closing(TreeReader(str(tree))) as reader:
+        assert content(reader, b"short/file") == b"content"
+        assert reader.reaches(b"short")
+
+
+def test_without_openat2_no_link_is_followed_at_all(tree: Path) -> None:
+    (tree / "short").symlink_to("a/b")
+    with closing(TreeReader(str(tree))) as reader:
+        reader._has_openat2 = False
+        assert refusal(reader, b"short/file") == errno.ENOTDIR
+        assert not reader.reaches(b"short")
+
+
+def test_links_are_followed_where_that_is_asked_for(tree: Path) -> None:
+    (tree / "out").symlink_to("..")
+    (tree / "link").symlink_to("/etc/../" + str(tree.parent / "secret"))
+    with closing(TreeReader(str(tree), follow_symlinks=True)) as reader:
+        assert content(reader, b"out/secret") == content(reader, b"link") == b"secret"
+
+
+def test_a_fifo_neither_blocks_nor_opens(reader: TreeReader, tree: Path) -> None:
+    os.mkfifo(tree / "fifo")
+    assert refusal(reader, b"fifo") == errno.ESTALE
+
+
+def test_a_directory_does_not_open(reader: TreeReader) -> None:
+    assert refusal(reader, b"a/b") == errno.ESTALE
+
+
+def test_a_socket_does_not_open(reader: TreeReader, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)  # the address of a socket is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        assert refusal(reader, b"socket") == errno.ENXIO
+
+
+def test_refused_opens_leave_no_descriptor_behind(reader: TreeReader, tree: Path) -> None:
+    os.mkfifo(tree / "fifo")
+    before = os.listdir("/proc/self/fd")
+    for path in (b"fifo", b"a/b", b"none/x", b"a/b/file/x", b"../secret"):
+        refusal(reader, path)
+    content(reader, b"a/b/file")
+    reader.reaches(b"a")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_tree_that_is_renamed_is_still_the_tree(reader: TreeReader, tree: Path) -> None:
+    tree.rename(tree.with_name("elsewhere"))
+    assert content(reader, b"a/b/file") == b"content"
+
+
+@pytest.mark.parametrize(("size", "fits"), [(99, True), (100, True), (101, False)])
+def test_a_file_larger_than_the_limit_is_refused(reader: TreeReader, tree: Path, size: int, fits: bool) -> None:
+    (tree / "large").write_bytes(b"x" * size)
+    if fits:
+        assert content(reader, b"large") == b"x" * size
+    else:
+        assert refusal(reader, b"large") == errno.EFBIG
+
+
+ALICE, BOB, STAFF, GUESTS = 1001, 1002, 2001, 2002
+
+
+@pytest.mark.parametrize(
+    ("mode", "above", "limited"),
+    [
+        (0o444, [], 0o444),
+        (0o444, [Access(0o755, ALICE, STAFF)], 0o444),
+        (0o444, [Access(0o700, ALICE, STAFF)], 0o400),
+        (0o444, [Access(0o750, ALICE, STAFF)], 0o440),
+        (0o444, [Access(0o750, BOB, STAFF)], 0o040),  # is alice in staff? nobody knows
+        (0o444, [Access(0o750, ALICE, GUESTS)], 0o400),
+        (0o444, [Access(0o755, BOB, GUESTS)], 0o444),
+        (0o444, [Access(0o700, BOB, GUESTS)], 0o000),
+        (0o444, [Access(0o705, ALICE, STAFF)], 0o404),
+        (0o444, [Access(0o705, BOB, GUESTS)], 0o000),  # whoever is a guest is shut out, and anybody may be
+        (0o444, [Access(0o755, ALICE, STAFF), Access(0o711, BOB, STAFF), Access(0o750, ALICE, STAFF)], 0o440),
+        (0o440, [Access(0o705, ALICE, STAFF)], 0o400),
+        (0o555, [Access(0o744, ALICE, STAFF)], 0o500),
+    ],
+)
+def test_who_may_not_search_a_directory_above_a_file_of_alice_loses_her_bits(
+    mode: int, above: list[Access], limited: int
+) -> None:
+    assert limited_mode(mode, ALICE, STAFF, above) == limited
+
+
+def bits(mode: int, uid: int, gid: int, caller: int, groups: frozenset[int]) -> int:
+    """Return the three bits that a caller other than root has: path_resolution(7)."""
+    return mode >> (6 if caller == uid else 3 if gid in groups else 0) & 7
+
+
+one_of_two = st.sampled_from([1, 2])
+directories = st.lists(st.builds(Access, st.integers(0, 0o777), one_of_two, one_of_two), max_size=3)
+
+
+@given(
+    mode=st.integers(0, 0o777),
+    uid=one_of_two,
+    gid=one_of_two,
+    above=directories,
+    caller=st.sampled_from([1, 2, 3]),
+    groups=st.frozensets(st.sampled_from([1, 2, 3])),
+)
+@example(0o444, 1, 1, [Access(0o705, 2, 2)], 3, frozenset([2]))
+@example(0o444, 1, 1, [Access(0o077, 2, 2)], 2, frozenset())
+def test_nobody_may_do_more_with_a_file_than_in_the_source(
+    mode: int, uid: int, gid: int, above: list[Access], caller: int, groups: frozenset[int]
+) -> None:
+    limited = limited_mode(mode, uid, gid, above)
+    allowed = bits(mode, uid, gid, caller, groups)
+    if not all(bits(step.mode, step.uid, step.gid, caller, groups) & 1 for step in above):
+        allowed = 0
+    assert bits(limited, uid, gid, caller, groups) & ~allowed == 0
+
+
+@given(st.integers(0, 0o777), st.sampled_from([0o700, 0o750, 0o755, 0o711, 0o710]))
+def test_below_directories_of_its_owner_and_group_a_file_keeps_what_its_readers_have(
+    mode: int, directory: int
+) -> None:
+    limited = limited_mode(mode, 1, 1, [Access(directory, 1, 1)])
+    for caller, groups in ((1, frozenset([1])), (2, frozenset([1])), (2, frozenset([2]))):
+        searches = bits(directory, 1, 1, caller, groups) & 1
+        allowed = bits(mode, 1, 1, caller, groups) if searches else 0
+        assert bits(limited, 1, 1, caller, groups) == allowed
+
+
+AS_CALLER = """
+import os, sys
+path, uid, *groups = sys.argv[1:]
+os.setgroups([int(group) for group in groups]); os.setgid(60000); os.setuid(int(uid))
+try:
+    os.close(os.open(path, os.O_RDONLY))
+except PermissionError:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
+@pytest.mark.parametrize("directory", [(0o750, ALICE, STAFF), (0o705, BOB, GUESTS), (0o711, BOB, STAFF)])
+@pytest.mark.parametrize("mode", [0o444, 0o440, 0o404])
+def test_the_kernel_agrees(directory: tuple[int, int, int], mode: int) -> None:
+    place = Path(tempfile.mkdtemp())  # tmp_path lies below a directory that only its owner may search
+    try:
+        place.chmod(0o755)
+        file = place / "above" / "file"
+        file.parent.mkdir()
+        file.write_bytes(b"content")
+        os.chown(file, ALICE, STAFF)
+        os.chown(file.parent, *directory[1:])
+        file.chmod(mode)
+        file.parent.chmod(directory[0])
+        limited = limited_mode(mode, ALICE, STAFF, [Access(*directory)])
+        for caller, groups in (
+            (ALICE, (STAFF,)),
+            (BOB, (STAFF,)),
+            (BOB, (GUESTS,)),
+            (1003, (GUESTS,)),
+            (1003, ()),
+        ):
+            command = [sys.executable, "-S", "-c", AS_CALLER, str(file), str(caller), *map(str, groups)]
+            status = subprocess.run(command, check=False).returncode
+            assert status in (0, 7)
+            if bits(limited, ALICE, STAFF, caller, frozenset(groups)) & 4:
+                assert status == 0, (caller, groups)
+        assert stat.S_IMODE(file.stat().st_mode) == mode
+    finally:
+        shutil.rmtree(place)
+
+
+def test_a_file_that_is_longer_than_it_was_is_read_to_its_end() -> None:
+    with closing(TreeReader("/proc/self")) as reader:  # where every file has size 0
+        content = read_file(reader, b"status", 100_000)
+    assert content.startswith(b"Name:")
+    assert b"voluntary_ctxt_switches" in content

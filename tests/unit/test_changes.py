@@ -1,0 +1,257 @@
+"""What the kernel is told when a view is replaced: every name that it may know and that leads elsewhere now."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from trees import Tree
+
+from omidbfs.about import generated_texts
+from omidbfs.database.layout import Source, find_source
+from omidbfs.files import directory_inode
+from omidbfs.index.build import refreshed
+from omidbfs.index.classification import Classification
+from omidbfs.index.columns import Index
+from omidbfs.mount import changes as module
+from omidbfs.mount.changes import Changes, changes
+from omidbfs.mount.continuity import continued
+from omidbfs.nodes import Directory, Shape
+from omidbfs.view import View, drive_access
+
+CLIENTS = ("demd1", "demd2", "optm3")
+STUDIES = ("1.1", "2.2")
+IMAGES = ("7", "8")
+MODELS = ("a", "b", "a,b", "not-a", "Foo Bar", "FOO bar")
+VIEWS = ("CC", "MLO")
+
+Description = dict[str, tuple[int, dict[str, dict[str, tuple[str, str, int, bool]]]]]
+"""Client -> version of her NBSS, study -> image -> model, view, version, whether it has a DICOM file."""
+
+images = st.tuples(st.sampled_from(MODELS), st.sampled_from(VIEWS), st.integers(0, 2), st.booleans())
+studies = st.dictionaries(st.sampled_from(IMAGES), images, min_size=1, max_size=2)
+clients = st.tuples(st.integers(0, 1), st.dictionaries(st.sampled_from(STUDIES), studies, min_size=1, max_size=2))
+databases = st.dictionaries(st.sampled_from(CLIENTS), clients, max_size=3)
+
+
+def write(root: Path, database: Description) -> Source:
+    """Write a database: what is described alike has the same times."""
+    shutil.rmtree(root, ignore_errors=True)
+    tree = Tree(root)
+    for name, (nbss, hers) in database.items():
+        client = tree.client(name).episode("1", "NB"[nbss])
+        for uid, its in hers.items():
+            study = client.study(uid, episode="1")
+            for image, (model, view, version, has_dcm) in its.items():
+                study.image(image, dcm=b"" if has_dcm else None, ManufacturerModelName=model, ViewPosition=view)
+                for path in (study.images / f"{image}.dcm", study.data / f"{image}.json"):
+                    if path.exists():
+                        os.utime(path, (0, version))
+        for path in client.data.glob("*.json"):
+            os.utime(path, (0, nbss))
+    return find_source(root)
+
+
+def view_of(source: Source, index: Index) -> View:
+    texts = generated_texts(index, (source.images, source.data), Classification())
+    return View(index, drive_access(source), texts)
+
+
+def known_to_the_kernel(view: View) -> Iterator[Directory]:
+    """Yield every directory that is listed, and many that are only found."""
+    paths = [b""]
+    while paths:
+        directory = view.resolve(paths.pop())
+        assert directory is not None
+        yield directory
+        listing = view.listing(directory)
+        paths += [entry.directory.path for entry in listing.page(0, listing.length) if entry.directory]
+    models = [model.encode() for model in MODELS]
+    parts = [b"by-model/" + model for model in [*models, b"not-b", b"a,foo-bar", b"Foo Bar,b"]]
+    parts += [b"by-client/demd1,demd2", b"by-client/not-demd1", b"by-study/1.1,2.2", b"by-file-type/json"]
+    for part in parts:
+        for below in (
+            *(b"", b"/by-view", b"/by-view/CC", b"/by-client", b"/by-client/demd1", b"/by-client/demd2/1.1"),
+            *(b"/by-study", b"/by-study/1.1", b"/by-outcome/normal", b"/by-file-type/dcm"),
+        ):
+            yield from _found(view, part + below)
+    for client in CLIENTS:
+        for below in (b"", b"/1.1", b"/2.2"):
+            for part in parts:
+                yield from _found(view, b"by-client/" + client.encode() + below + b"/" + part)
+
+
+def _found(view: View, path: bytes) -> Iterator[Directory]:
+    """Yield the directory at a path and those on the way to it: the kernel has looked each of them up."""
+    names = path.split(b"/")
+    for length in range(1, len(names) + 1):
+        directory = view.resolve(b"/".join(names[:length]))
+        if directory is not None:
+            yield directory
+
+
+def names_in(view: View, directory: Directory, children: set[bytes]) -> set[bytes]:
+    listing = view.listing(directory)
+    names = {entry.name for entry in listing.page(0, listing.length)} | children
+    for image in IMAGES:
+        for kind in ("dcm", "json"):
+            names.add(f"{image}.{kind}".encode())
+            names |= {f"{image}~{c}~{s}.{kind}".encode() for c in CLIENTS for s in STUDIES}
+    return names
+
+
+def untold(old: View, new: View, found: Changes) -> list[str]:
+    """Return what the kernel may go on to believe wrongly."""
+    known = {directory.path: directory for directory in known_to_the_kernel(old)}
+    entries, attributes = set(found.entries), set(found.attributes)
+    root, wrong = old.root.inode, []
+
+    def is_told(path: bytes) -> bool:
+        names = path.split(b"/")
+        above = [b"/".join(names[:length]) for length in range(len(names))]
+        return any(
+            (directory_inode(parent) if parent else root, name) in entries
+            for parent, name in zip(above, names, strict=True)
+        )
+
+    for path, directory in known.items():
+        assert directory.inode in attributes, path
+        inner = {other.rpartition(b"/")[2] for other in known if other and other.rpartition(b"/")[0] == path}
+        after = new.resolve(path)
+        for name in names_in(old, directory, inner):
+            before = old.lookup(directory, name)
+            place = path + b"/" + name if path else name
+            if before is None or (isinstance(before, Directory) and place not in known):
+                continue
+            there = new.lookup(after, name) if after is not None else None
+            if isinstance(before, Directory):
+                if not isinstance(there, Directory) and not is_told(place):
+                    wrong.append(f"gone: {place!r}")
+            elif before != there and not is_told(place):
+                wrong.append(f"leads elsewhere: {place!r}")
+            elif before == there and before not in attributes and not is_told(place):
+                was, is_now = old.files.attributes(before), new.files.attributes(before)
+                wrong += [f"other attributes: {place!r}"] * (was != is_now)
+    return wrong
+
+
+def one(
+    model: str = "a", view: str = "CC", version: int = 0, has_dcm: bool = True, image: str = "7", nbss: int = 0
+):
+    return (nbss, {"1.1": {image: (model, view, version, has_dcm)}})
+
+
+@settings(max_examples=20)
+@given(databases, databases)
+@example({"demd1": one()}, {"demd1": one(), "demd2": one()})
+@example({"demd1": one(), "demd2": one()}, {"demd1": one()})
+@example({"demd1": one("a"), "demd2": one("b", image="8")}, {"demd1": one("a"), "optm3": one("a,b")})
+@example({"demd1": one("not-a"), "demd2": one("b", image="8")}, {"demd1": one("a"), "demd2": one("b", image="8")})
+@example({"demd1": one("Foo Bar"), "demd2": one("FOO bar")}, {"demd1": one("FOO bar"), "demd2": one("FOO bar")})
+@example({"demd1": one(nbss=0)}, {"demd1": one(nbss=1)})
+@example({"demd1": one()}, {"demd1": one(view="MLO")})
+def test_whatever_leads_elsewhere_is_told(before: Description, after: Description) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        source = write(Path(place) / "db", before)
+        index = refreshed(source)
+        old = view_of(source, index)
+        source = write(Path(place) / "db", after)
+        new = view_of(source, refreshed(source, index))
+        known = [directory.path for directory in known_to_the_kernel(old)]
+        assert untold(old, new, changes(old, new, known)) == []
+
+
+@settings(max_examples=5)
+@given(databases, databases)
+def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
+    before: Description, after: Description
+) -> None:
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MOST_COMPARISONS", 0)
+        source = write(Path(place) / "db", before)
+        index = refreshed(source)
+        old = view_of(source, index)
+        source = write(Path(place) / "db", after)
+        new = view_of(source, refreshed(source, index))
+        known = [directory.path for directory in known_to_the_kernel(old)]
+        flat = [directory for directory in known_to_the_kernel(old) if directory.shape is Shape.COHORT]
+        files = {
+            inode
+            for directory in flat
+            for name in names_in(old, directory, set())
+            if isinstance(inode := old.lookup(directory, name), int)
+        }
+        found = changes(old, new, known, files)
+        assert untold(old, new, found) == []
+        everything_open = {entry for entry in found.entries if entry[0] != old.root.inode}
+        patch.undo()
+        entries = {entry for entry in changes(old, new, known).entries if entry[0] != old.root.inode}
+        assert everything_open == entries, "what is open is told at every place"
+
+
+def test_where_nothing_has_changed_only_the_texts_are_told(tmp_path: Path) -> None:
+    source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
+    index = refreshed(source)
+    old, new = view_of(source, index), view_of(source, index)
+    found = changes(old, new, [directory.path for directory in known_to_the_kernel(old)])
+    about = directory_inode(b".omidbfs")
+    texts = {(about, name.encode()) for name in ("README.txt", "status.json", "facets.json", "problems.jsonl")}
+    assert set(found.entries) == {*texts, (1, b"README.txt")}
+
+
+def test_a_new_client_costs_a_word_for_nobody_else(tmp_path: Path) -> None:
+    source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
+    index = refreshed(source)
+    old = view_of(source, index)
+    source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8"), "optm3": one(image="9")})
+    new = view_of(source, refreshed(source, index))
+    known = [directory.path for directory in known_to_the_kernel(old)]
+    assert all(name.endswith((b".json", b".jsonl", b".txt")) for _, name in changes(old, new, known).entries)
+
+
+# Identities
+
+
+def places(index: Index) -> dict[tuple[bytes, bytes, bytes], int]:
+    """Return (client, study, image) -> identity."""
+    rows = range(len(index))
+    return {
+        (
+            index.clients[int(index.client_of[row])],
+            index.studies[int(index.study_of[row])],
+            index.images[row],
+        ): int(index.identity[row])
+        for row in rows
+    }
+
+
+@settings(max_examples=40)
+@given(st.lists(databases, min_size=2, max_size=4), st.lists(st.booleans(), min_size=4, max_size=4))
+def test_identities_go_on_through_indexes_that_were_lost(history: list[Description], lost: list[bool]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        kept: Index | None = None
+        shown: Index | None = None
+        owner: dict[int, tuple[bytes, bytes, bytes]] = {}
+        for database, is_lost in zip(history, lost, strict=False):
+            source = write(Path(place) / "db", database)
+            kept = refreshed(source, None if is_lost else kept)
+            before = places(shown) if shown is not None else {}
+            shown = continued(kept, shown) if shown is not None else kept
+            now = places(shown)
+            assert all(now[name] == number for name, number in before.items() if name in now)
+            assert len(set(now.values())) == len(now)
+            for name, number in now.items():
+                assert owner.setdefault(number, name) == name or name in before, "a number is never another's"
+                assert int(shown.row_of[number]) == list(now).index(name)
+            for ordinal, number in enumerate(shown.client_identity.tolist()):
+                assert int(shown.client_ordinal[number]) == ordinal
+
+
+def test_identities_that_go_on_cost_nothing(tmp_path: Path) -> None:
+    index = refreshed(write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")}))
+    new = refreshed(write(tmp_path / "db", {"demd2": one(image="8", version=1), "optm3": one(image="9")}), index)
+    assert continued(new, index) is new

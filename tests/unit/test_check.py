@@ -1,0 +1,91 @@
+"""The deep check reads every DICOM header, also of images whose sidecar says it all."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from trees import Quirky
+
+from omidbfs.check import unreadable_headers
+from omidbfs.database.layout import find_source
+from omidbfs.database.problems import Problem
+from omidbfs.index.build import build_index
+from omidbfs.index.classification import Classification
+
+
+@pytest.fixture
+def database(demo_database: Path, tmp_path: Path) -> Path:
+    """One client of the demo, to be damaged."""
+    client = min(path.name for path in (demo_database / "data").iterdir())
+    for tree in ("images", "data"):
+        shutil.copytree(demo_database / tree / client, tmp_path / tree / client)
+    return tmp_path
+
+
+def images(database: Path) -> list[Path]:
+    return sorted((database / "images").glob("*/*/*.dcm"))
+
+
+def shallow_and_deep(database: Path) -> tuple[tuple[Problem, ...], list[Problem]]:
+    source = find_source(database)
+    index = build_index(source, Classification())
+    return index.problems, list(unreadable_headers(source, index, index.problems))
+
+
+def test_a_clean_database_has_no_problem_at_any_depth(database: Path) -> None:
+    assert shallow_and_deep(database) == ((), [])
+
+
+@pytest.mark.parametrize("content", [b"no DICOM", b"\0" * 500])
+def test_a_damaged_header_beside_a_good_sidecar_shows_in_the_deep_check_only(
+    database: Path, content: bytes
+) -> None:
+    damaged = images(database)[0]
+    damaged.write_bytes(content)
+    shallow, deep = shallow_and_deep(database)
+    assert shallow == ()
+    assert [(problem.file, problem.kind) for problem in deep] == [
+        (str(damaged.relative_to(database)), "bad-dicom")
+    ]
+
+
+def test_a_header_that_ends_inside_a_value_is_damaged(database: Path) -> None:
+    damaged = images(database)[0]
+    content = damaged.read_bytes()
+    position = content.index(b"\x08\0\x70\0LO")  # Manufacturer
+    damaged.write_bytes(content[: position + 10])
+    assert [problem.kind for problem in shallow_and_deep(database)[1]] == ["bad-dicom"]
+
+
+def test_what_is_known_already_is_not_said_twice(database: Path) -> None:
+    empty, described = images(database)[:2]
+    empty.write_bytes(b"")
+    described.write_bytes(b"no DICOM")
+    (database / "data" / described.relative_to(database / "images")).with_suffix(".json").unlink()
+    shallow, deep = shallow_and_deep(database)
+    assert [problem.kind for problem in shallow].count("bad-dicom") == 2
+    assert deep == []
+
+
+def test_a_sidecar_without_image_is_no_header(database: Path) -> None:
+    images(database)[0].unlink()
+    assert shallow_and_deep(database)[1] == []
+
+
+def test_a_file_that_vanishes_or_changes_while_it_is_checked_is_a_problem(database: Path) -> None:
+    source = find_source(database)
+    index = build_index(source, Classification())
+    gone, fifo = images(database)[:2]
+    gone.unlink()
+    fifo.unlink()
+    os.mkfifo(fifo)
+    details = [problem.detail for problem in unreadable_headers(source, index, ())]
+    assert details == ["No such file or directory", "not a regular file"]
+
+
+def test_the_deep_quirks_are_found_and_nothing_else(quirky_database: Quirky) -> None:
+    shallow, deep = shallow_and_deep(quirky_database.path)
+    planted = {(problem.file, problem.kind) for problem in quirky_database.problems}
+    assert {(problem.file, problem.kind) for problem in (*shallow, *deep)} == planted
+    assert deep

@@ -1,0 +1,472 @@
+"""The command line: what it prints, how it ends, and one clear line for whatever goes wrong."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from loguru import logger
+from trees import Quirky, Tree
+
+from omidbfs import __version__, progress
+from omidbfs.cli import main
+from omidbfs.database.problems import KINDS
+from omidbfs.facets import FACETS, Kind
+from omidbfs.summary import HEADER
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A function that runs ``omidbfs`` where there is no configuration."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    return lambda *arguments: CliRunner().invoke(
+        main, [str(argument) for argument in arguments], prog_name="omidbfs"
+    )
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two women, four studies, five images; a sidecar is missing."""
+    tree = Tree(tmp_path_factory.mktemp("cli") / "db")
+    client = tree.client("demd1").episode("1", "M")
+    study = client.study("1.1", "1").image("1", ViewPosition="CC").image("2", ViewPosition="MLO")
+    study.study("1.2").image("3", ViewPosition="CC")
+    other = (
+        tree.client("demd2", site="adde")
+        .episode("1", "N")
+        .study("2.1", "1")
+        .image("4", ViewPosition="CC", Manufacturer="SIEMENS")
+    )
+    other.study("2.2", None, "1999-01-01").image("5", has_sidecar=False, dcm=b"no DICOM")
+    return tree.root
+
+
+def said(result: Result) -> str:
+    """Return what a command that succeeds says."""
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def complaint(result: Result) -> str:
+    """Return the one line of a command that fails."""
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("omidbfs: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("omidbfs: ").removesuffix("\n")
+
+
+# ls, count, facets -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cohort", "lines"),
+    [
+        ("by-view", ["CC/", "MLO/", "unknown/"]),
+        ("by-view/CC", ["1.dcm", "1.json", "3.dcm", "3.json", "4.dcm", "4.json"]),
+        ("/by-view/MLO/by-file-type/dcm/", ["2.dcm"]),
+        ("by-client", ["demd1/", "demd2/"]),
+        ("by-client/demd2", ["nbss_demd2.json", "imagedb_demd2.json", "2.1/", "2.2/"]),
+        ("by-client/demd2/2.1", ["4.dcm", "4.json"]),
+        ("by-view/MLO/by-site/adde", []),
+        (".omidbfs", ["status.json", "facets.json", "problems.jsonl"]),
+    ],
+)
+def test_ls_lists_what_the_drive_shows(run: Run, database: Path, cohort: str, lines: list[str]) -> None:
+    assert sorted(said(run("ls", database, cohort)).splitlines()) == sorted(lines)
+
+
+def test_ls_of_the_root_lists_every_facet(run: Run, database: Path) -> None:
+    lines = said(run("ls", database)).splitlines()
+    assert lines == ["README.txt", "all/", *(f"by-{facet.name}/" for facet in FACETS), ".omidbfs/"]
+
+
+def test_ls_gives_an_object_for_each_entry(run: Run, database: Path) -> None:
+    entries = [json.loads(line) for line in said(run("ls", "--json", database, "by-client/demd2")).splitlines()]
+    size = (database / "data/demd2/nbss_demd2.json").stat().st_size
+    assert {"name": "nbss_demd2.json", "type": "file", "size": size} in entries
+    assert [entry for entry in entries if entry["type"] == "directory"] == [
+        {"name": "2.1", "type": "directory", "size": 0},
+        {"name": "2.2", "type": "directory", "size": 0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cohort", "images", "clients", "studies"),
+    [("", 5, 2, 4), ("by-view/CC", 3, 2, 3), ("by-view/CC/by-view/MLO", 0, 0, 0), ("by-view/not-CC", 2, 2, 2)],
+)
+def test_count(run: Run, database: Path, cohort: str, images: int, clients: int, studies: int) -> None:
+    assert said(run("count", database, cohort)) == f"{images}\n"
+    counted = json.loads(said(run("count", database, cohort, "--json")))
+    assert counted == {"clients": clients, "studies": studies, "images": images}
+
+
+def test_facets_shows_values_and_how_many_images_they_have(run: Run, database: Path) -> None:
+    counted = json.loads(said(run("facets", "--json", database)))
+    assert list(counted) == [facet.name for facet in FACETS if facet.kind is not Kind.NAME]
+    assert counted["view"] == {"CC": 3, "MLO": 1, "unknown": 1}
+    assert json.loads(said(run("facets", "--json", database, "by-view/CC")))["site"] == {"adde": 1, "stge": 2}
+    table = [line.split() for line in said(run("facets", database)).splitlines()]
+    assert ["by-view", "MLO", "1"] in table
+    assert ["CC", "3"] in table
+
+
+def test_counts_agree_with_facets(run: Run, demo_database: Path) -> None:
+    counted = json.loads(said(run("facets", "--json", demo_database)))
+    for value, images in counted["outcome"].items():
+        assert said(run("count", demo_database, f"by-outcome/{value}")) == f"{images}\n"
+
+
+# check -----------------------------------------------------------------------------------------------------
+
+
+def test_check_of_a_clean_database_ends_with_0(run: Run, demo_database: Path) -> None:
+    result = run("check", "--dicom", demo_database)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.endswith(" images of 25 clients, 0 problems\n")
+
+
+def test_check_says_every_problem_and_ends_with_1(run: Run, database: Path) -> None:
+    result = run("check", database)
+    assert result.exit_code == 1
+    assert "images/demd2/2.2/5.dcm: bad-dicom: not a readable DICOM header (InvalidDicomError)\n" in result.stdout
+    assert "data/demd2/2.2/5.json: sidecar-missing\n" in result.stdout
+    problems = len(result.stdout.splitlines())
+    assert f"5 images of 2 clients, {problems} problems\n" in result.stderr
+    assert f"       1  sidecar-missing: {KINDS['sidecar-missing']}\n" in result.stderr
+
+
+@pytest.mark.parametrize("dicom", [[], ["--dicom"]])
+def test_check_finds_every_planted_problem_and_no_other(
+    run: Run, quirky_database: Quirky, dicom: list[str]
+) -> None:
+    result = run("check", "--json", quirky_database.path, *dicom)
+    assert (result.exit_code, result.stderr) == (1, "")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    planted = [p for p in quirky_database.problems if dicom or not p.detail.startswith("deep:")]
+    assert Counter((p["file"], p["kind"]) for p in found) == Counter((p.file, p.kind) for p in planted)
+
+
+# Options ---------------------------------------------------------------------------------------------------
+
+
+def test_only_the_clients_of_a_file_are_read(run: Run, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "clients").write_text("\n demd2 \r\ndemd9\n\n")
+    assert said(run("count", database, "--clients-file", "clients")) == "2\n"
+    result = run("check", database, "--clients-file", "clients")
+    assert "demd9: client-not-on-disk: named in the list of clients\n" in result.stdout
+
+
+def test_two_trees_apart_need_no_source(run: Run, database: Path) -> None:
+    assert said(run("count", "-", "--images", database / "images", "--data", database / "data")) == "5\n"
+
+
+def test_windows_and_link_all_say_how_episodes_are_classified(run: Run, database: Path) -> None:
+    normal, surgery = "by-outcome/normal", "by-event/surgery"
+    assert said(run("count", database, normal)) == "1\n"
+    assert said(run("count", database, normal, "--num-months-normal-follow-up", "36")) == "0\n"
+    assert said(run("count", database, surgery)) == "0\n"
+    assert said(run("count", database, surgery, "--link-all")) == "3\n"
+
+
+def test_options_come_from_the_configuration(run: Run, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "omidbfs.toml").write_text("[count]\nlink-all = true\n")
+    assert said(run("count", database, "by-event/surgery")) == "3\n"
+
+
+def test_options_come_from_the_environment(run: Run, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMIDBFS_COUNT_LINK_ALL", "1")
+    assert said(run("count", database, "by-event/surgery")) == "3\n"
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert said(run("--version")) == f"omidbfs, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_and_every_option_explains_itself(run: Run, command: str) -> None:
+    text = said(run(command, "--help"))
+    assert text.startswith(f"Usage: omidbfs {command} ")
+    for parameter in main.commands[command].params:
+        assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), parameter.name
+
+
+# What goes wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["count", "none"], "none: no such directory; SOURCE is the directory that holds images/ and data/"),
+        (["count", "-"], "name a SOURCE directory, or both --images and --data"),
+        (["count", "DB", "by-view/CCC"], "by-view/CCC: CCC is no value of by-view; did you mean CC?"),
+        (["count", "DB", "by-viev/CC"], "by-viev/CC: there is no by-viev; did you mean by-view?"),
+        (["ls", "DB", "by-client/demd3"], "by-client/demd3: demd3 is no value of by-client; did you mean demd2?"),
+        (["ls", "DB", "zzz"], "zzz: there is no zzz; `omidbfs facets SOURCE` shows what there is"),
+        (["ls", "DB", "by-view/CC/1.dcm"], "by-view/CC/1.dcm: 1.dcm is a file, and a directory is needed"),
+        (["ls", "DB", "README.txt"], "README.txt: README.txt is a file, and a directory is needed"),
+        (["count", "DB", "by-view/.."], "by-view/..: .. is no value of by-view"),
+        (["count", "DB", ".omidbfs"], ".omidbfs: holds texts about the drive, and a cohort is needed"),
+        (["count", "DB", "--clients-file", "none"], "none: No such file or directory"),
+        (["count", "DB", "--images", "none"], "none: no such directory (given as --images)"),
+        (["--config", "none", "count", "DB"], "none: cannot be read: No such file or directory"),
+        (["umount", "none"], "none: no drive of omidbfs is mounted there"),
+        (["mount", "DB", "none"], "none: no such directory; create it: mkdir -p none"),
+        (["mount", "DB", "DB"], "is the source itself"),
+        (["demo", "DB"], "is not empty; name a new or an empty directory"),
+        (["export", "DB", "--format", "omidb-summary", "-o", "none/x.csv"], "none: No such file or directory"),
+        (["export", "DB", "--format", "omidb-summary", "-o", "."], ".: Is a directory"),
+        (["export", "DB", "by-x", "--format", "omidb-summary", "-o", "x.csv"], "by-x: there is no by-x"),
+    ],
+)
+def test_a_mistake_is_one_line(run: Run, database: Path, arguments: list[str], line: str) -> None:
+    message = complaint(run(*(str(database) if argument == "DB" else argument for argument in arguments)))
+    assert line in message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cout"],
+        ["count"],
+        ["count", "x", "--link-al"],
+        ["demo", "x", "--clients", "0"],
+        ["count", "x", "--num-months-ci-prior", "soon"],
+        ["export", "x"],
+        ["export", "x", "--format", "pdf"],
+        ["mount", "x", "y", "--links", "hard"],
+    ],
+)
+def test_what_is_no_command_line_is_a_usage_error(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: omidbfs" in result.stderr
+    assert "Error: " in result.stderr
+
+
+def test_a_mistake_in_the_configuration_is_one_line(run: Run, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "omidbfs.toml").write_text("link_al = true")
+    assert complaint(run("count", database)) == "omidbfs.toml: link_al is no option of any command"
+
+
+def shell(command: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash; ``$@`` are the arguments, ``omidbfs`` is the program."""
+    environment = {**os.environ, "PYTHON": sys.executable, **environment}
+    command = f'omidbfs() {{ "$PYTHON" -m omidbfs "$@"; }}; {command}'
+    line = ["bash", "-o", "pipefail", "-c", command, "bash", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_a_traceback_is_for_those_who_ask_for_it(database: Path) -> None:
+    quiet = shell('omidbfs count "$@"', database, "by-view/X")
+    assert quiet.stderr.count("\n") == 1
+    loud = shell('omidbfs --debug count "$@"', database, "by-view/X")
+    assert "Traceback" in loud.stderr
+    assert loud.stderr.endswith(quiet.stderr)
+    assert quiet.returncode == loud.returncode == 1
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    study = Tree(tmp_path).client("demd1").study("1.1")
+    (study.images).mkdir()
+    for number in range(9000):
+        (study.images / f"1.2.826.0.1.3680043.{number}.dcm").touch()
+    done = shell('omidbfs ls "$@" all | head -n 1', tmp_path)
+    assert done.stdout == "1.2.826.0.1.3680043.0.dcm\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_any_name_is_printed_in_any_locale(tmp_path: Path, locale: str) -> None:
+    tree = Tree(tmp_path)
+    (tree.images / os.fsdecode(b"\xff\xc3\xbc")).mkdir()
+    (tree.images / "line\nbreak\x1b[31m").mkdir()
+    done = shell('omidbfs check "$@"', tmp_path, LC_ALL=locale, PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    assert done.returncode == 1
+    assert "defect" not in done.stderr
+    assert done.stdout.count("unexpected-entry") == done.stdout.count("\n") == 2
+    assert "images/line\\x0abreak\\x1b[31m: unexpected-entry: " in done.stdout
+
+
+# Progress --------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_shown_on_a_terminal_and_leaves_the_output_alone(database: Path) -> None:
+    terminal, its_end = os.openpty()
+    command = [sys.executable, "-m", "omidbfs", "index", "--rebuild", "--json", str(database)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
+        os.close(its_end)
+        shown = b""
+        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+        assert json.loads(process.communicate()[0])["images"] == 5
+    os.close(terminal)
+    assert b"reading clients" in shown
+    assert b"5 images" in shown
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
+    run: Run, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("index", database).stderr == ""
+    monkeypatch.setattr(progress, "_QUIET", 0.0)
+    result = run("index", database, "--rebuild", "--json")
+    assert json.loads(result.stdout)["images"] == 5
+    assert re.fullmatch(r"reading clients: 2 of 2, 5 images, \d+/s, 0 s left\n", result.stderr)
+
+
+# A command that needs no index does not load one -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "--version", "mount --help", "umount /none", "ls --help", "ls /none"]
+)
+def test_a_command_that_needs_no_index_does_not_load_numpy(command: str) -> None:
+    code = (
+        "import sys; from omidbfs.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, check=False
+    )
+    loaded = set(done.stderr.splitlines()[-1].split())
+    assert "omidbfs" in loaded
+    assert not loaded & {"numpy", "pyroaring", "pydicom", "pyfuse3", "trio", "rich"}
+
+
+# demo ------------------------------------------------------------------------------------------------------
+
+
+def test_demo_writes_a_database_of_which_it_says_how_large_it_is(run: Run, tmp_path: Path) -> None:
+    assert said(run("demo", "db", "--clients", "2", "--seed", "3")) == "db: a synthetic OMI-DB of 2 clients\n"
+    assert said(run("ls", "db", "by-client")).count("\n") == 2
+    assert run("check", "--dicom", "db").exit_code == 0
+    assert complaint(run("demo", "db")).startswith("db is not empty")
+
+
+# export ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def omidb_summarise(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """A function that runs ``omidb summarise`` and returns its lines."""
+    from omidb.commands import summarise
+
+    def run(data: Path, *options: str) -> list[str]:
+        output = tmp_path / "omidb.csv"
+        arguments = [str(data), str(output), "--log-file", str(tmp_path / "log"), *options]
+        assert CliRunner().invoke(summarise.cli, arguments, catch_exceptions=False).exit_code == 0
+        return output.read_bytes().decode().splitlines(keepends=True)
+
+    yield run
+    logger.remove()  # the command turns the log of the whole process on
+    logger.add(sys.stderr)
+    logger.disable("omidb")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--num-months-ci-prior 36 --num-months-cancer-prior 39",
+        "--num-months-normal-follow-up 12 --num-months-benign-follow-up 24",
+        "--link-all",
+        "--clients-file clients",
+        "--link-all --clients-file clients --num-months-ci-prior 48 --num-months-normal-follow-up 36",
+    ],
+)
+def test_the_summary_of_all_is_that_of_omidb(
+    run: Run, omidb_summarise: Callable[..., list[str]], demo_database: Path, tmp_path: Path, options: str
+) -> None:
+    clients = sorted(path.name for path in (demo_database / "data").iterdir())
+    (tmp_path / "clients").write_text("\n".join(clients[::2]))
+    theirs = omidb_summarise(demo_database / "data", *options.split())
+    result = run("export", demo_database, "all", "--format", "omidb-summary", "-o", "ours.csv", *options.split())
+    ours = (tmp_path / "ours.csv").read_bytes().decode().splitlines(keepends=True)
+    assert ours[0] == theirs[0]
+    assert Counter(ours[1:]) == Counter(theirs[1:])
+    assert len(ours) > 50
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"ours.csv: {len(ours) - 1} rows\n"
+
+
+def exported(run: Run, *arguments: object) -> list[dict[str, str]]:
+    text = said(run("export", *arguments, "--format", "omidb-summary"))
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_the_summary_of_a_cohort_has_its_images_only(run: Run, demo_database: Path) -> None:
+    rows = exported(run, demo_database, "by-view/MLO/by-laterality/L")
+    assert {(row["ViewPosition"], row["ImageLaterality"]) for row in rows if row["SOPInstanceUID"]} == {
+        ("MLO", "L")
+    }
+    images = {row["SOPInstanceUID"] for row in rows} - {""}
+    listed = said(run("ls", demo_database, "by-view/MLO/by-laterality/L/by-file-type/json")).splitlines()
+    assert images <= {name.removesuffix(".json") for name in listed}
+    assert images
+
+
+def test_a_summary_of_nothing_is_a_header(run: Run, demo_database: Path) -> None:
+    result = run("export", demo_database, "by-view/CC/by-view/MLO", "--format", "omidb-summary")
+    assert result.stdout_bytes == (",".join(HEADER) + "\r\n").encode()
+
+
+def test_the_output_is_for_its_owner_only_and_appears_whole(run: Run, database: Path, tmp_path: Path) -> None:
+    target = tmp_path / "kept" / "table.csv"
+    target.parent.mkdir()
+    target.write_text("older")
+    target.chmod(0o644)
+    (tmp_path / "link.csv").symlink_to(target)
+    assert run("export", database, "--format", "omidb-summary", "-o", "link.csv").exit_code == 0
+    assert target.read_text().startswith("ClientID,")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert (tmp_path / "link.csv").is_symlink()
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_device_or_a_pipe_is_written_to_and_not_replaced(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "pipe")
+    done = shell(
+        'cat "$2" & omidbfs export --format omidb-summary "$1" -o "$2"; wait', database, tmp_path / "out/pipe"
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("ClientID,")
+    assert stat.S_ISFIFO((tmp_path / "out" / "pipe").stat().st_mode)
+    done = shell('omidbfs export --format omidb-summary "$1" -o /dev/stdout | head -n 1', database)
+    assert done.stdout.startswith("ClientID,")
+
+
+def test_a_failed_export_leaves_what_was_there(database: Path, tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    target.write_text("older")
+    done = shell('ulimit -f 0; omidbfs export --format omidb-summary "$1" -o "$2"', database, target)
+    assert done.returncode != 0
+    assert target.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_text_that_no_file_can_hold_is_exported_all_the_same(run: Run, tmp_path: Path) -> None:
+    client = Tree(tmp_path / "db").client("demd1").episode("1")
+    client.study("1.1", "1").image("1")
+    client.documents["imagedb"]["Site"] = "\ud800"
+    client.write()
+    arguments = ("export", "db", "--format", "omidb-summary")
+    assert run(*arguments, "-o", "table.csv").exit_code == 0
+    assert "demd1,\\ud800,1," in (tmp_path / "table.csv").read_text()
+    assert "demd1,\\ud800,1," in shell('omidbfs export --format omidb-summary "$1"', tmp_path / "db").stdout

@@ -1,0 +1,231 @@
+"""Path components as sets of rows: how a component is read, and that every way to ask for a cohort agrees."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trees import Tree
+
+from omidbfs import cohort
+from omidbfs.cohort import EVERYTHING, Cohort, Cohorts, Term
+from omidbfs.database.layout import find_source
+from omidbfs.facets import BY_NAME, FACETS, Kind
+from omidbfs.index.build import build_index
+from omidbfs.index.classification import Classification
+from omidbfs.index.columns import DCM, JSON
+
+VIEWS = ("CC", "MLO", "ML", None)
+MODELS = ("Selenia Dimensions", "selenia-dimensions", "Inspiration", "a,b", "not-Inspiration")
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
+    """The cohorts of three women: 36 images of all views and models, ages 48 to 59, some files missing."""
+    tree = Tree(tmp_path_factory.mktemp("cohort"))
+    for woman in range(3):
+        client = tree.client(f"demd{woman}", site=("stge", "adde", None)[woman])
+        for number, kind in enumerate(("N", "M", "CI")):
+            client.episode(str(number), kind, f"201{number}-05-01")
+            study = client.study(f"{woman}.{number}", str(number), f"201{number}-05-01")
+            for image in range(4):
+                view = VIEWS[image]
+                study.image(
+                    f"{woman}.{number}.{image}",
+                    dcm=None if image == woman else b"",
+                    has_sidecar=image != 3 or woman == 1,
+                    PatientAge=f"0{48 + 4 * woman + image}Y",
+                    ManufacturerModelName=MODELS[(woman + image) % 5],
+                    ViewModifiers=("R-102D6", "R-102D7")[: image % 3],
+                    **({"ViewPosition": view} if view else {}),
+                )
+    source = find_source(tree.root)
+    return Cohorts(build_index(source, Classification()))
+
+
+def labels(cohorts: Cohorts, facet: str, component: str) -> tuple[bool, set[str]] | None:
+    """Return whether a component is negated and what it names; ``None`` if that is nothing."""
+    term = cohorts.term(BY_NAME[facet], component)
+    if term is None:
+        return None
+    assert term.facet == facet
+    return term.negated, {cohorts.label(BY_NAME[facet], code) for code in term.codes}
+
+
+@pytest.mark.parametrize(
+    ("facet", "component", "negated", "names"),
+    [
+        ("view", "CC", False, {"CC"}),
+        ("view", "CC,MLO", False, {"CC", "MLO"}),
+        ("view", "CC,CC", False, {"CC"}),
+        ("view", "not-CC", True, {"CC"}),
+        ("view", "not-CC,MLO", True, {"CC", "MLO"}),
+        ("view", "unknown", False, {"unknown"}),
+        ("view", "not-unknown", True, {"unknown"}),
+        ("view", "R-10242", False, {"CC"}),
+        ("view", "399162004,R-10226", False, {"CC", "MLO"}),
+        ("view", "SIO", False, {"SIO"}),
+        ("outcome", "CI", False, {"interval-cancer"}),
+        ("outcome", "CI,malignant", False, {"interval-cancer", "malignant"}),
+        ("outcome", "not-normal", True, {"normal"}),
+        ("episode-type", "Routine Recall", False, {"routine-recall"}),
+        ("model", "selenia-dimensions", False, {"selenia-dimensions"}),
+        ("model", "Selenia Dimensions", False, {"selenia-dimensions"}),
+        ("model", "a,b", False, {"a-b"}),
+        ("model", "not-inspiration", False, {"not-inspiration"}),
+        ("model", "not-not-inspiration", True, {"not-inspiration"}),
+        ("model", "not-a-b", True, {"a-b"}),
+        ("age", "50-54", False, {"50-54"}),
+        ("age", "not-50-54,60-64", True, {"50-54", "60-64"}),
+        ("age", "-4", False, {"0-4"}),
+        ("age", "125-", False, {"125-129", "130-134"}),
+        ("age", "unknown,-4", False, {"unknown", "0-4"}),
+        ("year", "2012", False, {"2012"}),
+        ("year", "2012-2013", False, {"2012", "2013"}),
+        ("year", "not-1901-", True, {str(year) for year in range(1901, 2151)}),
+        ("fold", "0-7", False, set("01234567")),
+        ("fold", "-99", False, set("0123456789")),
+        ("fold", "8,9", False, set("89")),
+    ],
+)
+def test_a_component_names_values(
+    cohorts: Cohorts, facet: str, component: str, negated: bool, names: set[str]
+) -> None:
+    assert labels(cohorts, facet, component) == (negated, names)
+
+
+@pytest.mark.parametrize(
+    ("facet", "component"),
+    [
+        ("view", ""),
+        ("view", ","),
+        ("view", "CC,"),
+        ("view", ",CC"),
+        ("view", "cc"),
+        ("view", "not-"),
+        ("view", "not-not-CC"),
+        ("view", "CC,not-MLO"),
+        ("view", "CC-MLO"),
+        ("view", "1-2"),
+        ("outcome", "ci"),
+        ("model", "nonesuch"),
+        ("age", "-"),
+        ("age", "54-50"),
+        ("age", "50-54-"),
+        ("age", "50--54"),
+        ("age", "fifty"),
+        ("age", "٥٠"),
+        ("age", "1234567890"),
+        ("client", "demd9"),
+        ("client", "not-demd9"),
+        ("client", "\udcff"),
+        ("file-type", "png"),
+        ("file-type", "unknown"),
+    ],
+)
+def test_anything_else_names_nothing(cohorts: Cohorts, facet: str, component: str) -> None:
+    assert cohorts.term(BY_NAME[facet], component) is None
+
+
+def test_clients_and_studies_are_named_by_themselves(cohorts: Cohorts) -> None:
+    assert cohorts.term(BY_NAME["client"], "demd1") == Term("client", frozenset([1]))
+    assert cohorts.term(BY_NAME["client"], "not-demd0,demd2") == Term("client", frozenset([0, 2]), negated=True)
+    assert len(cohorts.rows(EVERYTHING.narrowed(Term("study", frozenset([0, 4]))))) == len(
+        cohorts.rows(EVERYTHING.narrowed(Term("study", frozenset([0]))))
+    ) + len(cohorts.rows(EVERYTHING.narrowed(Term("study", frozenset([4])))))
+
+
+def component_strategy(cohorts: Cohorts, facet_name: str) -> st.SearchStrategy[Term]:
+    """Return any term of a facet."""
+    facet = BY_NAME[facet_name]
+    names = [name for name, _ in cohorts.counts(EVERYTHING, facet)]
+    texts = st.lists(st.sampled_from(names), min_size=1, max_size=3).map(",".join)
+    terms = st.builds("{}{}".format, st.sampled_from(("", "not-")), texts).map(lambda c: cohorts.term(facet, c))
+    return terms.filter(lambda term: term is not None)  # type: ignore[return-value]
+
+
+@st.composite
+def any_cohort(draw: st.DrawFn, cohorts: Cohorts) -> Cohort:
+    """Return a cohort of up to four terms."""
+    found = EVERYTHING
+    for facet in draw(st.lists(st.sampled_from(FACETS), max_size=4)):
+        found = found.narrowed(draw(component_strategy(cohorts, facet.name)))
+    return found
+
+
+@given(st.data())
+def test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one(cohorts: Cohorts, data: st.DataObject) -> None:
+    wanted = data.draw(any_cohort(cohorts))
+    index = cohorts.index
+    rows = {
+        row
+        for row in range(len(index))
+        if cohorts.contains(wanted, row)
+        and any(wanted.files[kind] and index.has_file(row, kind) for kind in (DCM, JSON))
+    }
+    assert set(cohorts.rows(wanted)) == rows
+    assert cohorts.row_array(wanted).tolist() == sorted(rows)
+    assert cohorts.clients(wanted).tolist() == sorted({int(index.client_of[row]) for row in rows})
+    assert cohorts.studies(wanted).tolist() == sorted({int(index.study_of[row]) for row in rows})
+
+
+@given(st.data())
+def test_the_counts_of_a_cohort_are_the_sizes_of_its_value_directories(
+    cohorts: Cohorts, data: st.DataObject
+) -> None:
+    wanted = data.draw(any_cohort(cohorts))
+    facet = data.draw(st.sampled_from(FACETS))
+    for name, count in cohorts.counts(wanted, facet):
+        term = cohorts.term(facet, name)
+        assert term is not None, f"{name} is listed and not found"
+        assert len(cohorts.rows(wanted.narrowed(term))) == count > 0
+
+
+@given(st.data())
+def test_the_order_of_terms_and_their_repetition_change_nothing(cohorts: Cohorts, data: st.DataObject) -> None:
+    wanted = data.draw(any_cohort(cohorts))
+    terms = data.draw(st.permutations([*wanted.terms, *wanted.terms[:1]]))
+    assert cohorts.rows(Cohort(tuple(terms), wanted.files)) == cohorts.rows(wanted)
+
+
+def test_file_type_is_no_term_of_images(cohorts: Cohorts) -> None:
+    only_json = cohorts.term(BY_NAME["file-type"], "json")
+    not_json = cohorts.term(BY_NAME["file-type"], "not-json")
+    assert only_json is not None
+    assert not_json is not None
+    assert EVERYTHING.narrowed(only_json) == Cohort((), (False, True))
+    assert EVERYTHING.narrowed(not_json) == Cohort((), (True, False))
+    assert not cohorts.rows(EVERYTHING.narrowed(only_json).narrowed(not_json))
+    assert cohorts.clients(EVERYTHING.narrowed(only_json).narrowed(not_json)).tolist() == []
+
+
+def test_only_so_many_cohorts_are_remembered(cohorts: Cohorts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cohort, "_REMEMBERED", 4)
+    small = Cohorts(cohorts.index)
+    ages = BY_NAME["age"]
+    sizes = [len(small.rows(EVERYTHING.narrowed(small.term(ages, f"{age}-")))) for age in range(40, 70)]  # type: ignore[arg-type]
+    again = [len(small.rows(EVERYTHING.narrowed(small.term(ages, f"{age}-")))) for age in range(40, 70)]  # type: ignore[arg-type]
+    assert sizes == again == sorted(sizes, reverse=True)
+    assert len(small._rows) <= 4
+
+
+def test_many_threads_may_ask_at_once(cohorts: Cohorts) -> None:
+    shared = Cohorts(cohorts.index)
+    wanted = [
+        EVERYTHING.narrowed(term)
+        for facet in FACETS
+        if facet.kind is not Kind.NAME
+        for name, _ in cohorts.counts(EVERYTHING, facet)
+        if (term := cohorts.term(facet, name)) is not None
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda cohort: len(shared.rows(cohort)), wanted * 20))
+    assert found == [len(cohorts.rows(each)) for each in wanted] * 20
+
+
+def test_a_database_with_nothing_in_it_has_empty_cohorts(tmp_path: Path) -> None:
+    empty = Cohorts(build_index(find_source(Tree(tmp_path).root), Classification()))
+    assert not empty.rows(EVERYTHING)
+    for facet in FACETS:
+        assert empty.counts(EVERYTHING, facet) == []

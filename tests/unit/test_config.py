@@ -1,0 +1,107 @@
+"""``omidbfs.toml``: a key is the name of an option, and any other key is an error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omidbfs.config import config_file, read_config
+from omidbfs.errors import UserError
+
+OPTIONS = {"mount": {"allow_other", "link_all", "links"}, "ls": {"link_all"}, "umount": set[str]()}
+Defaults = dict[str, dict[str, object]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Home and current directory without a configuration."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def read(text: str) -> Defaults:
+    path = Path("some.toml")
+    path.write_text(text, encoding="utf-8")
+    return {command: values for command, values in read_config(path, OPTIONS).items() if values}
+
+
+@pytest.mark.parametrize(
+    ("text", "defaults"),
+    [
+        ("", {}),
+        ("link-all = true", {"mount": {"link_all": True}, "ls": {"link_all": True}}),
+        ("link_all = true", {"mount": {"link_all": True}, "ls": {"link_all": True}}),
+        ("[mount]\nallow-other = true", {"mount": {"allow_other": True}}),
+        ('[mount]\nlinks = "symlink"', {"mount": {"links": "symlink"}}),
+        ("link-all = true\n[ls]\nlink-all = false", {"mount": {"link_all": True}, "ls": {"link_all": False}}),
+        ("[ls]", {}),
+    ],
+)
+def test_an_option_holds_for_every_command_that_has_it_or_for_the_one_named(text: str, defaults: Defaults) -> None:
+    assert read(text) == defaults
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("link-al = true", "some.toml: link-al is no option of any command"),
+        ("[mont]\nlink-all = true", r"some.toml: \[mont\] is no command of omidbfs"),
+        ("[ls]\nallow-other = true", "some.toml: allow-other is no option of omidbfs ls"),
+        ("link-all = ", "some.toml: not valid TOML: "),
+        ("link-all = true\nlink-all = true", "some.toml: not valid TOML: "),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}") as caught:
+        read(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_not_valid() -> None:
+    Path("some.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"^some.toml: not valid TOML"):
+        read_config(Path("some.toml"), OPTIONS)
+
+
+@pytest.mark.parametrize("path", ["none.toml", "."])
+def test_a_file_that_was_named_has_to_be_there(path: str) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_config(Path(path), OPTIONS)
+
+
+def test_no_file_at_all_is_fine() -> None:
+    assert config_file() is None
+    assert read_config(None, OPTIONS) == {}
+
+
+def test_the_file_of_the_current_directory_comes_before_that_of_the_user(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = home / ".config/omidbfs/omidbfs.toml"
+    users.parent.mkdir(parents=True)
+    users.write_text("link-all = true")
+    assert config_file() == users
+    assert read_config(None, OPTIONS)["ls"] == {"link_all": True}
+    Path("omidbfs.toml").write_text("")
+    assert config_file() == Path("omidbfs.toml")
+    Path("omidbfs.toml").unlink()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "xdg"))
+    assert config_file() is None
+
+
+def test_a_user_without_a_home_has_no_configuration() -> None:
+    code = (
+        "import os; from omidbfs.config import config_file; os.geteuid() or os.setuid(54321); print(config_file())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    if os.geteuid() == 0:  # anybody else has a home
+        assert done.stdout == "None\n"

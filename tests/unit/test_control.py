@@ -1,0 +1,184 @@
+"""Starting a drive in the background: its starter waits for it, and says what goes wrong."""
+
+import logging
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from omidbfs.errors import UserError
+from omidbfs.mount.control import log_to_file, unmount
+
+START = """
+import os, signal, sys, time
+from pathlib import Path
+from omidbfs.mount.control import in_background
+
+place = Path(sys.argv[1])
+
+def run(ready):
+    (place / "pid").write_text(str(os.getpid()))
+{body}
+
+status = in_background(run, place)
+if os.getpid() == int((place / "pid").read_text()):
+    (place / "ended").write_text(str(status))
+else:
+    print("started", status, flush=True)
+sys.exit(status)
+"""
+
+
+def script(body: str) -> list[str]:
+    return [sys.executable, "-c", START.format(body="\n".join("    " + line for line in body.splitlines()))]
+
+
+def appears(file: Path) -> str:
+    """Wait for a file, and return what it says."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if file.exists() and file.read_text():
+            return file.read_text()
+        time.sleep(0.01)
+    raise AssertionError(f"{file.name} does not appear")
+
+
+def test_it_returns_when_the_drive_is_ready_and_the_drive_goes_on(tmp_path: Path) -> None:
+    body = """
+print("on the terminal until ready", flush=True)
+ready()
+print("never seen", flush=True)
+(place / "at").write_text(os.getcwd() + " " + os.readlink("/proc/self/fd/1"))
+(place / "session").write_text(str(os.getsid(0) == os.getpid()))
+while not (place / "stop").exists():
+    time.sleep(0.01)
+return 0
+"""
+    done = subprocess.run([*script(body), str(tmp_path)], capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "on the terminal until ready\nstarted 0\n"
+    assert appears(tmp_path / "at") == "/ /dev/null"
+    assert appears(tmp_path / "session") == "True"
+    assert not (tmp_path / "ended").exists()
+    (tmp_path / "stop").write_text("")
+    assert appears(tmp_path / "ended") == "0"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("return 3", 3),
+        ("return 0", 1),  # it ended, and was never ready
+        ("sys.exit(4)", 4),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("raise RuntimeError('the reason')", 1),
+    ],
+)
+def test_a_drive_that_ends_before_it_is_ready_gives_its_status(tmp_path: Path, body: str, status: int) -> None:
+    done = subprocess.run([*script(body), str(tmp_path)], capture_output=True, text=True, check=False, timeout=20)
+    assert done.stdout == f"started {status}\n"
+    assert done.returncode == status % 256
+    if "RuntimeError" in body:
+        assert "the reason" in done.stderr
+
+
+def test_ctrl_c_ends_the_drive_too(tmp_path: Path) -> None:
+    body = """
+signal.signal(signal.SIGTERM, lambda *_: ((place / "asked").write_text("to end"), sys.exit(0)))
+(place / "reading").write_text("the source")
+time.sleep(30)
+"""
+    with subprocess.Popen([*script(body), str(tmp_path)], stderr=subprocess.PIPE, text=True) as starter:
+        appears(tmp_path / "reading")
+        starter.send_signal(signal.SIGINT)
+        _, said = starter.communicate(timeout=20)
+    assert starter.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in said
+    assert appears(tmp_path / "asked") == "to end"
+    assert not Path("/proc", appears(tmp_path / "pid")).exists()
+
+
+# The log ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger, put back as it was."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    levels = [handler.level for handler in handlers]
+    yield root
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    for handler, its_level in zip(handlers, levels, strict=True):
+        handler.setLevel(its_level)
+
+
+def test_only_the_owner_reads_the_log(tmp_path: Path, root_logger: logging.Logger) -> None:
+    log = tmp_path / "log"
+    log_to_file(log)
+    logging.getLogger("test_control").info("words")
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert re.fullmatch(rf"[-0-9:, ]+ omidbfs\[{os.getpid()}\] INFO: words\n", log.read_text())
+
+
+def test_a_log_goes_on_where_it_ended(tmp_path: Path, root_logger: logging.Logger) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    log_to_file(log)
+    logging.getLogger("test_control").warning("after")
+    assert log.read_text().startswith("before\n")
+    assert log.read_text().endswith("after\n")
+
+
+def test_the_log_is_among_the_state_of_the_user(
+    tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    log_to_file(None)
+    log = tmp_path / "state" / "omidbfs" / "omidbfs.log"
+    assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    log_to_file(None)
+    assert (tmp_path / ".local/state/omidbfs/omidbfs.log").exists()
+
+
+def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        log_to_file(tmp_path / "none" / "log")
+
+
+def test_the_terminal_shows_no_more_because_there_is_a_log(tmp_path: Path) -> None:
+    code = """
+import logging, sys
+from pathlib import Path
+from omidbfs.mount.control import log_to_file
+logging.basicConfig(level=logging.WARNING)
+log_to_file(Path(sys.argv[1]))
+logging.info("quiet"); logging.warning("loud")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "quiet" not in done.stderr
+    assert "loud" in done.stderr
+    assert "quiet" in (tmp_path / "log").read_text()
+
+
+# Unmounting ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/self", "/none"])
+def test_what_is_no_drive_of_ours_is_not_unmounted(place: str) -> None:
+    with pytest.raises(UserError, match=f"^{place}: no drive of omidbfs is mounted there$"):
+        unmount(Path(place))

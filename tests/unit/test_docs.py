@@ -1,0 +1,312 @@
+"""The documentation says what the program does: names, options, messages and kinds are compared with the code."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from omidbfs.cli import main
+from omidbfs.config import read_config
+from omidbfs.database.problems import KINDS
+from omidbfs.facets import BY_NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+CODE = sorted((ROOT / "omidbfs").rglob("*.py"))
+SCRIPT_VARIABLES = {"OMIDBFS_PYTHON", "OMIDBFS_VENV", "OMIDBFS_REQUIRE_FUSE"}
+
+TESTED_BY = {
+    "S1": "test_half_an_image_is_an_image_and_the_other_half_is_reported "
+    "test_what_only_imagedb_mentions_is_reported",
+    "S2": "test_a_value_directory_lists_the_pairs_of_its_images",
+    "S3": "test_every_file_is_its_source_to_the_byte test_real_files_mount_and_read_back_byte_for_byte",
+    "S4": "test_every_file_is_shown_but_those_reported_as_not_shown",
+    "S5": "test_a_damaged_sidecar_costs_no_file "
+    "test_a_document_that_cannot_be_read_is_reported_and_its_file_is_shown",
+    "S6": "test_ls_of_the_root_lists_every_facet test_the_mounted_tree_is_what_the_model_says",
+    "S7": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
+    "S8": "test_each_facet_lists_the_counts_that_facets_json_gives",
+    "S9": "test_a_value_directory_lists_the_pairs_of_its_images",
+    "S10": "test_every_nested_path_of_a_random_database_is_what_the_model_says",
+    "S11": "test_find_ends_and_meets_as_many_files_as_the_drive_promises "
+    "test_nested_facets_are_found_and_not_listed",
+    "S12": "test_nested_facets_can_be_listed test_nested_facets_are_found_and_not_listed_unless_asked_for",
+    "S13": "test_the_order_of_terms_and_their_repetition_change_nothing",
+    "S14": "test_the_laws_of_sets_hold_for_paths test_a_component_names_values",
+    "S15": "test_the_laws_of_sets_hold_for_paths test_a_component_names_values",
+    "S16": "test_ages_have_bands_and_ranges_go_by_the_exact_age test_a_component_names_values",
+    "S17": "test_codes_names_and_meanings_are_the_same_cohort "
+    "test_the_name_of_a_text_wins_over_the_raw_text_of_another",
+    "S18": "test_a_literal_value_wins_over_a_complement_a_union_and_a_range",
+    "S19": "test_an_unknown_facet_or_value_does_not_exist test_what_is_not_there_is_not_found",
+    "S20": "test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one",
+    "S21": "test_file_type_narrows_the_files_and_not_the_images test_file_type_is_no_term_of_images",
+    "S22": "test_an_image_without_any_header_is_unknown_in_every_facet_of_the_image "
+    "test_a_study_without_episode_is_unlinked",
+    "S23": "test_a_single_valued_facet_puts_every_image_in_exactly_one_directory",
+    "S24": "test_texts_that_share_a_slug_are_one_value_that_knows_them_all "
+    "test_a_text_that_reads_like_a_reserved_word_is_not_that_word",
+    "S25": "test_the_fold_of_a_client_never_changes",
+    "S26": "test_a_client_without_images_is_in_by_client_and_in_no_cohort",
+    "S27": "test_the_real_tree_of_a_client_is_that_of_the_source",
+    "S28": "test_by_client_inside_a_cohort_is_pruned_to_it",
+    "S29": "test_omidb_reads_a_cohort_as_a_database test_omidb_summarises_a_cohort_as_we_do",
+    "S30": "test_a_union_or_complement_of_clients_is_flat_and_one_client_is_her_real_tree",
+    "S31": "test_by_client_inside_a_cohort_is_pruned_to_it",
+    "S32": "test_a_sidecar_named_after_the_file_is_shown_under_the_name_of_its_image "
+    "test_both_spellings_of_a_sidecar_are_shown",
+    "S33": "test_a_uid_that_occurs_twice_is_never_under_its_bare_name "
+    "test_long_names_of_duplicates_fit_into_a_name",
+    "S34": "test_what_is_not_safe_is_percent_escaped test_a_study_named_like_a_document_does_not_clash_with_it",
+    "S35": "test_a_name_stays_a_file_name_with_everything_that_the_drive_appends "
+    "test_two_names_on_disk_are_two_names_on_the_drive",
+    "S36": "test_every_name_is_safe_and_stands_for_one_file",
+    "S37": "test_du_counts_a_file_once test_rsync_keeps_hard_links_between_views",
+    "S38": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
+    "S39": "test_rows_say_what_stat_says test_cp_copies_a_cohort_with_its_times",
+    "S40": "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
+    "test_nobody_may_do_more_with_a_file_than_in_the_source",
+    "S41": "test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source",
+    "S42": "test_inodes_survive_refreshes_and_a_remount "
+    "test_an_index_that_is_lost_is_made_anew_and_no_inode_changes_hands "
+    "test_a_directory_has_the_inode_of_its_path_and_no_other_has_it",
+    "S43": "test_files_can_be_symbolic_links_to_the_source",
+    "S44": "test_a_change_is_refused test_nothing_of_all_this_reached_the_source",
+    "S45": "test_without_allow_other_nobody_else_is_let_in",
+    "S46": "test_files_can_be_mapped_into_memory",
+    "S47": "test_after_each_refresh_every_view_is_what_the_model_says test_refresh_every_needs_no_asking "
+    "test_the_command_returns_when_the_change_is_shown test_a_new_file_is_not_shown_before_the_next_mount",
+    "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time",
+    "S49": "test_what_is_gone_is_stale test_what_comes_back_is_served_again",
+    "S50": "test_a_handle_never_gets_the_bytes_of_another_file test_a_handle_outlives_the_deletion_of_its_file "
+    "test_a_handle_reads_on_in_the_file_that_was_replaced "
+    "test_an_open_file_reads_on_or_is_stale_and_never_gives_other_bytes",
+    "S51": "test_a_link_that_leaves_the_source_is_not_followed test_a_link_is_followed_where_that_is_asked_for",
+    "S52": "test_extended_attributes_are_not_supported",
+    "S53": "test_statvfs_says_read_only_and_how_long_names_may_be",
+    "S54": "test_dot_and_dot_dot_lead_where_they_do_everywhere",
+    "S55": "test_a_signal_ends_a_drive_in_the_background_even_in_use",
+    "S56": "test_a_drive_is_there_with_a_saved_index_and_then_shows_what_changed "
+    "test_the_source_is_not_needed_to_classify_again "
+    "test_verify_first_shows_what_changed_before_the_first_answer",
+    "S57": "test_a_source_that_is_away_leaves_the_drive_as_it_was "
+    "test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was",
+    "S58": "test_open_directories_finish_on_what_they_started_with",
+    "S59": "test_a_flipped_bit_anywhere_is_found test_only_its_owner_may_read_it_whatever_the_umask "
+    "test_one_that_is_killed_while_it_saves_leaves_a_whole_file test_an_index_of_another_source_is_refused",
+    "S60": "test_the_readme_names_every_facet_and_fits_a_screen",
+    "S61": "test_the_status_says_what_is_served_and_how",
+    "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives",
+    "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems",
+}
+"""Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
+
+
+def text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def plain(page: Path) -> str:
+    """A page as its reader sees it: one space between words."""
+    return re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+
+
+def code_blocks(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def section(page: str, title: str) -> str:
+    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text(page), re.M | re.S)
+    assert match is not None, f"{page} has no section {title}"
+    return match[1]
+
+
+def options_of(command: click.Command) -> Iterator[click.Option]:
+    return (parameter for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def option_names(command: click.Command) -> set[str]:
+    return {name for option in options_of(command) for name in option.opts}
+
+
+def shown_options(part: str) -> set[str]:
+    """The options in the first cells of a part's tables."""
+    cells = re.findall(r"^\| (`-.*?) \| ", part, re.M)
+    return {name for cell in cells for name in re.findall(r"`(--?[a-z][a-z-]*)", cell)}
+
+
+def test_the_page_of_facets_is_what_the_registry_gives() -> None:
+    script = ROOT / "scripts" / "facets-doc"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert text("facets.md") == done.stdout, "run: scripts/facets-doc > docs/facets.md"
+
+
+def test_the_page_of_problems_has_every_kind_with_its_meaning_and_a_remedy() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+?) \| (.+) \|$", text("problems.md"), re.M)
+    assert {kind: meaning for kind, meaning, _ in rows} == KINDS
+    assert len(rows) == len(KINDS)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_the_page_of_commands_has_exactly_the_options_of(name: str) -> None:
+    part, shared = section("cli.md", f"omidbfs {name}"), section("cli.md", "Source options")
+    shown = shown_options(part) | (shown_options(shared) if "[source options](#source-options)" in part else set())
+    assert shown == option_names(main.commands[name])
+    assert "```console" in part, "each command has an example"
+
+
+def test_the_page_of_commands_has_exactly_the_commands_and_their_common_options() -> None:
+    page = text("cli.md")
+    assert set(re.findall(r"^## omidbfs (\w+)$", page, re.M)) == set(main.commands)
+    common = shown_options(page[: page.index("## Source options")])
+    assert common == option_names(main) | {"--version", "--help", "-h"}
+
+
+def test_commands_in_the_documentation_exist_with_the_options_they_are_given() -> None:
+    calls = [
+        (page.name, line)
+        for page in PAGES
+        for _, block in code_blocks(page)
+        for line in re.findall(r"(?:^\$ |^|/bin/|-- |&& )(omidbfs(?: [^\n|;#\[]*)?)", block, re.M)
+    ]
+    assert len(calls) > 20
+    for page, line in calls:
+        words = line.split()[1:]
+        while words and words[0].startswith("-"):
+            words = words[1:]
+        if not words or words[0] == "COMMAND" or words[0].startswith("["):
+            continue
+        assert words[0] in main.commands, f"{page}: {line}"
+        given = {word for word in words if re.fullmatch(r"--[a-z-]+|-[a-z]", word)}
+        assert given <= option_names(main.commands[words[0]]), f"{page}: {line}"
+
+
+def test_facets_in_the_documentation_exist() -> None:
+    for page in PAGES:
+        names = re.findall(r"\bby-([a-z]+(?:-[a-z]+)*)/", page.read_text(encoding="utf-8"))
+        assert set(names) <= set(BY_NAME), page.name
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+            file = page.parent / target if target else page
+            assert file.exists(), f"{page.name}: {target}"
+            if anchor:
+                titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.M)
+                anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+                assert anchor in anchors, f"{page.name}: {target}#{anchor}"
+
+
+def user_errors() -> list[tuple[str, int, str]]:
+    """File, line and longest literal part of the message of every ``UserError`` and its kin in the code."""
+    found = []
+    for file in CODE:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("UserError", "DemoError")
+            ):
+                assert node.args, f"{file}:{node.lineno}: an error without a message"
+                found.append((str(file.relative_to(ROOT)), node.lineno, longest_literal(node.args[0])))
+    return found
+
+
+def longest_literal(message: ast.expr) -> str:
+    constants = [node.value for node in ast.walk(message) if isinstance(node, ast.Constant)]
+    return max(
+        (part.strip().removeprefix(": ") for part in constants if isinstance(part, str)), key=len, default=""
+    )
+
+
+@pytest.mark.parametrize(("file", "line", "message"), user_errors())
+def test_troubleshooting_has_every_message_of(file: str, line: int, message: str) -> None:
+    assert message in plain(DOCS / "troubleshooting.md"), f"{file}:{line}"
+
+
+def test_the_configuration_in_the_documentation_is_understood(tmp_path: Path) -> None:
+    options = {
+        name: {option.name or "" for option in options_of(command)} for name, command in main.commands.items()
+    }
+    blocks = [block for page in PAGES for language, block in code_blocks(page) if language == "toml"]
+    assert blocks
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block, encoding="utf-8")
+        assert any(read_config(path, options).values())
+
+
+def test_environment_variables_in_the_documentation_exist() -> None:
+    known = {f"OMIDBFS_{(option.name or '').upper()}" for option in options_of(main)}
+    for name, command in main.commands.items():
+        known |= {f"OMIDBFS_{name}_{option.name or ''}".upper() for option in options_of(command)}
+    for page in PAGES:
+        used = set(re.findall(r"\bOMIDBFS_[A-Z][A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))
+        assert used <= known | SCRIPT_VARIABLES, page.name
+
+
+def test_options_that_have_another_name_in_the_configuration_are_named() -> None:
+    part = section("operations.md", "Configuration")
+    for command in main.commands.values():
+        for option in options_of(command):
+            key = (option.name or "").replace("_", "-")
+            if f"--{key}" not in option.opts:
+                assert f"`{option.opts[0]}` is `{key}`" in part, f"omidbfs {command.name} {option.opts[0]}"
+
+
+def examples(page: Path) -> list[tuple[str, str]]:
+    """The commands of a page that need no mount, and what they print."""
+    found = []
+    for language, block in code_blocks(page):
+        if language == "console":
+            for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+                command, _, output = part.partition("\n")
+                if re.match(r"omidbfs (?!u?mount|refresh)", command):
+                    found.append((command, output))
+    return found
+
+
+def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
+    environment |= {name: str(tmp_path / "user") for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
+    shown = dict(examples(ROOT / "README.md") + examples(DOCS / "cli.md"))
+    assert len(shown) > 10
+    for command, output in sorted(shown.items(), key=lambda item: " demo " not in item[0]):
+        done = subprocess.run(
+            command,
+            shell=True,
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.stdout == output, command
+
+
+def test_the_promises_are_numbered_without_gaps() -> None:
+    numbers = [int(number) for number in re.findall(r"^- \*\*S(\d+)\*\* ", text("semantics.md"), re.M)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_each_promise_has_a_test_that_exists() -> None:
+    assert list(TESTED_BY) == re.findall(r"^- \*\*(S\d+)\*\* ", text("semantics.md"), re.M)
+    tests = {
+        node.name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    for promise, names in TESTED_BY.items():
+        assert names, promise
+        assert set(names.split()) <= tests, promise

@@ -1,0 +1,400 @@
+"""The facets: which values an image has, for everything that a source may say."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trees import MARK, Client, Study, Tree
+
+from omidbfs.clinical import Windows
+from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.database.layout import find_source
+from omidbfs.database.views import MODIFIERS, VIEWS, view, view_of_position
+from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind, age_in_years, fold_of
+from omidbfs.index.build import build_index
+from omidbfs.index.classification import Classification
+from omidbfs.names import safe_name
+
+Listed = Callable[[str, Tree], list[str]]
+
+
+def listed(facet: str, tree: Tree, windows: Windows | None = None, *, link_all: bool = False) -> list[str]:
+    """Return the values of a facet that a database of one image lists."""
+    index = build_index(find_source(tree.root), Classification(windows or Windows(), link_all))
+    counts = Cohorts(index).counts(EVERYTHING, BY_NAME[facet])
+    assert {number for _, number in counts} <= {len(index)}
+    return [value for value, _ in counts]
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Callable[..., Client]:
+    """A function that makes a database of one client."""
+    numbers = count()
+    return lambda name="demd1", **options: Tree(tmp_path / str(next(numbers))).client(name, **options)
+
+
+@pytest.fixture
+def image(client: Callable[..., Client]) -> Callable[..., Tree]:
+    """A function that makes a database of one image, with these keywords in its sidecar."""
+
+    def make(**keywords: object) -> Tree:
+        study: Study = client().study("1.1")
+        return study.image("1.1.1", **keywords).of.tree  # type: ignore[arg-type]
+
+    return make
+
+
+# What is in the header -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("position", "code", "name"),
+    [
+        ("MLO", None, "MLO"),
+        ("CC", None, "CC"),
+        ("mlo", None, "MLO"),
+        ("LMLO", None, "MLO"),
+        ("RMLO", None, "MLO"),
+        ("RCC", None, "CC"),
+        ("LM", None, "LM"),  # not a left M
+        ("LMO", None, "LMO"),
+        ("LLM", None, "LM"),
+        ("RLMO", None, "LMO"),
+        ("LML", None, "ML"),
+        ("RXCCL", None, "XCCL"),
+        ("LLMLO", None, "other"),
+        ("AP", None, "other"),
+        ("L", None, "other"),
+        (None, "R-10226", "MLO"),
+        (None, "399162004", "CC"),
+        (None, "Y-X1770", "XCCL"),
+        (None, "G-8310", "SPECIMEN"),
+        (None, "R-99999", "other"),
+        (None, None, "unknown"),
+        ("CC", "R-10226", "MLO"),  # the code wins
+        ("RCC", "R-10242", "CC"),
+        ("AP", "R-10242", "CC"),
+        ("CC", "R-99999", "CC"),
+        ("AP", "R-99999", "other"),
+    ],
+)
+def test_view(image: Callable[..., Tree], position: str | None, code: str | None, name: str) -> None:
+    header: dict[str, object] = {}
+    if position is not None:
+        header["00185101"] = {"vr": "CS", "Value": [position]}
+    if code is not None:
+        header["00540220"] = {"vr": "SQ", "Value": [{"00080100": {"vr": "SH", "Value": [code]}}]}
+    assert listed("view", image(header=header)) == [name]
+
+
+def test_position_and_code_conflict_only_where_both_are_known() -> None:
+    assert view("CC", "R-10226") == ("MLO", True)
+    assert view("LMLO", "R-10226") == ("MLO", False)
+    assert view("AP", "R-10226") == ("MLO", False)
+    assert view("CC", "R-99999") == ("CC", False)
+
+
+@pytest.mark.parametrize("side", ["", "L", "R"])
+@pytest.mark.parametrize("position", VIEWS)
+def test_every_view_is_known_with_and_without_its_side(side: str, position: str) -> None:
+    assert view_of_position(side + position) == position
+
+
+@pytest.mark.parametrize(
+    ("codes", "names"),
+    [
+        (("R-102D6",), ["magnification"]),
+        (("399163009", "R-102D7"), ["magnification", "spot-compression"]),
+        (("R-102D6", "R-102D6", "399163009"), ["magnification"]),
+        (("R-102D6", "R-99999"), ["magnification", "other"]),
+        ((), ["none"]),
+    ],
+)
+def test_view_modifiers(image: Callable[..., Tree], codes: tuple[str, ...], names: list[str]) -> None:
+    assert listed("view-modifier", image(ViewCode="R-10242", ViewModifiers=codes)) == names
+
+
+def test_view_modifiers_of_an_image_without_a_view_code_are_unknown(image: Callable[..., Tree]) -> None:
+    assert listed("view-modifier", image(ViewPosition="CC")) == ["unknown"]
+
+
+@pytest.mark.parametrize("code", [code for codes in MODIFIERS.values() for code in codes])
+def test_every_modifier_is_known(image: Callable[..., Tree], code: str) -> None:
+    (name,) = listed("view-modifier", image(ViewCode="R-10242", ViewModifiers=(code,)))
+    assert code in MODIFIERS[name]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "side"),
+    [
+        ({"ImageLaterality": "L"}, "L"),
+        ({"ImageLaterality": "r"}, "R"),
+        ({"ImageLaterality": "B"}, "B"),
+        ({"Laterality": "L"}, "L"),
+        ({"ImageLaterality": "R", "Laterality": "L"}, "R"),
+        ({"ImageLaterality": "", "Laterality": "L"}, "L"),
+        ({"ImageLaterality": "Data anonymised", "Laterality": "L"}, "L"),
+        ({"ImageLaterality": "U", "Laterality": "L"}, "other"),
+        ({"ViewPosition": "LMLO"}, "unknown"),
+        ({}, "unknown"),
+    ],
+)
+def test_laterality(image: Callable[..., Tree], keywords: dict[str, str], side: str) -> None:
+    assert listed("laterality", image(**keywords)) == [side]
+
+
+@pytest.mark.parametrize(
+    ("facet", "keyword", "text", "name"),
+    [
+        ("intent", "PresentationIntentType", "FOR PRESENTATION", "presentation"),
+        ("intent", "PresentationIntentType", "For Processing ", "processing"),
+        ("intent", "PresentationIntentType", "PRESENTATION", "other"),
+        ("intent", "PresentationIntentType", "", "unknown"),
+        ("implant", "BreastImplantPresent", "YES", "yes"),
+        ("implant", "BreastImplantPresent", "NO", "no"),
+        ("implant", "BreastImplantPresent", "maybe", "other"),
+        ("implant", "BreastImplantPresent", "Data anonymised", "unknown"),
+        ("manufacturer", "Manufacturer", "HOLOGIC, Inc.", "hologic"),
+        ("manufacturer", "Manufacturer", "LORAD", "lorad"),
+        ("manufacturer", "Manufacturer", "LORAD, A Hologic Company", "lorad"),
+        ("manufacturer", "Manufacturer", "GE MEDICAL SYSTEMS", "ge"),
+        ("manufacturer", "Manufacturer", "GE HEALTHCARE", "ge"),
+        ("manufacturer", "Manufacturer", "GE", "ge"),
+        ("manufacturer", "Manufacturer", "General Electric Co.", "ge"),
+        ("manufacturer", "Manufacturer", "SIEMENS", "siemens"),
+        ("manufacturer", "Manufacturer", "Philips Medical Systems", "philips"),
+        ("manufacturer", "Manufacturer", "Philips Digital Mammography Sweden AB", "philips"),
+        ("manufacturer", "Manufacturer", "Sectra Imtec AB", "sectra"),
+        ("manufacturer", "Manufacturer", "FUJIFILM Corporation", "fujifilm"),
+        ("manufacturer", "Manufacturer", "Gentec", "gentec"),
+        ("manufacturer", "Manufacturer", "IMS s.r.l.", "ims-s.r.l."),
+        ("manufacturer", "Manufacturer", "Data anonymised", "unknown"),
+        ("model", "ManufacturerModelName", "Lorad Selenia", "lorad-selenia"),
+        ("model", "ManufacturerModelName", "unlinked", "_unlinked"),
+        ("model", "ManufacturerModelName", "Other", "_other"),
+        ("model", "ManufacturerModelName", "", "unknown"),
+    ],
+)
+def test_texts_of_the_header(image: Callable[..., Tree], facet: str, keyword: str, text: str, name: str) -> None:
+    assert listed(facet, image(**{keyword: text})) == [name]
+
+
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [
+        ("064Y", 64),
+        ("064y", 64),
+        ("65", 65),
+        (" 65 ", 65),
+        ("780M", 65),
+        ("779M", 64),
+        ("3380W", 65),
+        ("23725D", 65),
+        ("005M", 0),
+        ("0130Y", 130),
+        ("000Y", "unknown"),
+        ("0", "unknown"),
+        ("000M", "unknown"),
+        ("Y", "other"),
+        ("sixty", "other"),
+        ("-64Y", "other"),
+        ("٦٤Y", "other"),
+    ],
+)
+def test_age(text: str, years: int | str) -> None:
+    assert age_in_years(text) == years
+
+
+@pytest.mark.parametrize(
+    ("text", "band"),
+    [
+        ("049Y", "45-49"),
+        ("050Y", "50-54"),
+        ("054Y", "50-54"),
+        ("003M", "0-4"),
+        ("130Y", "130-134"),
+        ("131Y", "other"),
+        ("9" * 30, "other"),
+        ("000Y", "unknown"),
+        ("old", "other"),
+        ("", "unknown"),
+    ],
+)
+def test_ages_are_listed_in_bands_of_five_years(image: Callable[..., Tree], text: str, band: str) -> None:
+    assert listed("age", image(PatientAge=text)) == [band]
+
+
+@given(st.text() | st.from_regex(r"[0-9]{1,400}[YMWD]?", fullmatch=True))
+def test_any_age_is_a_number_or_a_word(text: str) -> None:
+    age = age_in_years(text)
+    assert age in ("unknown", "other") or (isinstance(age, int) and age >= 0)
+
+
+def test_an_image_without_any_header_is_unknown_in_every_facet_of_the_image(image: Callable[..., Tree]) -> None:
+    tree = image(has_sidecar=False, dcm=b"no DICOM")
+    for facet in FACETS:
+        if facet.level == "image" and facet.name != "marked":
+            assert listed(facet.name, tree) == ["unknown"], facet.name
+
+
+# What is in NBSS and ImageDB -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "status", "of_client"),
+    [
+        ("N", "normal", "normal", "normal"),
+        ("NA", "normal-assessed", "normal-assessed", "normal"),
+        ("B", "benign", "benign", "benign"),
+        ("M", "malignant", "malignant", "malignant"),
+        ("CI", "interval-cancer", "interval-cancer", "interval-cancer"),
+    ],
+)
+def test_what_became_of_an_episode(
+    client: Callable[..., Client], kind: str, outcome: str, status: str, of_client: str
+) -> None:
+    tree = client().episode("7", kind).study("1.1", "7").image("1.1.1").of.tree
+    assert listed("outcome", tree) == [outcome]
+    assert listed("episode-status", tree) == [status]
+    assert listed("client-status", tree) == [of_client]
+
+
+def test_an_outcome_depends_on_the_windows(client: Callable[..., Client]) -> None:
+    tree = client().episode("7", "N").study("1.1", "7").image("1.1.1").of.tree
+    assert listed("outcome", tree, Windows(normal_follow_up=36)) == ["undefined"]
+
+
+def test_a_study_without_episode_is_unlinked(client: Callable[..., Client]) -> None:
+    tree = client().episode("7").study("1.1", "8", "1999-01-01").image("1.1.1").of.tree
+    for facet in ("outcome", "episode-status", "episode-type", "event", "year"):
+        assert listed(facet, tree) == ["unlinked"], facet
+    assert listed("client-status", tree) == ["normal"]
+
+
+def test_a_client_without_nbss_is_unlinked_and_unknown(client: Callable[..., Client]) -> None:
+    tree = client(nbss=False).study("1.1", "7").image("1.1.1").of.tree
+    assert listed("outcome", tree) == ["unlinked"]
+    assert listed("client-status", tree) == listed("classification", tree) == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("N", "normal"),
+        ("B", "benign"),
+        ("M", "malignant"),
+        ("CI", "interval-cancer"),
+        ("X", "other"),
+        (None, "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_classification(client: Callable[..., Client], code: str | None, name: str) -> None:
+    tree = client(classification=code).study("1.1").image("1.1.1").of.tree
+    assert listed("classification", tree) == [name]
+
+
+@pytest.mark.parametrize(("site", "name"), [("stge", "stge"), ("St. George's", "st.-george-s"), (None, "unknown")])
+def test_site(client: Callable[..., Client], site: str | None, name: str) -> None:
+    assert listed("site", client(site=site).study("1.1").image("1.1.1").of.tree) == [name]
+
+
+@pytest.mark.parametrize(
+    ("year", "name"),
+    [("2012", "2012"), (2012, "2012"), ("", "unknown"), (None, "unknown"), ("soon", "unknown"), ("1899", "other")],
+)
+def test_year(client: Callable[..., Client], year: object, name: str) -> None:
+    tree = client().episode("7", ActualEpisodeOpenedYear=year).study("1.1", "7").image("1.1.1").of.tree
+    assert listed("year", tree) == [name]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [("CI", "interval-case"), ("X", "other"), ("??", "other"), (None, "unknown")]
+)
+def test_episode_type(client: Callable[..., Client], code: str | None, name: str) -> None:
+    tree = client().episode("7", EpisodeType=code).study("1.1", "7").image("1.1.1").of.tree
+    assert listed("episode-type", tree) == [name]
+
+
+def test_event(client: Callable[..., Client]) -> None:
+    def tree(kind: str, day: str) -> Tree:
+        return client().episode("7", kind, "2012-05-01").study("1.1", "7", day).image("1.1.1").of.tree
+
+    assert listed("event", tree("N", "2012-05-01")) == ["screening"]
+    assert listed("event", tree("N", "2012-06-01")) == ["screening"]
+    assert listed("event", tree("M", "2012-05-01")) == ["none"]  # three on one day, and only one may be meant
+    assert listed("event", tree("M", "2012-05-01"), link_all=True) == ["screening", "assessment", "surgery"]
+    assert listed("event", tree("", "2012-05-01")) == ["none"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "name"),
+    [(None, "no"), ({}, "no"), (MARK, "yes"), ({"1": {}}, "unknown"), ({**MARK, "2": {}}, "yes")],
+)
+def test_marked(image: Callable[..., Tree], marks: dict[str, object] | None, name: str) -> None:
+    assert listed("marked", image(marks=marks)) == [name]
+
+
+def test_whether_an_image_is_marked_is_unknown_where_imagedb_is_silent(client: Callable[..., Client]) -> None:
+    assert listed("marked", client(imagedb=False).study("1.1").image("1.1.1").of.tree) == ["unknown"]
+    study = client().study("1.1").image("1.1.1")
+    study.series.clear()
+    study.of.write()
+    assert listed("marked", study.of.tree) == ["unknown"]
+
+
+# Folds -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client_name", "fold"),
+    [("demd1", 8), ("demd2", 9), ("demd175588", 5), ("optm1", 1), ("optm99", 9)],
+)
+def test_the_fold_of_a_client_never_changes(client_name: str, fold: int) -> None:
+    assert fold_of(client_name) == fold
+
+
+def test_folds_are_equal_parts() -> None:
+    sizes = Counter(fold_of(f"demd{number}") for number in range(20_000))
+    assert set(sizes) == set(range(10))
+    assert max(sizes.values()) - min(sizes.values()) < 300  # six standard deviations
+
+
+# The registry ----------------------------------------------------------------------------------------------
+
+
+def test_facets_have_safe_names_of_their_own() -> None:
+    names = [facet.name for facet in FACETS]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
+
+
+@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
+def test_a_name_means_one_value_of_a_facet(facet: Facet) -> None:
+    names = Counter(name for value in facet.values for name in {value.label, value.code, *value.aliases})
+    assert {name: times for name, times in names.items() if times > 1} == {}
+
+
+@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
+def test_a_listed_name_is_safe_and_cannot_be_read_as_anything_else(facet: Facet) -> None:
+    for value in facet.values:
+        assert safe_name(value.label) == value.label.encode()
+        assert not re.fullmatch(r"[0-9]*-?[0-9]*", value.label)
+        assert "," not in value.label
+        # What NBSS calls "Other" joins what is outside its table; no other value is called as a reserved one.
+        assert {value.label, value.code, *value.aliases} & RESERVED.keys() <= {"other"}
+
+
+@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
+def test_a_facet_says_what_it_is(facet: Facet) -> None:
+    assert facet.description
+    assert facet.source
+    assert facet.level in ("client", "study", "episode", "image", "file")
+    assert (facet.kind is Kind.TABLE) <= bool(facet.values)
+    assert (facet.tokens is None) == (facet.kind in (Kind.NAME, Kind.FILE))

@@ -1,0 +1,416 @@
+"""The attributes of an image, from sidecars and DICOM headers in every state."""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pydicom
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from omidbfs.database.header import TAGS, DicomError, Header, JsonError, decode_sidecar, load_json, read_dicom
+
+
+def element(*values: object, vr: str = "CS") -> dict[str, object]:
+    return {"vr": vr, "Value": list(values)}
+
+
+WHOLE: dict[str, object] = {
+    "00080008": element("DERIVED", "PRIMARY"),
+    "00080068": element("FOR PRESENTATION"),
+    "00080070": element("HOLOGIC, Inc.", vr="LO"),
+    "00081090": element("Lorad Selenia", vr="LO"),
+    "00101010": element("064Y", vr="AS"),
+    "00185101": element("MLO"),
+    "00200060": element("R"),
+    "00200062": element("L"),
+    "00281300": element("NO"),
+    "00540220": element(
+        {
+            "00080100": element("R-10226", vr="SH"),
+            "00080104": element("medio-lateral oblique", vr="LO"),
+            "00540222": element(
+                {"00080100": element("R-102D6", vr="SH")}, {"00080100": element("R-102D7", vr="SH")}, vr="SQ"
+            ),
+        },
+        vr="SQ",
+    ),
+}
+HEADER = Header(
+    Manufacturer="HOLOGIC, Inc.",
+    ManufacturerModelName="Lorad Selenia",
+    PatientAge="064Y",
+    PresentationIntentType="FOR PRESENTATION",
+    ViewPosition="MLO",
+    Laterality="R",
+    ImageLaterality="L",
+    BreastImplantPresent="NO",
+    ViewCode="R-10226",
+    ViewModifierCodes=("R-102D6", "R-102D7"),
+)
+Reports = list[tuple[str, str]]
+
+
+def decoded(document: object) -> tuple[Header, Reports]:
+    reports: Reports = []
+    content = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return decode_sidecar(content, lambda kind, detail: reports.append((kind, detail))), reports
+
+
+def position(value: object) -> tuple[str | None, Reports]:
+    """Return the view position of a sidecar with ``value`` there, from both decoders."""
+    typed, no_reports = decoded({"00185101": value}) if is_typed(value) else (None, [])
+    header, reports = decoded({"00185101": value, "00101010": element(65)})  # a number is for the lenient one
+    if typed is not None:
+        assert (typed.ViewPosition, no_reports) == (header.ViewPosition, reports)
+    return header.ViewPosition, reports
+
+
+def is_typed(value: object) -> bool:
+    values = value.get("Value") if isinstance(value, dict) else None
+    typed = values is None or (isinstance(values, list) and all(v is None or isinstance(v, str) for v in values))
+    return value is None or (isinstance(value, dict) and typed)
+
+
+def test_every_attribute_is_read() -> None:
+    assert decoded(WHOLE) == (HEADER, [])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + json.dumps(WHOLE).encode(),
+        json.dumps(WHOLE).encode("utf-16"),
+        json.dumps({**WHOLE, "00180060": element(float("nan"), vr="DS")}).encode(),
+        json.dumps({**WHOLE, "00180060": element(10**400, vr="DS")}).encode(),
+        json.dumps({**WHOLE, "00104000": element("\ud800", vr="LT")}).encode(),
+        json.dumps(WHOLE, indent=4).encode() + b"\r\n",
+    ],
+    ids=["byte order mark", "UTF-16", "NaN", "huge integer", "lone surrogate", "indented"],
+)
+def test_what_only_a_tolerant_parser_reads_is_read(content: bytes) -> None:
+    assert decoded(content) == (HEADER, [])
+
+
+def test_an_attribute_is_found_by_its_place_in_the_dataset() -> None:
+    nested = {tag: element("nested") for tag in TAGS.values()}
+    other_view = {"00080100": element("R-10242"), "00540222": element({"00080100": element("R-102D2")})}
+    around = {"00081250": element({**nested, "00540220": element(other_view)}, vr="SQ")}
+    assert decoded({**around, **WHOLE})[0] == decoded({**WHOLE, **around})[0] == HEADER
+    assert decoded(around)[0] == Header()
+    only_code_meaning = {"00540220": element({"00082218": element({"00080100": element("T-04000")})})}
+    assert decoded(only_code_meaning)[0].ViewCode is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"vr": "CS"},
+        {"Value": None},
+        {"Value": []},
+        {"Value": [None]},
+        {"Value": [""]},
+        {"Value": ["  "]},
+        {"Value": ["\0"]},
+        {"Value": ["Data anonymised"]},
+        {"Value": [" Data anonymised "]},
+    ],
+    ids=json.dumps,
+)
+def test_nothing_stated_is_nothing_and_no_news(value: object) -> None:
+    assert position(value) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(element("CC"), "CC"), (element(" CC\0"), "CC"), (element("CC", "MLO"), "CC"), (element("CC", None), "CC")],
+)
+def test_the_first_value_counts_without_its_padding(value: object, text: str) -> None:
+    assert position(value) == (text, [])
+
+
+@pytest.mark.parametrize(("value", "text"), [(65, "65"), (6.5, "6.5")])
+def test_a_number_reads_as_text(value: object, text: str) -> None:
+    assert position(element(value)) == (text, [])
+
+
+@pytest.mark.parametrize("value", [element([]), element({"Alphabetic": "CC"}), element(True)], ids=json.dumps)
+def test_a_value_that_is_no_text_is_reported(value: object) -> None:
+    assert position(value) == (None, [("odd-value", "00185101 holds neither text nor a number")])
+
+
+@pytest.mark.parametrize("value", ["CC", 5, ["CC"], {"Value": "CC"}, {"Value": {"0": "CC"}}], ids=json.dumps)
+def test_an_attribute_in_another_form_is_reported(value: object) -> None:
+    assert position(value) == (None, [("odd-value", "00185101 is not in the form of the DICOM JSON model")])
+
+
+def test_one_odd_value_costs_no_other() -> None:
+    header, reports = decoded({**WHOLE, "00101010": element({})})
+    assert (header.PatientAge, header.ViewPosition, header.ViewCode) == (None, "MLO", "R-10226")
+    assert [kind for kind, _ in reports] == ["odd-value"]
+
+
+@pytest.mark.parametrize(
+    "modifiers",
+    [None, {}, element(), element(None), element({}), element({"00080100": element()}), element("x"), [], "x"],
+    ids=json.dumps,
+)
+def test_view_modifiers_without_a_code_are_none(modifiers: object) -> None:
+    view = {"00080100": element("R-10226"), "00540222": modifiers}
+    header, _ = decoded({**WHOLE, "00540220": element(view)})
+    assert (header.ViewCode, header.ViewModifierCodes) == ("R-10226", ())
+
+
+@pytest.mark.parametrize("views", [None, {}, element(), element(None), element("x"), [], "x"], ids=json.dumps)
+def test_a_view_sequence_without_a_view_costs_nothing_else(views: object) -> None:
+    header, _ = decoded({**WHOLE, "00540220": views})
+    assert (header.ViewCode, header.ViewPosition) == (None, "MLO")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty file"),
+        (b" \r\n", "empty file"),
+        (b"\0" * 64, "cut off or not valid JSON"),
+        (b"{", "cut off or not valid JSON"),
+        (b"[" * 200_000, "cut off or not valid JSON"),
+        (b'{"a":' * 200_000, "cut off or not valid JSON"),
+        (b"\xff\xfe\xff", "cut off or not valid JSON"),
+        (b"<html>", "cut off or not valid JSON"),
+        (b"[]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'"text"', "not a JSON object"),
+        (b"NaN", "not a JSON object"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_what_is_no_json_object_is_refused_without_being_quoted(content: bytes, message: str) -> None:
+    with pytest.raises(JsonError, match=f"^{message}$"):
+        load_json(content)
+    with pytest.raises(JsonError, match=f"^{message}$"):
+        decoded(content)
+
+
+def test_a_sidecar_cut_off_anywhere_is_refused() -> None:
+    content = json.dumps(WHOLE).encode()
+    for length in range(len(content)):
+        with pytest.raises(JsonError):
+            decoded(content[:length])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["Value", "vr", *TAGS.values()]), inner)
+    ),
+    max_leaves=12,
+)
+tags = st.sampled_from([*TAGS.values(), "00540220", "00540222", "00080100"])
+
+
+@given(st.dictionaries(tags, json_values | st.builds(element, json_values), max_size=6))
+@example({"00540220": {"Value": [{"00540222": {"Value": [[]]}}]}})
+@example({"00185101": {"Value": [float("inf")]}})
+def test_any_json_object_gives_a_header_of_texts(document: dict[str, object]) -> None:
+    header, reports = decoded(document)
+    for keyword in TAGS:
+        text = getattr(header, keyword)
+        assert text is None or (isinstance(text, str) and text.strip())
+    assert {kind for kind, _ in reports} <= {"odd-value"}
+
+
+@given(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_give_a_header_or_a_json_error(content: bytes) -> None:
+    with contextlib.suppress(JsonError):
+        assert isinstance(decoded(content)[0], Header)
+
+
+@given(st.dictionaries(tags, st.builds(element, st.text(max_size=4) | st.none()), max_size=6))
+def test_both_decoders_read_alike(document: dict[str, object]) -> None:
+    typed, reports = decoded(orjson.dumps(document))
+    lenient, _ = decoded(orjson.dumps({**document, "00101010": element(1)}))
+    assert reports == [] or "00540220" in document or "00540222" in document
+    for keyword in TAGS:
+        if keyword != "PatientAge":
+            assert getattr(typed, keyword) == getattr(lenient, keyword)
+    assert (typed.ViewCode, typed.ViewModifierCodes) == (lenient.ViewCode, lenient.ViewModifierCodes)
+
+
+# DICOM -----------------------------------------------------------------------------------------------------
+
+
+def mammogram() -> Dataset:
+    """Return a data set that says what WHOLE does, and has a few pixels."""
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    for keyword in TAGS:
+        setattr(data, keyword, getattr(HEADER, keyword))
+    view = Dataset()
+    view.CodeValue = HEADER.ViewCode
+    view.ViewModifierCodeSequence = []
+    for code in HEADER.ViewModifierCodes:
+        modifier = Dataset()
+        modifier.CodeValue = code
+        view.ViewModifierCodeSequence.append(modifier)
+    data.ViewCodeSequence = [view]
+    data.PixelData = b"\0" * 32
+    data["PixelData"].VR = "OW"
+    return data
+
+
+def stored(data: Dataset, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of what is written here is damaged on purpose
+        data.save_as(stream, enforce_file_format=True, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[int]:
+    with tempfile.TemporaryFile() as file:
+        yield file.fileno()
+
+
+def read(scratch: int, content: bytes) -> Header:
+    os.ftruncate(scratch, 0)
+    os.pwrite(scratch, content, 0)
+    os.lseek(scratch, 0, os.SEEK_SET)
+    return read_dicom(scratch)
+
+
+def test_a_dicom_header_says_what_its_sidecar_says(scratch: int) -> None:
+    data = mammogram()
+    assert read(scratch, stored(data)) == HEADER
+    assert decode_sidecar(data.to_json().encode(), lambda *_: None) == HEADER
+
+
+def test_the_descriptor_stays_open(scratch: int) -> None:
+    read(scratch, stored(mammogram()))
+    assert os.fstat(scratch).st_size > 0
+
+
+@pytest.mark.parametrize("syntax", ["ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian"])
+def test_other_transfer_syntaxes_are_read(scratch: int, syntax: str) -> None:
+    data = mammogram()
+    data.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    assert read(scratch, stored(data)) == HEADER
+
+
+def test_nothing_stated_in_a_dicom_header_is_nothing(scratch: int) -> None:
+    data = mammogram()
+    data.Manufacturer = "Data anonymised"
+    data.ViewPosition = ""
+    data.PatientAge = None
+    del data.ImageLaterality
+    data.ViewCodeSequence = []
+    header = read(scratch, stored(data))
+    assert header.Manufacturer is header.ViewPosition is header.PatientAge is header.ImageLaterality is None
+    assert (header.ViewCode, header.ViewModifierCodes) == (None, ())
+    assert header.Laterality == "R"
+
+
+def test_values_that_dicom_does_not_allow_are_read_all_the_same(scratch: int) -> None:
+    data = mammogram()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.PatientAge = "sixty-four"
+        data.ViewPosition = ["MLO", "CC"]
+        data.Manufacturer = "x" * 100
+    header = read(scratch, stored(data))
+    assert (header.PatientAge, header.ViewPosition) == ("sixty-four", "MLO")
+    assert header.Manufacturer == "x" * 100
+
+
+def test_a_view_without_code_or_modifiers_is_a_view_without_them(scratch: int) -> None:
+    data = mammogram()
+    data.ViewCodeSequence = [Dataset()]
+    header = read(scratch, stored(data))
+    assert (header.ViewCode, header.ViewModifierCodes, header.ViewPosition) == (None, (), "MLO")
+
+
+def test_nested_attributes_of_a_dicom_header_are_not_taken_for_its_own(scratch: int) -> None:
+    data = mammogram()
+    other = mammogram()
+    other.ViewPosition, other.Laterality = "CC", "L"
+    del other.PixelData
+    data.RelatedSeriesSequence = data.SourceImageSequence = [other]
+    assert read(scratch, stored(data)) == HEADER
+
+
+@pytest.mark.parametrize("undefined_length", [False, True])
+def test_a_file_cut_off_at_any_length_is_read_or_refused(scratch: int, undefined_length: bool) -> None:
+    data = mammogram()
+    data["ViewCodeSequence"].is_undefined_length = undefined_length
+    data.ViewCodeSequence[0]["ViewModifierCodeSequence"].is_undefined_length = undefined_length
+    content = stored(data)
+    for length in range(len(content)):
+        try:
+            header = read(scratch, content[:length])
+        except DicomError:
+            continue
+        assert length > 128
+        for keyword in TAGS:  # missing, but never half a value: "ML" is another view than "MLO"
+            assert getattr(header, keyword) in (None, getattr(HEADER, keyword))
+        assert header.ViewCode in (None, HEADER.ViewCode)
+        assert set(header.ViewModifierCodes) <= set(HEADER.ViewModifierCodes)
+
+
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused(scratch: int, data: st.DataObject) -> None:
+    content = bytearray(stored(mammogram()))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(128, len(content) - 33))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(DicomError):
+        assert isinstance(read(scratch, bytes(content)), Header)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0" * 200, b"%PDF-1.4" * 50, b"\0" * 128 + b"DICm"])
+def test_what_is_no_dicom_is_refused_without_being_quoted(scratch: int, content: bytes) -> None:
+    with pytest.raises(DicomError, match=r"^not a readable DICOM header \(\w+\)$"):
+        read(scratch, content)
+
+
+def test_the_settings_of_pydicom_are_left_alone(scratch: int) -> None:
+    mode = pydicom.config.settings.reading_validation_mode
+    read(scratch, stored(mammogram()))
+    with pytest.raises(DicomError):
+        read(scratch, b"no DICOM")
+    assert pydicom.config.settings.reading_validation_mode == mode
+
+
+def test_the_real_files_that_pydicom_ships_are_read_or_refused() -> None:
+    root = Path(pydicom.__file__).parent / "data" / "test_files"
+    files = [path for path in root.rglob("*.dcm") if path.is_file()]
+    assert len(files) > 30
+    readable = 0
+    for path in files:
+        with path.open("rb") as stream:
+            try:
+                header = read_dicom(stream.fileno())
+            except DicomError:
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made_by = str(pydicom.dcmread(path, stop_before_pixels=True).get("Manufacturer") or "").strip(
+                    " \0"
+                )
+            assert header.Manufacturer == (made_by or None)
+            readable += 1
+    assert readable > 30

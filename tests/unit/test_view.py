@@ -1,0 +1,641 @@
+"""The view, without a mount, against the plain model of it: random databases, random paths."""
+
+import os
+import re
+import string
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference import File, Node, Place, Reference, label
+from trees import MARK, Tree
+
+from omidbfs.clinical import Windows
+from omidbfs.database.layout import find_source
+from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
+from omidbfs.files import listed_files
+from omidbfs.index.build import build_index
+from omidbfs.index.classification import Classification
+from omidbfs.nodes import Attributes, Directory, Listing
+from omidbfs.view import View, drive_access
+
+GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
+NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
+
+
+def view_of(path: Path, **options: Any) -> View:
+    """Return the view of a database."""
+    source = find_source(path)
+    return View(build_index(source, Classification(Windows())), drive_access(source), GENERATED, **options)
+
+
+class Both:
+    """A database, as a view and as the model has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.view, self.model = view_of(path), Reference(path)
+
+    def node(self, path: str) -> Directory | int | None:
+        """Return what the view has at a path, by lookups alone."""
+        node: Directory | int | None = self.view.root
+        for name in path.split("/") if path else ():
+            node = self.view.lookup(node, os.fsencode(name)) if isinstance(node, Directory) else None
+        return node
+
+    def directory(self, path: str) -> Directory:
+        """Return the directory at a path."""
+        node = self.node(path)
+        assert isinstance(node, Directory), path
+        return node
+
+    def listed(self, path: str) -> dict[str, Attributes]:
+        """Return the listing of a directory."""
+        listing = self.view.listing(self.directory(path))
+        entries = listing.page(0, listing.length)
+        names = [os.fsdecode(entry.name) for entry in entries]
+        assert len(set(names)) == len(names) == listing.length, f"{path} lists a name twice"
+        return {name: entry.attributes for name, entry in zip(names, entries, strict=True)}
+
+    def files(self, path: str) -> frozenset[str]:
+        """Return the source files that a directory lists."""
+        return frozenset(
+            self.source(attributes.inode)
+            for attributes in self.listed(path).values()
+            if not isinstance(self.view.files.content(attributes.inode), bytes)
+        )
+
+    def source(self, inode: int) -> str:
+        """Return the source file of an inode."""
+        tree, inner = self.view.files.source_file(inode)
+        return str(self.model.source / ("images", "data")[tree] / os.fsdecode(inner))
+
+    def compare(self, path: str) -> None:
+        """Check that a directory lists what the model lists."""
+        expected = self.model.node(path)
+        assert isinstance(expected, Place)
+        nodes = self.model.children(expected)
+        listed = self.listed(path)
+        assert listed.keys() == nodes.keys(), path
+        for name, attributes in listed.items():
+            inner = f"{path}/{name}" if path else name
+            self.compare_attributes(inner, attributes, nodes[name])
+            found = self.node(inner)
+            if isinstance(found, Directory):
+                assert self.view.directory_attributes(found) == attributes
+            else:
+                assert found is not None, f"{inner} is listed and not found"
+                assert self.view.files.attributes(found) == attributes
+
+    def compare_attributes(self, path: str, attributes: Attributes, node: Node) -> None:
+        """Check that a path is what the model says it is."""
+        inode, mode, nlink, uid, gid, size, mtime = attributes
+        if isinstance(node, Place):
+            assert mode & 0o170000 == 0o040000, path
+        elif isinstance(node, File):
+            assert self.source(inode) == node.source, path
+            assert (mode, uid, gid, size, mtime) == (
+                0o100000 | node.mode,
+                node.uid,
+                node.gid,
+                node.size,
+                node.mtime,
+            ), path
+            assert nlink == self.model.links()[node.source], path
+        else:
+            assert (nlink, size) == (1, len(GENERATED[node.removeprefix(".omidbfs/")]))
+
+
+# Random databases
+
+UIDS = ("1.2.1", "1.2.2", "1.2.10", "1.2.3")
+HOSTILE = (
+    st.text(alphabet="aB1.-_~% ,\n*é😀\udcff'\"\\$", min_size=1, max_size=12)
+    | st.sampled_from(
+        ("by-view", "not-1.2.1", "-rf", "~", "%41", "%2D", "A" * 236, "é" * 110, "1.2.1~demd1", "CON")
+    )
+).filter(lambda name: name not in (".", "..") and len(os.fsencode(name)) <= 240)
+TEXTS: st.SearchStrategy[str] = st.sampled_from(
+    (
+        "",
+        "Data anonymised",
+        "unknown",
+        "other",
+        "Unknown",
+        "_unknown",
+        "HOLOGIC, Inc.",
+        "LORAD",
+        "not-x",
+        "by-view",
+    )
+) | st.text(alphabet=string.printable + "éß漢\u2028", max_size=250)
+
+
+def image_options() -> st.SearchStrategy[dict[str, Any]]:
+    """Return options of an image: its halves and what they say."""
+    halves = st.sampled_from(({}, {}, {"dcm": None}, {"has_sidecar": False}, {"suffix": ".dcm.json"}))
+    header = st.fixed_dictionaries(
+        {},
+        optional={
+            "ViewPosition": st.sampled_from(("CC", "MLO", "LMLO", "RCC", "sideways", "")),
+            "ViewCode": st.sampled_from(("R-10242", "399368009", "R-1")),
+            "ViewModifiers": st.lists(
+                st.sampled_from(("R-102D6", "R-102D7", "399161006", "R-102D5", "R-0")), max_size=3
+            ),
+            "ImageLaterality": st.sampled_from(("L", "R", "B", "?")),
+            "PresentationIntentType": st.sampled_from(("FOR PRESENTATION", "FOR PROCESSING")),
+            "BreastImplantPresent": st.sampled_from(("YES", "NO", "PERHAPS")),
+            "PatientAge": st.sampled_from(("050Y", "049Y", "054Y", "055Y", "000Y", "780M", "006M", "200Y", "old")),
+            "Manufacturer": TEXTS,
+            "ManufacturerModelName": TEXTS,
+        },
+    )
+    marks = st.sampled_from(({"marks": MARK}, {"marks": {"1": {}}}, {}, {}))
+    return st.builds(lambda *parts: {k: v for part in parts for k, v in part.items()}, halves, header, marks)
+
+
+STUDIES = st.fixed_dictionaries(
+    {
+        "episode": st.sampled_from(("1", "2", "2", "3", None, "9")),
+        "day": st.sampled_from(("2012-05-01", "2012-05-01", "2013-05-01", None)),
+        "images": st.dictionaries(st.sampled_from(UIDS) | HOSTILE, image_options(), max_size=4),
+    }
+)
+CLIENTS = st.fixed_dictionaries(
+    {
+        "options": st.fixed_dictionaries(
+            {
+                "nbss": st.sampled_from((True, True, False)),
+                "imagedb": st.sampled_from((True, True, False)),
+                "site": st.sampled_from(("stge", "adde", None)),
+                "classification": st.sampled_from(("N", "B", "M", "CI", None, "?")),
+            }
+        ),
+        "episodes": st.lists(
+            st.tuples(
+                st.sampled_from(("N", "NA", "B", "M", "CI", "")),
+                st.sampled_from(("2012-05-01", "2013-05-01", "2010-05-01")),
+                st.sampled_from(({}, {"EpisodeType": "X"}, {"EpisodeType": "Zebra"}, {"EpisodeType": "F"})),
+            ),
+            max_size=3,
+        ),
+        "studies": st.dictionaries(st.sampled_from(("1.2", "1.3", "1.4")) | HOSTILE, STUDIES, max_size=3),
+    }
+)
+DATABASES = st.dictionaries(st.sampled_from(("demd1", "demd10", "optm2", "ABCD00")), CLIENTS, max_size=3)
+
+
+@contextmanager
+def written(database: dict[str, Any]) -> Iterator[Both]:
+    """Write a database and read it both ways."""
+    with tempfile.TemporaryDirectory(prefix="omidbfs-") as directory:
+        tree = Tree(Path(directory))
+        for name, what in database.items():
+            client = tree.client(name, **what["options"])
+            for number, (kind, day, fields) in enumerate(what["episodes"], 1):
+                client.episode(str(number), kind, day, **fields)
+            for uid, study in what["studies"].items():
+                place = client.study(uid, study["episode"], study["day"])
+                for image, options in study["images"].items():
+                    place.image(image, **options)
+        yield Both(Path(directory))
+
+
+def components(model: Reference, draw: Any) -> list[str]:
+    """Return a facet and a component for it, well-formed or not."""
+    facet = draw(st.sampled_from(FACETS))
+    place = model.lookup(model.root, f"by-{facet.name}")
+    assert isinstance(place, Place)
+    literal = [*model.values(place)] or ["nothing"]
+    if facet.tokens is not None:
+        literal += [*RESERVED, *(word for value in facet.values[:8] for word in (value.code, *value.aliases))]
+        literal += [str(token) for image in model.images for token in image.tokens[facet.name]]
+    if facet.kind is Kind.NUMBER:
+        numbers = (0, 1, 5, 9, 49, 50, 51, 54, 55, 130, 131, 1900, 2010, 2012, 2013, 2150, 9999, 12345678901)
+        low, high = draw(st.sampled_from(numbers)), draw(st.sampled_from(numbers))
+        literal += [f"{low}-{high}", f"{low}-", f"-{high}", "-", f"{low}--{high}", f"{low}-{high}-"]
+    if facet.kind is Kind.FILE:
+        literal += ["dcm", "json", "png"]
+    words = draw(st.lists(st.sampled_from([*literal, *literal, "", "nonsense"]), min_size=1, max_size=3))
+    component = ",".join(words) if draw(st.booleans()) else words[0]
+    if draw(st.integers(0, 3)) == 0:
+        component = f"not-{component}"
+    return [f"by-{facet.name}", component]
+
+
+def usable(path: list[str]) -> bool:
+    """Return whether a path can be one: the texts of a file may hold anything."""
+    return all(name and "/" not in name and "\0" not in name and name not in (".", "..") for name in path)
+
+
+RANDOM = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+@RANDOM
+@given(DATABASES)
+def test_every_listed_path_of_a_random_database_is_what_the_model_says(database: dict[str, Any]) -> None:
+    with written(database) as both:
+        both.compare("")
+        inodes: dict[str, int] = {}
+        files = 0
+        for path, node in both.model.walk():
+            if isinstance(node, Place):
+                both.compare(path)
+                continue
+            found = both.node(path)
+            assert isinstance(found, int), path
+            if isinstance(node, File):
+                assert inodes.setdefault(node.source, found) == found, "one file has one inode in every view"
+                files += 1
+        assert len(set(inodes.values())) == len(inodes)
+        assert listed_files(both.view.index) == files
+
+
+@RANDOM
+@given(DATABASES, st.data())
+def test_every_nested_path_of_a_random_database_is_what_the_model_says(
+    database: dict[str, Any], data: st.DataObject
+) -> None:
+    with written(database) as both:
+        for _ in range(12):
+            start = data.draw(st.sampled_from(("", "all", "by-client/demd1")))
+            if both.model.node(start) is None:
+                continue
+            path = [start] if start else []
+            for _ in range(data.draw(st.integers(1, 3))):
+                path += components(both.model, data.draw)
+            if not usable(path):
+                continue
+            place, node = both.model.node("/".join(path)), both.node("/".join(path))
+            assert (place is None) == (node is None), "/".join(path)
+            if isinstance(place, Place):
+                both.compare("/".join(path))
+                if place.shape == "client":
+                    for name, inner in both.model.children(place).items():
+                        if isinstance(inner, Place):
+                            both.compare("/".join([*path, name]))
+
+
+@RANDOM
+@given(DATABASES, st.data())
+def test_the_laws_of_sets_hold_for_paths(database: dict[str, Any], data: st.DataObject) -> None:
+    with written(database) as both:
+        facets = [facet for facet in FACETS if facet.kind is not Kind.NAME]
+        facet = data.draw(st.sampled_from(facets))
+        by, values = f"by-{facet.name}", [*both.listed(f"by-{facet.name}")]
+        values = [value for value in values if f"not-{value}" not in values]  # a literal value wins
+        if not values:
+            return
+        a, b = data.draw(st.sampled_from(values)), data.draw(st.sampled_from(values))
+        other = [f"by-{name}/{value}" for name in ("view", "outcome") for value in both.listed(f"by-{name}")]
+        c = data.draw(st.sampled_from(other))
+        everything = both.files("all")
+        files = both.files
+        of_a, of_b, of_c = files(f"{by}/{a}"), files(f"{by}/{b}"), files(c)
+        assert files(f"{by}/{a},{b}") == files(f"{by}/{b},{a}") == of_a | of_b
+        assert files(f"{by}/not-{a}") == everything - of_a
+        assert files(f"{by}/not-{a},{b}") == everything - of_a - of_b
+        assert files(f"{by}/not-{a},{b}") == files(f"{by}/not-{a}/{by}/not-{b}")
+        assert files(f"{by}/{a}/{by}/{a}") == files(f"{by}/{a},{a}") == of_a
+        assert files(f"{by}/{a}/{by}/{b}") == files(f"{by}/{b}/{by}/{a}") == of_a & of_b
+        assert files(f"{by}/{a}/{c}") == files(f"{c}/{by}/{a}") == of_a & of_c
+        assert files(f"all/{by}/{a}") == of_a
+
+
+@RANDOM
+@given(DATABASES, st.data())
+def test_pages_of_a_listing_at_any_position_are_the_listing(database: dict[str, Any], data: st.DataObject) -> None:
+    with written(database) as both:
+        directories = ["", *(path for path, node in both.model.walk() if isinstance(node, Place))]
+        listing = both.view.listing(both.directory(data.draw(st.sampled_from(directories))))
+        check_pages(listing, data)
+        nested = view_of(both.path, list_nested=True)
+        check_pages(nested.listing(nested.lookup(nested.root, b"all")), data)  # type: ignore[arg-type]
+
+
+def check_pages(listing: Listing, data: st.DataObject) -> None:
+    """Check that any page is a slice of the whole."""
+    whole = [(entry.name, entry.attributes) for entry in listing.page(0, listing.length)]
+    assert len(whole) == listing.length
+    for _ in range(8):
+        start, count = data.draw(st.integers(0, listing.length)), data.draw(st.integers(1, 5))
+        page = [(entry.name, entry.attributes) for entry in listing.page(start, count)]
+        assert page == whole[start : start + count]
+
+
+@RANDOM
+@given(DATABASES)
+def test_every_name_is_safe_and_stands_for_one_file(database: dict[str, Any]) -> None:
+    with written(database) as both:
+        for path in ["", *(path for path, node in both.model.walk() if isinstance(node, Place))]:
+            listed = both.listed(path)
+            for name in listed:
+                assert NAME.fullmatch(os.fsencode(name)), name
+                assert name not in (".", "..")
+            inodes = Counter(attributes.inode for attributes in listed.values())
+            assert set(inodes.values()) <= {1}, "two names in one directory for one file"
+
+
+@RANDOM
+@given(DATABASES)
+def test_a_single_valued_facet_puts_every_image_in_exactly_one_directory(database: dict[str, Any]) -> None:
+    with written(database) as both:
+        view, everything = both.view, both.files("all")
+        for facet in FACETS:
+            counts = dict(view.cohorts.counts(view.root.cohort, facet))
+            if facet.kind is not Kind.FILE:
+                total = sum(counts.values())
+                assert total >= len(view.index) if facet.several else total == len(view.index), facet.name
+            if facet.name == "client":
+                continue
+            assert [*both.listed(f"by-{facet.name}")] == [*counts]
+            parts = [both.files(f"by-{facet.name}/{name}") for name in counts]
+            assert frozenset().union(*parts) == everything, facet.name
+            if not facet.several:
+                assert sum(map(len, parts)) == len(everything), facet.name
+            images = [
+                len({name.rpartition(".")[0] for name in both.listed(f"by-{facet.name}/{name}")})
+                for name in counts
+            ]
+            assert images == [*counts.values()], facet.name
+
+
+# Small trees, one statement each
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """An empty database."""
+    return Tree(tmp_path / "db")
+
+
+def test_a_value_directory_lists_the_pairs_of_its_images(tree: Tree) -> None:
+    tree.client().study().image("1.1", ViewPosition="CC").image("1.2", ViewPosition="MLO").image("1.3")
+    both = Both(tree.root)
+    assert [*both.listed("by-view")] == ["MLO", "CC", "unknown"]
+    assert [*both.listed("by-view/CC")] == ["1.1.dcm", "1.1.json"]
+    assert [*both.listed("by-view/CC,MLO")] == ["1.1.dcm", "1.1.json", "1.2.dcm", "1.2.json"]
+
+
+def test_a_sidecar_named_after_the_file_is_shown_under_the_name_of_its_image(tree: Tree) -> None:
+    tree.client().study("1").image("1.1", suffix=".dcm.json")
+    both = Both(tree.root)
+    assert [*both.listed("all")] == ["1.1.dcm", "1.1.json"]
+    assert both.node("all/1.1.dcm.json") is None
+    assert both.source(both.listed("all")["1.1.json"].inode).endswith("/1.1.dcm.json")
+
+
+def test_both_spellings_of_a_sidecar_are_shown(tree: Tree) -> None:
+    tree.client().study("1").image("1.1").image("1.1", suffix=".dcm.json")
+    both = Both(tree.root)
+    assert [*both.listed("all")] == ["1.1.dcm", "1.1.json", "1.1.dcm.json"]
+    both.compare("all")
+
+
+def test_a_uid_that_occurs_twice_is_never_under_its_bare_name(tree: Tree) -> None:
+    tree.client("demd1").study("1").image("7.7").client("demd2").study("2").image("7.7").image("7.8")
+    both = Both(tree.root)
+    names = ["7.7~demd1~1.dcm", "7.7~demd1~1.json", "7.7~demd2~2.dcm", "7.7~demd2~2.json"]
+    assert [*both.listed("all")] == [*names, "7.8.dcm", "7.8.json"]
+    assert [*both.listed("by-client/demd1/1")] == ["7.7.dcm", "7.7.json"], "a real tree keeps the real names"
+    for path in ("all", "by-view/unknown", "by-client/not-demd2", "by-study/1"):
+        assert both.node(f"{path}/7.7.dcm") is None, "it would move to another file as the database grows"
+    assert both.node("by-study/1/7.7~demd1~1.dcm") is not None
+    assert both.node("by-study/1/7.7~demd2~2.dcm") is None
+    assert both.node("all/7.7~demd1~2.dcm") is None
+    assert both.node("all/7.8~demd2~2.dcm") is None, "the long name is for duplicates only"
+
+
+def test_long_names_of_duplicates_fit_into_a_name(tree: Tree) -> None:
+    long = "9" * 230
+    tree.client("demd1").study("8" * 230).image(long).study("7" * 230).image(long).study("6" * 230).image(long)
+    both = Both(tree.root)
+    names = [*both.listed("all")]
+    assert len(names) == 6
+    assert all(len(name) <= 255 and name.endswith((".dcm", ".json")) for name in names)
+    assert all(both.node(f"all/{name}") is not None for name in names)
+
+
+def test_a_study_that_two_women_share_is_the_images_of_both(tree: Tree) -> None:
+    tree.client("demd1").study("5").image("1.1").client("demd2").study("5").image("1.2")
+    both = Both(tree.root)
+    assert [*both.listed("by-study")] == ["5"]
+    assert [*both.listed("by-study/5")] == ["1.1.dcm", "1.1.json", "1.2.dcm", "1.2.json"]
+    assert [*both.listed("by-client/demd1/5")] == ["1.1.dcm", "1.1.json"]
+
+
+@pytest.mark.parametrize("name", ["nbss_demd1.json", "imagedb_demd1.json"])
+def test_a_study_named_like_a_document_does_not_clash_with_it(tree: Tree, name: str) -> None:
+    study = tree.client("demd1").study("5").image("1.1").of
+    (study.images / name).mkdir()
+    (study.images / name / "2.2.dcm").write_bytes(b"x")
+    both = Both(tree.root)
+    assert both.listed("by-client/demd1")[name].mode & 0o170000 == 0o100000
+    assert len(both.listed("by-client/demd1")) == 4
+
+
+def test_an_image_with_two_suffixes_hides_no_file(tree: Tree) -> None:
+    study = tree.client("demd1").study("5").image("1.1")
+    for name in ("1.1.dcm.json", "1.1.dcm.dcm.json"):
+        (study.data / name).write_text("{}")
+    (study.images / "1.1.dcm.dcm").write_bytes(b"second")
+    view = view_of(tree.root)
+    listing = view.listing(view.lookup(view.root, b"all"))  # type: ignore[arg-type]
+    places = [view.files.source_file(entry.attributes.inode) for entry in listing.page(0, listing.length)]
+    sources = [(0, path) for path in study.images.iterdir()] + [(1, path) for path in study.data.iterdir()]
+    assert sorted(places) == sorted((kind, os.fsencode(f"demd1/5/{path.name}")) for kind, path in sources)
+
+
+def test_a_literal_value_wins_over_a_complement_a_union_and_a_range(tree: Tree) -> None:
+    study = tree.client().study()
+    for number, model in enumerate(("not-a", "a", "b", "a,b", "50-69")):
+        study.image(f"1.{number}", ManufacturerModelName=model, dcm=None)
+    both = Both(tree.root)
+    assert [*both.listed("by-model/not-a")] == ["1.0.json"]
+    assert [*both.listed("by-model/a,b")] == ["1.3.json"], "the raw text of a value"
+    assert [*both.listed("by-model/b,a")] == ["1.1.json", "1.2.json"]
+    assert [*both.listed("by-model/not-b")] == ["1.0.json", "1.1.json", "1.3.json", "1.4.json"]
+    assert [*both.listed("by-model/not-a,b")] == ["1.0.json", "1.2.json"], "two values, one of them called not-a"
+    assert [*both.listed("by-model/50-69")] == ["1.4.json"]
+    assert both.node("by-model/40-69") is None
+
+
+def test_the_name_of_a_text_wins_over_the_raw_text_of_another(tree: Tree) -> None:
+    odd = "b" * 191 + "-" + "/" * 20  # its name ends in a hash, and as a text that name has another name
+    tree.client().study().image("1.1", ManufacturerModelName=odd, dcm=None)
+    [name] = Both(tree.root).listed("by-model")
+    tree.client("demd2").study("2").image("1.2", ManufacturerModelName=name, dcm=None)
+    both = Both(tree.root)
+    for value in both.listed("by-model"):
+        both.compare(f"by-model/{value}")
+    assert sum(len(both.listed(f"by-model/{value}")) for value in both.listed("by-model")) == 2
+
+
+def test_a_text_that_reads_like_a_reserved_word_is_not_that_word(tree: Tree) -> None:
+    study = tree.client().study().image("1.1", dcm=None)
+    study.image("1.2", dcm=None, ManufacturerModelName="Other").image(
+        "1.3", dcm=None, ManufacturerModelName="None"
+    )
+    both = Both(tree.root)
+    assert [*both.listed("by-model")] == ["_none", "_other", "unknown"]
+    assert [*both.listed("by-model/unknown")] == ["1.1.json"]
+    assert [*both.listed("by-model/other")] == []
+
+
+def test_a_value_of_the_table_called_other_and_what_is_outside_of_it_are_one_directory(tree: Tree) -> None:
+    client = tree.client().episode("1", EpisodeType="X").episode("2", EpisodeType="Zebra")
+    client.study("1.1", "1").image("1", dcm=None).study("1.2", "2").image("2", dcm=None)
+    both = Both(tree.root)
+    assert [*both.listed("by-episode-type")] == ["other"]
+    assert [*both.listed("by-episode-type/other")] == ["1.json", "2.json"]
+    assert [*both.listed("by-episode-type/X")] == ["1.json"]
+    assert [*both.listed("by-episode-type/not-other")] == []
+
+
+def test_codes_names_and_meanings_are_the_same_cohort(tree: Tree) -> None:
+    client = tree.client().episode("1", "CI").episode("2", "M", "2015-05-01")
+    client.study("1.1", "1").image("1").study("1.2", "2", "2015-05-01").image("2", ViewCode="R-10242")
+    both = Both(tree.root)
+    assert [*both.listed("by-outcome")] == ["interval-cancer", "malignant"]
+    assert both.files("by-outcome/interval-cancer") == both.files("by-outcome/CI") != frozenset()
+    assert (
+        both.files("by-outcome/not-CI")
+        == both.files("by-outcome/not-interval-cancer")
+        == both.files("by-outcome/M")
+    )
+    assert both.files("by-view/CC") == both.files("by-view/R-10242") == both.files("by-view/cranio-caudal")
+    assert both.files("by-event/SCREENING,SURGERY") == both.files("by-event/screening,surgery")
+
+
+def test_ages_have_bands_and_ranges_go_by_the_exact_age(tree: Tree) -> None:
+    study = tree.client().study()
+    for age in (49, 50, 54, 55, 69, 70):
+        study.image(f"1.{age}", PatientAge=f"{age:03}Y", dcm=None)
+    study.image("1.0", PatientAge="000Y", dcm=None).image("1.1", PatientAge="999Y", dcm=None)
+    both = Both(tree.root)
+    bands = ["45-49", "50-54", "55-59", "65-69", "70-74"]
+    assert [*both.listed("by-age")] == [*bands, "unknown", "other"]
+    assert [*both.listed("by-age/50-54")] == ["1.50.json", "1.54.json"]
+    assert [*both.listed("by-age/51-69")] == ["1.54.json", "1.55.json", "1.69.json"]
+    assert [*both.listed("by-age/-49,70-")] == ["1.49.json", "1.70.json"]
+    assert [*both.listed("by-age/54")] == ["1.54.json"]
+    assert [*both.listed("by-age/not-50-")] == ["1.0.json", "1.1.json", "1.49.json"]
+    assert [*both.listed("by-age/20-30")] == []
+    assert both.node("by-age/69-50") is None
+
+
+def test_a_union_or_complement_of_clients_is_flat_and_one_client_is_her_real_tree(tree: Tree) -> None:
+    tree.client("demd1").study("1").image("1.1").client("demd2").study("2").image("2.1")
+    both = Both(tree.root)
+    assert [*both.listed("by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json", "1"]
+    assert [*both.listed("by-client/demd1,demd2")] == ["1.1.dcm", "1.1.json", "2.1.dcm", "2.1.json"]
+    assert [*both.listed("by-client/not-demd2")] == ["1.1.dcm", "1.1.json"]
+
+
+def test_by_client_inside_a_cohort_is_pruned_to_it(tree: Tree) -> None:
+    first = tree.client("demd1").study("1").image("1.1", ViewPosition="CC").image("1.2", ViewPosition="MLO")
+    first.study("2").image("2.1", ViewPosition="MLO").client("demd2").study("3").image("3.1", ViewPosition="MLO")
+    both = Both(tree.root)
+    assert [*both.listed("by-view/CC/by-client")] == ["demd1"]
+    assert [*both.listed("by-view/CC/by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json", "1"]
+    assert [*both.listed("by-view/CC/by-client/demd1/1")] == ["1.1.dcm", "1.1.json"]
+    assert [*both.listed("by-view/CC/by-client/demd2")] == [], "a cohort with nothing in it exists and is empty"
+    assert both.node("by-view/CC/by-client/demd3") is None
+    assert [*both.listed("by-client/demd1/by-view/MLO")] == ["1.2.dcm", "1.2.json", "2.1.dcm", "2.1.json"]
+    assert [*both.listed("by-client/demd1/1/by-view/MLO")] == ["1.2.dcm", "1.2.json"]
+
+
+def test_a_client_without_images_is_in_by_client_and_in_no_cohort(tree: Tree) -> None:
+    tree.client("demd1").client("demd2").study("1").image("1.1")
+    both = Both(tree.root)
+    assert [*both.listed("by-client")] == ["demd1", "demd2"]
+    assert [*both.listed("by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json"]
+    assert [*both.listed("by-site/stge/by-client")] == ["demd2"]
+
+
+def test_file_type_narrows_the_files_and_not_the_images(tree: Tree) -> None:
+    tree.client().study("1").image("1.1").image("1.2", dcm=None).image("1.3", has_sidecar=False)
+    both = Both(tree.root)
+    assert [*both.listed("by-file-type/dcm")] == ["1.1.dcm", "1.3.dcm"]
+    assert [*both.listed("by-file-type/not-dcm")] == ["1.1.json", "1.2.json"]
+    assert both.files("by-file-type/dcm,json") == both.files("all")
+    assert [*both.listed("by-file-type/dcm/by-file-type/json")] == []
+    assert [*both.listed("by-file-type/dcm/by-client/demd1")] == ["1"], "NBSS and ImageDB are JSON"
+    assert [*both.listed("by-file-type/dcm/by-client/demd1/1")] == ["1.1.dcm", "1.3.dcm"]
+    assert [*both.listed("by-file-type/json/by-client/demd1/1")] == ["1.1.json", "1.2.json"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "by-nothing",
+        "by-",
+        "by-view/sideways",
+        "by-view/not-sideways",
+        "by-view/CC,sideways",
+        "by-view/CC,",
+        "by-view/,",
+    ],
+)
+def test_an_unknown_facet_or_value_does_not_exist(tree: Tree, path: str) -> None:
+    tree.client().study().image(ViewPosition="CC")
+    assert Both(tree.root).node(path) is None
+
+
+def test_nested_facets_are_found_and_not_listed_unless_asked_for(tree: Tree) -> None:
+    tree.client().study("1").image("1.1", ViewPosition="CC")
+    both = Both(tree.root)
+    assert [*both.listed("by-view/CC")] == ["1.1.dcm", "1.1.json"]
+    assert [*both.listed("by-view/CC/by-laterality/unknown")] == ["1.1.dcm", "1.1.json"]
+    both.view = view_of(tree.root, list_nested=True)
+    nested = [name for name in both.listed("by-view/CC") if name.startswith("by-")]
+    assert nested == [f"by-{facet.name}" for facet in FACETS if facet.name != "view"]
+    assert [*both.listed("by-view/CC")][len(nested) :] == ["1.1.dcm", "1.1.json"]
+
+
+def test_an_empty_database_is_a_drive_with_empty_facets(tree: Tree) -> None:
+    both = Both(tree.root)
+    assert [*both.listed("all")] == []
+    for facet in FACETS:
+        assert [*both.listed(f"by-{facet.name}")] == []
+
+
+def test_symbolic_links_lead_to_the_source_file(tree: Tree) -> None:
+    tree.client().study("1").image("1.1")
+    source = find_source(tree.root)
+    links = (os.fsencode(source.images or ""), os.fsencode(source.data or ""))
+    both = Both(tree.root)
+    both.view = view_of(tree.root, links_to=links)
+    for name, attributes in both.listed("all").items():
+        assert attributes.mode == 0o120777
+        target = both.view.files.link_target(attributes.inode)
+        assert os.fsdecode(target) == both.source(attributes.inode)
+        assert attributes.size == len(target)
+        assert both.view.files.attributes(both.node(f"all/{name}")) == attributes  # type: ignore[arg-type]
+
+
+def test_a_directory_has_the_inode_of_its_path_and_no_other_has_it(tree: Tree) -> None:
+    tree.client().study("1").image("1.1", ViewPosition="CC", ImageLaterality="L")
+    both, again = Both(tree.root), Both(tree.root)
+    paths = [
+        "all",
+        "by-view",
+        "by-view/CC",
+        "by-view/CC/by-laterality/L",
+        "by-laterality/L/by-view/CC",
+        "by-view/CC,MLO",
+    ]
+    inodes = [both.directory(path).inode for path in paths]
+    assert len(set(inodes)) == len(inodes)
+    assert [again.directory(path).inode for path in paths] == inodes
+
+
+def test_every_facet_of_the_model_is_a_facet_of_the_drive() -> None:
+    assert BY_NAME.keys() == {facet.name for facet in FACETS}
+    assert label(BY_NAME["age"], 57) == "55-59"
