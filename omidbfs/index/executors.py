@@ -5,11 +5,13 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
-from typing import TypeVar
+from threading import Event, Lock, Thread
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 from omidbfs.errors import UserError
 
@@ -69,6 +71,7 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
 def _dask(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client, KilledWorker
+        from distributed.client import ClosedClientError
     except ImportError:
         raise UserError(
             "--executor dask: not installed; pip install 'omidbfs[dask]', on the workers too"
@@ -80,13 +83,58 @@ def _dask(address: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise UserError(f"--executor dask://{address}: no scheduler answers there ({error})") from error
     try:
-        yield client.get_executor(pure=False)
+        with watched(client.get_executor(pure=False), lambda: client.status == "closed") as executor:
+            yield executor
     except KilledWorker:
         raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
-    except CancelledError:
+    except (CancelledError, ClosedClientError):
         raise UserError(f"--executor dask://{address}: no scheduler answers there (it went away)") from None
     finally:
         client.close()
+
+
+class _Watched(Executor):
+    """An executor whose tasks all end, even where what runs them goes away and says nothing of it."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._submitted: WeakSet[Future[Any]] = WeakSet()
+        self._lock = Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give a task to the executor."""
+        future: Future[Any] = self._executor.submit(fn, *args, **kwargs)
+        with self._lock:
+            self._submitted.add(future)
+        return future
+
+    def give_up(self) -> None:
+        """End every task that waits for its result as cancelled."""
+        with self._lock:
+            waiting = [future for future in self._submitted if not future.done()]
+        for future in waiting:
+            with suppress(InvalidStateError):  # ended at this very moment
+                future.set_exception(CancelledError())
+
+
+@contextmanager
+def watched(executor: Executor, is_lost: Callable[[], bool]) -> Iterator[Executor]:
+    """Give an executor whose tasks end with ``CancelledError`` once ``is_lost`` says that nobody runs them."""
+    # The futures of Dask whose results were under way when the scheduler went away never end.
+    outer, ended = _Watched(executor), Event()
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            if is_lost():
+                outer.give_up()
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield outer
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

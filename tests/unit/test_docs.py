@@ -291,7 +291,9 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert done.stdout == output, command
+        # On a busy machine a command says now and then how far it is.
+        said = re.sub(r"^(?:reading|comparing|writing) clients: .*\n", "", done.stdout, flags=re.M)
+        assert said == output, command
 
 
 def test_the_promises_are_numbered_without_gaps() -> None:

@@ -5,8 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from omidbfs.database.layout import find_source
 from omidbfs.errors import UserError
 from omidbfs.index import build
 from omidbfs.index.build import Work, refreshed
-from omidbfs.index.executors import available_cpus, executor_for, in_order
+from omidbfs.index.executors import available_cpus, executor_for, in_order, watched
 from omidbfs.progress import Progress
 
 
@@ -215,3 +216,15 @@ def test_what_a_task_raises_is_raised_and_the_rest_cancelled() -> None:
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert recorder.asked == 3
+
+
+def test_what_waits_for_those_who_are_gone_is_cancelled() -> None:
+    never, is_lost = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(2) as pool, watched(pool, is_lost.is_set) as executor:
+        done, waiting = executor.submit(str, 1), executor.submit(never.wait)
+        assert done.result(60) == "1"
+        is_lost.set()
+        with pytest.raises(CancelledError):
+            waiting.result(60)
+        never.set()
+    assert done.result() == "1"
