@@ -21,6 +21,8 @@ class Shape(Enum):
     """The real directory of a client, pruned to the cohort."""
     STUDY = auto()
     """The real directory of a study, pruned to the cohort."""
+    NAMED = auto()
+    """The named cohorts of the configuration."""
     ABOUT = auto()
     """Facts about the mount itself."""
 

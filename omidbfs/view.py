@@ -9,22 +9,22 @@ import functools
 import operator
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts, Term
+from omidbfs.cohort import EVERYTHING, Cohort, Term
 from omidbfs.database.access import Access, limited_mode
 from omidbfs.database.layout import DOCUMENTS, Source, tree_access
-from omidbfs.facets import BY_NAME, FACETS
+from omidbfs.facets import BY_NAME, UNLINKED, Facet
 from omidbfs.files import SUFFIXES, Files, directory_inode
 from omidbfs.index.columns import DCM, JSON, Index
-from omidbfs.index.names import Names
 from omidbfs.nodes import Attributes, Directory, Entry, Listing, Shape, joined
+from omidbfs.root import Root, root_of
 
 ROOT_INODE = 1
-_CLIENT, _STUDY = BY_NAME["client"], BY_NAME["study"]
+_CLIENT, _STUDY, _EPISODE = BY_NAME["client"], BY_NAME["study"], BY_NAME["episode"]
 
 
 def drive_access(source: Source) -> Access:
@@ -46,6 +46,8 @@ class View:
         The directories of the two trees, (images, data), where files are to be symbolic links into them.
     list_nested
         Whether nested facet directories are listed; they are always found.
+    root
+        What the root lists; by default every facet, and no named cohorts.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class View:
         *,
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
+        root: Root | None = None,
     ) -> None:
         self.index = index
-        self.cohorts = Cohorts(index)
+        self.lists = root_of(index) if root is None else root
+        self.cohorts = self.lists.cohorts
         self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
-        self.files = Files(index, access, generated, links_to)
+        self.files = Files(index, access, generated, self.lists.links, links_to)
         self._access = access
         self._list_nested = list_nested
 
@@ -78,7 +82,12 @@ class View:
                     return self._child(directory, name, Shape.COHORT, EVERYTHING)
                 if name == b".omidbfs":
                     return self._child(directory, name, Shape.ABOUT, EVERYTHING)
+                if name == b"cohorts" and self.lists.named:
+                    return self._child(directory, name, Shape.NAMED, EVERYTHING)
                 return self._facet(directory, name)
+            case Shape.NAMED:
+                named = self.lists.named.get(os.fsdecode(name))
+                return None if named is None else self._child(directory, name, Shape.COHORT, named)
             case Shape.ABOUT:
                 return self.files.text(name) if name != b"README.txt" else None
             case Shape.FACET:
@@ -114,7 +123,7 @@ class View:
     def _facet(self, directory: Directory, name: bytes) -> Directory | None:
         if not name.startswith(b"by-"):
             return None
-        facet = BY_NAME.get(os.fsdecode(name[3:]))
+        facet = self.index.registry.by_name.get(os.fsdecode(name[3:]))
         if facet is None:
             return None
         return self._child(directory, name, Shape.FACET, self.cohort(directory), facet=facet)
@@ -193,8 +202,10 @@ class View:
         """Return the entries of a directory, without ``.`` and ``..``."""
         match directory.shape:
             case Shape.ROOT:
-                names = [b"README.txt", b"all", *(b"by-" + facet.name.encode() for facet in FACETS), b".omidbfs"]
-                return self._looked_up(directory, names)
+                names = [b"README.txt", b"all", *_names_of(self.lists.facets), b".omidbfs"]
+                return self._looked_up(directory, names + [b"cohorts"] * bool(self.lists.named))
+            case Shape.NAMED:
+                return self._looked_up(directory, [name.encode() for name in self.lists.named])
             case Shape.ABOUT:
                 return self._looked_up(directory, [name for name in self.files.texts() if name != b"README.txt"])
             case Shape.FACET:
@@ -218,35 +229,45 @@ class View:
         used = {term.facet for term in directory.cohort.terms}
         if not all(directory.cohort.files):
             used.add("file-type")
-        names = [b"by-" + facet.name.encode() for facet in FACETS if facet.name not in used]
-        return self._looked_up(directory, names)
+        facets = [facet for facet in self.lists.facets if facet.name not in used]
+        return self._looked_up(directory, _names_of(facets))
 
     def _values(self, directory: Directory) -> Listing:
         facet, cohort = directory.facet, directory.cohort
         if facet is _CLIENT:
             everyone = np.arange(len(self.index.clients), dtype=np.uint32)
             ordinals = everyone if cohort == EVERYTHING else self.cohorts.clients(cohort)
-            return self._named(directory, self.index.clients, ordinals)
+            return self._named(directory, self.index.clients.take, ordinals)
+        if facet is _EPISODE:
+            ordinals = self.cohorts.episodes(cohort).astype(np.uint32)
+            listed = self._named(directory, self.cohorts.episode_names, ordinals)
+            is_unlinked = (self.index.study_episode[self.cohorts.studies(cohort)] < 0).any()
+            return joined(listed, self._looked_up(directory, [UNLINKED.encode()] if is_unlinked else []))
         if facet is _STUDY:
             studies = self.cohorts.studies(cohort)
             if self.index.studies_unique:
-                return self._named(directory, self.index.studies, studies)
+                return self._named(directory, self.index.studies.take, studies)
             return self._looked_up(directory, list(dict.fromkeys(self.index.studies.take(studies))))
         return self._looked_up(directory, [name.encode() for name, _ in self.cohorts.counts(cohort, facet)])
 
-    def _named(self, directory: Directory, names: Names, ordinals: NDArray[np.uint32]) -> Listing:
-        """Return the listing of clients or studies: there are too many to look each of them up."""
-        cohort = directory.cohort
+    def _named(
+        self,
+        directory: Directory,
+        names_of: Callable[[NDArray[np.uint32]], list[bytes]],
+        ordinals: NDArray[np.uint32],
+    ) -> Listing:
+        """Return the listing of clients, studies or episodes: there are too many to look each of them up."""
+        cohort, facet = directory.cohort, directory.facet
 
         def child(name: bytes, ordinal: int) -> Directory:
-            if directory.facet is _CLIENT:
+            if facet is _CLIENT:
                 return self._child(directory, name, Shape.CLIENT, cohort, client=ordinal)
-            term = Term("study", frozenset([ordinal]))
+            term = Term(facet.name, frozenset([ordinal]))
             return self._child(directory, name, Shape.COHORT, cohort.narrowed(term))
 
         def page(start: int, count: int) -> list[Entry]:
             part = ordinals[start : start + count]
-            pairs = zip(names.take(part), part.tolist(), strict=True)
+            pairs = zip(names_of(part), part.tolist(), strict=True)
             return [self._directory_entry(name, child(name, ordinal)) for name, ordinal in pairs]
 
         return Listing(len(ordinals), page)
@@ -290,6 +311,10 @@ class View:
         access = self._access
         mode = stat.S_IFDIR | access.mode
         return Attributes(directory.inode, mode, 1, access.uid, access.gid, 0, self.index.newest)
+
+
+def _names_of(facets: Iterable[Facet]) -> list[bytes]:
+    return [b"by-" + facet.name.encode() for facet in facets]
 
 
 def _split(name: bytes) -> tuple[bytes, int]:
