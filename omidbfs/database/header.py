@@ -294,6 +294,8 @@ def read_dicom(descriptor: int) -> Header:
     def header(dataset: Any) -> Header:
         if any(_is_cut_off(dataset.get_item(keyword)) for keyword in (*keywords, "ViewCodeSequence")):
             raise EOFError  # pydicom reads "ML" of an "MLO" at the end of the file
+        if _is_cut_off(dataset.file_meta.get_item("TransferSyntaxUID")):
+            raise EOFError
         texts: dict[str, Any] = {keyword: _stated(_element_text(dataset, keyword)) for keyword in keywords}
         numbers = _numbers({keyword: texts.pop(keyword) for keyword in NUMBERS})
         view = _attempt(lambda: dataset.ViewCodeSequence[0])
