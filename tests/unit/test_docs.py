@@ -12,7 +12,7 @@ import click
 import pytest
 
 from omidbfs.cli import main
-from omidbfs.config import read_config
+from omidbfs.config import Definitions, read_config, read_definitions
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import BY_NAME
 
@@ -105,6 +105,14 @@ TESTED_BY = {
     "S61": "test_the_status_says_what_is_served_and_how",
     "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives",
     "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems",
+    "S64": "test_every_nested_path_of_a_random_database_is_what_the_model_says "
+    "test_an_episode_is_found_by_client_and_number",
+    "S65": "test_a_facet_is_what_its_definition_finds test_a_definition_that_changes_re_reads_only_what_it_needs "
+    "test_the_drive_shows_what_the_configuration_says",
+    "S66": "test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes "
+    "test_the_drive_shows_what_the_configuration_says",
+    "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh",
+    "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 
@@ -241,7 +249,11 @@ def test_the_configuration_in_the_documentation_is_understood(tmp_path: Path) ->
     for number, block in enumerate(blocks):
         path = tmp_path / f"{number}.toml"
         path.write_text(block, encoding="utf-8")
-        assert any(read_config(path, options).values())
+        (tmp_path / "density.csv").write_text("client,density\n")
+        (tmp_path / "split.csv").write_text("uid,x\n")
+        for name in ("train.txt", "wrong-boxes.txt"):
+            (tmp_path / name).write_text("")
+        assert any(read_config(path, options).values()) or read_definitions(path) != Definitions()
 
 
 def test_environment_variables_in_the_documentation_exist() -> None:
