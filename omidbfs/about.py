@@ -10,11 +10,11 @@ import orjson
 
 from omidbfs import __version__
 from omidbfs.cohort import EVERYTHING, Cohorts
-from omidbfs.database.problems import printable
 from omidbfs.facets import FACETS, Kind
 from omidbfs.files import listed_files
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.names import printable
 
 _TEXTS = 4
 """How many texts a drive adds."""

@@ -41,7 +41,7 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
     for key, value in document.items():

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from omidbfs.names import printable
+
 if TYPE_CHECKING:
     from omidbfs.session import Session
 
@@ -50,7 +52,7 @@ def index_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def warn(line: str) -> None:
     """Print a line for people to standard error."""
-    click.echo(f"omidbfs: {line}", err=True)
+    click.echo(f"omidbfs: {printable(line)}", err=True)
 
 
 def session_of(source: Path, options: dict[str, Any]) -> "Session":
