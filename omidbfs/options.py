@@ -55,6 +55,12 @@ def warn(line: str) -> None:
     click.echo(f"omidbfs: {printable(line)}", err=True)
 
 
+def read_clients(path: Path) -> frozenset[str]:
+    """Return the names in a list of clients, one a line."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return frozenset(line.strip() for line in lines if line.strip())
+
+
 def session_of(source: Path, options: dict[str, Any]) -> "Session":
     """Return what the options of a command ask for."""
     from omidbfs.database.layout import find_source
@@ -77,8 +83,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     )
     only = None
     if options.get("clients_file") is not None:
-        lines = options["clients_file"].read_text(encoding="utf-8", errors="replace").splitlines()
-        only = frozenset(line.strip() for line in lines if line.strip())
+        only = read_clients(options["clients_file"])
     return Session(
         found,
         (options["index"] or default_path(found)).absolute(),  # a drive in the background leaves this directory
