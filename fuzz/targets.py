@@ -1,4 +1,4 @@
-"""What reads something that others wrote: for each, seeds, and a function that must not raise, whatever it gets."""
+"""What reads something that others wrote: for each, seeds, and a function that must raise nothing."""
 
 import contextlib
 import functools
