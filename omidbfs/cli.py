@@ -7,7 +7,6 @@ import io
 import logging
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import click
 from omidbfs import __version__
 from omidbfs.config import read_config
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 from omidbfs.options import PATH, facets_option, index_arguments, index_options, session_of, source_options, warn
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _Group(click.Group):
                 message = f"{error.filename or 'system'}: {error.strerror or error}"
             else:
                 message = f"{type(error).__name__}: {error}; a defect: please report it, with what --debug says"
-            click.echo(f"omidbfs: {message}", err=True)
+            click.echo(f"omidbfs: {printable(message)}", err=True)
             ctx.exit(1)
 
 
@@ -304,9 +304,7 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
 def _problem_line(problem: "Problem", json: bool) -> str:
     if json:
         return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
-    line = f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
-    # A name on disk can hold anything: it must neither break the line nor speak to the terminal.
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", line)
+    return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
 
 
 @main.command()

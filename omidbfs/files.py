@@ -74,6 +74,8 @@ class Files:
         self._links = links
         self._modes_and_owners = np.array(index.accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
         self._changed: dict[int, FileFacts] = {}
+        self.updates = 0
+        """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
         self._replaced_texts: dict[int, bytes] = {}
 
     # Inodes
@@ -158,6 +160,11 @@ class Files:
             return None
         return self._facts(key)
 
+    def current(self, inode: int) -> int | None:
+        """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
+        key = inode & _KEY
+        return self._inode(key) if key & (_IMAGE | _DOCUMENT) and self._place(key) is not None else None
+
     def _facts(self, key: int) -> FileFacts:
         changed = self._changed.get(key)
         if changed is not None:
@@ -176,6 +183,7 @@ class Files:
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode."""
         self._changed[inode & _KEY] = facts
+        self.updates += 1
 
     def found_changed(self) -> dict[int, FileFacts]:
         """Return what :meth:`update` has recorded so far, for :meth:`continue_from`."""
@@ -226,6 +234,19 @@ class Files:
             return kind, index.image_path(row, kind)
         client, slot = place
         return JSON, index.clients[client] + b"/" + index.document_name(client, slot)
+
+    def names(self, inode: int) -> tuple[bytes, bytes, bytes]:
+        """Return the names of a source file: in flat cohorts, in the real tree, and of its directory there."""
+        index, place = self._index, self._place(inode & _KEY)
+        assert place is not None
+        if inode & _IMAGE:
+            row, kind = place
+            name = index.images[row] + SUFFIXES[kind]
+            flat = self.flat_name(row) + SUFFIXES[kind] if row in index.duplicates else name
+            return flat, name, index.studies[int(index.study_of[row])]
+        client, slot = place
+        name = index.document_name(client, slot)
+        return name, name, index.clients[client]
 
     def link_target(self, inode: int) -> bytes:
         """Return where the symbolic link that stands for a file leads, with ``links_to``."""

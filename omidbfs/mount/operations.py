@@ -17,7 +17,9 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from omidbfs.database.layout import Source
 from omidbfs.files import is_directory
+from omidbfs.mount.changes import changed_file
 from omidbfs.mount.inodes import Directories
+from omidbfs.mount.kernel import tell_kernel
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
 from omidbfs.nodes import Attributes, Directory, Entry
 from omidbfs.view import View
@@ -57,7 +59,7 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
 class OpenDirectory:
     """A directory handle: the view it started with, its listing there, and the page at hand."""
 
-    __slots__ = ("directory", "first", "listing", "page", "view")
+    __slots__ = ("directory", "first", "listing", "page", "updates", "view")
 
     def __init__(self, directory: Directory, view: View) -> None:
         self.directory = directory
@@ -65,10 +67,13 @@ class OpenDirectory:
         self.listing = view.listing(directory)
         self.first = 0
         self.page: list[Entry] = []
+        self.updates = view.files.updates
 
     def entries(self, position: int) -> list[Entry]:
         """Return the entries from ``position`` to the end of a page; empty after the last one."""
         offset = position - self.first
+        if self.updates != self.view.files.updates:  # a file was found changed: its entry has another inode now
+            self.page, self.updates = [], self.view.files.updates
         if not 0 <= offset < len(self.page):
             self.first, offset = position, 0
             self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
@@ -235,11 +240,18 @@ class Operations(pyfuse3.Operations):
         content = self.view.files.content(inode)
         if content is not None:
             return FileInfo(fh=self._handle(content), keep_cache=True)
+        # For an inode of an earlier version the answer is ESTALE. The kernel then looks the name up again, once:
+        # what it finds has to be the file as it is now, which may have changed again since that version.
+        current = self.view.files.current(inode) or inode
         try:
-            return FileInfo(fh=self._handle(self.reader.open(self.view.files, inode)), keep_cache=True)
+            file = self.reader.open(self.view.files, current)
         except FileChangedError:
-            await self._forget_attributes(inode)
+            await self._forget_file(current)
             raise
+        if current != inode:
+            self.reader.close(file)
+            raise FUSEError(errno.ESTALE)
+        return FileInfo(fh=self._handle(file), keep_cache=True)
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -262,13 +274,10 @@ class Operations(pyfuse3.Operations):
         self._handles[number] = handle
         return number
 
-    async def _forget_attributes(self, inode: int) -> None:
+    async def _forget_file(self, inode: int) -> None:
         # In a thread: the kernel may first wait for requests of this very inode, which this loop has to answer.
-        try:
-            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # the kernel does not know the inode, so it has nothing to forget
-                raise
+        found = changed_file(self.view.files, inode, self.directories.known())
+        await trio.to_thread.run_sync(tell_kernel, found)
 
     def close(self) -> None:
         """Close whatever is still open, after the mount has ended."""

@@ -12,11 +12,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import pyfuse3
 import trio
 
 from omidbfs.about import status_text
@@ -26,6 +25,7 @@ from omidbfs.errors import UserError
 from omidbfs.index.store import IndexFileError, Stored
 from omidbfs.mount.changes import Changes, changes
 from omidbfs.mount.continuity import continued
+from omidbfs.mount.kernel import tell_kernel
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
 from omidbfs.session import Session
@@ -150,7 +150,7 @@ class Refresher:
         operations.replace_view(new, reader)
         found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
         await self._tell_kernel(found)
-        log.info("refreshed")
+        log.info("refreshed; the kernel knows %d directories", len(operations.directories))
 
     def _opened(self) -> tuple[Stored, View, Reader]:
         try:
@@ -180,7 +180,7 @@ class Refresher:
 
     async def _tell_kernel(self, found: Changes) -> None:
         """Have the kernel forget; in a thread, since it may first wait for answers of this very process."""
-        await trio.to_thread.run_sync(_tell_kernel, found, limiter=self._thread)
+        await trio.to_thread.run_sync(tell_kernel, found, limiter=self._thread)
 
     def _state(self, state: str, stored: Stored) -> dict[str, object]:
         return state_of(self._session, stored, state, self._done, self._error) | {"started": self._started}
@@ -200,19 +200,3 @@ def state_of(
     now = time.strftime(_TIME, time.gmtime())
     refresh = {"state": state, "since": now, "done": done, "error": error}
     return {"index": str(session.index_path), "index_written": stored.written, "refresh": refresh}
-
-
-def _tell_kernel(found: Changes) -> None:
-    for inode in found.attributes:
-        _told(pyfuse3.invalidate_inode, inode, True)
-    for inode, name in found.entries:
-        _told(pyfuse3.invalidate_entry, inode, name)
-
-
-def _told(tell: Callable[..., None], *arguments: object) -> None:
-    try:
-        tell(*arguments)
-    except FileNotFoundError:
-        pass  # the kernel does not know it, so it has nothing to forget
-    except OSError as error:
-        log.warning("the kernel did not take a change: %s", error.strerror)

@@ -83,7 +83,8 @@ TESTED_BY = {
     "S46": "test_files_can_be_mapped_into_memory",
     "S47": "test_after_each_refresh_every_view_is_what_the_model_says test_refresh_every_needs_no_asking "
     "test_the_command_returns_when_the_change_is_shown test_a_new_file_is_not_shown_before_the_next_mount",
-    "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time",
+    "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time "
+    "test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path",
     "S49": "test_what_is_gone_is_stale test_what_comes_back_is_served_again",
     "S50": "test_a_handle_never_gets_the_bytes_of_another_file test_a_handle_outlives_the_deletion_of_its_file "
     "test_a_handle_reads_on_in_the_file_that_was_replaced "
@@ -113,6 +114,18 @@ TESTED_BY = {
     "test_the_drive_shows_what_the_configuration_says",
     "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh",
     "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks",
+    "S69": "test_a_directory_is_whole_whatever_the_size_of_the_buffer "
+    "test_seekdir_continues_at_any_entry_and_rewinddir_at_the_first "
+    "test_a_drive_does_what_its_model_does_whatever_the_steps",
+    "S70": "test_a_drive_does_what_its_model_does_whatever_the_steps "
+    "test_what_others_have_open_says_nothing_of_what_is_at_a_path "
+    "test_a_listing_that_is_under_way_tells_of_the_file_as_it_was_found_meanwhile",
+    "S71": "test_with_allow_other_a_user_loses_what_the_source_takes_from_her "
+    "test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_judged_anew",
+    "S72": "test_what_the_drive_says_of_itself_speaks_to_no_terminal "
+    "test_what_commands_print_speaks_to_no_terminal",
+    "S73": "test_a_json_of_100_mb_hides_nothing_and_fills_no_memory "
+    "test_a_deflated_header_is_inflated_so_far_and_no_farther test_a_bomb_is_read_or_refused",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 
