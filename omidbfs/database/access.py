@@ -69,16 +69,10 @@ _LOCAL = frozenset({_EXT, _XFS, _BTRFS, _TMPFS, _F2FS, _ZFS, _BCACHEFS, _OVERLAY
 def is_local(descriptor: int) -> bool:
     """Return whether a descriptor's file system answers by itself, without a network or another process.
 
-    Raises
-    ------
-    OSError
-        As fstatfs(2) does. It may take as long as the file system likes.
+    Asking may take as long as the file system likes; one that does not know what it is is not local.
     """
     answer = (ctypes.c_ulong * 32)()  # struct statfs, which begins with the type, is less than half of it
-    if _libc.fstatfs(descriptor, ctypes.byref(answer)) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return answer[0] & 0xFFFFFFFF in _LOCAL
+    return _libc.fstatfs(descriptor, ctypes.byref(answer)) == 0 and answer[0] & 0xFFFFFFFF in _LOCAL
 
 
 class TreeReader:

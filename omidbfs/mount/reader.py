@@ -133,18 +133,19 @@ class Reader:
         # What is in the page cache is answered at once, without a thread: 3 x the small files per second. What is
         # not may take as long as the disk likes, and everybody else goes on (scripts/bench drive).
         if disk.at_once and ahead is None:
-            buffer = self._buffer[:wanted]
+            buffer, done = self._buffer[:wanted], 0
             try:
-                if os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT) == wanted:
-                    if _is_as_it_was(file.descriptor, facts):
-                        return buffer
-                    raise self._changed()
+                done = os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT)
             except BlockingIOError:
                 pass
             except OSError as error:
                 if error.errno != errno.EOPNOTSUPP:
                     raise self._failed(error) from error
                 disk.at_once = False
+            if done == wanted:
+                if _is_as_it_was(file.descriptor, facts):
+                    return buffer
+                raise self._changed()
         file.has_waited = True
         try:
             found = await disk.threads.run(file.inode, _read, file.descriptor, facts, offset, wanted, ahead)
@@ -217,11 +218,7 @@ def _open_in(tree: TreeReader, path: bytes) -> tuple[int, os.stat_result, bool]:
         if not is_another:
             raise error from None
         descriptor, found = tree.open_with_facts(path)
-    try:
-        return descriptor, found, is_local(descriptor)
-    except OSError:
-        os.close(descriptor)
-        raise
+    return descriptor, found, is_local(descriptor)
 
 
 def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: range | None) -> bytearray | None:
