@@ -78,9 +78,11 @@ class Reader:
         try:
             opened = tree.open_at_once(path)
             descriptor, found, local = (*opened, True) if opened else await self._open_waiting(number, path, inode)
-        except OSError as error:
+        except BaseException as error:
             self._disks.open_files -= 1
-            raise self._explained(error) from error
+            if isinstance(error, OSError):
+                raise self._explained(error) from error
+            raise
         disk = self._disks.disk(found.st_dev, local=local)
         if found.st_size == facts.size and found.st_mtime_ns == facts.mtime_ns:
             return OpenFile(inode, descriptor, facts, disk)
@@ -113,7 +115,7 @@ class Reader:
         elif error.errno in (errno.EACCES, errno.EPERM):
             self._disks.complaints.say("a file of the source may not be read by the drive", logging.INFO)
         else:
-            self._disks.complaints.say(f"a disk of the source failed: {error.strerror}")
+            self._failed(error)
         return error
 
     async def read(self, file: OpenFile, offset: int, size: int) -> bytes | bytearray | memoryview:
@@ -151,6 +153,8 @@ class Reader:
             found = await disk.threads.run(file.inode, _read, file.descriptor, facts, offset, wanted, ahead)
         except OSError as error:
             raise self._failed(error) from error
+        except MemoryError as error:
+            raise self._failed(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) from error
         if found is None:
             raise self._changed()
         return found
@@ -179,7 +183,10 @@ class Reader:
         return _stale()
 
     def _failed(self, error: OSError) -> OSError:
-        self._disks.complaints.say(f"a disk of the source failed: {error.strerror}")
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):
+            self._disks.complaints.say("the system gives the drive no more memory or threads")
+        else:
+            self._disks.complaints.say(f"a disk of the source failed: {error.strerror}")
         return error
 
     async def close(self, file: OpenFile) -> None:

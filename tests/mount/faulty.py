@@ -7,6 +7,7 @@ CONTROL is a JSON list of rules, looked at again for every request:
     {"on": "read", "name": "*.dcm", "errno": 5}       fails
     {"on": "open", "name": "1.1.1.dcm"}               hangs until the rule is gone
     {"on": "read", "name": "*", "seconds": 0.005}     takes its time
+    {..., "direct": true}                             and is not read ahead, nor kept in memory
 
 ``on`` is ``read``, ``open``, ``getattr`` (with lookups) or ``readdir``. The kernel keeps nothing but the contents
 of files that are open.
@@ -40,13 +41,16 @@ class FaultyFileSystem(pyfuse3.Operations):  # type: ignore[misc]
         self._rules: list[dict[str, Any]] = []
         self._seen = 0
 
+    def _matching(self, on: str, path: bytes) -> list[dict[str, Any]]:
+        written = self._control.stat().st_mtime_ns
+        if written != self._seen:
+            self._seen, self._rules = written, json.loads(self._control.read_text(encoding="utf-8"))
+        name = os.fsdecode(os.path.basename(path))
+        return [rule for rule in self._rules if rule["on"] == on and fnmatch.fnmatch(name, rule["name"])]
+
     async def _fault(self, on: str, path: bytes) -> None:
         while True:
-            written = self._control.stat().st_mtime_ns
-            if written != self._seen:
-                self._seen, self._rules = written, json.loads(self._control.read_text(encoding="utf-8"))
-            name = os.fsdecode(os.path.basename(path))
-            rules = [rule for rule in self._rules if rule["on"] == on and fnmatch.fnmatch(name, rule["name"])]
+            rules = self._matching(on, path)
             if not rules:
                 return
             if "errno" in rules[0]:
@@ -98,7 +102,8 @@ class FaultyFileSystem(pyfuse3.Operations):  # type: ignore[misc]
         """Open a file."""
         await self._fault("open", self._paths[inode])
         try:
-            return FileInfo(fh=os.open(self._paths[inode], os.O_RDONLY))
+            direct = any(rule.get("direct") for rule in self._matching("read", self._paths[inode]))
+            return FileInfo(fh=os.open(self._paths[inode], os.O_RDONLY), direct_io=direct)
         except OSError as error:
             raise FUSEError(error.errno or errno.EIO) from None
 

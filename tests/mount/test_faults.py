@@ -409,6 +409,28 @@ def test_a_drive_raises_its_limit_of_descriptors_itself(drive: Drives, tmp_path:
     assert soft == hard == str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
+def test_without_memory_for_threads_callers_are_told_so_and_the_drive_goes_on(
+    drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
+) -> None:
+    drive.expect_log("the system gives the drive no more memory or threads|has not answered for 5 seconds")
+    process = drive.pid(mount)
+    size = int(re.search(r"^VmSize:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.M)[1])  # type: ignore[index]
+    before = resource.prlimit(process, resource.RLIMIT_AS)
+    resource.prlimit(process, resource.RLIMIT_AS, (1024 * size + 64_000_000, before[1]))
+    disk.fails("read", "*.dcm")
+    readers = [reading(mount / name) for name in NAMES]
+    eventually(lambda: lines_of(drive, "no more memory or threads") != [], "said so")
+    assert len(os.listdir(mount / "all")) == 2 * IMAGES
+    disk.works()
+    for number, reader in enumerate(readers):
+        read = reader.communicate()[0]
+        assert read == content(number)[: len(read)]
+        assert (reader.returncode == 0) == (len(read) == SIZE)
+    assert len(lines_of(drive, "no more memory or threads")) == 1
+    resource.prlimit(process, resource.RLIMIT_AS, before)
+    everything_else_works(mount)
+
+
 def test_a_thousand_may_have_files_open_at_once(drive: Drives, tmp_path: Path) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1500:
         pytest.skip("the system lets this process have too few files open")

@@ -105,6 +105,13 @@ TESTED_BY = {
     "S61": "test_the_status_says_what_is_served_and_how",
     "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives",
     "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems",
+    "S64": "test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone test_a_file_that_hangs_hangs_nobody_else "
+    "test_files_that_hang_when_they_are_opened_hang_nobody_else "
+    "test_a_disk_that_went_away_and_came_back_is_used_again",
+    "S65": "test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte "
+    "test_a_handle_never_mixes_what_was_written_over_a_file",
+    "S66": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on",
+    "S67": "test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 
