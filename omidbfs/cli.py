@@ -92,6 +92,9 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
 @facets_option
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
+@click.option(
+    "--readahead", type=click.IntRange(0), default=1 << 20, metavar="BYTES", help="Read ahead.", show_default=True
+)
 @click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
 @click.pass_context
 def mount(
@@ -127,9 +130,9 @@ def mount(
         if not foreground:
             log_to_file(options["log_file"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments)
+        refresher = drive(session, stored, arguments, options["readahead"])
         del stored  # so that a refresh can let go of it
-        serve(Mount(session.source, mountpoint, schedule, allow_other), refresher, ready)
+        serve(Mount(session.source, mountpoint, schedule, allow_other, options["readahead"]), refresher, ready)
         return 0
 
     ctx.exit(run(lambda: None) if foreground else in_background(run, mountpoint))

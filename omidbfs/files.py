@@ -46,6 +46,12 @@ def _text_inode(number: int, content: bytes) -> int:
     return _GENERATED | (crc32(content) & _VERSION) << _VERSION_AT | number
 
 
+def _versioned(key: int, facts: FileFacts) -> int:
+    """Return the inode of one version of a source file."""
+    mixed = (facts.size * _MIX_SIZE + facts.mtime_ns * _MIX_TIME) & _MIXED
+    return key | mixed >> 40 << _VERSION_AT
+
+
 def is_directory(inode: int) -> bool:
     """Return whether an inode can only be a directory's."""
     return inode >= _DIRECTORY
@@ -112,9 +118,7 @@ class Files:
         return [name for name, _ in self._generated]
 
     def _inode(self, key: int) -> int:
-        facts = self._facts(key)
-        mixed = (facts.size * _MIX_SIZE + facts.mtime_ns * _MIX_TIME) & _MIXED
-        return key | mixed >> 40 << _VERSION_AT
+        return _versioned(key, self._facts(key))
 
     def _place(self, key: int) -> tuple[int, ...] | None:
         """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more."""
@@ -156,21 +160,23 @@ class Files:
         if not inode & (_IMAGE | _DOCUMENT):
             return None
         key = inode & _KEY
-        if self._place(key) is None or self._inode(key) != inode:
+        place = self._place(key)
+        if place is None:
             return None
-        return self._facts(key)
+        facts = self._facts(key, place)
+        return facts if _versioned(key, facts) == inode else None
 
     def current(self, inode: int) -> int | None:
         """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
         key = inode & _KEY
         return self._inode(key) if key & (_IMAGE | _DOCUMENT) and self._place(key) is not None else None
 
-    def _facts(self, key: int) -> FileFacts:
+    def _facts(self, key: int, place: tuple[int, ...] | None = None) -> FileFacts:
         changed = self._changed.get(key)
         if changed is not None:
             return changed
         # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
-        index, place = self._index, self._place(key)
+        index, place = self._index, place or self._place(key)
         assert place is not None
         if key & _IMAGE:
             row, kind = place

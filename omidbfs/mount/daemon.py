@@ -13,6 +13,7 @@ import trio
 from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.index.store import Stored
+from omidbfs.mount.kernel import fuse_connection, is_closed, tune
 from omidbfs.mount.mounts import FILE_SYSTEM
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.refresh import Refresher, Schedule, state_of
@@ -20,8 +21,13 @@ from omidbfs.session import Session
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS = 64
-"""How many requests are in progress at once; more wait in the kernel."""
+MAX_REQUESTS = 10_000
+"""How many requests are in progress at once; more wait in the kernel, and then everything does.
+
+Whoever waits for a disk that hangs is one of them, for as long as it hangs. Each takes a few kB.
+"""
+_GRACE = 1.0
+"""Seconds that requests in progress have to end when the drive does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,15 @@ class Mount:
     mountpoint: Path
     schedule: Schedule
     allow_other: bool = False
+    readahead: int = 0
 
 
-def drive(session: Session, stored: Stored, arguments: Sequence[str]) -> Refresher:
-    """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`."""
-    operations = Operations(session.view(stored, state_of(session, stored)), session.source)
+def drive(session: Session, stored: Stored, arguments: Sequence[str], readahead: int = 0) -> Refresher:
+    """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`.
+
+    ``readahead`` as of :class:`omidbfs.mount.disks.Disks`.
+    """
+    operations = Operations(session.view(stored, state_of(session, stored)), session.source, readahead)
     return Refresher(operations, session, stored, arguments)
 
 
@@ -68,7 +78,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
     gc.collect()
     gc.freeze()
     try:
-        trio.run(_answer, refresher, mount.schedule, ready)
+        trio.run(_answer, refresher, mount, ready)
     except Exception:
         log.exception("the drive ends")
         raise
@@ -78,22 +88,41 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         log.info("unmounted")
 
 
-async def _answer(refresher: Refresher, schedule: Schedule, ready: Callable[[], None]) -> None:
+async def _answer(refresher: Refresher, mount: Mount, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as ending,
             trio.open_signal_receiver(signal.SIGHUP) as refreshing,
         ):
-            nursery.start_soon(_end_on_signal, ending, refresher)
+            nursery.start_soon(_end_on_signal, ending, refresher, nursery.cancel_scope)
+            nursery.start_soon(_watch, refresher.operations, nursery.cancel_scope)
+            nursery.start_soon(_tune, refresher.operations, str(mount.mountpoint), mount.readahead)
             nursery.start_soon(refresher.on_signals, refreshing)
-            nursery.start_soon(refresher.run, schedule)
+            nursery.start_soon(refresher.run, mount.schedule)
             ready()
             await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 
 
-async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher) -> None:
+async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, everything: trio.CancelScope) -> None:
     async for number in signals:
         log.info("ending on %s", signal.Signals(number).name)
         await refresher.end()
         pyfuse3.terminate()
+        await trio.sleep(_GRACE)
+        everything.cancel()  # who still waits does so for a disk that hangs
+
+
+async def _watch(operations: Operations, everything: trio.CancelScope) -> None:
+    """Look after disks that hang, and end when the drive was unmounted while somebody waits for one."""
+    connection = fuse_connection()
+    while not is_closed(connection):
+        await trio.sleep(1)
+        operations.disks.review()
+    await trio.sleep(_GRACE)
+    everything.cancel()
+
+
+async def _tune(operations: Operations, mountpoint: str, readahead: int) -> None:
+    await operations.started.wait()  # the kernel sets its limits when it is greeted
+    tune(mountpoint, readahead)

@@ -18,8 +18,9 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from omidbfs.database.layout import Source
 from omidbfs.files import is_directory
 from omidbfs.mount.changes import changed_file
+from omidbfs.mount.disks import Disks
+from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.inodes import Directories
-from omidbfs.mount.kernel import tell_kernel
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
 from omidbfs.nodes import Attributes, Directory, Entry
 from omidbfs.view import View
@@ -31,6 +32,8 @@ TIMEOUT = 86_400.0
 
 _FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
 _PAGE = 1024
+_PATIENCE = 1.0
+"""Seconds that the disk of the source gets to say how large it is."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 _Arguments = ParamSpec("_Arguments")
@@ -49,6 +52,8 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
             raise
         except OSError as error:
             raise FUSEError(error.errno or errno.EIO) from None
+        except MemoryError:
+            raise FUSEError(errno.ENOMEM) from None
         except Exception:
             log.exception("%s failed; the caller got EIO", handler.__name__)
             raise FUSEError(errno.EIO) from None
@@ -85,15 +90,17 @@ class Operations(pyfuse3.Operations):
 
     enable_writeback_cache = False
 
-    def __init__(self, view: View, source: Source) -> None:
+    def __init__(self, view: View, source: Source, readahead: int = 0) -> None:
         super().__init__()
         self.view = view
         self.directories = Directories(view)
-        self.reader = Reader(source)
+        self.disks = Disks(readahead)
+        self.reader = Reader(source, self.disks)
         self.started = trio.Event()
         self._handles: dict[int, OpenFile | OpenDirectory | bytes] = {}
         self._next_handle = 1
         self._source = source
+        self._capacity = 4096, 0
 
     def init(self) -> None:
         """Note that the kernel has said hello: it can be told things from now on."""
@@ -160,11 +167,14 @@ class Operations(pyfuse3.Operations):
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """Return the capacity of the disk below, with nothing free: the drive is read-only."""
         stat = StatvfsData()
-        try:
-            below = os.statvfs(next(self._source.trees()))
-            stat.f_bsize, stat.f_frsize, stat.f_blocks = below.f_bsize, below.f_frsize, below.f_blocks
-        except FileNotFoundError:  # the source was moved away; the drive goes on
-            stat.f_bsize = stat.f_frsize = 4096
+        with trio.move_on_after(_PATIENCE):  # a disk that hangs must not hang whoever asks for its size
+            try:
+                below = await self.disks.threads("statfs").run(0, os.statvfs, next(self._source.trees()))
+                self._capacity = below.f_frsize, below.f_blocks
+            except OSError:  # the source is away; the drive goes on
+                self._capacity = 4096, 0
+        stat.f_bsize = stat.f_frsize = self._capacity[0]
+        stat.f_blocks = self._capacity[1]
         stat.f_files = len(self.view.index)
         stat.f_namemax = 255
         return stat
@@ -244,12 +254,12 @@ class Operations(pyfuse3.Operations):
         # what it finds has to be the file as it is now, which may have changed again since that version.
         current = self.view.files.current(inode) or inode
         try:
-            file = self.reader.open(self.view.files, current)
+            file = await self.reader.open(self.view.files, current)
         except FileChangedError:
             await self._forget_file(current)
             raise
         if current != inode:
-            self.reader.close(file)
+            await self.reader.close(file)
             raise FUSEError(errno.ESTALE)
         return FileInfo(fh=self._handle(file), keep_cache=True)
 
@@ -267,7 +277,7 @@ class Operations(pyfuse3.Operations):
         """Close a file."""
         handle = self._handles.pop(fh)
         if isinstance(handle, OpenFile):
-            self.reader.close(handle)
+            await self.reader.close(handle)
 
     def _handle(self, handle: OpenFile | OpenDirectory | bytes) -> int:
         number, self._next_handle = self._next_handle, self._next_handle + 1
@@ -283,7 +293,7 @@ class Operations(pyfuse3.Operations):
         """Close whatever is still open, after the mount has ended."""
         for handle in self._handles.values():
             if isinstance(handle, OpenFile):
-                self.reader.close(handle)
+                os.close(handle.descriptor)
         self._handles.clear()
         self.reader.close_trees()
 

@@ -126,6 +126,13 @@ TESTED_BY = {
     "test_what_commands_print_speaks_to_no_terminal",
     "S73": "test_a_json_of_100_mb_hides_nothing_and_fills_no_memory "
     "test_a_deflated_header_is_inflated_so_far_and_no_farther test_a_bomb_is_read_or_refused",
+    "S74": "test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone test_a_file_that_hangs_hangs_nobody_else "
+    "test_files_that_hang_when_they_are_opened_hang_nobody_else "
+    "test_a_disk_that_went_away_and_came_back_is_used_again",
+    "S75": "test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte "
+    "test_a_handle_never_mixes_what_was_written_over_a_file",
+    "S76": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on",
+    "S77": "test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 
