@@ -20,9 +20,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omidbfs import __version__
+from omidbfs.commands import fstab
 from omidbfs.config import read_config
 from omidbfs.errors import UserError
-from omidbfs.options import PATH, index_arguments, index_options, session_of, source_options, warn
+from omidbfs.options import (
+    PATH,
+    drive_options,
+    index_arguments,
+    index_options,
+    session_of,
+    source_options,
+    warn,
+)
 
 if TYPE_CHECKING:
     from omidbfs.cohort import Cohort
@@ -34,6 +43,13 @@ if TYPE_CHECKING:
 
 class _Group(click.Group):
     """Errors are for people: one line. A traceback only with ``--debug``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, fstab.arguments(args, self))
+        except UserError as error:
+            click.echo(f"omidbfs: {error}", err=True)
+            ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -84,7 +100,7 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 @main.command()
 @source_options
 @click.argument("mountpoint", type=PATH)
-@click.option("--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the source's modes let them.")
 @click.option(
     "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
@@ -92,6 +108,7 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
 @click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
+@drive_options
 @click.pass_context
 def mount(
     ctx: click.Context, /, source: Path, mountpoint: Path, foreground: bool, allow_other: bool, **options: Any
@@ -100,11 +117,11 @@ def mount(
 
     With a saved index the drive is there at once; changes of the source since then appear a little later.
     """
-    from omidbfs.mount.control import in_background, log_to_file
+    from omidbfs.mount.control import in_background, start_log
     from omidbfs.mount.preflight import check_mount, load_pyfuse3
 
     session = session_of(source, options)
-    check_mount(session.source, mountpoint, allow_other=allow_other)
+    check_mount(session.source, mountpoint, allow_other=allow_other, replace=options["replace"])
     load_pyfuse3()
     mountpoint = mountpoint.resolve()
     arguments = index_arguments(source, session, options)
@@ -121,8 +138,7 @@ def mount(
         from omidbfs.mount.daemon import Mount, drive, serve
         from omidbfs.mount.refresh import Schedule
 
-        if not foreground:
-            log_to_file(options["log_file"])
+        start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
         refresher = drive(session, stored, arguments)
         del stored  # so that a refresh can let go of it
@@ -178,11 +194,12 @@ def refresh(mountpoint: Path) -> None:
 
 @main.command()
 @click.argument("mountpoint", type=PATH)
-def umount(mountpoint: Path) -> None:
+@click.option("--lazy", is_flag=True, help="Also while it is in use: programs that are on it go on.")
+def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount the drive at MOUNTPOINT and wait for its process to end."""
     from omidbfs.mount.control import unmount
 
-    unmount(mountpoint)
+    unmount(mountpoint, lazy=lazy)
 
 
 @main.command()

@@ -17,6 +17,7 @@ from omidbfs.index.columns import Index
 from omidbfs.index.executors import executor_for
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
+from omidbfs.ownership import Ownership
 from omidbfs.progress import Progress
 from omidbfs.view import View, drive_access
 
@@ -40,6 +41,7 @@ class Session:
     workers: int = 1
     symlinks: bool = False
     list_nested: bool = False
+    ownership: Ownership = field(default_factory=Ownership)
 
     def saved(self) -> Stored:
         """Return the saved index.
@@ -134,6 +136,7 @@ class Session:
             self._texts(index, stored.written, state or {}),
             links_to=self._trees() if self.symlinks else None,
             list_nested=self.list_nested,
+            ownership=self.ownership,
         )
 
     def _texts(self, index: Index, written: float, state: Mapping[str, object]) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ from omidbfs.files import SUFFIXES, Files, directory_inode
 from omidbfs.index.columns import DCM, JSON, Index
 from omidbfs.index.names import Names
 from omidbfs.nodes import Attributes, Directory, Entry, Listing, Shape, joined
+from omidbfs.ownership import Ownership
 
 ROOT_INODE = 1
 _CLIENT, _STUDY = BY_NAME["client"], BY_NAME["study"]
@@ -46,6 +47,8 @@ class View:
         The directories of the two trees, (images, data), where files are to be symbolic links into them.
     list_nested
         Whether nested facet directories are listed; they are always found.
+    ownership
+        What is shown in place of the owners and modes of the source.
     """
 
     def __init__(
@@ -56,11 +59,14 @@ class View:
         *,
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
+        ownership: Ownership | None = None,
     ) -> None:
+        ownership = ownership or Ownership()
+        access = Access(*ownership.shown(access.mode, access.uid, access.gid))
         self.index = index
         self.cohorts = Cohorts(index)
         self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
-        self.files = Files(index, access, generated, links_to)
+        self.files = Files(index, access, generated, links_to, ownership)
         self._access = access
         self._list_nested = list_nested
 
