@@ -21,6 +21,11 @@ import click
 
 from omidbfs import __version__
 from omidbfs.commands import fstab
+from omidbfs.commands.completion import completion
+from omidbfs.commands.doctor import doctor
+from omidbfs.commands.mounted import refresh, umount
+from omidbfs.commands.status import status
+from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import read_config
 from omidbfs.errors import UserError
 from omidbfs.options import (
@@ -184,25 +189,6 @@ def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("mountpoint", type=PATH)
-def refresh(mountpoint: Path) -> None:
-    """Have the drive at MOUNTPOINT look for changes of its source now, and wait until they are shown."""
-    from omidbfs.mount.control import ask_for_refresh
-
-    ask_for_refresh(mountpoint)
-
-
-@main.command()
-@click.argument("mountpoint", type=PATH)
-@click.option("--lazy", is_flag=True, help="Also while it is in use: programs that are on it go on.")
-def umount(mountpoint: Path, lazy: bool) -> None:
-    """Unmount the drive at MOUNTPOINT and wait for its process to end."""
-    from omidbfs.mount.control import unmount
-
-    unmount(mountpoint, lazy=lazy)
-
-
-@main.command()
 @click.argument("directory", type=PATH)
 @click.option("--clients", type=click.IntRange(1), default=200, show_default=True, help="How many women.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
@@ -336,6 +322,10 @@ def export(source: Path, cohort: str, format: str, output: Path | None, **option
     rows = write_csv(omidb_summary(session.source, session.classification, view.cohorts, selected), output)
     if output is not None:
         click.echo(f"{output}: {rows} rows", err=True)
+
+
+for _command in (completion, doctor, refresh, status, systemd_command(mount), umount):
+    main.add_command(_command)
 
 
 def _view(session: "Session", options: dict[str, Any]) -> "View":

@@ -70,9 +70,9 @@ def _number(text: str, what: str, find: Callable[[str], int]) -> int:
 
 
 def _mask(text: str) -> int:
-    if not re.fullmatch("[0-7]{1,4}", str(text)) or int(text, 8) > 0o777:
+    if not re.fullmatch("[0-7]{1,4}", str(text)) or int(str(text), 8) > 0o777:
         raise click.BadParameter(f"{text} is no octal number up to 777")
-    return int(text, 8)
+    return int(str(text), 8)
 
 
 def drive_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -167,6 +167,38 @@ def _drive_at(mountpoint: Path) -> Mount:
     return mounted
 
 
+def status_of(mountpoint: str, patience: float = 5.0) -> dict[str, Any] | None:
+    """Return what a drive says of itself now; ``None`` for one that is dead, closed to us, or does not answer.
+
+    Where the drive is another user's its counters are as old as the text that holds them.
+    """
+    status = _status_of(mountpoint)
+    if status is None or "counters" not in status or not _catches(status["pid"], signal.SIGUSR2):
+        return status
+    asked, deadline = status["counters"]["reports"], time.monotonic() + patience
+    try:
+        os.kill(status["pid"], signal.SIGUSR2)
+    except OSError:
+        return status
+    while status is not None and status["counters"]["reports"] <= asked and time.monotonic() < deadline:
+        time.sleep(0.02)
+        status = _status_of(mountpoint)
+    return status
+
+
+def _catches(process: int, number: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal, and so is not ended by it (proc(5), SigCgt).
+
+    The number that a drive says may be of another machine or container, and here be anybody's.
+    """
+    try:
+        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as lines:
+            caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    except OSError:
+        return False
+    return bool(int(caught, 16) >> number - 1 & 1)
+
+
 _PRINT_STATUS = "import sys; sys.stdout.write(open(sys.argv[1]).read())"
 
 
@@ -195,6 +227,8 @@ def ask_for_refresh(mountpoint: Path) -> None:
         raise UserError(f"{mountpoint}: the drive does not answer")
     # One that is under way has begun before now: what changed meanwhile takes another.
     wanted = status["refresh"]["done"] + (2 if status["refresh"]["state"] == "refreshing" else 1)
+    if not _catches(status["pid"], signal.SIGHUP):
+        raise UserError(f"{mountpoint}: the drive's process is not on this machine")
     try:
         os.kill(status["pid"], signal.SIGHUP)
     except PermissionError:

@@ -1,6 +1,7 @@
 """The life of a mount: served until a signal or an unmount ends it."""
 
 import gc
+import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,9 +14,11 @@ import trio
 from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.index.store import Stored
+from omidbfs.mount import notify
 from omidbfs.mount.mounts import FILE_SYSTEM
 from omidbfs.mount.operations import Operations
-from omidbfs.mount.refresh import Refresher, Schedule, state_of
+from omidbfs.mount.refresh import Refresher, Schedule, first_status
+from omidbfs.mount.stacks import stacks
 from omidbfs.session import Session
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ class Mount:
 
 def drive(session: Session, stored: Stored, arguments: Sequence[str]) -> Refresher:
     """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`."""
-    operations = Operations(session.view(stored, state_of(session, stored)), session.source)
+    operations = Operations(session.view(stored, first_status(session, stored)), session.source)
     return Refresher(operations, session, stored, arguments)
 
 
@@ -73,6 +76,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         log.exception("the drive ends")
         raise
     finally:
+        notify.tell("STOPPING=1")
         pyfuse3.close(unmount=True)
         operations.close()
         log.info("unmounted")
@@ -83,13 +87,29 @@ async def _answer(refresher: Refresher, schedule: Schedule, ready: Callable[[], 
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as ending,
             trio.open_signal_receiver(signal.SIGHUP) as refreshing,
+            trio.open_signal_receiver(signal.SIGUSR1) as asking,
+            trio.open_signal_receiver(signal.SIGUSR2) as reporting,
         ):
+            nursery.start_soon(_describe_on_signal, asking, refresher.operations)
+            nursery.start_soon(refresher.report_on_signals, reporting)
+            nursery.start_soon(_say_ready, refresher, ready)
             nursery.start_soon(_end_on_signal, ending, refresher)
             nursery.start_soon(refresher.on_signals, refreshing)
             nursery.start_soon(refresher.run, schedule)
-            ready()
             await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
+
+
+async def _say_ready(refresher: Refresher, ready: Callable[[], None]) -> None:
+    await refresher.operations.started.wait()
+    ready()
+    refresher.tell_ready()
+
+
+async def _describe_on_signal(signals: AsyncIterator[int], operations: Operations) -> None:
+    async for _ in signals:
+        counted = json.dumps(operations.counted())
+        log.warning("SIGUSR1: %s", "\n".join([counted, *stacks()]))
 
 
 async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher) -> None:

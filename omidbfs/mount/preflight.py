@@ -4,14 +4,17 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.mount.control import detach
 from omidbfs.mount.mounts import FILE_SYSTEM, State, mounted_at, state_of
 
+if TYPE_CHECKING:
+    from omidbfs.database.layout import Source
 
-def check_mount(source: Source, mountpoint: Path, *, allow_other: bool, replace: bool = False) -> None:
+
+def check_mount(source: "Source", mountpoint: Path, *, allow_other: bool, replace: bool = False) -> None:
     """Check that ``source`` can be mounted at ``mountpoint``; ``replace`` clears a dead mount there.
 
     Raises
