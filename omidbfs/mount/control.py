@@ -5,6 +5,7 @@ import logging
 import logging.handlers
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -72,12 +73,14 @@ def start_log(file: Path | None, *, foreground: bool, syslog: bool) -> None:
 
 def log_to_syslog(address: str = "/dev/log") -> None:
     """Log this process to the system's log, at ``address``."""
-    try:
-        handler = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_DAEMON)
+    try:  # the handler itself is silent about a socket that nobody reads
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
     except OSError as error:
         raise UserError(
             f"--syslog: {address}: {error.strerror}; is a log of the system running? --log-file FILE needs none"
         ) from error
+    handler = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_DAEMON)
     handler.setFormatter(logging.Formatter("omidbfs[%(process)d]: %(levelname)s: %(message)s"))
     _add(handler)
 
