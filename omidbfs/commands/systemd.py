@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from omidbfs.errors import UserError
-from omidbfs.options import PATH, warn
+from omidbfs.options import PATH
 
 _NOT_IN_UNITS = ("foreground", "replace")
 """Options of ``mount`` that the units decide themselves."""
@@ -52,8 +52,9 @@ def _print_units(ctx: click.Context, /, source: Path, mountpoint: Path, **values
     for name, text in units.items():
         (directory / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     service, unit = units
-    for line in (f"systemctl enable --now {service}", f"systemctl enable --now {unit}"):
-        warn(f"systemctl daemon-reload && {line}" + ("" if line.endswith("service") else " (instead)"))
+    click.echo(
+        f"systemctl daemon-reload && systemctl enable --now {service}  # or, in its place, {unit}", err=True
+    )
 
 
 def _options(ctx: click.Context) -> Iterator[tuple[str, str | None]]:
