@@ -1,5 +1,6 @@
 """What a drive has done since it was mounted, in numbers that name nobody."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 
@@ -9,7 +10,7 @@ class Counters:
     __slots__ = ("bytes_read", "entries_listed", "reports", "requests")
 
     def __init__(self) -> None:
-        self.requests: dict[str, int] = {}
+        self.requests: defaultdict[str, int] = defaultdict(int)
         self.bytes_read = 0
         self.entries_listed = 0
         self.reports = 0
@@ -19,7 +20,7 @@ class Counters:
         """Return them as ``status.json`` shows them."""
         return {
             "reports": self.reports,
-            "requests": dict(sorted(item for item in self.requests.items() if item[1])),
+            "requests": dict(sorted(self.requests.items())),
             "bytes_read": self.bytes_read,
             "entries_listed": self.entries_listed,
             "open_files": open_files,

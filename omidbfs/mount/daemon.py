@@ -15,7 +15,7 @@ from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.index.store import Stored
 from omidbfs.mount import notify
-from omidbfs.mount.mounts import FILE_SYSTEM
+from omidbfs.mount.mounts import FILE_SYSTEM, mount_at
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.refresh import Refresher, Schedule, first_status
 from omidbfs.mount.stacks import stacks
@@ -66,6 +66,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         raise UserError(
             f"{mountpoint}: the system refused to mount ({error}); see the line above, or omidbfs --debug mount"
         ) from None
+    ours = mount_at(str(mountpoint))
     log.info("mounted")
     # The index is millions of objects that live as long as the mount: the garbage collector need not look at them.
     gc.collect()
@@ -77,7 +78,8 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         raise
     finally:
         notify.tell("STOPPING=1")
-        pyfuse3.close(unmount=True)
+        # It unmounts by name: after `umount --lazy` another drive may be there, which is not ours to end.
+        pyfuse3.close(unmount=mount_at(str(mountpoint)) == ours)
         operations.close()
         log.info("unmounted")
 

@@ -16,11 +16,12 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted file system."""
+    """One mounted file system; ``device`` tells it from others that were at the same place."""
 
     mountpoint: str
     type: str
     source: str
+    device: str
 
 
 def mounts() -> list[Mount]:
@@ -30,7 +31,8 @@ def mounts() -> list[Mount]:
         for line in lines:
             place, _, rest = line.partition(" - ")
             type_, source, *_ = rest.split(" ")
-            found.append(Mount(_plain(place.split(" ")[4]), type_, _plain(source)))
+            _, _, device, _, mountpoint, *_ = place.split(" ")
+            found.append(Mount(_plain(mountpoint), type_, _plain(source), device))
     return found
 
 

@@ -45,8 +45,7 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
     @functools.wraps(handler)
     async def answered(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
         operations: Any = args[0]
-        requests = operations.counters.requests
-        requests[kind] = requests.get(kind, 0) + 1
+        operations.counters.requests[kind] += 1
         try:
             return await handler(*args, **kwargs)
         except FUSEError:

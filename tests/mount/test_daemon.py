@@ -132,6 +132,22 @@ def test_a_drive_in_use_leaves_the_tree_with_lazy_and_ends_with_its_last_user(dr
     eventually(lambda: drive.processes() == [], "the daemon gone")
 
 
+def test_a_drive_that_has_left_the_tree_does_not_end_the_one_that_took_its_place(
+    drive: Drives, source: Path
+) -> None:
+    mount = drive(source)
+    old = drive.pid(mount)
+    with open(mount / "all/1.1.1.dcm", "rb"):
+        drive.run("umount", mount, "--lazy")
+        drive.forget(mount)
+        drive(source, at=mount)
+        assert drive.pid(mount) != old
+        os.kill(old, signal.SIGTERM)
+        eventually(lambda: old not in drive.processes(), "the first drive gone")
+    assert mounted_below(drive.directory) == [str(mount)]
+    assert (mount / "all/1.1.1.dcm").read_bytes() == b"pixels"
+
+
 # Beginning -------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from omidbfs.errors import UserError
+from omidbfs.mount import control
 from omidbfs.mount.control import log_to_file, log_to_syslog, start_log, unmount
 
 START = """
@@ -104,6 +105,38 @@ time.sleep(30)
     assert "KeyboardInterrupt" in said
     assert appears(tmp_path / "asked") == "to end"
     assert not Path("/proc", appears(tmp_path / "pid")).exists()
+
+
+def test_a_drive_whose_starter_was_killed_is_never_ready(tmp_path: Path) -> None:
+    body = """
+parent = os.getppid()
+os.kill(parent, signal.SIGKILL)
+while os.getppid() == parent:
+    time.sleep(0.01)
+try:
+    ready()
+except BrokenPipeError:
+    (place / "refused").write_text("nobody waits")
+return 1
+"""
+    with subprocess.Popen([*script(body), str(tmp_path)]) as starter:
+        pass
+    assert starter.returncode == -signal.SIGKILL
+    assert appears(tmp_path / "refused") == "nobody waits"
+    assert appears(tmp_path / "ended") == "1"
+
+
+# The signals -----------------------------------------------------------------------------------------------
+
+
+def test_a_process_without_a_handler_gets_no_signal_of_ours(tmp_path: Path) -> None:
+    assert not control._catches(os.getpid(), signal.SIGUSR2)
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)
+    try:
+        assert control._catches(os.getpid(), signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert not control._catches(2**22, signal.SIGUSR2)
 
 
 # The log ---------------------------------------------------------------------------------------------------
