@@ -8,7 +8,7 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
@@ -18,6 +18,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from omidbfs.database.layout import Source
 from omidbfs.files import is_directory
 from omidbfs.mount.changes import changed_file
+from omidbfs.mount.counters import Counters
 from omidbfs.mount.disks import Disks
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.inodes import Directories
@@ -42,10 +43,14 @@ _Handler = Callable[_Arguments, Coroutine[Any, Any, _Answer]]
 
 
 def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _Answer]:
-    """Return a handler whose every failure becomes an errno."""
+    """Return a handler that is counted, and whose every failure becomes an errno."""
+
+    kind = handler.__name__
 
     @functools.wraps(handler)
     async def answered(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        operations: Any = args[0]
+        operations.counters.requests[kind] += 1
         try:
             return await handler(*args, **kwargs)
         except FUSEError:
@@ -55,7 +60,7 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
         except MemoryError:
             raise FUSEError(errno.ENOMEM) from None
         except Exception:
-            log.exception("%s failed; the caller got EIO", handler.__name__)
+            log.exception("%s failed; the caller got EIO", kind)
             raise FUSEError(errno.EIO) from None
 
     return answered
@@ -97,6 +102,7 @@ class Operations(pyfuse3.Operations):
         self.disks = Disks(readahead)
         self.reader = Reader(source, self.disks)
         self.started = trio.Event()
+        self.counters = Counters()
         self._handles: dict[int, OpenFile | OpenDirectory | bytes] = {}
         self._next_handle = 1
         self._source = source
@@ -119,6 +125,11 @@ class Operations(pyfuse3.Operations):
     def open_files(self) -> set[int]:
         """Return the inodes of the files of the source that are open."""
         return {handle.inode for handle in self._handles.values() if isinstance(handle, OpenFile)}
+
+    def counted(self) -> Mapping[str, object]:
+        """Return what was done so far, and what is open now."""
+        directories = sum(isinstance(handle, OpenDirectory) for handle in self._handles.values())
+        return self.counters.shown(open_files=len(self._handles) - directories, open_directories=directories)
 
     # Names and attributes
 
@@ -223,7 +234,7 @@ class Operations(pyfuse3.Operations):
                 _fill(attributes, *handle.view.directory_attributes(handle.directory))
                 if not pyfuse3.readdir_reply(token, name, attributes, cursor):
                     return
-        cursor = max(start_id, _FIRST_CURSOR)
+        first = cursor = max(start_id, _FIRST_CURSOR)
         reply = pyfuse3.readdir_reply
         while entries := handle.entries(cursor - _FIRST_CURSOR):
             # One EntryAttributes for all: the reply copies it. Creating one each costs a third of the rate.
@@ -231,9 +242,11 @@ class Operations(pyfuse3.Operations):
                 cursor += 1
                 _fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
                 if not reply(token, name, attributes, cursor):
+                    self.counters.entries_listed += cursor - 1 - first
                     return
                 if directory is not None:
                     self.directories.told(directory, handle.view)
+        self.counters.entries_listed += cursor - first
 
     @_answered
     async def releasedir(self, fh: int) -> None:
@@ -268,9 +281,13 @@ class Operations(pyfuse3.Operations):
         """Read from a handle; any buffer will do for the answer."""
         handle = self._handles[fh]
         if isinstance(handle, OpenFile):
-            return await self.reader.read(handle, off, size)  # type: ignore[return-value]
+            content = await self.reader.read(handle, off, size)
+            self.counters.bytes_read += len(content)
+            return content  # type: ignore[return-value]
         assert isinstance(handle, bytes)
-        return handle[off : off + size]
+        text = handle[off : off + size]
+        self.counters.bytes_read += len(text)
+        return text
 
     @_answered
     async def release(self, fh: int) -> None:
