@@ -23,6 +23,8 @@ from test_refresh import FAILED, refresh, status
 from test_tree import dirents
 from trees import Tree
 
+pytestmark = pytest.mark.xdist_group("caches")  # the kernel's are everybody's: who empties them is alone
+
 IMAGES = 40
 SIZE = 300_000
 NAMES = [f"all/1.1.{number}.dcm" for number in range(IMAGES)]

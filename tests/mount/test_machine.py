@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from drives import Drives
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -32,6 +33,8 @@ from reference import File, Place, Reference
 from test_refresh import refresh
 from test_tree import compare, dirents
 from trees import MARK, Tree
+
+pytestmark = pytest.mark.xdist_group("caches")  # the kernel's are everybody's: who empties them is alone
 
 CLIENTS = ("demd1", "demd2", "optm3")
 STUDIES = ("1", "2")
