@@ -304,7 +304,10 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert done.stdout == output, command
+        said = re.sub(
+            r"^\w+ clients: \d+ of .* left\n", "", done.stdout, flags=re.M
+        )  # progress, on a slow machine
+        assert said == output, command
 
 
 def test_the_promises_are_numbered_without_gaps() -> None:
