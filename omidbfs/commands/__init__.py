@@ -1,0 +1,1 @@
+"""Commands, one module each; ``cli.py`` registers them."""
