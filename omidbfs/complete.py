@@ -58,11 +58,14 @@ def _session(ctx: click.Context) -> "Session | None":
     from omidbfs.options import session_of
 
     options: dict[str, Any] = dict(ctx.params)
-    source = options.pop("source", None)
-    if source is None or ctx.info_name is None:
+    source, root = options.pop("source", None), ctx.find_root()
+    if source is None or not isinstance(root.command, click.Group):
         return None
-    names = {parameter.name or "" for parameter in ctx.command.params}
-    defaults = read_config(ctx.find_root().params.get("config"), {ctx.info_name: names})[ctx.info_name]
+    names = {
+        name: {parameter.name or "" for parameter in command.params}
+        for name, command in root.command.commands.items()
+    }
+    defaults = read_config(root.params.get("config"), names).get(ctx.info_name or "", {})
     for name in ("images", "data", "index"):
         if options.get(name) is None and isinstance(defaults.get(name), str):
             options[name] = Path(str(defaults[name]))

@@ -27,7 +27,7 @@ Facts = dict[str, object]
 
 _TAG = re.compile(r"(\w+(?:\.\w+)*)? ?((?:\([0-9A-F]{4},[0-9A-F]{4}\)\.?)+)")
 _KEY = re.compile(r"\b[A-Z]\w+(?:\.\w+)*")
-_VIEW_SEQUENCE, _MODIFIERS = "00540220", "00540222"
+_VIEW_SEQUENCE, _MODIFIERS, _CODE_VALUE = "00540220", "00540222", "00080100"
 _LONGEST_RAW = 200
 _MISTAKES = 3
 """Wrong characters in a UID that is still close to another."""
@@ -262,11 +262,21 @@ def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], 
             if isinstance(values, list) and (number < len(path) - 1 or len(values) == 1):
                 values = values[0] if values else None
             found = values
+        if isinstance(found, dict):  # of a sequence of codes its first code says it
+            found = _code(found)
+        elif isinstance(found, list):
+            found = [_code(item) if isinstance(item, dict) else item for item in found] or None
         if found is not None:
             return _short(found)
     if index.has_file(row, DCM) and again.source.images is not None and not index.has_file(row, JSON):
         return _short(again.reader.attributes(client, study, image, [path]).get(path))
     return None
+
+
+def _code(item: Mapping[str, object]) -> object:
+    element = item.get(_CODE_VALUE)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values[0] if isinstance(values, list) and values else None
 
 
 def _inside(document: object, keys: Sequence[str]) -> object:

@@ -66,8 +66,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     width = max(map(len, facts["facets"])) + len("by-")
     for name, facet in facts["facets"].items():
-        raw = "".join(f"; {place} = {dumps(value, ensure_ascii=False)}" for place, value in facet["raw"].items())
-        yield f"{'by-' + name:<{width}}  {','.join(facet['values'])}  ({facet['source']}{raw})"
+        raw = "; ".join(f"{place} = {dumps(value, ensure_ascii=False)}" for place, value in facet["raw"].items())
+        yield f"{'by-' + name:<{width}}  {','.join(facet['values'])}  ({raw or facet['source']})"
 
 
 def _episode_lines(episode: Mapping[str, Any] | None) -> Iterator[str]:

@@ -137,8 +137,8 @@ def _by_value(chosen: _Selected, key: str, title: str, facet: str, units: tuple[
     columns = [chosen.per_group(groups, len(labels), unit) for unit in units]
     totals = tuple(chosen.counts()[unit] for unit in units)
     note = (
-        f"Number (share) of {_listed(units)} with an image of each {facet}; shares are of the column's total. "
-        "Who has several is counted in each, and once in the total."
+        f"Number (share) of {_listed(units)} with an image of each value of by-{facet}; shares are of the "
+        "column's total. One with several is counted in each, and once in the total."
     )
     rows = [(label, tuple(column[place] for column in columns)) for place, label in enumerate(labels)]
     return Table(key, title, note, facet, units, (*rows, (TOTAL, totals)), totals, several=True)

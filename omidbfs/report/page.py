@@ -44,6 +44,8 @@ tbody tr:nth-child(even) { background: #f6f6f6; }
 tr.total th, tr.total td { border-top: 1px solid #1a1a1a; font-weight: bold; background: #fff; }
 tr.reserved th { font-style: italic; }
 td span { color: #555; font-weight: normal; }
+.dense th, .dense td { white-space: normal; padding-right: .5rem; min-width: 3.4rem; }
+.dense td span { display: block; font-size: .86em; white-space: nowrap; }
 footer { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: .8rem; }
 @media (max-width: 40rem) { .cards { grid-template-columns: repeat(2, 1fr); } }
 @media print {
@@ -164,13 +166,16 @@ def _table(table: Table) -> str:
         kind = ' class="total"' if label == TOTAL else ' class="reserved"' if label in _NOT_KNOWN else ""
         body.append(f'<tr{kind} data-row="{escape(label)}"><th scope="row">{escape(label)}</th>{cells}</tr>')
     rows = "\n".join(body)
+    dense = ' class="dense"' if len(table.columns) > _MANY else ""
     return (
-        f'<div class="wide"><table data-table="{table.key}"><thead><tr>{head}</tr></thead>\n'
+        f'<div class="wide"><table{dense} data-table="{table.key}"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
 
 _NOT_KNOWN = (UNKNOWN, OTHER, UNLINKED)
+_MANY = 8
+"""With more columns, shares stand below their counts."""
 
 
 def _in_brackets(label: str, count: int, of: int) -> str:
@@ -178,7 +183,7 @@ def _in_brackets(label: str, count: int, of: int) -> str:
 
 
 def _share(count: int, of: int) -> str:
-    return f"{100 * count / of:.1f} %" if of else "no denominator"
+    return f"{100 * count / of:.1f}\N{NO-BREAK SPACE}%" if of else "no denominator"
 
 
 def _quartiles(ages: Sequence[Ages]) -> str:

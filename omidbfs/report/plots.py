@@ -134,7 +134,13 @@ def stacked(table: Table, across: str) -> str:
         axis.invert_yaxis()
         _count_axis(axis, most * 1.02)
         if columns:
-            figure.legend(title=across, loc="outside upper left", ncols=min(len(columns), 7), title_fontsize=8)
+            figure.legend(
+                title=across,
+                alignment="left",
+                loc="outside upper left",
+                ncols=min(len(columns), 7),
+                title_fontsize=8,
+            )
     return drawn[0]
 
 
@@ -160,7 +166,13 @@ def columns_by(table: Table, across: str) -> str:
         axis.set_ylabel(table.note.split(" by ")[0].removeprefix("Number of "))
         axis.grid(True, axis="y")
         if columns:
-            figure.legend(title=across, loc="outside upper left", ncols=min(len(columns), 7), title_fontsize=8)
+            figure.legend(
+                title=across,
+                alignment="left",
+                loc="outside upper left",
+                ncols=min(len(columns), 7),
+                title_fontsize=8,
+            )
     return drawn[0]
 
 
