@@ -294,7 +294,8 @@ def _missing(chosen: _Selected) -> Table:
     total = len(chosen.rows)
     note = (
         f"Number (share) of images, out of {total:,}, of which a facet is unknown (the source does not say), "
-        "other (it says something outside the table) or unlinked (the image belongs to no episode)."
+        "other (it says something outside the table) or unlinked (the image belongs to no episode). "
+        "The plot has only facets of which something is missing."
     )
     return Table("missing", "Missing data", note, "facet", words, tuple(rows), (total,) * len(words), several=True)
 
@@ -312,7 +313,7 @@ def _problems(chosen: _Selected) -> Table:
         scope = "in the directories of the women of the cohort"
     counted = Counter(problems)
     rows = [(kind, (counted[kind],)) for kind in KINDS if counted[kind]]
-    note = f"Number (share) of problems {scope} by kind; `omidbfs check` lists each."
+    note = f"Number (share) of problems {scope} by kind; omidbfs check lists each of them."
     totals = (len(problems),)
     return Table("problems", "Damaged data", note, "kind", ("problems",), (*rows, (TOTAL, totals)), totals)
 

@@ -51,7 +51,8 @@ footer { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: .8rem; }
 @media print {
   @page { size: A4; margin: 15mm; }
   body { font-size: 9.5pt; max-width: none; padding: 0; }
-  h2 { break-after: avoid; margin-top: 1.4rem; }
+  h2, .note { break-after: avoid; }
+  h2 { margin-top: 1.4rem; }
   figure, tr, .cards div { break-inside: avoid; }
   thead { display: table-header-group; }
   .wide { overflow: visible; }

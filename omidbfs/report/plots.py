@@ -210,18 +210,20 @@ def ages_by(table: Table, ages: Sequence[Ages]) -> str:
 
 
 def shares(table: Table) -> str:
-    """Return for each row of a table what its columns are of the whole, in per cent."""
-    rows = table.body()
-    with _canvas(table.key, 1.0 + 0.19 * len(rows)) as (figure, axis, drawn):
+    """Return for each row of a table with any count what its columns are of the whole, in per cent."""
+    rows = [row for row in table.body() if any(row[1])]
+    with _canvas(table.key, 1.1 + 0.22 * len(rows)) as (figure, axis, drawn):
         left = [0.0] * len(rows)
-        for column, (label, (colour, hatch)) in enumerate(zip(table.columns, _paint(table.columns), strict=True)):
-            of = table.of[column]
+        looks = zip(table.columns, _COLOURS[5::-2], _HATCHES, table.of, strict=False)
+        for column, (label, colour, hatch, of) in enumerate(looks):
             parts = [100 * values[column] / of if of else 0.0 for _, values in rows]
             axis.barh(range(len(rows)), parts, left=left, height=0.72, label=label, **_face(colour, hatch))
             left = [before + part for before, part in zip(left, parts, strict=True)]
+        axis.bar_label(axis.containers[-1], [f"{part:.1f}" for part in left], padding=3, fontsize=8)
+        axis.margins(y=0.02)
         axis.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
         axis.invert_yaxis()
-        axis.set_xlim(0, max(100.0, *left) if left else 100)
+        axis.set_xlim(0, max(100.0, *left) * 1.06)
         axis.set_xlabel("images, %")
         axis.grid(True, axis="x")
         axis.tick_params(axis="y", length=0)
