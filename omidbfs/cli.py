@@ -7,7 +7,6 @@ import io
 import logging
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -20,12 +19,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omidbfs import __version__
+from omidbfs.commands import fstab
+from omidbfs.commands.completion import completion
 from omidbfs.commands.describe import describe
+from omidbfs.commands.doctor import doctor
 from omidbfs.commands.facets import facets
+from omidbfs.commands.mounted import refresh, umount
 from omidbfs.commands.report import report
+from omidbfs.commands.status import status
+from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import read_config
 from omidbfs.errors import UserError
-from omidbfs.options import PATH, facets_option, index_arguments, index_options, session_of, source_options, warn
+from omidbfs.names import printable
+from omidbfs.options import (
+    PATH,
+    drive_options,
+    facets_option,
+    index_arguments,
+    index_options,
+    session_of,
+    source_options,
+    warn,
+)
 from omidbfs.selection import cohort_argument, directory_at, json_option, opened_view, selected_by
 
 if TYPE_CHECKING:
@@ -34,6 +49,13 @@ if TYPE_CHECKING:
 
 class _Group(click.Group):
     """Errors are for people: one line. A traceback only with ``--debug``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, fstab.arguments(args, self))
+        except UserError as error:
+            click.echo(f"omidbfs: {error}", err=True)
+            ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -49,7 +71,7 @@ class _Group(click.Group):
                 message = f"{error.filename or 'system'}: {error.strerror or error}"
             else:
                 message = f"{type(error).__name__}: {error}; a defect: please report it, with what --debug says"
-            click.echo(f"omidbfs: {message}", err=True)
+            click.echo(f"omidbfs: {printable(message)}", err=True)
             ctx.exit(1)
 
 
@@ -80,7 +102,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
 @main.command()
 @source_options
 @click.argument("mountpoint", type=PATH)
-@click.option("--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the source's modes let them.")
 @click.option(
     "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
@@ -88,7 +110,11 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
 @facets_option
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
+@click.option(
+    "--readahead", type=click.IntRange(0), default=1 << 20, metavar="BYTES", help="Read ahead.", show_default=True
+)
 @click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
+@drive_options
 @click.pass_context
 def mount(
     ctx: click.Context, /, source: Path, mountpoint: Path, foreground: bool, allow_other: bool, **options: Any
@@ -97,11 +123,11 @@ def mount(
 
     With a saved index the drive is there at once; changes of the source since then appear a little later.
     """
-    from omidbfs.mount.control import in_background, log_to_file
+    from omidbfs.mount.control import in_background, start_log
     from omidbfs.mount.preflight import check_mount, load_pyfuse3
 
     session = session_of(source, options)
-    check_mount(session.source, mountpoint, allow_other=allow_other)
+    check_mount(session.source, mountpoint, allow_other=allow_other, replace=options["replace"])
     load_pyfuse3()
     mountpoint = mountpoint.resolve()
     arguments = index_arguments(source, session, options)
@@ -120,12 +146,11 @@ def mount(
         from omidbfs.mount.daemon import Mount, drive, serve
         from omidbfs.mount.refresh import Schedule
 
-        if not foreground:
-            log_to_file(options["log_file"])
+        start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments)
+        refresher = drive(session, stored, arguments, options["readahead"])
         del stored  # so that a refresh can let go of it
-        serve(Mount(session.source, mountpoint, schedule, allow_other), refresher, ready)
+        serve(Mount(session.source, mountpoint, schedule, allow_other, options["readahead"]), refresher, ready)
         return 0
 
     ctx.exit(run(lambda: None) if foreground else in_background(run, mountpoint))
@@ -164,24 +189,6 @@ def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
     what = "written" if facts["changed"] else "up to date"
     counts = f"{facts['images']} images of {facts['clients']} clients"
     click.echo(f"{session.index_path}: {what}, {counts}, {facts['seconds']} s")
-
-
-@main.command()
-@click.argument("mountpoint", type=PATH)
-def refresh(mountpoint: Path) -> None:
-    """Have the drive at MOUNTPOINT look for changes of its source now, and wait until they are shown."""
-    from omidbfs.mount.control import ask_for_refresh
-
-    ask_for_refresh(mountpoint)
-
-
-@main.command()
-@click.argument("mountpoint", type=PATH)
-def umount(mountpoint: Path) -> None:
-    """Unmount the drive at MOUNTPOINT and wait for its process to end."""
-    from omidbfs.mount.control import unmount
-
-    unmount(mountpoint)
 
 
 @main.command()
@@ -274,9 +281,7 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
 def _problem_line(problem: "Problem", json: bool) -> str:
     if json:
         return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
-    line = f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
-    # A name on disk can hold anything: it must neither break the line nor speak to the terminal.
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", line)
+    return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
 
 
 @main.command()
@@ -296,8 +301,19 @@ def export(source: Path, cohort: str, format: str, output: Path | None, **option
         click.echo(f"{output}: {rows} rows", err=True)
 
 
-for _command in (facets, describe, report):
+for _command in (
+    completion,
+    describe,
+    doctor,
+    facets,
+    refresh,
+    report,
+    status,
+    systemd_command(mount),
+    umount,
+):
     main.add_command(_command)
+
 
 if __name__ == "__main__":
     sys.exit(main())

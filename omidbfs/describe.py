@@ -15,13 +15,14 @@ from omidbfs.clinical import Outcome, Windows, lesion_grade, lesion_status
 from omidbfs.cohort import Cohorts
 from omidbfs.database.client import ClientReader, ClientRecord, read_client
 from omidbfs.database.layout import Scanner, Source
-from omidbfs.database.problems import Problem, printable
+from omidbfs.database.problems import Problem
 from omidbfs.database.records import Lesion, Mark
 from omidbfs.explain import why
 from omidbfs.facets import Facet, Kind
 from omidbfs.index.columns import DCM, JSON, Index
 from omidbfs.index.episodes import outcome_at
 from omidbfs.index.names import Names
+from omidbfs.names import printable
 
 Facts = dict[str, object]
 

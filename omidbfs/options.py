@@ -3,14 +3,21 @@
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """
 
+import grp
 import os
+import pwd
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from omidbfs.errors import UserError
+from omidbfs.names import printable
+
 if TYPE_CHECKING:
+    from omidbfs.ownership import Ownership
     from omidbfs.session import Session
 
 PATH = click.Path(path_type=Path)
@@ -54,9 +61,61 @@ def index_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("source", type=PATH)(command)
 
 
+def _user(text: str) -> int:
+    return _number(text, "user", lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def _group(text: str) -> int:
+    return _number(text, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(text: str, what: str, find: Callable[[str], int]) -> int:
+    try:
+        return int(text) if str(text).isdecimal() else find(text)
+    except KeyError:
+        raise click.BadParameter(f"there is no {what} {text}") from None
+
+
+def _mask(text: str) -> int:
+    if not re.fullmatch("[0-7]{1,4}", str(text)) or int(str(text), 8) > 0o777:
+        raise click.BadParameter(f"{text} is no octal number up to 777")
+    return int(str(text), 8)
+
+
+def drive_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of ``mount`` that say whose the files are, and how the drive lives with its system."""
+    options = (
+        click.option("--uid", type=_user, metavar="USER", help="Show this user as owner of everything; for root."),
+        click.option(
+            "--gid", type=_group, metavar="GROUP", help="Show this group as group of everything; for root."
+        ),
+        click.option("--umask", type=_mask, metavar="MASK", help="Permission bits to take away, in octal."),
+        click.option("--syslog", is_flag=True, help="Log to the system's log."),
+        click.option("--replace", is_flag=True, help="Clear a dead mount first, whose process was killed."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _ownership_of(options: dict[str, Any]) -> "Ownership":
+    from omidbfs.ownership import Ownership
+
+    uid, gid = options.get("uid"), options.get("gid")
+    if (uid is not None or gid is not None) and os.geteuid() != 0:
+        raise UserError("--uid, --gid: only root may say whose the files are; leave them out")
+    return Ownership(uid, gid, options.get("umask") or 0)
+
+
 def warn(line: str) -> None:
     """Print a line for people to standard error."""
-    click.echo(f"omidbfs: {line}", err=True)
+    click.echo(f"omidbfs: {printable(line)}", err=True)
+
+
+def read_clients(path: Path) -> frozenset[str]:
+    """Return the names in a list of clients, one a line."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return frozenset(line.strip() for line in lines if line.strip())
 
 
 def session_of(source: Path, options: dict[str, Any]) -> "Session":
@@ -84,8 +143,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     )
     only = None
     if options.get("clients_file") is not None:
-        lines = options["clients_file"].read_text(encoding="utf-8", errors="replace").splitlines()
-        only = frozenset(line.strip() for line in lines if line.strip())
+        only = read_clients(options["clients_file"])
     context = click.get_current_context().find_root()
     config = config_file() if context.params.get("config") is None else context.params["config"]
     definitions = read_definitions(config)
@@ -110,6 +168,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         None if config is None else config.absolute(),
         definitions,
         listed,
+        _ownership_of(options),
     )
 
 

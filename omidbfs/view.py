@@ -21,6 +21,7 @@ from omidbfs.facets import BY_NAME, UNLINKED, Facet
 from omidbfs.files import SUFFIXES, Files, directory_inode
 from omidbfs.index.columns import DCM, JSON, Index
 from omidbfs.nodes import Attributes, Directory, Entry, Listing, Shape, joined
+from omidbfs.ownership import Ownership
 from omidbfs.root import Root, root_of
 
 ROOT_INODE = 1
@@ -48,6 +49,8 @@ class View:
         Whether nested facet directories are listed; they are always found.
     root
         What the root lists; by default every facet, and no named cohorts.
+    ownership
+        What is shown in place of the owners and modes of the source.
     """
 
     def __init__(
@@ -59,12 +62,15 @@ class View:
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
         root: Root | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
+        ownership = ownership or Ownership()
+        access = Access(*ownership.shown(access.mode, access.uid, access.gid))
         self.index = index
         self.lists = root_of(index) if root is None else root
         self.cohorts = self.lists.cohorts
         self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
-        self.files = Files(index, access, generated, self.lists.links, links_to)
+        self.files = Files(index, access, generated, self.lists.links, links_to, ownership)
         self._access = access
         self._list_nested = list_nested
 

@@ -1,6 +1,7 @@
 """The life of a mount: served until a signal or an unmount ends it."""
 
 import gc
+import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,15 +14,23 @@ import trio
 from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.index.store import Stored
-from omidbfs.mount.mounts import FILE_SYSTEM
+from omidbfs.mount import notify
+from omidbfs.mount.kernel import fuse_connection, is_closed, tune
+from omidbfs.mount.mounts import FILE_SYSTEM, mount_at
 from omidbfs.mount.operations import Operations
-from omidbfs.mount.refresh import Refresher, Schedule, state_of
+from omidbfs.mount.refresh import Refresher, Schedule, first_status
+from omidbfs.mount.stacks import stacks
 from omidbfs.session import Session
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS = 64
-"""How many requests are in progress at once; more wait in the kernel."""
+MAX_REQUESTS = 10_000
+"""How many requests are in progress at once; more wait in the kernel, and then everything does.
+
+Whoever waits for a disk that hangs is one of them, for as long as it hangs. Each takes a few kB.
+"""
+_GRACE = 1.0
+"""Seconds that requests in progress have to end when the drive does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +41,15 @@ class Mount:
     mountpoint: Path
     schedule: Schedule
     allow_other: bool = False
+    readahead: int = 0
 
 
-def drive(session: Session, stored: Stored, arguments: Sequence[str]) -> Refresher:
-    """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`."""
-    operations = Operations(session.view(stored, state_of(session, stored)), session.source)
+def drive(session: Session, stored: Stored, arguments: Sequence[str], readahead: int = 0) -> Refresher:
+    """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`.
+
+    ``readahead`` as of :class:`omidbfs.mount.disks.Disks`.
+    """
+    operations = Operations(session.view(stored, first_status(session, stored)), session.source, readahead)
     return Refresher(operations, session, stored, arguments)
 
 
@@ -63,37 +76,75 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         raise UserError(
             f"{mountpoint}: the system refused to mount ({error}); see the line above, or omidbfs --debug mount"
         ) from None
+    ours = mount_at(str(mountpoint))
     log.info("mounted")
     # The index is millions of objects that live as long as the mount: the garbage collector need not look at them.
     gc.collect()
     gc.freeze()
     try:
-        trio.run(_answer, refresher, mount.schedule, ready)
+        trio.run(_answer, refresher, mount, ready)
     except Exception:
         log.exception("the drive ends")
         raise
     finally:
-        pyfuse3.close(unmount=True)
+        notify.tell("STOPPING=1")
+        # It unmounts by name: after `umount --lazy` another drive may be there, which is not ours to end.
+        pyfuse3.close(unmount=mount_at(str(mountpoint)) == ours)
         operations.close()
         log.info("unmounted")
 
 
-async def _answer(refresher: Refresher, schedule: Schedule, ready: Callable[[], None]) -> None:
+async def _answer(refresher: Refresher, mount: Mount, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as ending,
             trio.open_signal_receiver(signal.SIGHUP) as refreshing,
+            trio.open_signal_receiver(signal.SIGUSR1) as asking,
+            trio.open_signal_receiver(signal.SIGUSR2) as reporting,
         ):
-            nursery.start_soon(_end_on_signal, ending, refresher)
+            nursery.start_soon(_end_on_signal, ending, refresher, nursery.cancel_scope)
+            nursery.start_soon(_watch, refresher.operations, nursery.cancel_scope)
+            nursery.start_soon(_tune, refresher.operations, str(mount.mountpoint), mount.readahead)
+            nursery.start_soon(_describe_on_signal, asking, refresher.operations)
+            nursery.start_soon(refresher.report_on_signals, reporting)
+            nursery.start_soon(_say_ready, refresher, ready)
             nursery.start_soon(refresher.on_signals, refreshing)
-            nursery.start_soon(refresher.run, schedule)
-            ready()
+            nursery.start_soon(refresher.run, mount.schedule)
             await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 
 
-async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher) -> None:
+async def _say_ready(refresher: Refresher, ready: Callable[[], None]) -> None:
+    await refresher.operations.started.wait()
+    ready()
+    refresher.tell_ready()
+
+
+async def _describe_on_signal(signals: AsyncIterator[int], operations: Operations) -> None:
+    async for _ in signals:
+        counted = json.dumps(operations.counted())
+        log.warning("SIGUSR1: %s", "\n".join([counted, *stacks()]))
+
+
+async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, everything: trio.CancelScope) -> None:
     async for number in signals:
         log.info("ending on %s", signal.Signals(number).name)
         await refresher.end()
         pyfuse3.terminate()
+        await trio.sleep(_GRACE)
+        everything.cancel()  # who still waits does so for a disk that hangs
+
+
+async def _watch(operations: Operations, everything: trio.CancelScope) -> None:
+    """Look after disks that hang, and end when the drive was unmounted while somebody waits for one."""
+    connection = fuse_connection()
+    while not is_closed(connection):
+        await trio.sleep(1)
+        operations.disks.review()
+    await trio.sleep(_GRACE)
+    everything.cancel()
+
+
+async def _tune(operations: Operations, mountpoint: str, readahead: int) -> None:
+    await operations.started.wait()  # the kernel sets its limits when it is greeted
+    tune(mountpoint, readahead)

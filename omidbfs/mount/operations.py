@@ -8,7 +8,7 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
@@ -17,6 +17,10 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from omidbfs.database.layout import Source
 from omidbfs.files import is_directory
+from omidbfs.mount.changes import changed_file
+from omidbfs.mount.counters import Counters
+from omidbfs.mount.disks import Disks
+from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.inodes import Directories
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
 from omidbfs.nodes import Attributes, Directory, Entry
@@ -29,6 +33,8 @@ TIMEOUT = 86_400.0
 
 _FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
 _PAGE = 1024
+_PATIENCE = 1.0
+"""Seconds that the disk of the source gets to say how large it is."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 _Arguments = ParamSpec("_Arguments")
@@ -37,18 +43,24 @@ _Handler = Callable[_Arguments, Coroutine[Any, Any, _Answer]]
 
 
 def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _Answer]:
-    """Return a handler whose every failure becomes an errno."""
+    """Return a handler that is counted, and whose every failure becomes an errno."""
+
+    kind = handler.__name__
 
     @functools.wraps(handler)
     async def answered(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        operations: Any = args[0]
+        operations.counters.requests[kind] += 1
         try:
             return await handler(*args, **kwargs)
         except FUSEError:
             raise
         except OSError as error:
             raise FUSEError(error.errno or errno.EIO) from None
+        except MemoryError:
+            raise FUSEError(errno.ENOMEM) from None
         except Exception:
-            log.exception("%s failed; the caller got EIO", handler.__name__)
+            log.exception("%s failed; the caller got EIO", kind)
             raise FUSEError(errno.EIO) from None
 
     return answered
@@ -57,7 +69,7 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
 class OpenDirectory:
     """A directory handle: the view it started with, its listing there, and the page at hand."""
 
-    __slots__ = ("directory", "first", "listing", "page", "view")
+    __slots__ = ("directory", "first", "listing", "page", "updates", "view")
 
     def __init__(self, directory: Directory, view: View) -> None:
         self.directory = directory
@@ -65,10 +77,13 @@ class OpenDirectory:
         self.listing = view.listing(directory)
         self.first = 0
         self.page: list[Entry] = []
+        self.updates = view.files.updates
 
     def entries(self, position: int) -> list[Entry]:
         """Return the entries from ``position`` to the end of a page; empty after the last one."""
         offset = position - self.first
+        if self.updates != self.view.files.updates:  # a file was found changed: its entry has another inode now
+            self.page, self.updates = [], self.view.files.updates
         if not 0 <= offset < len(self.page):
             self.first, offset = position, 0
             self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
@@ -80,15 +95,18 @@ class Operations(pyfuse3.Operations):
 
     enable_writeback_cache = False
 
-    def __init__(self, view: View, source: Source) -> None:
+    def __init__(self, view: View, source: Source, readahead: int = 0) -> None:
         super().__init__()
         self.view = view
         self.directories = Directories(view)
-        self.reader = Reader(source)
+        self.disks = Disks(readahead)
+        self.reader = Reader(source, self.disks)
         self.started = trio.Event()
+        self.counters = Counters()
         self._handles: dict[int, OpenFile | OpenDirectory | bytes] = {}
         self._next_handle = 1
         self._source = source
+        self._capacity = 4096, 0
 
     def init(self) -> None:
         """Note that the kernel has said hello: it can be told things from now on."""
@@ -107,6 +125,11 @@ class Operations(pyfuse3.Operations):
     def open_files(self) -> set[int]:
         """Return the inodes of the files of the source that are open."""
         return {handle.inode for handle in self._handles.values() if isinstance(handle, OpenFile)}
+
+    def counted(self) -> Mapping[str, object]:
+        """Return what was done so far, and what is open now."""
+        directories = sum(isinstance(handle, OpenDirectory) for handle in self._handles.values())
+        return self.counters.shown(open_files=len(self._handles) - directories, open_directories=directories)
 
     # Names and attributes
 
@@ -155,11 +178,14 @@ class Operations(pyfuse3.Operations):
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """Return the capacity of the disk below, with nothing free: the drive is read-only."""
         stat = StatvfsData()
-        try:
-            below = os.statvfs(next(self._source.trees()))
-            stat.f_bsize, stat.f_frsize, stat.f_blocks = below.f_bsize, below.f_frsize, below.f_blocks
-        except FileNotFoundError:  # the source was moved away; the drive goes on
-            stat.f_bsize = stat.f_frsize = 4096
+        with trio.move_on_after(_PATIENCE):  # a disk that hangs must not hang whoever asks for its size
+            try:
+                below = await self.disks.threads("statfs").run(0, os.statvfs, next(self._source.trees()))
+                self._capacity = below.f_frsize, below.f_blocks
+            except OSError:  # the source is away; the drive goes on
+                self._capacity = 4096, 0
+        stat.f_bsize = stat.f_frsize = self._capacity[0]
+        stat.f_blocks = self._capacity[1]
         stat.f_files = len(self.view.index)
         stat.f_namemax = 255
         return stat
@@ -208,7 +234,7 @@ class Operations(pyfuse3.Operations):
                 _fill(attributes, *handle.view.directory_attributes(handle.directory))
                 if not pyfuse3.readdir_reply(token, name, attributes, cursor):
                     return
-        cursor = max(start_id, _FIRST_CURSOR)
+        first = cursor = max(start_id, _FIRST_CURSOR)
         reply = pyfuse3.readdir_reply
         while entries := handle.entries(cursor - _FIRST_CURSOR):
             # One EntryAttributes for all: the reply copies it. Creating one each costs a third of the rate.
@@ -216,9 +242,11 @@ class Operations(pyfuse3.Operations):
                 cursor += 1
                 _fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
                 if not reply(token, name, attributes, cursor):
+                    self.counters.entries_listed += cursor - 1 - first
                     return
                 if directory is not None:
                     self.directories.told(directory, handle.view)
+        self.counters.entries_listed += cursor - first
 
     @_answered
     async def releasedir(self, fh: int) -> None:
@@ -235,46 +263,54 @@ class Operations(pyfuse3.Operations):
         content = self.view.files.content(inode)
         if content is not None:
             return FileInfo(fh=self._handle(content), keep_cache=True)
+        # For an inode of an earlier version the answer is ESTALE. The kernel then looks the name up again, once:
+        # what it finds has to be the file as it is now, which may have changed again since that version.
+        current = self.view.files.current(inode) or inode
         try:
-            return FileInfo(fh=self._handle(self.reader.open(self.view.files, inode)), keep_cache=True)
+            file = await self.reader.open(self.view.files, current)
         except FileChangedError:
-            await self._forget_attributes(inode)
+            await self._forget_file(current)
             raise
+        if current != inode:
+            await self.reader.close(file)
+            raise FUSEError(errno.ESTALE)
+        return FileInfo(fh=self._handle(file), keep_cache=True)
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Read from a handle; any buffer will do for the answer."""
         handle = self._handles[fh]
         if isinstance(handle, OpenFile):
-            return await self.reader.read(handle, off, size)  # type: ignore[return-value]
+            content = await self.reader.read(handle, off, size)
+            self.counters.bytes_read += len(content)
+            return content  # type: ignore[return-value]
         assert isinstance(handle, bytes)
-        return handle[off : off + size]
+        text = handle[off : off + size]
+        self.counters.bytes_read += len(text)
+        return text
 
     @_answered
     async def release(self, fh: int) -> None:
         """Close a file."""
         handle = self._handles.pop(fh)
         if isinstance(handle, OpenFile):
-            self.reader.close(handle)
+            await self.reader.close(handle)
 
     def _handle(self, handle: OpenFile | OpenDirectory | bytes) -> int:
         number, self._next_handle = self._next_handle, self._next_handle + 1
         self._handles[number] = handle
         return number
 
-    async def _forget_attributes(self, inode: int) -> None:
+    async def _forget_file(self, inode: int) -> None:
         # In a thread: the kernel may first wait for requests of this very inode, which this loop has to answer.
-        try:
-            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # the kernel does not know the inode, so it has nothing to forget
-                raise
+        found = changed_file(self.view.files, inode, self.directories.known())
+        await trio.to_thread.run_sync(tell_kernel, found)
 
     def close(self) -> None:
         """Close whatever is still open, after the mount has ended."""
         for handle in self._handles.values():
             if isinstance(handle, OpenFile):
-                self.reader.close(handle)
+                os.close(handle.descriptor)
         self._handles.clear()
         self.reader.close_trees()
 

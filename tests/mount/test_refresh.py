@@ -377,6 +377,7 @@ def resident(path: Path) -> bool:
         return bool((pages & 1).all())
 
 
+@pytest.mark.xdist_group("caches")  # with whoever empties the kernel's caches
 def test_unchanged_files_keep_their_cached_pages(mount: Path, tree: Tree) -> None:
     kept, changed = mount / "all/1.2.1.dcm", mount / "all/1.1.1.dcm"
     for path in (kept, changed):
