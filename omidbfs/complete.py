@@ -81,14 +81,18 @@ def _completed(cohorts: "Cohorts", named: "dict[str, Cohort]", path: str) -> lis
     if place is None:
         return []
     cohort, facet = place
-    if facet is None:
+    if facet is None and done != ["cohorts"]:
         found = [pair for pair in _directories(cohorts, named, done, cohort) if pair[0].startswith(last)]
         if len(found) > 1 or not found:
             return [(f"{start}{name}/", word) for name, word in found]
         # The only one: what is in it goes beyond its slash, so that no space is put behind that.
         inside = f"{start}{found[0][0]}/"
         return _completed(cohorts, named, inside) or [(f"{inside}{more}", found[0][1]) for more in ("", "not-")]
-    found = list(_values(cohorts, cohort, facet, last))
+    if facet is None:
+        sizes = ((name, f"{len(cohorts.rows(one))} images") for name, one in named.items())
+        found = [pair for pair in sizes if pair[0].startswith(last)]
+    else:
+        found = list(_values(cohorts, cohort, facet, last))
     if len(found) > _MOST:
         return []
     if len(found) == 1:
@@ -126,11 +130,7 @@ def _at(
 def _directories(
     cohorts: "Cohorts", named: "dict[str, Cohort]", done: Sequence[str], cohort: "Cohort"
 ) -> Iterator[Candidate]:
-    words = [word for word in done if word]
-    if words == ["cohorts"]:
-        yield from ((name, f"{len(cohorts.rows(one))} images") for name, one in named.items())
-        return
-    if not words:
+    if not any(done):
         yield "all", "every image"
         if named:
             yield "cohorts", "of the configuration"

@@ -106,7 +106,7 @@ def _path(index: Index, source: Source, row: int, kind: int) -> str:
 
 def _problems(index: Index, source: Source, row: int, client: str, study: str, image: str) -> list[Facts]:
     """Return the problems of the files of an image, of its study, and those of its client that may concern it."""
-    places, others = set(), re.compile(r"\b(image|study) (\S+?)(?=[ :,]|$)")
+    places, others = set(), re.compile(r"\b(image|study) [\"']?([^\s\"':,]+)")
     mine = {"image": printable(image), "study": printable(study)}
     for label in (source.images_label, source.data_label):
         places |= {f"{label}/{client}", f"{label}/{client}/{mine['study']}"}

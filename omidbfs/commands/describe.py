@@ -31,7 +31,8 @@ def describe(source: Path, image_uid: str, json: bool, **options: Any) -> None:
     index = view.index
     name = image_uid.rpartition("/")[2].removesuffix(".json").removesuffix(".dcm")
     wanted = safe_bytes(os.fsencode(name))
-    rows = index.image_table.find(wanted) or index.image_table.find(safe_bytes(wanted.partition(b"~")[0]))
+    bare = safe_bytes(os.fsencode(name.partition("~")[0]))  # <uid>~<client>~<study>, as on the drive
+    rows = index.image_table.find(wanted) or index.image_table.find(bare)
     if not rows:
         close = close_names(index.images, wanted)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""

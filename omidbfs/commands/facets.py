@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 _LEVELS = ("client", "episode", "study", "image", "mark", "lesion", "file")
 _LONGEST = 12
 """A facet with more values is cut on a terminal."""
-_WIDEST_VALUE = 30
-_BAR = (5, 30)
+_WIDEST_VALUE = 48
+_BAR = (8, 40)
 """The narrowest bar that says anything, and the widest that is looked at."""
+_INDENT, _GAP = "  ", "  "
 
 Counted = Sequence[tuple[str, int]]
 
@@ -67,34 +68,29 @@ def _lines(counted: Mapping[str, Counted]) -> Iterator[str]:
 def _print_table(
     console: "Console", known: "Sequence[Facet]", counted: Mapping[str, Counted], total: int, longest: int | None
 ) -> None:
-    from rich.table import Table
+    from rich.text import Text
 
     ascii_only = console.options.ascii_only
     shown = {facet.name: _cut(counted[facet.name], longest) for facet in known}
     values = [value for pairs, _ in shown.values() for value, _ in pairs]
     numbers = max(len("images"), len(f"{total:,}"))
-    named = max((len(name) for name in shown), default=0) + len("by-")
-    widest = min(max(map(len, values), default=0), _WIDEST_VALUE)
-    room = console.width - named - widest - numbers - len("100 %") - 4 * 2
-    bar = min(room, _BAR[1]) if room >= _BAR[0] else 0
-
-    table = Table("facet", "value", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.columns[1].overflow = "fold"
-    table.columns[1].max_width = _WIDEST_VALUE
-    for title in ("images", "share"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    fixed = len(_INDENT) + len(_GAP) * 3 + numbers + len("100 %")
+    value_width = max(min(max(map(len, values), default=0), console.width - fixed - _BAR[0], _WIDEST_VALUE), 5)
+    bar = max(min(console.width - fixed - value_width, _BAR[1]), 0)
     for facet in known:
         pairs, left = shown[facet.name]
-        for position, (value, images) in enumerate(pairs):
-            name = f"by-{facet.name}" if position == 0 else ""
-            part = images / total if total else 0.0
-            table.add_row(
-                name, value, f"{images:,}", share(images, total), bar_of(part, bar, ascii_only=ascii_only)
+        console.print(Text(f"by-{facet.name}", "bold"), no_wrap=True, overflow="crop")
+        for value, images in pairs:
+            name = value if len(value) <= value_width else f"{value[: value_width - 3]}..."
+            columns = (
+                f"{_INDENT}{name:<{value_width}}",
+                f"{images:>{numbers},}",
+                f"{share(images, total):>5}",
+                bar_of(images / total if total else 0.0, bar, ascii_only=ascii_only),
             )
+            console.print(Text(_GAP.join(columns).rstrip()), no_wrap=True, overflow="crop")
         if left:
-            table.add_row("", f"and {left} more: --all", style="dim")
-    console.print(table)
+            console.print(Text(f"{_INDENT}and {left} more: --all", "dim"), no_wrap=True, overflow="crop")
 
 
 def _cut(pairs: Counted, longest: int | None) -> tuple[Counted, int]:

@@ -1,12 +1,14 @@
 """``omidbfs report``: a cohort as one page to look at."""
 
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from omidbfs import __version__
+from omidbfs.errors import UserError
 from omidbfs.options import PATH, session_of, source_options
 from omidbfs.selection import cohort_argument, opened_view, selected_by
 
@@ -26,9 +28,8 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
 
     It stands alone, names no woman, and loads nothing from anywhere.
     """
-    from omidbfs.report.plots import check_matplotlib
-
-    check_matplotlib()
+    if find_spec("matplotlib") is None:  # before an index is built for it
+        raise UserError("report: not installed; pip install 'omidbfs[report]'")
     session = session_of(source, options)
     view = opened_view(session, options)
     selected = selected_by(view, cohort)

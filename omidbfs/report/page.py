@@ -62,6 +62,9 @@ footer { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: .8rem; }
 }
 """
 
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Nothing is loaded from anywhere, whatever the page holds."""
+
 _DRAWN = {
     "views": "laterality",
     "manufacturer": "manufacturer",
@@ -88,7 +91,7 @@ def page(figures: Figures, facts: Mapping[str, str], definition: str, version: s
     rows["Program"] = f"omidbfs {escape(version)}"
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">',
         f"<style>{_STYLE}</style>\n</head>\n<body>",

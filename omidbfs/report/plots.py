@@ -8,10 +8,8 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from omidbfs.errors import UserError
 from omidbfs.facets import OTHER, UNKNOWN, UNLINKED
 from omidbfs.report.figures import TOTAL, Ages, Table
 
@@ -44,12 +42,6 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, found and copied
     "svg.hashsalt": "omidbfs",
 }
-
-
-def check_matplotlib() -> None:
-    """Raise ``UserError`` where there is nothing to draw with."""
-    if find_spec("matplotlib") is None:
-        raise UserError("report: not installed; pip install 'omidbfs[report]'")
 
 
 @contextmanager
