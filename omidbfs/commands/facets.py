@@ -30,8 +30,8 @@ Counted = Sequence[tuple[str, int]]
 @source_options
 @cohort_argument
 @json_option
-@click.option("--all", "everything", is_flag=True, help="On a terminal too, show every value of long lists.")
-def facets(source: Path, cohort: str, json: bool, everything: bool, **options: Any) -> None:
+@click.option("--all", is_flag=True, help="On a terminal too, show every value of long lists.")
+def facets(source: Path, cohort: str, json: bool, all: bool, **options: Any) -> None:
     """Show the facets of COHORT: their values, with the number of images of each."""
     from omidbfs.facets import Kind
 
@@ -47,7 +47,7 @@ def facets(source: Path, cohort: str, json: bool, everything: bool, **options: A
     console = Console(highlight=False)
     if console.is_terminal:
         images = len(view.cohorts.rows(selected))
-        _print_table(console, _in_order(known), counted, images, None if everything else _LONGEST)
+        _print_table(console, _in_order(known), counted, images, None if all else _LONGEST)
         return
     for line in _lines({facet.name: counted[facet.name] for facet in _in_order(known)}):
         click.echo(line)
