@@ -13,6 +13,7 @@ from omidbfs.options import PATH, session_of, source_options
 from omidbfs.selection import cohort_argument, opened_view, selected_by
 
 if TYPE_CHECKING:
+    from omidbfs.index.columns import Index
     from omidbfs.session import Session
 
 _IDENTIFIERS = ("by-client", "by-study", "by-episode")
@@ -38,7 +39,9 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
     from omidbfs.report.page import page
 
     made = time.strftime("%Y-%m-%d %H:%M")
-    text = page(figures(view.cohorts, selected), _facts(session), definition(cohort), __version__, made)
+    text = page(
+        figures(view.cohorts, selected), _facts(session, view.index), definition(cohort), __version__, made
+    )
     write([text.encode()], output)
     images = len(view.cohorts.rows(selected))
     click.echo(f"{output}: {images} images", err=True)
@@ -63,8 +66,8 @@ def _counted(names: str, what: str) -> str:
     return f"{'not-' * names.startswith('not-')}({number} {what if number == 1 else _SEVERAL[what]})"
 
 
-def _facts(session: "Session") -> dict[str, str]:
-    """Return how episodes were classified, and whether not all of the source was looked at."""
+def _facts(session: "Session", index: "Index") -> dict[str, str]:
+    """Return what there is in all, whether that is all of the source, and how episodes were classified."""
     windows = session.classification.windows
     asked = (
         ("priors of interval cancers", windows.ci_prior),
@@ -73,8 +76,15 @@ def _facts(session: "Session") -> dict[str, str]:
         ("follow-up of benign episodes", windows.benign_follow_up),
     )
     words = [f"{what} {months} months" for what, months in asked if months is not None]
-    facts = {"Windows": ", ".join(words) or "none: no limit for priors, no follow-up asked for"}
-    facts["Links"] = "all (--link-all)" if session.classification.link_all else "unique ones only"
+    images = [f"{int((files.access != 0).sum()):,}" for files in index.files]
+    seen = int((index.client_rows[1:] > index.client_rows[:-1]).sum())
+    database = (
+        f"{len(index.clients):,} clients, {seen:,} of them with images; {len(index.studies):,} studies; "
+        f"{len(index):,} images; {images[0]} DICOM files and {images[1]} JSON files of images"
+    )
     if session.only is not None:
-        facts["Database"] = f"only the {len(session.only):,} clients of a list"
+        database = f"the {len(session.only):,} clients of a list: {database}"
+    facts = {"Database": database}
+    facts |= {"Windows": ", ".join(words) or "none: no limit for priors, no follow-up asked for"}
+    facts["Links"] = "all (--link-all)" if session.classification.link_all else "unique ones only"
     return facts

@@ -311,6 +311,15 @@ def test_a_page_says_how_episodes_were_classified(reported: Callable[..., str], 
     assert "all (--link-all)" in text
 
 
+def test_a_page_says_what_there_is_in_all(reported: Callable[..., str], tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "db")
+    tree.client("demd1").study().image("1", has_sidecar=False, dcm=b"none").image("2").client("demd2")
+    (tmp_path / "clients").write_text("demd1\ndemd2\n")
+    whole = "2 clients, 1 of them with images; 1 studies; 2 images; 2 DICOM files and 1 JSON files of images"
+    for options, words in (((), whole), (("--clients-file", "clients"), f"the 2 clients of a list: {whole}")):
+        assert f"<dd>{words}</dd>" in reported(tree.root, "by-view/CC/by-view/MLO", *options)
+
+
 def test_a_page_stands_alone_and_every_plot_has_an_alternative(
     reported: Callable[..., str], quirky_database: Quirky
 ) -> None:
