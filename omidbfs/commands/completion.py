@@ -1,4 +1,8 @@
-"""``omidbfs completion``: what makes a shell complete our commands and options, from click's own machinery."""
+"""``omidbfs completion``: what makes a shell complete our commands and options, from click's own machinery.
+
+The scripts ask the program itself at each completion: what an option or argument completes to is decided where it
+is declared, by its type or its ``shell_complete``, and needs no word here.
+"""
 
 import click
 from click.shell_completion import get_completion_class

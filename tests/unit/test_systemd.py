@@ -49,7 +49,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, place: str) 
     source.mkdir()
     units(source, place, "--link-all", "--umask", "027", "--refresh-every", "60", "--install", tmp_path)
     written = sorted(path for path in tmp_path.iterdir() if path.is_file())
-    assert [path.suffix for path in written] == [".service", ".mount"] or len(written) == 2
+    assert {path.suffix for path in written} == {".service", ".mount"}
     command = ["systemd-analyze", "verify", "--man=no", *written]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
