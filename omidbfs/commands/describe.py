@@ -1,7 +1,6 @@
 """``omidbfs describe``: one image, explained."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from json import dumps
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from omidbfs.errors import UserError
+from omidbfs.names import printable, safe_bytes
 from omidbfs.options import session_of, source_options
 from omidbfs.selection import json_option, opened_view
 
@@ -26,7 +26,6 @@ def describe(source: Path, image_uid: str, json: bool, **options: Any) -> None:
     session = session_of(source, options)
     view = opened_view(session, options)
     from omidbfs.describe import close_names, described
-    from omidbfs.names import safe_bytes
 
     index = view.index
     name = image_uid.rpartition("/")[2].removesuffix(".json").removesuffix(".dcm")
@@ -45,8 +44,7 @@ def describe(source: Path, image_uid: str, json: bool, **options: Any) -> None:
         if number:
             click.echo()
         for line in _lines(facts):
-            # What a source says can hold anything: it must neither break the line nor speak to the terminal.
-            click.echo(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", line))
+            click.echo(printable(line))
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
