@@ -21,8 +21,11 @@ import click
 from omidbfs import __version__
 from omidbfs.commands import fstab
 from omidbfs.commands.completion import completion
+from omidbfs.commands.describe import describe
 from omidbfs.commands.doctor import doctor
+from omidbfs.commands.facets import facets
 from omidbfs.commands.mounted import refresh, umount
+from omidbfs.commands.report import report
 from omidbfs.commands.status import status
 from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import read_config
@@ -38,13 +41,10 @@ from omidbfs.options import (
     source_options,
     warn,
 )
+from omidbfs.selection import cohort_argument, directory_at, json_option, opened_view, selected_by
 
 if TYPE_CHECKING:
-    from omidbfs.cohort import Cohort
     from omidbfs.database.problems import Problem
-    from omidbfs.nodes import Directory
-    from omidbfs.session import Session
-    from omidbfs.view import View
 
 
 class _Group(click.Group):
@@ -97,10 +97,6 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
         for name, command in main.commands.items()
     }
     ctx.default_map = read_config(config, options)
-
-
-_cohort_argument = click.argument("cohort", default="")
-_json_option = click.option("--json", is_flag=True, help="Print JSON.")
 
 
 @main.command()
@@ -163,7 +159,7 @@ def mount(
 @main.command()
 @index_options
 @click.option("--rebuild", is_flag=True, help="Read everything anew, whatever the saved index says.")
-@_json_option
+@json_option
 def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
     """Build the index of SOURCE, or bring it up to date: only what changed is read."""
     from omidbfs.index.store import IndexFileError
@@ -220,13 +216,13 @@ def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool
 
 @main.command()
 @source_options
-@_cohort_argument
-@_json_option
+@cohort_argument
+@json_option
 @facets_option
 def ls(source: Path, cohort: str, json: bool, **options: Any) -> None:
     """List what the drive would show at COHORT."""
-    view = _view(session_of(source, options), options)
-    directory = _resolve(view, cohort)
+    view = opened_view(session_of(source, options), options)
+    directory = directory_at(view, cohort)
     listing = view.listing(directory)
     for start in range(0, listing.length, 4096):
         for entry in listing.page(start, 4096):
@@ -241,12 +237,12 @@ def ls(source: Path, cohort: str, json: bool, **options: Any) -> None:
 
 @main.command()
 @source_options
-@_cohort_argument
-@_json_option
+@cohort_argument
+@json_option
 def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
     """Count the images of COHORT; with --json also its clients and studies."""
-    view = _view(session_of(source, options), options)
-    selected = _selected(view, cohort)
+    view = opened_view(session_of(source, options), options)
+    selected = selected_by(view, cohort)
     cohorts = view.cohorts
     images = len(cohorts.rows(selected))
     if json:
@@ -258,39 +254,13 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
 
 @main.command()
 @source_options
-@_cohort_argument
-@_json_option
-def facets(source: Path, cohort: str, json: bool, **options: Any) -> None:
-    """Show the facets of COHORT: their values, with the number of images of each."""
-    from omidbfs.facets import Kind
-
-    view = _view(session_of(source, options), options)
-    selected = _selected(view, cohort)
-    known = [facet for facet in view.index.registry.facets if facet.kind is not Kind.NAME]
-    counted = {facet.name: view.cohorts.counts(selected, facet) for facet in known}
-    if json:
-        click.echo(dumps({name: dict(values) for name, values in counted.items()}, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("facet", "value", box=None, pad_edge=False)
-    table.add_column("images", justify="right")
-    for name, values in counted.items():
-        for position, (value, images) in enumerate(values):
-            table.add_row("" if position else f"by-{name}", value, str(images))
-    Console(highlight=False).print(table)
-
-
-@main.command()
-@source_options
-@_json_option
+@json_option
 @click.option("--dicom", is_flag=True, help="Also read the header of every DICOM file; slow.")
 @click.pass_context
 def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **options: Any) -> None:
     """List everything that is odd in SOURCE; the exit status is 1 if there is anything."""
     session = session_of(source, options)
-    view = _view(session, options)
+    view = opened_view(session, options)
     problems = list(view.index.problems)
     if dicom:
         from omidbfs.check import unreadable_headers
@@ -316,7 +286,7 @@ def _problem_line(problem: "Problem", json: bool) -> str:
 
 @main.command()
 @source_options
-@_cohort_argument
+@cohort_argument
 @click.option("--format", type=click.Choice(["omidb-summary"]), required=True, help="What to write.")
 @click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
 def export(source: Path, cohort: str, format: str, output: Path | None, **options: Any) -> None:
@@ -324,67 +294,25 @@ def export(source: Path, cohort: str, format: str, output: Path | None, **option
     from omidbfs.export import omidb_summary, write_csv
 
     session = session_of(source, options)
-    view = _view(session, options)
-    selected = _selected(view, cohort)
+    view = opened_view(session, options)
+    selected = selected_by(view, cohort)
     rows = write_csv(omidb_summary(session.source, session.classification, view.cohorts, selected), output)
     if output is not None:
         click.echo(f"{output}: {rows} rows", err=True)
 
 
-for _command in (completion, doctor, refresh, status, systemd_command(mount), umount):
+for _command in (
+    completion,
+    describe,
+    doctor,
+    facets,
+    refresh,
+    report,
+    status,
+    systemd_command(mount),
+    umount,
+):
     main.add_command(_command)
-
-
-def _view(session: "Session", options: dict[str, Any]) -> "View":
-    """Return the view that a drive would show; of a saved index at once, as of when that was written."""
-    stored, is_fresh = session.opened(warn, verify=options["verify_first"])
-    if not is_fresh and sys.stderr.isatty():
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
-        warn(f"as of {when}, when the index was written; --verify-first looks for changes since then")
-    return session.view(stored)
-
-
-def _selected(view: "View", path: str) -> "Cohort":
-    """Return the cohort at a path of the drive."""
-    from omidbfs.nodes import Shape
-
-    directory = _resolve(view, path)
-    if directory.shape is Shape.ABOUT:
-        raise UserError(f"{path}: holds texts about the drive, and a cohort is needed")
-    return view.cohort(directory)
-
-
-def _resolve(view: "View", path: str) -> "Directory":
-    """Return the directory at a path of the drive."""
-    from omidbfs.nodes import Directory
-
-    directory = view.root
-    for component in path.split("/"):
-        if not component:
-            continue
-        child = view.lookup(directory, os.fsencode(component))
-        if child is None:
-            raise UserError(f"{path}: {_unknown(view, directory, component)}")
-        if not isinstance(child, Directory):
-            raise UserError(f"{path}: {component} is a file, and a directory is needed")
-        directory = child
-    return directory
-
-
-def _unknown(view: "View", directory: "Directory", component: str) -> str:
-    from difflib import get_close_matches
-
-    from omidbfs.nodes import Shape
-
-    if directory.shape is Shape.FACET:
-        what, names = f"{component} is no value of by-{directory.facet.name}", []
-        listing = view.listing(directory)
-        if listing.length <= 1000:
-            names = [os.fsdecode(entry.name) for entry in listing.page(0, listing.length)]
-    else:
-        what, names = f"there is no {component}", [f"by-{name}" for name in view.index.registry.by_name] + ["all"]
-    close = get_close_matches(component, names, 1)
-    return what + (f"; did you mean {close[0]}?" if close else "; `omidbfs facets SOURCE` shows what there is")
 
 
 if __name__ == "__main__":

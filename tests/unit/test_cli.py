@@ -2,13 +2,16 @@
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
 import re
 import stat
+import struct
 import subprocess
 import sys
+import termios
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,9 +122,62 @@ def test_facets_shows_values_and_how_many_images_they_have(run: Run, database: P
     assert list(counted) == [facet.name for facet in FACETS if facet.kind is not Kind.NAME]
     assert counted["view"] == {"CC": 3, "MLO": 1, "unknown": 1}
     assert json.loads(said(run("facets", "--json", database, "by-view/CC")))["site"] == {"adde": 1, "stge": 2}
-    table = [line.split() for line in said(run("facets", database)).splitlines()]
-    assert ["by-view", "MLO", "1"] in table
-    assert ["CC", "3"] in table
+    lines = [line.split() for line in said(run("facets", database)).splitlines()]
+    assert ["by-view/MLO", "1"] in lines
+    assert ["by-view/CC", "3"] in lines
+    assert dict(lines) == {
+        f"by-{name}/{value}": str(images) for name, values in counted.items() for value, images in values.items()
+    }
+
+
+def on_terminal(*arguments: object, columns: int = 80, **environment: str) -> list[str]:
+    """Return the lines that a command writes on a terminal."""
+    terminal, its_end = os.openpty()
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    command = [sys.executable, "-m", "omidbfs", *map(str, arguments)]
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    env |= {"TERM": "xterm", "LC_ALL": "C.UTF-8", **environment}
+    with subprocess.Popen(command, stdout=its_end, stderr=subprocess.DEVNULL, env=env) as process:
+        os.close(its_end)
+        shown = b""
+        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+    os.close(terminal)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_facets_on_a_terminal_fits_it_and_has_bars(run: Run, demo_database: Path, columns: int) -> None:
+    run("count", demo_database)
+    lines = on_terminal("facets", demo_database, columns=columns)
+    assert max(map(len, lines)) <= columns
+    bars = [len(re.sub("[^█▏▎▍▌▋▊▉]", "", line)) for line in lines]
+    assert max(bars) == {40: 8, 80: 20, 200: 40}[columns]
+    counted = json.loads(said(run("facets", "--json", demo_database)))
+    row = lines[lines.index("by-marked") + 1].split()
+    yes, total = counted["marked"]["yes"], sum(counted["marked"].values())
+    assert row[:4] == ["yes", f"{yes:,}", f"{yes * 100 // total}", "%"]
+    levels = [lines.index(f"by-{name}") for name in ("site", "outcome", "event", "view", "conspicuity", "grade")]
+    assert levels == sorted(levels)
+
+
+def test_long_lists_are_cut_on_a_terminal_unless_all_is_asked_for(run: Run, demo_database: Path) -> None:
+    counted = json.loads(said(run("facets", "--json", demo_database)))
+    most = max(counted.values(), key=len)
+    assert len(most) > 12
+    short, whole = (on_terminal("facets", demo_database, *options) for options in ((), ("--all",)))
+    assert any(f"and {len(most) - 11} more: --all" in line for line in short)
+    assert not any("more: --all" in line for line in whole)
+    assert len(whole) > sum(map(len, counted.values()))
+
+
+def test_bars_are_plain_where_a_terminal_has_no_others(run: Run, demo_database: Path) -> None:
+    run("count", demo_database)
+    text = "\n".join(on_terminal("facets", demo_database, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0"))
+    assert text.isascii()
+    assert "####" in text
 
 
 def test_counts_agree_with_facets(run: Run, demo_database: Path) -> None:
@@ -333,7 +389,17 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "--version", "mount --help", "umount /none", "ls --help", "ls /none"]
+    "command",
+    [
+        "--help",
+        "--version",
+        "mount --help",
+        "umount /none",
+        "ls --help",
+        "ls /none",
+        "describe --help",
+        "report /none -o x",
+    ],
 )
 def test_a_command_that_needs_no_index_does_not_load_numpy(command: str) -> None:
     code = (
@@ -347,6 +413,48 @@ def test_a_command_that_needs_no_index_does_not_load_numpy(command: str) -> None
     loaded = set(done.stderr.splitlines()[-1].split())
     assert "omidbfs" in loaded
     assert not loaded & {"numpy", "pyroaring", "pydicom", "pyfuse3", "trio", "rich"}
+
+
+_WITHOUT_PYFUSE3 = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pyfuse3", "trio"):
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocker())
+from omidbfs.cli import main
+main(sys.argv[1:], prog_name="omidbfs")
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls",
+        "count",
+        "facets",
+        "export --format omidb-summary",
+        "describe",
+        "report -o report.html",
+        "check",
+        "index",
+    ],
+)
+def test_a_command_that_mounts_nothing_needs_no_pyfuse3(database: Path, tmp_path: Path, command: str) -> None:
+    words = [*command.split(), str(database), *(["1"] if command == "describe" else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_PYFUSE3, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == (1 if command == "check" else 0), done.stderr
+    assert "blocked" not in done.stderr
+
+
+def test_what_needs_pyfuse3_says_so_where_it_is_missing(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "drive").mkdir()
+    command = [sys.executable, "-c", _WITHOUT_PYFUSE3, "mount", str(database), str(tmp_path / "drive")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "blocked" in done.stderr
 
 
 # demo ------------------------------------------------------------------------------------------------------

@@ -145,6 +145,16 @@ TESTED_BY = {
     "test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for",
     "S83": "test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody",
     "S84": "test_systemd_is_told_how_a_drive_is",
+    "S85": "test_the_numbers_of_the_page_are_those_of_the_index test_the_page_shows_every_number "
+    "test_a_woman_has_one_age_for_each_of_her_outcomes",
+    "S86": "test_a_page_names_neither_women_nor_studies_nor_images "
+    "test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing "
+    "test_two_reports_differ_in_their_date_only",
+    "S87": "test_a_page_stands_alone_and_every_plot_has_an_alternative",
+    "S88": "test_a_page_is_for_its_owner_only_and_appears_whole",
+    "S89": "test_an_outcome_comes_with_the_rule_and_the_episode_that_decided "
+    "test_the_facets_are_those_by_which_the_image_is_found test_what_the_index_knows_is_told_without_the_source",
+    "S90": "test_without_an_index_nothing_is_completed_built_or_said",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 

@@ -162,6 +162,7 @@ def test_what_the_drive_says_of_itself_speaks_to_no_terminal(hostile: Path, inde
         ["check", "--json"],
         ["facets"],
         ["facets", "--json"],
+        ["describe", "\x1b[31m\u202e"],
         ["count", "by-model/not-\x1b[31m"],
         ["ls", "by-model/\x1b[31m\u202e"],
     ],

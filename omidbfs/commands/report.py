@@ -1,0 +1,90 @@
+"""``omidbfs report``: a cohort as one page to look at."""
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from omidbfs import __version__
+from omidbfs.errors import UserError
+from omidbfs.options import PATH, session_of, source_options
+from omidbfs.selection import cohort_argument, opened_view, selected_by
+
+if TYPE_CHECKING:
+    from omidbfs.index.columns import Index
+    from omidbfs.session import Session
+
+_IDENTIFIERS = ("by-client", "by-study", "by-episode")
+_SEVERAL = {"client": "clients", "study": "studies", "episode": "episodes"}
+
+
+@click.command()
+@source_options
+@cohort_argument
+@click.option("--output", "-o", type=PATH, required=True, help="The HTML file to write.")
+def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
+    """Write a page with tables and plots of COHORT: outcomes, views, units, ages, marks, and what is missing.
+
+    It stands alone, names no woman, and loads nothing from anywhere.
+    """
+    if find_spec("matplotlib") is None:  # before an index is built for it
+        raise UserError("report: not installed; pip install 'omidbfs[report]'")
+    session = session_of(source, options)
+    view = opened_view(session, options)
+    selected = selected_by(view, cohort)
+    from omidbfs.output import write
+    from omidbfs.report.figures import figures
+    from omidbfs.report.page import page
+
+    made = time.strftime("%Y-%m-%d %H:%M")
+    text = page(
+        figures(view.cohorts, selected), _facts(session, view.index), definition(cohort), __version__, made
+    )
+    write([text.encode()], output)
+    images = len(view.cohorts.rows(selected))
+    click.echo(f"{output}: {images} images", err=True)
+
+
+def definition(cohort: str) -> str:
+    """Return the path of a cohort with the number of women, studies and episodes that it names for their names."""
+    shown, facet = [], ""
+    for word in (word for word in cohort.split("/") if word):
+        if facet in _IDENTIFIERS or (not facet and not word.startswith("by-") and word not in ("all", "cohorts")):
+            # A value of such a facet, or a directory in the real tree of a client.
+            shown.append(_counted(word, facet.removeprefix("by-") or "study"))
+            facet = ""
+        else:
+            shown.append(word)
+            facet = word if not facet and word != "all" else ""
+    return "/".join(shown)
+
+
+def _counted(names: str, what: str) -> str:
+    number = names.count(",") + 1
+    return f"{'not-' * names.startswith('not-')}({number} {what if number == 1 else _SEVERAL[what]})"
+
+
+def _facts(session: "Session", index: "Index") -> dict[str, str]:
+    """Return what there is in all, whether that is all of the source, and how episodes were classified."""
+    windows = session.classification.windows
+    asked = (
+        ("priors of interval cancers", windows.ci_prior),
+        ("priors of other cancers", windows.cancer_prior),
+        ("follow-up of normal episodes", windows.normal_follow_up),
+        ("follow-up of benign episodes", windows.benign_follow_up),
+    )
+    words = [f"{what} {months} months" for what, months in asked if months is not None]
+    images = [f"{int((files.access != 0).sum()):,}" for files in index.files]
+    seen = int((index.client_rows[1:] > index.client_rows[:-1]).sum())
+    database = (
+        f"{len(index.clients):,} clients, {seen:,} of them with images; {len(index.studies):,} studies; "
+        f"{len(index):,} images; {images[0]} DICOM files and {images[1]} JSON files of images"
+    )
+    if session.only is not None:
+        database = f"the {len(session.only):,} clients of a list: {database}"
+    facts = {"Database": database}
+    facts |= {"Windows": ", ".join(words) or "none: no limit for priors, no follow-up asked for"}
+    facts["Links"] = "all (--link-all)" if session.classification.link_all else "unique ones only"
+    return facts

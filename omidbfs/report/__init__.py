@@ -1,0 +1,1 @@
+"""A cohort as one page to look at: ``figures`` counts, ``plots`` draws, ``page`` writes the HTML."""

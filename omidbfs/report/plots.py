@@ -1,0 +1,223 @@
+"""The plots of a report, as SVG that stands inside a page: no fonts, no links, no identifier twice.
+
+Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind people tell apart; hatches do
+the same in black and white, and every bar that has room carries its number.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from omidbfs.facets import OTHER, UNKNOWN, UNLINKED
+from omidbfs.report.figures import TOTAL, Ages, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+_HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "+++")
+_QUIET = "#BBBBBB"
+_RESERVED = {UNKNOWN: ("#DDDDDD", "////"), OTHER: ("#AAAAAA", "...."), UNLINKED: ("#777777", "")}
+_WIDTH = 9.0
+"""Inches; the page scales it."""
+
+_STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#666666",
+    "axes.grid.axis": "x",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "grid.color": "#E5E5E5",
+    "hatch.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: it can be read aloud, found and copied
+    "svg.hashsalt": "omidbfs",
+}
+
+
+@contextmanager
+def _canvas(key: str, height: float, **grid: Any) -> "Iterator[tuple[Figure, Any, list[str]]]":
+    """Yield a figure, its axes, and a list to which the finished SVG is appended."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    drawn: list[str] = []
+    with matplotlib.rc_context():
+        matplotlib.rcParams.update({**matplotlib.rcParamsDefault, **_STYLE})  # whatever a user has configured
+        figure = Figure(figsize=(_WIDTH, height))
+        FigureCanvasSVG(figure)
+        yield figure, figure.subplots(**grid), drawn
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        drawn.append(_inline(text.getvalue(), key))
+
+
+def _inline(svg: str, key: str) -> str:
+    """Return an SVG document as an element of a page: nothing that names the network, identifiers of its own."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<style [^>]*>.*?</style>", "", svg, flags=re.S)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", svg)
+    svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
+    return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def _paint(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return colour and hatch for each label; those of what is not known are the same everywhere."""
+    named = [label for label in labels if label not in _RESERVED]
+    looks = {label: (_COLOURS[place % 8], _HATCHES[place % 8]) for place, label in enumerate(named)}
+    return [_RESERVED.get(label) or looks[label] for label in labels]
+
+
+def bars(table: Table) -> str:
+    """Return horizontal bars, one panel for each column of a table."""
+    rows = table.body()
+    number = len(table.columns)
+    with _canvas(table.key, 0.8 + 0.26 * len(rows), ncols=number, sharey=True, squeeze=False) as (_, axes, drawn):
+        for column, axis in enumerate(axes[0]):
+            counts = [values[column] for _, values in rows]
+            colours = [_QUIET if label in _RESERVED else _COLOURS[0] for label, _ in rows]
+            bar = axis.barh(range(len(rows)), counts, color=colours, height=0.7)
+            axis.bar_label(bar, [f"{count:,}" for count in counts], padding=2, fontsize=8)
+            axis.set_title(f"{table.columns[column]} (n = {table.of[column]:,})")
+            axis.set_yticks(range(len(rows)), [label for label, _ in rows])
+            _count_axis(axis, max(counts, default=0) * 1.25)
+        axes[0][0].invert_yaxis()
+    return drawn[0]
+
+
+def _count_axis(axis: "Axes", most: float) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_xlim(0, max(most, 1))
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.grid(True, axis="x")
+    axis.tick_params(axis="y", length=0)
+
+
+def stacked(table: Table, across: str) -> str:
+    """Return horizontal bars, each divided by the columns of a table."""
+    rows = table.body()
+    columns = [label for label in table.columns if label != TOTAL]
+    most = max((sum(values[: len(columns)]) for _, values in rows), default=0)
+    with _canvas(table.key, 1.2 + 0.27 * len(rows)) as (figure, axis, drawn):
+        left = [0] * len(rows)
+        for column, (label, (colour, hatch)) in enumerate(zip(columns, _paint(columns), strict=True)):
+            counts = [values[column] for _, values in rows]
+            bar = axis.barh(range(len(rows)), counts, left=left, height=0.72, label=label, **_face(colour, hatch))
+            wide = [f"{count:,}" if count > most * 0.045 else "" for count in counts]
+            axis.bar_label(bar, wide, label_type="center", fontsize=7, bbox=_LABEL_BOX)
+            left = [before + count for before, count in zip(left, counts, strict=True)]
+        axis.set_yticks(range(len(rows)), [label for label, _ in rows])
+        axis.set_ylabel(table.what)
+        axis.invert_yaxis()
+        _count_axis(axis, most * 1.02)
+        if columns:
+            figure.legend(
+                title=across,
+                alignment="left",
+                loc="outside upper left",
+                ncols=min(len(columns), 7),
+                title_fontsize=8,
+            )
+    return drawn[0]
+
+
+_LABEL_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+
+
+def _face(colour: str, hatch: str) -> dict[str, Any]:
+    return {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.5}
+
+
+def columns_by(table: Table, across: str) -> str:
+    """Return upright bars, one for each row of a table, each divided by its columns."""
+    rows = table.body()
+    columns = [label for label in table.columns if label != TOTAL]
+    with _canvas(table.key, 3.4) as (figure, axis, drawn):
+        bottom = [0] * len(rows)
+        for column, (label, (colour, hatch)) in enumerate(zip(columns, _paint(columns), strict=True)):
+            counts = [values[column] for _, values in rows]
+            axis.bar(range(len(rows)), counts, bottom=bottom, width=0.78, label=label, **_face(colour, hatch))
+            bottom = [before + count for before, count in zip(bottom, counts, strict=True)]
+        slanted = {"rotation": 90 if len(rows) > 24 else 45, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticks(range(len(rows)), [label for label, _ in rows], **(slanted if len(rows) > 12 else {}))
+        axis.set_ylabel(table.note.split(" by ")[0].removeprefix("Number of "))
+        axis.grid(True, axis="y")
+        if columns:
+            figure.legend(
+                title=across,
+                alignment="left",
+                loc="outside upper left",
+                ncols=min(len(columns), 7),
+                title_fontsize=8,
+            )
+    return drawn[0]
+
+
+def ages_by(table: Table, ages: Sequence[Ages]) -> str:
+    """Return a histogram for each column of a table of ages, in per cent of the women of the column."""
+    rows = table.body()
+    across = 3
+    down = -(-len(table.columns) // across)
+    grid = {"nrows": down, "ncols": across, "sharex": True, "sharey": True, "squeeze": False}
+    with _canvas(table.key, 0.5 + 1.35 * down, **grid) as (figure, axes, drawn):
+        for place, axis in enumerate(axes.flat):
+            if place >= len(table.columns):
+                axis.set_visible(False)
+                continue
+            found, of = ages[place], table.of[place]
+            shares = [100 * values[place] / of if of else 0 for _, values in rows]
+            colours = [_QUIET if label == UNKNOWN else _COLOURS[0] for label, _ in rows]
+            axis.bar(range(len(rows)), shares, color=colours, width=0.85)
+            axis.set_title(f"{found.outcome} (n = {found.women:,})")
+            axis.grid(True, axis="y")
+            step = max(1, len(rows) // 6)
+            places = list(range(0, len(rows), step))
+            names = [rows[place][0].split("-")[0] if rows[place][0] != UNKNOWN else "?" for place in places]
+            axis.set_xticks(places, names)
+            axis.tick_params(labelbottom=True)
+            if found.quartiles is not None and rows:
+                low, middle, high = found.quartiles
+                axis.text(
+                    0.99, 0.97, f"{middle:.0f} [{low:.0f}, {high:.0f}]", ha="right", va="top",
+                    transform=axis.transAxes, fontsize=8,
+                )  # fmt: skip
+        figure.supxlabel("age in years, from", fontsize=9)
+        figure.supylabel("women, %", fontsize=9)
+    return drawn[0]
+
+
+def shares(table: Table) -> str:
+    """Return for each row of a table with any count what its columns are of the whole, in per cent."""
+    rows = [row for row in table.body() if any(row[1])]
+    with _canvas(table.key, 1.1 + 0.22 * len(rows)) as (figure, axis, drawn):
+        left = [0.0] * len(rows)
+        looks = zip(table.columns, _COLOURS[5::-2], _HATCHES, table.of, strict=False)
+        for column, (label, colour, hatch, of) in enumerate(looks):
+            parts = [100 * values[column] / of if of else 0.0 for _, values in rows]
+            axis.barh(range(len(rows)), parts, left=left, height=0.72, label=label, **_face(colour, hatch))
+            left = [before + part for before, part in zip(left, parts, strict=True)]
+        axis.bar_label(axis.containers[-1], [f"{part:.1f}" for part in left], padding=3, fontsize=8)
+        axis.margins(y=0.02)
+        axis.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
+        axis.invert_yaxis()
+        axis.set_xlim(0, max(100.0, *left) * 1.06)
+        axis.set_xlabel("images, %")
+        axis.grid(True, axis="x")
+        axis.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper left", ncols=3)
+    return drawn[0]
