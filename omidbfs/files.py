@@ -247,12 +247,7 @@ class Files:
             values: NDArray[np.integer] = np.where(is_json, json[rows], dcm[rows])
             return values
 
-        names = index.images.take(rows)
-        if flat and index.duplicates:
-            names = [
-                self.flat_name(row) if row in index.duplicates else name
-                for row, name in zip(rows.tolist(), names, strict=True)
-            ]
+        names = flat_names(index, rows) if flat else index.images.take(rows)
         names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
         mixed = sizes * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
@@ -283,12 +278,25 @@ class Files:
 
     def flat_name(self, row: int) -> bytes:
         """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
-        study = int(self._index.study_of[row])
-        name = b"~".join((self._index.images[row], self._index.clients[int(self._index.client_of[row])]))
-        study_name = self._index.studies[study]
-        if len(name) + len(study_name) > LONGEST + 40:
-            study_name = digest(study_name)[:16]
-        return name + b"~" + study_name
+        return _flat_name(self._index, row)
+
+
+def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:
+    """Return the names, less their suffixes, of images in flat cohorts."""
+    names = index.images.take(rows)
+    if not index.duplicates:
+        return names
+    pairs = zip(rows.tolist(), names, strict=True)
+    return [_flat_name(index, row) if row in index.duplicates else name for row, name in pairs]
+
+
+def _flat_name(index: Index, row: int) -> bytes:
+    study = int(index.study_of[row])
+    name = b"~".join((index.images[row], index.clients[int(index.client_of[row])]))
+    study_name = index.studies[study]
+    if len(name) + len(study_name) > LONGEST + 40:
+        study_name = digest(study_name)[:16]
+    return name + b"~" + study_name
 
 
 def listed_files(index: Index) -> int:

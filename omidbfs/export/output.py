@@ -1,0 +1,50 @@
+"""Writing what is exported: to a file, which appears whole or not at all, or to standard output."""
+
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write(chunks: Iterable[bytes], output: Path | None) -> None:
+    """Write bytes to a file, or to standard output.
+
+    The file appears whole or not at all, readable by its owner only: it holds patient data. What is no file but
+    a pipe or a device is written to, not replaced.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    if output is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(chunks)
+        sys.stdout.buffer.flush()
+        return
+    if output.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(output))
+    if output.exists() and not output.is_file():
+        with open(output, "wb") as stream:
+            stream.writelines(chunks)
+        return
+    output = Path(os.path.realpath(output))  # a link keeps leading to the file
+    if not output.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)  # made with mode 0600
+    try:
+        with open(descriptor, "wb") as stream:
+            _write_whole(chunks, stream)
+        os.replace(temporary, output)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _write_whole(chunks: Iterable[bytes], stream: BinaryIO) -> None:
+    stream.writelines(chunks)
+    stream.flush()
+    os.fsync(stream.fileno())
