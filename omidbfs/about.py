@@ -9,12 +9,12 @@ import numpy as np
 import orjson
 
 from omidbfs import __version__
-from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.cohort import EVERYTHING
 from omidbfs.database.problems import printable
-from omidbfs.facets import FACETS, Kind
-from omidbfs.files import listed_files
+from omidbfs.facets import Facet, Kind
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import DCM, JSON
+from omidbfs.root import Root
 
 _TEXTS = 4
 """How many texts a drive adds."""
@@ -25,6 +25,7 @@ This drive shows an OMI-DB grouped by attributes. The path is the query.
   all/                          every image, as pairs <image>.dcm and <image>.json
   by-client/<client>/           the real tree of one client
   by-<facet>/<value>/           the images that have this value
+  cohorts/<name>/               the cohorts of the configuration, where there are any
   .omidbfs/                     status.json, facets.json, problems.jsonl
 
 Inside every directory of images each by-<facet> can be entered again, though it is not listed:
@@ -43,35 +44,36 @@ Facets
 
 
 def generated_texts(
-    index: Index,
+    root: Root,
     source: Sequence[str | None],
     classification: Classification,
     state: Mapping[str, object] | None = None,
 ) -> dict[str, bytes]:
-    """Return name -> content of the generated texts of a drive over ``index``; ``state`` joins its status."""
+    """Return name -> content of the generated texts of a drive; ``state`` joins its status."""
     return {
-        "README.txt": readme().encode(),
-        "status.json": status_text(index, source, classification, state or {}),
-        "facets.json": _lines([facet_counts(index)], indent=True),
-        "problems.jsonl": index.problem_lines,
+        "README.txt": readme(root.cohorts.index.registry.facets).encode(),
+        "status.json": status_text(root, source, classification, state or {}),
+        "facets.json": _lines([facet_counts(root)], indent=True),
+        "problems.jsonl": root.cohorts.index.problem_lines,
     }
 
 
 def status_text(
-    index: Index, source: Sequence[str | None], classification: Classification, state: Mapping[str, object]
+    root: Root, source: Sequence[str | None], classification: Classification, state: Mapping[str, object]
 ) -> bytes:
     """Return the content of ``status.json``."""
-    return _lines([{**status(index, source, classification), **state}], indent=True)
+    return _lines([{**status(root, source, classification), **state}], indent=True)
 
 
-def readme() -> str:
-    """Return the text that explains the drive in one screen."""
-    width = max(len(facet.name) for facet in FACETS) + len("by-")
-    return _README + "".join(f"  {'by-' + facet.name:<{width}}  {facet.description}\n" for facet in FACETS)
+def readme(facets: Sequence[Facet]) -> str:
+    """Return the text that explains the drive in one screen, and its facets."""
+    width = max(len(facet.name) for facet in facets) + len("by-")
+    return _README + "".join(f"  {'by-' + facet.name:<{width}}  {facet.description}\n" for facet in facets)
 
 
-def status(index: Index, source: Sequence[str | None], classification: Classification) -> dict[str, object]:
+def status(root: Root, source: Sequence[str | None], classification: Classification) -> dict[str, object]:
     """Return what is being served: source, counts, options, problems by kind."""
+    index = root.cohorts.index
     windows = classification.windows
     return {
         "version": __version__,
@@ -84,7 +86,8 @@ def status(index: Index, source: Sequence[str | None], classification: Classific
         "images": len(index),
         "dcm_files": int(np.count_nonzero(index.files[DCM].access)),
         "json_files": int(np.count_nonzero(index.files[JSON].access)),
-        "listed_files": listed_files(index) + _TEXTS,
+        "listed_files": root.listed_files() + _TEXTS,
+        "cohorts": {name: len(root.cohorts.rows(cohort)) for name, cohort in root.named.items()},
         "options": {
             "num_months_ci_prior": windows.ci_prior,
             "num_months_cancer_prior": windows.cancer_prior,
@@ -96,13 +99,14 @@ def status(index: Index, source: Sequence[str | None], classification: Classific
     }
 
 
-def facet_counts(index: Index) -> dict[str, object]:
+def facet_counts(root: Root) -> dict[str, object]:
     """Return for each facet its description, level and source, and its values with their numbers of images.
 
-    Clients and studies are counted, not listed.
+    Clients, studies and episodes are counted, not listed.
     """
-    cohorts = Cohorts(index)
-    sizes = {"client": len(index.clients), "study": len(index.studies)}
+    cohorts, index = root.cohorts, root.cohorts.index
+    episodes = len(cohorts.episodes(EVERYTHING)) + bool((index.study_episode < 0).any())
+    sizes = {"client": len(index.clients), "study": len(index.studies), "episode": episodes}
     return {
         facet.name: {
             "description": facet.description,
@@ -115,7 +119,7 @@ def facet_counts(index: Index) -> dict[str, object]:
                 else {"values": dict(cohorts.counts(EVERYTHING, facet))}
             ),
         }
-        for facet in FACETS
+        for facet in index.registry.facets
     }
 
 

@@ -22,7 +22,7 @@ import click
 from omidbfs import __version__
 from omidbfs.config import read_config
 from omidbfs.errors import UserError
-from omidbfs.options import PATH, index_arguments, index_options, session_of, source_options, warn
+from omidbfs.options import PATH, facets_option, index_arguments, index_options, session_of, source_options, warn
 
 if TYPE_CHECKING:
     from omidbfs.cohort import Cohort
@@ -90,6 +90,7 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
     "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
 )
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
+@facets_option
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
 @click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
 @click.pass_context
@@ -111,6 +112,8 @@ def mount(
 
     def run(ready: Callable[[], None]) -> int:
         stored = None if options["verify_first"] else session.saved_or_none()
+        if stored is not None and not session.has_all_facets(stored):
+            stored = None
         is_fresh = stored is None
         if stored is None:
             # Reading is left to another process: the drive's own stays small, and its memory whole.
@@ -212,6 +215,7 @@ def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool
 @source_options
 @_cohort_argument
 @_json_option
+@facets_option
 def ls(source: Path, cohort: str, json: bool, **options: Any) -> None:
     """List what the drive would show at COHORT."""
     view = _view(session_of(source, options), options)
@@ -251,11 +255,12 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
 @_json_option
 def facets(source: Path, cohort: str, json: bool, **options: Any) -> None:
     """Show the facets of COHORT: their values, with the number of images of each."""
-    from omidbfs.facets import FACETS, Kind
+    from omidbfs.facets import Kind
 
     view = _view(session_of(source, options), options)
     selected = _selected(view, cohort)
-    counted = {facet.name: view.cohorts.counts(selected, facet) for facet in FACETS if facet.kind is not Kind.NAME}
+    known = [facet for facet in view.index.registry.facets if facet.kind is not Kind.NAME]
+    counted = {facet.name: view.cohorts.counts(selected, facet) for facet in known}
     if json:
         click.echo(dumps({name: dict(values) for name, values in counted.items()}, indent=2))
         return
@@ -360,7 +365,6 @@ def _resolve(view: "View", path: str) -> "Directory":
 def _unknown(view: "View", directory: "Directory", component: str) -> str:
     from difflib import get_close_matches
 
-    from omidbfs.facets import BY_NAME
     from omidbfs.nodes import Shape
 
     if directory.shape is Shape.FACET:
@@ -369,7 +373,7 @@ def _unknown(view: "View", directory: "Directory", component: str) -> str:
         if listing.length <= 1000:
             names = [os.fsdecode(entry.name) for entry in listing.page(0, listing.length)]
     else:
-        what, names = f"there is no {component}", [f"by-{name}" for name in BY_NAME] + ["all"]
+        what, names = f"there is no {component}", [f"by-{name}" for name in view.index.registry.by_name] + ["all"]
     close = get_close_matches(component, names, 1)
     return what + (f"; did you mean {close[0]}?" if close else "; `omidbfs facets SOURCE` shows what there is")
 

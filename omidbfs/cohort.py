@@ -5,30 +5,40 @@ and ``-49`` are inclusive ranges on numbers. A literal value always wins over su
 """
 
 import functools
+import os
 import re
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap
+from pyroaring import BitMap, FrozenBitMap
 
-from omidbfs.facets import BY_NAME, RESERVED, Facet, Kind
+from omidbfs.facets import RESERVED, UNLINKED, Facet, Kind
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index
 from omidbfs.index.names import NameTable
+from omidbfs.names import safe_bytes
 
 _RANGE = re.compile(r"([0-9]{1,9})?(-)?([0-9]{1,9})?")
 _REMEMBERED = 256
+_NO_EPISODE = -1
+"""Stands for ``unlinked`` among the ordinals of episodes."""
+
+IMAGES = "image"
+"""In place of a facet in a term: its codes are rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One component of a path: rows whose value of ``facet`` is among ``codes``, or is not if ``negated``."""
+    """One component of a path: rows whose value of ``facet`` is among ``codes``, or is not if ``negated``.
+
+    Of clients, studies and episodes the codes are ordinals; see :data:`IMAGES` for lists of images.
+    """
 
     facet: str
-    codes: frozenset[int]
+    codes: frozenset[int] | FrozenBitMap
     negated: bool = False
 
 
@@ -41,7 +51,7 @@ class Cohort:
 
     def narrowed(self, term: Term) -> "Cohort":
         """Return the cohort with one more term."""
-        if BY_NAME[term.facet].kind is not Kind.FILE:
+        if term.facet != "file-type":
             return Cohort((*self.terms, term), self.files)
         shown = [(kind in term.codes) != term.negated for kind in (DCM, JSON)]
         return Cohort(self.terms, (self.files[DCM] and shown[DCM], self.files[JSON] and shown[JSON]))
@@ -83,6 +93,8 @@ class Cohorts:
         return frozenset(union)
 
     def _literal(self, facet: Facet, name: str) -> frozenset[int] | None:
+        if facet.name == "episode":
+            return self._episodes(name)
         if facet.kind is Kind.NAME:
             table = self._name_table(facet)
             try:
@@ -111,6 +123,30 @@ class Cohorts:
 
     def _name_table(self, facet: Facet) -> NameTable:
         return self.index.client_table if facet.name == "client" else self.index.study_table
+
+    def _episodes(self, name: str) -> frozenset[int] | None:
+        """Return the episode ``<client>~<number>``, or all that have a number."""
+        if name == UNLINKED:
+            return frozenset([_NO_EPISODE])
+        client, tilde, number = os.fsencode(name).partition(b"~")
+        if not tilde:
+            return frozenset(self.index.episode_table.find(client)) or None
+        ids = self.index.episodes.ids
+        hers = (
+            range(*self._first_episode[ordinal : ordinal + 2]) for ordinal in self.index.client_table.find(client)
+        )
+        return frozenset(one for run in hers for one in run if safe_bytes(ids[one]) == number) or None
+
+    @functools.cached_property
+    def _first_episode(self) -> list[int]:
+        counts: list[int] = np.cumsum(self.index.episodes.per_client, dtype=np.uint32).tolist()
+        return [0, *counts]
+
+    def episode_names(self, ordinals: NDArray[np.integer]) -> list[bytes]:
+        """Return the names of episodes, as listed."""
+        clients = self.index.clients.take(np.searchsorted(self._first_episode, ordinals, side="right") - 1)
+        numbers = self.index.episodes.ids.take(ordinals)
+        return [b"%s~%s" % (client, safe_bytes(id_)) for client, id_ in zip(clients, numbers, strict=True)]
 
     # Terms -> rows
 
@@ -149,19 +185,25 @@ class Cohorts:
         return BitMap.intersection(*parts) if len(parts) > 1 else parts[0]
 
     def _term_rows(self, term: Term) -> BitMap:
-        index, kind = self.index, BY_NAME[term.facet].kind
+        index = self.index
         rows = BitMap()
-        if kind is Kind.NAME:
+        if term.facet == IMAGES:
+            rows = BitMap(term.codes)
+        elif term.facet == "episode":
+            wanted = np.isin(index.study_episode, np.array(list(term.codes), np.int64))
+            rows = BitMap(np.flatnonzero(wanted[index.study_of]).astype(np.uint32))
+        elif term.facet in ("client", "study"):
             bounds = index.client_rows if term.facet == "client" else index.study_rows
             for ordinal in term.codes:
                 rows.add_range(int(bounds[ordinal]), int(bounds[ordinal + 1]))
-        elif term.facet in index.postings:
-            for code in term.codes:
-                rows |= index.postings[term.facet].get(code, BitMap())
         else:
             column = index.columns[term.facet]
-            wanted = np.zeros(np.iinfo(column.dtype).max + 1 if column.itemsize < 4 else _top(column), np.bool_)
-            wanted[[code for code in term.codes if code < len(wanted)]] = True
+            wanted = np.zeros(_top(column), np.bool_)
+            combinations = index.combinations.get(term.facet)
+            if combinations is None:
+                wanted[[code for code in term.codes if code < len(wanted)]] = True
+            else:
+                wanted[: len(combinations)] = [any(map(term.codes.__contains__, codes)) for codes in combinations]
             rows = BitMap(np.flatnonzero(wanted[column]).astype(np.uint32))
         return rows.flip(0, len(index)) if term.negated else rows
 
@@ -175,11 +217,15 @@ class Cohorts:
             inside = int(index.client_of[row]) in term.codes
         elif term.facet == "study":
             inside = int(index.study_of[row]) in term.codes
-        elif term.facet in index.postings:
-            postings = index.postings[term.facet]
-            inside = any(code in postings and row in postings[code] for code in term.codes)
+        elif term.facet == "episode":
+            inside = int(index.study_episode[index.study_of[row]]) in term.codes
+        elif term.facet == IMAGES:
+            inside = row in term.codes
         else:
-            inside = int(index.columns[term.facet][row]) in term.codes
+            code = int(index.columns[term.facet][row])
+            combinations = index.combinations.get(term.facet)
+            codes = (code,) if combinations is None else combinations[code]
+            inside = any(map(term.codes.__contains__, codes))
         return inside != term.negated
 
     # Rows -> values
@@ -217,18 +263,37 @@ class Cohorts:
 
     def _code_counts(self, cohort: Cohort, facet: Facet) -> list[tuple[int, int]]:
         """Return (code, images), the values of the table first and the reserved ones last."""
+        column = self.index.columns[facet.name]
+        counts = np.bincount(column if cohort == EVERYTHING else column[self.row_array(cohort)]).tolist()
         if facet.several:
-            rows = self.rows(cohort)
-            pairs = [(code, len(posting & rows)) for code, posting in self.index.postings[facet.name].items()]
+            found: Counter[int] = Counter()
+            for codes, count in zip(self.index.combinations[facet.name], counts, strict=False):
+                found.update(dict.fromkeys(codes, count))
+            pairs = list(found.items())
         else:
-            column = self.index.columns[facet.name]
-            counts = np.bincount(column if cohort == EVERYTHING else column[self.row_array(cohort)])
-            pairs = list(enumerate(counts.tolist()))
+            pairs = list(enumerate(counts))
         occurring = [(code, count) for code, count in pairs if count]
         return sorted(occurring, key=lambda pair: (pair[0] < FIRST_CODE, pair[0]))
 
+    def episodes(self, cohort: Cohort) -> NDArray[np.int32]:
+        """Return the ordinals of the episodes with an image in the cohort, ascending."""
+        found = np.unique(self.index.study_episode[self.studies(cohort)])
+        linked: NDArray[np.int32] = found[found != _NO_EPISODE]
+        return linked
+
+    def _episode_counts(self, cohort: Cohort) -> list[tuple[str, int]]:
+        index = self.index
+        of_row = index.study_episode[index.study_of[self.row_array(cohort)]]
+        ordinals, counts = np.unique(of_row, return_counts=True)
+        linked = ordinals != _NO_EPISODE
+        names = [name.decode() for name in self.episode_names(ordinals[linked])]
+        found = list(zip(names, counts[linked].tolist(), strict=True))
+        return found + [(UNLINKED, count) for count in counts[~linked].tolist()]
+
     def _name_counts(self, cohort: Cohort, facet: Facet) -> list[tuple[str, int]]:
         index = self.index
+        if facet.name == "episode":
+            return self._episode_counts(cohort)
         if facet.name == "client":
             names, column = index.clients, index.client_of
         else:
@@ -262,7 +327,8 @@ def _runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.in
 
 
 def _top(column: NDArray[np.unsignedinteger]) -> int:
-    return int(column.max(initial=0)) + 1
+    """Return a number above every code of a column, without looking at each where codes are small."""
+    return int(np.iinfo(column.dtype).max) + 1 if column.itemsize < 4 else int(column.max(initial=0)) + 1
 
 
 def _number_range(facet: Facet, text: str) -> frozenset[int] | None:

@@ -1,15 +1,22 @@
 """``omidbfs.toml``: defaults for the options of the command line.
 
 Keys are option names. At the top level they hold for every command that has the option, in a table named after
-a command for that command: ``follow-symlinks = true``, ``[mount]`` ``allow-other = true``.
+a command for that command: ``follow-symlinks = true``, ``[mount]`` ``allow-other = true``. Tables
+``[facets.NAME]`` and ``[cohorts.NAME]`` define facets and cohorts.
 """
 
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omidbfs.errors import UserError
+
+if TYPE_CHECKING:
+    from omidbfs.facets.user import Definition
+    from omidbfs.named import NamedCohort
 
 
 def config_file() -> Path | None:
@@ -17,6 +24,56 @@ def config_file() -> Path | None:
     home = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
     candidates = (Path("omidbfs.toml"), home / "omidbfs" / "omidbfs.toml")
     return next((path for path in candidates if path.is_file()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """What a configuration defines: facets, and cohorts with their lists."""
+
+    facets: tuple["Definition", ...] = ()
+    cohorts: tuple["NamedCohort", ...] = ()
+
+
+def read_definitions(path: Path | None) -> Definitions:
+    """Return the facets and cohorts that a configuration defines; ``None`` defines none.
+
+    Raises
+    ------
+    UserError
+        One of them is wrong: file, line, reason.
+    """
+    if path is None:
+        return Definitions()
+    text, document = _read(path)
+    facets, cohorts = _definitions(document, "facets"), _definitions(document, "cohorts")
+    if not facets and not cohorts:
+        return Definitions()
+    from omidbfs.facets.user import definitions  # here: commands that define nothing do not pay for numpy
+    from omidbfs.named import named_cohorts
+
+    return Definitions(definitions(facets, path, text), named_cohorts(cohorts, path, text))
+
+
+def _definitions(document: Mapping[str, object], table: str) -> dict[str, object]:
+    """Return name -> definition; in ``[facets]`` options of the command stand beside them."""
+    tables = document.get(table)
+    if table == "cohorts" and tables is not None and not isinstance(tables, dict):
+        return {"": tables}
+    return {
+        name: inner
+        for name, inner in (tables.items() if isinstance(tables, dict) else ())
+        if table == "cohorts" or isinstance(inner, dict)
+    }
+
+
+def _read(path: Path) -> tuple[str, dict[str, object]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
 
 
 def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str, dict[str, object]]:
@@ -37,12 +94,8 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
     path = path or config_file()
     if path is None:
         return {}
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from error
+    _, document = _read(path)
+    document.pop("cohorts", None)
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
     for key, value in document.items():
         parameter = key.replace("-", "_")
@@ -50,6 +103,8 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
             if key not in options:
                 raise UserError(f"{path}: [{key}] is no command of omidbfs")
             for inner, setting in value.items():
+                if key == "facets" and isinstance(setting, dict):
+                    continue
                 if inner.replace("-", "_") not in options[key]:
                     raise UserError(f"{path}: {inner} is no option of omidbfs {key}")
                 defaults[key][inner.replace("-", "_")] = setting

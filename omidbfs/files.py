@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from omidbfs.database.access import Access
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.records import FileFacts
-from omidbfs.facets import FACETS
 from omidbfs.index.columns import JSON, Index
 from omidbfs.index.identity import NOBODY
 from omidbfs.names import LONGEST, digest
@@ -32,6 +31,7 @@ _NUMBER = (1 << _VERSION_AT) - 1
 _KEY = _IMAGE | _DOCUMENT | _GENERATED | _NUMBER
 _MIX_SIZE, _MIX_TIME = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 _MIXED = 0xFFFFFFFFFFFFFFFF
+_EXPORT = _IMAGE | _DOCUMENT  # both bits: nothing else has them
 _KEPT_TEXTS = 4
 """Contents of a text that changes while it is looked up and opened: more than change in that time."""
 
@@ -41,6 +41,16 @@ _new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__ne
 def directory_inode(path: bytes) -> int:
     """Return the inode of a directory: no file has it, and it stays from mount to mount."""
     return _DIRECTORY | int(digest(path)[:15], 16)
+
+
+def export_inode(view: bytes, path: bytes) -> int:
+    """Return the inode of a file that is made of a cohort: another one in every view, which ``view`` stands for."""
+    return _EXPORT | int(digest(view + path)[:15], 16) >> 1
+
+
+def is_export(inode: int) -> bool:
+    """Return whether an inode can only be that of a file that is made of a cohort."""
+    return inode & (_DIRECTORY | _EXPORT) == _EXPORT
 
 
 def _text_inode(number: int, content: bytes) -> int:
@@ -56,8 +66,8 @@ class Files:
     """The files over one index.
 
     Immutable but for :meth:`update`, which records that a source file was found changed. ``generated`` maps the
-    name of each generated text to its content; ``links_to`` are the directories of the two trees, (images, data),
-    where files are to be symbolic links into them.
+    name of each generated text to its content; ``links`` are the link counts of rows; ``links_to`` are the
+    directories of the two trees, (images, data), where files are to be symbolic links into them.
     """
 
     def __init__(
@@ -65,13 +75,14 @@ class Files:
         index: Index,
         access: Access,
         generated: Mapping[str, bytes],
+        links: NDArray[np.unsignedinteger],
         links_to: tuple[bytes, bytes] | None = None,
     ) -> None:
         self._index = index
         self._access = access
         self._generated = [(name.encode(), content) for name, content in generated.items()]
         self._links_to = links_to
-        self._links = listed_paths(index)
+        self._links = links
         self._modes_and_owners = np.array(index.accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
         self._changed: dict[int, FileFacts] = {}
         self._replaced_texts: dict[int, bytes] = {}
@@ -151,7 +162,7 @@ class Files:
 
     def facts(self, inode: int) -> FileFacts | None:
         """Return what is known of a source file, ``None`` if it is gone or has another version by now."""
-        if not inode & (_IMAGE | _DOCUMENT):
+        if not inode & (_IMAGE | _DOCUMENT) or is_export(inode):
             return None
         key = inode & _KEY
         if self._place(key) is None or self._inode(key) != inode:
@@ -297,21 +308,3 @@ def _flat_name(index: Index, row: int) -> bytes:
     if len(name) + len(study_name) > LONGEST + 40:
         study_name = digest(study_name)[:16]
     return name + b"~" + study_name
-
-
-def listed_files(index: Index) -> int:
-    """Return how many paths of source files a walk of the whole drive meets (without ``list_nested``)."""
-    links = listed_paths(index)
-    images = sum(int(links[files.access != 0].sum(dtype=np.int64)) for files in index.files)
-    return images + int(np.count_nonzero(index.documents.access))
-
-
-def listed_paths(index: Index) -> NDArray[np.uint8]:
-    """Return for each row under how many paths either of its files is listed: its link count."""
-    once = 1 + sum(not facet.several for facet in FACETS)  # all/, and one value of each single-valued facet
-    links = np.full(len(index), once, np.uint8)
-    for facet in FACETS:
-        if facet.several:
-            for rows in index.postings[facet.name].values():
-                links[np.array(rows.to_array(), np.uint32)] += 1
-    return links

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 
+facets_option = click.option(
+    "--facets",
+    metavar="NAMES",
+    help="The facets that the root lists, as a,b,c; all are found.  [default: all]",
+)
+
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add SOURCE and the options that say what is read, how, and how it is classified."""
@@ -61,6 +67,9 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     found = find_source(path, options["images"], options["data"], follow_symlinks=options["follow_symlinks"])
 
     from omidbfs.clinical import Windows
+    from omidbfs.config import config_file, read_definitions
+    from omidbfs.errors import UserError
+    from omidbfs.facets import BY_NAME
     from omidbfs.index.classification import Classification
     from omidbfs.index.executors import available_cpus
     from omidbfs.index.store import default_path
@@ -77,6 +86,17 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     if options.get("clients_file") is not None:
         lines = options["clients_file"].read_text(encoding="utf-8", errors="replace").splitlines()
         only = frozenset(line.strip() for line in lines if line.strip())
+    context = click.get_current_context().find_root()
+    config = config_file() if context.params.get("config") is None else context.params["config"]
+    definitions = read_definitions(config)
+    listed = None
+    if options.get("facets"):
+        listed = frozenset(name.strip().removeprefix("by-") for name in options["facets"].split(","))
+        unknown = listed - BY_NAME.keys() - {one.name for one in definitions.facets}
+        if unknown:
+            raise UserError(
+                f"--facets: there is no facet {', '.join(sorted(unknown))}; `omidbfs facets SOURCE` shows them"
+            )
     return Session(
         found,
         (options["index"] or default_path(found)).absolute(),  # a drive in the background leaves this directory
@@ -87,6 +107,9 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         options["workers"] or available_cpus(),
         options.get("links") == "symlink",
         options.get("list_nested", False),
+        None if config is None else config.absolute(),
+        definitions,
+        listed,
     )
 
 
@@ -94,7 +117,7 @@ def index_arguments(source: Path, session: "Session", options: dict[str, Any]) -
     """Return the command that brings the index of a session up to date, from whatever directory."""
     trees = [(name, options[name]) for name in ("images", "data") if options[name] is not None]
     return [
-        *("--config", os.devnull, "index"),
+        *("--config", os.devnull if session.config is None else str(session.config), "index"),
         str(source if source == Path("-") else source.absolute()),
         *(f"--{name}={path.absolute()}" for name, path in trees),
         *(["--follow-symlinks"] if options["follow_symlinks"] else []),

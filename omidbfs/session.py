@@ -3,21 +3,26 @@
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omidbfs.about import generated_texts
+from omidbfs.cohort import Cohorts
+from omidbfs.config import Definitions
 from omidbfs.database.layout import Source
+from omidbfs.database.problems import problem_lines
 from omidbfs.errors import UserError
-from omidbfs.index.build import Work, clients_not_on_disk, refreshed, source_fingerprint
+from omidbfs.index.build import clients_not_on_disk, refreshed, source_fingerprint, with_facets
 from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
-from omidbfs.index.executors import executor_for
+from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
+from omidbfs.named import resolved
 from omidbfs.progress import Progress
+from omidbfs.root import Root, root_of
 from omidbfs.view import View, drive_access
 
 Shown = Callable[[], AbstractContextManager[Progress]]
@@ -28,7 +33,8 @@ class Session:
     """What is to be shown of which source, where its index is kept, and how it is read.
 
     ``only`` names the clients to show (``None``: all); ``executor`` and ``workers`` as in ``executor_for``;
-    ``progress`` shows how far long work has come.
+    ``progress`` shows how far long work has come. ``definitions`` are those of the file ``config``; ``listed``
+    names the facets that the root lists (``None``: all).
     """
 
     source: Source
@@ -40,6 +46,9 @@ class Session:
     workers: int = 1
     symlinks: bool = False
     list_nested: bool = False
+    config: Path | None = None
+    definitions: Definitions = field(default_factory=Definitions)
+    listed: frozenset[str] | None = None
 
     def saved(self) -> Stored:
         """Return the saved index.
@@ -72,7 +81,25 @@ class Session:
             if str(error) != "missing":
                 warn(f"{self.index_path}: {error}; building it anew")
             return self.brought_up_to_date(None), True
-        return (self.brought_up_to_date(stored), True) if verify else (stored, False)
+        if verify:
+            return self.brought_up_to_date(stored), True
+        return (stored if self.has_all_facets(stored) else self._with_facets(stored)), False
+
+    def has_all_facets(self, stored: Stored) -> bool:
+        """Return whether an index has the facets that are defined, as they are defined."""
+        return stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
+
+    def _with_facets(self, stored: Stored) -> Stored:
+        """Return a saved index with the facets that are defined; nothing else of the source is looked at."""
+        fingerprint = source_fingerprint(self.source)
+        with self._work() as work:
+            index = with_facets(stored.index, self.source, self.definitions.facets, work)
+        return self._saved(index, fingerprint)
+
+    @contextmanager
+    def _work(self) -> Iterator[Work]:
+        with self.progress() as progress, executor_for(self.executor, self.workers) as executor:
+            yield Work(executor, self.workers, progress)
 
     def brought_up_to_date(self, previous: Stored | None) -> Stored:
         """Return the index of the source as it is now, having saved it if anything has changed.
@@ -86,10 +113,13 @@ class Session:
         if previous is None:  # reading everything may take hours: first see whether it can be kept
             self._check_place()
         known = previous.index if previous is not None else None
-        with self.progress() as progress, executor_for(self.executor, self.workers) as executor:
-            index = refreshed(self.source, known, Work(executor, self.workers, progress))
+        with self._work() as work:
+            index = refreshed(self.source, known, work, user_facets=self.definitions.facets)
         if index is known and previous is not None:
             return previous
+        return self._saved(index, fingerprint)
+
+    def _saved(self, index: Index, fingerprint: str) -> Stored:
         self._check_replaceable()
         try:
             save(self.index_path, index, fingerprint)
@@ -128,17 +158,28 @@ class Session:
             missing = clients_not_on_disk(self.only, {name.decode() for name in index.clients})
             index = only_clients(index, self.only, missing, self.source)
         index = classified(index, self.classification)
+        root = self._root(index)
+        index = root.cohorts.index
         return View(
             index,
             drive_access(self.source),
-            self._texts(index, stored.written, state or {}),
+            self._texts(root, stored.written, state or {}),
             links_to=self._trees() if self.symlinks else None,
             list_nested=self.list_nested,
+            root=root,
         )
 
-    def _texts(self, index: Index, written: float, state: Mapping[str, object]) -> dict[str, bytes]:
+    def _root(self, index: Index) -> Root:
+        """Return what the root lists of an index; what named cohorts miss joins its problems."""
+        facets = [facet for facet in index.registry.facets if self.listed is None or facet.name in self.listed]
+        named, problems = resolved(Cohorts(index), self.definitions.cohorts)
+        if problems:
+            index = replace(index, problem_lines=problem_lines(sorted([*index.problems, *problems])))
+        return root_of(index, facets, named)
+
+    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes]:
         about = {"index": str(self.index_path), "index_written": written, **state}
-        return generated_texts(index, (self.source.images, self.source.data), self.classification, about)
+        return generated_texts(root, (self.source.images, self.source.data), self.classification, about)
 
     def _trees(self) -> tuple[bytes, bytes]:
         return os.fsencode(self.source.images or ""), os.fsencode(self.source.data or "")

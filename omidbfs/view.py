@@ -9,22 +9,26 @@ import functools
 import operator
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts, Term
+from omidbfs.cohort import EVERYTHING, Cohort, Term
 from omidbfs.database.access import Access, limited_mode
 from omidbfs.database.layout import DOCUMENTS, Source, tree_access
-from omidbfs.facets import BY_NAME, FACETS
-from omidbfs.files import SUFFIXES, Files, directory_inode
+from omidbfs.export.formats import BY_FILE, FORMATS, Selection
+from omidbfs.facets import BY_NAME, UNLINKED, Facet
+from omidbfs.files import SUFFIXES, Files, directory_inode, export_inode, flat_names
 from omidbfs.index.columns import DCM, JSON, Index
-from omidbfs.index.names import Names
-from omidbfs.nodes import Attributes, Directory, Entry, Listing, Shape, joined
+from omidbfs.nodes import Attributes, Directory, Entry, Export, Listing, Shape, joined
+from omidbfs.root import Root, root_of
 
 ROOT_INODE = 1
-_CLIENT, _STUDY = BY_NAME["client"], BY_NAME["study"]
+EXPORTS = b".omidbfs"
+"""The directory of generated files, found in every cohort and listed in none."""
+
+_CLIENT, _STUDY, _EPISODE = BY_NAME["client"], BY_NAME["study"], BY_NAME["episode"]
 
 
 def drive_access(source: Source) -> Access:
@@ -46,6 +50,8 @@ class View:
         The directories of the two trees, (images, data), where files are to be symbolic links into them.
     list_nested
         Whether nested facet directories are listed; they are always found.
+    root
+        What the root lists; by default every facet, and no named cohorts.
     """
 
     def __init__(
@@ -56,18 +62,22 @@ class View:
         *,
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
+        root: Root | None = None,
     ) -> None:
         self.index = index
-        self.cohorts = Cohorts(index)
+        self.lists = root_of(index) if root is None else root
+        self.cohorts = self.lists.cohorts
         self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
-        self.files = Files(index, access, generated, links_to)
+        self.files = Files(index, access, generated, self.lists.links, links_to)
         self._access = access
+        self._export_access = _export_access(index, access)
         self._list_nested = list_nested
+        self._name = os.urandom(16)
 
     # Lookup
 
-    def lookup(self, directory: Directory, name: bytes) -> Directory | int | None:
-        """Return the child of a directory: a directory, the inode of a file, or ``None``."""
+    def lookup(self, directory: Directory, name: bytes) -> Directory | Export | int | None:
+        """Return the child of a directory: a directory, a generated file, the inode of a file, or ``None``."""
         match directory.shape:
             case Shape.COHORT:  # first: the cases are tried in turn, and most lookups are here
                 return self._facet(directory, name) or self._in_cohort(directory, name)
@@ -78,9 +88,16 @@ class View:
                     return self._child(directory, name, Shape.COHORT, EVERYTHING)
                 if name == b".omidbfs":
                     return self._child(directory, name, Shape.ABOUT, EVERYTHING)
+                if name == b"cohorts" and self.lists.named:
+                    return self._child(directory, name, Shape.NAMED, EVERYTHING)
                 return self._facet(directory, name)
+            case Shape.NAMED:
+                named = self.lists.named.get(os.fsdecode(name))
+                return None if named is None else self._child(directory, name, Shape.COHORT, named)
             case Shape.ABOUT:
                 return self.files.text(name) if name != b"README.txt" else None
+            case Shape.EXPORTS:
+                return self._export(directory, name)
             case Shape.FACET:
                 return self._value(directory, name)
             case Shape.CLIENT:
@@ -112,9 +129,13 @@ class View:
         return Directory(path, directory_inode(path), shape, cohort, **fields)  # type: ignore[arg-type]
 
     def _facet(self, directory: Directory, name: bytes) -> Directory | None:
+        """Return what every directory of images has, listed or not: facets, and its generated files."""
         if not name.startswith(b"by-"):
-            return None
-        facet = BY_NAME.get(os.fsdecode(name[3:]))
+            if name != EXPORTS:
+                return None
+            client, study = directory.client, directory.study
+            return self._child(directory, name, Shape.EXPORTS, directory.cohort, client=client, study=study)
+        facet = self.index.registry.by_name.get(os.fsdecode(name[3:]))
         if facet is None:
             return None
         return self._child(directory, name, Shape.FACET, self.cohort(directory), facet=facet)
@@ -187,16 +208,59 @@ class View:
         ]
         return np.array(rows, np.uint32)
 
+    # Generated files
+
+    def _export(self, directory: Directory, name: bytes) -> Export | None:
+        known = BY_FILE.get(name)
+        if known is None or not known.is_there():
+            return None
+        return Export(export_inode(self._name, directory.path + b"/" + name), directory, known.name)
+
+    def has_made(self, export: Export) -> bool:
+        """Return whether a generated file is of this view."""
+        name = FORMATS[export.format].file.encode()
+        return export_inode(self._name, export.directory.path + b"/" + name) == export.inode
+
+    def content(self, export: Export) -> Iterator[bytes]:
+        """Yield the content of a generated file of this view."""
+        return FORMATS[export.format].content(self.selection(export.directory))
+
+    def selection(self, directory: Directory) -> Selection:
+        """Return what is exported of a directory, which may be the ``.omidbfs/`` in it."""
+        path = directory.path.removesuffix(EXPORTS).rstrip(b"/") or b"all"
+        title = path.decode("utf-8", "backslashreplace")
+        return Selection(self.cohorts, self.cohort(directory), title, functools.partial(self._names_in, directory))
+
+    def _names_in(self, directory: Directory, rows: NDArray[np.uint32]) -> list[bytes]:
+        """Return the names of images, less their suffixes, relative to the directory that they are in."""
+        if directory.client < 0:
+            return flat_names(self.index, rows)
+        names = self.index.images.take(rows)
+        if directory.study >= 0:
+            return names
+        studies = self.index.studies.take(self.index.study_of[rows])
+        return [study + b"/" + name for study, name in zip(studies, names, strict=True)]
+
+    def export_attributes(self, export: Export, size: int) -> Attributes:
+        """Return the attributes of a generated file whose content has a size."""
+        access = self._export_access
+        mode = stat.S_IFREG | access.mode
+        return Attributes(export.inode, mode, 1, access.uid, access.gid, size, self.index.newest)
+
     # Listing
 
     def listing(self, directory: Directory) -> Listing:
         """Return the entries of a directory, without ``.`` and ``..``."""
         match directory.shape:
             case Shape.ROOT:
-                names = [b"README.txt", b"all", *(b"by-" + facet.name.encode() for facet in FACETS), b".omidbfs"]
-                return self._looked_up(directory, names)
+                names = [b"README.txt", b"all", *_names_of(self.lists.facets), b".omidbfs"]
+                return self._looked_up(directory, names + [b"cohorts"] * bool(self.lists.named))
+            case Shape.NAMED:
+                return self._looked_up(directory, [name.encode() for name in self.lists.named])
             case Shape.ABOUT:
                 return self._looked_up(directory, [name for name in self.files.texts() if name != b"README.txt"])
+            case Shape.EXPORTS:
+                return self._looked_up(directory, [name for name in BY_FILE if self._export(directory, name)])
             case Shape.FACET:
                 return self._values(directory)
             case Shape.CLIENT:
@@ -218,35 +282,45 @@ class View:
         used = {term.facet for term in directory.cohort.terms}
         if not all(directory.cohort.files):
             used.add("file-type")
-        names = [b"by-" + facet.name.encode() for facet in FACETS if facet.name not in used]
-        return self._looked_up(directory, names)
+        facets = [facet for facet in self.lists.facets if facet.name not in used]
+        return self._looked_up(directory, _names_of(facets))
 
     def _values(self, directory: Directory) -> Listing:
         facet, cohort = directory.facet, directory.cohort
         if facet is _CLIENT:
             everyone = np.arange(len(self.index.clients), dtype=np.uint32)
             ordinals = everyone if cohort == EVERYTHING else self.cohorts.clients(cohort)
-            return self._named(directory, self.index.clients, ordinals)
+            return self._named(directory, self.index.clients.take, ordinals)
+        if facet is _EPISODE:
+            ordinals = self.cohorts.episodes(cohort).astype(np.uint32)
+            listed = self._named(directory, self.cohorts.episode_names, ordinals)
+            is_unlinked = (self.index.study_episode[self.cohorts.studies(cohort)] < 0).any()
+            return joined(listed, self._looked_up(directory, [UNLINKED.encode()] if is_unlinked else []))
         if facet is _STUDY:
             studies = self.cohorts.studies(cohort)
             if self.index.studies_unique:
-                return self._named(directory, self.index.studies, studies)
+                return self._named(directory, self.index.studies.take, studies)
             return self._looked_up(directory, list(dict.fromkeys(self.index.studies.take(studies))))
         return self._looked_up(directory, [name.encode() for name, _ in self.cohorts.counts(cohort, facet)])
 
-    def _named(self, directory: Directory, names: Names, ordinals: NDArray[np.uint32]) -> Listing:
-        """Return the listing of clients or studies: there are too many to look each of them up."""
-        cohort = directory.cohort
+    def _named(
+        self,
+        directory: Directory,
+        names_of: Callable[[NDArray[np.uint32]], list[bytes]],
+        ordinals: NDArray[np.uint32],
+    ) -> Listing:
+        """Return the listing of clients, studies or episodes: there are too many to look each of them up."""
+        cohort, facet = directory.cohort, directory.facet
 
         def child(name: bytes, ordinal: int) -> Directory:
-            if directory.facet is _CLIENT:
+            if facet is _CLIENT:
                 return self._child(directory, name, Shape.CLIENT, cohort, client=ordinal)
-            term = Term("study", frozenset([ordinal]))
+            term = Term(facet.name, frozenset([ordinal]))
             return self._child(directory, name, Shape.COHORT, cohort.narrowed(term))
 
         def page(start: int, count: int) -> list[Entry]:
             part = ordinals[start : start + count]
-            pairs = zip(names.take(part), part.tolist(), strict=True)
+            pairs = zip(names_of(part), part.tolist(), strict=True)
             return [self._directory_entry(name, child(name, ordinal)) for name, ordinal in pairs]
 
         return Listing(len(ordinals), page)
@@ -264,6 +338,8 @@ class View:
         assert child is not None, "a listed name is found"
         if isinstance(child, Directory):
             return self._directory_entry(name, child)
+        if isinstance(child, Export):  # its size is known to nobody before it is made
+            return Entry(name, *self.export_attributes(child, 0), None)
         attributes = self.files.attributes(child)
         assert attributes is not None, "what was just found is current"
         return Entry(name, *attributes, None)
@@ -290,6 +366,25 @@ class View:
         access = self._access
         mode = stat.S_IFDIR | access.mode
         return Attributes(directory.inode, mode, 1, access.uid, access.gid, 0, self.index.newest)
+
+
+def _export_access(index: Index, access: Access) -> Access:
+    """Return the access to generated files, which tell what many files of the source say.
+
+    They belong to who mounted. Others may read them if they may enter the roots and read every file of the source.
+    """
+    files = np.array(index.accesses[1:], np.int64).reshape(-1, 3)
+    common = int(np.bitwise_and.reduce(files[:, 0], initial=0o444))
+    mode = 0o400
+    if common == 0o444:
+        mode |= access.mode & 0o044
+    elif common == 0o440 and (files[:, 2] == access.gid).all():
+        mode |= access.mode & 0o040
+    return Access(mode, os.geteuid(), access.gid)
+
+
+def _names_of(facets: Iterable[Facet]) -> list[bytes]:
+    return [b"by-" + facet.name.encode() for facet in facets]
 
 
 def _split(name: bytes) -> tuple[bytes, int]:

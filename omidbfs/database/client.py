@@ -3,8 +3,9 @@
 Images are found on disk; JSON only describes them. Reading a client never raises for what the client holds.
 """
 
+import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ _Document = TypeVar("_Document", Nbss, ImageDb)
 class StudyRecord:
     """One study on disk, with the episode it belongs to and the names of the events it is linked to.
 
-    ``all_events`` are those that ``link all`` gives, where a link need not be unique.
+    ``all_events`` are those that ``link all`` gives, where a link need not be unique; ``date`` is as in ImageDB.
     """
 
     name: str
@@ -33,6 +34,7 @@ class StudyRecord:
     episode: Episode | None
     events: tuple[str, ...]
     all_events: tuple[str, ...]
+    date: datetime.date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class ClientReader:
             with StudyReader(self.source, self._trees, f"{name}/{study}", listed, problems) as reader:
                 records = [reader.image(image, images[image]) for image in sorted(images)]
             episode = episodes[link.episode] if link.episode is not None else None
-            studies.append(StudyRecord(study, tuple(records), episode, link.events, all_link.events))
+            date = db_studies[study].date if study in db_studies else None
+            studies.append(StudyRecord(study, tuple(records), episode, link.events, all_link.events, date))
         for study, db_study in db_studies.items():
             if study not in files.studies:
                 report("study-not-on-disk", f"study {printable(study)}")
@@ -111,6 +114,30 @@ class ClientReader:
         try:
             return load_json(self._read_data(client, study, f"{image}{suffix}"))
         except (OSError, JsonError):
+            return {}
+
+    def document(self, client: str, name: str) -> dict[str, object]:
+        """Return the whole of an NBSS or ImageDB file, ``{}`` where it cannot be read."""
+        try:
+            return load_json(self._read_data(client, name))
+        except (OSError, JsonError):
+            return {}
+
+    def content(self, client: str, study: str, name: str) -> bytes:
+        """Return the content of a sidecar, nothing where it cannot be read."""
+        try:
+            return self._read_data(client, study, name)
+        except OSError:
+            return b""
+
+    def attributes(
+        self, client: str, study: str, image: str, paths: Sequence[tuple[str, ...]]
+    ) -> dict[tuple[str, ...], str | None]:
+        """Return what the header of a DICOM file says at some paths of tags (``header.dicom_texts``)."""
+        try:
+            with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
+                return reader.texts(image, paths)
+        except (OSError, DicomError):
             return {}
 
     def dicom_problem(self, client: str, study: str, image: str) -> str | None:

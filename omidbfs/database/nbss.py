@@ -44,6 +44,8 @@ _EPISODE_TYPES = accepted(EPISODE_TYPES)
 _EPISODE_ACTIONS = accepted(EPISODE_ACTIONS)
 _SIDE_OPINIONS = accepted(SIDE_OPINIONS)
 _OPINIONS = accepted(OPINIONS)
+_CLOSED = {"Y": True, "N": False}
+_ETHNICITY = ("Ethnicity", "EthnicGroup")
 _LESION_DESCRIPTIONS = accepted(LESION_DESCRIPTIONS)
 # omidb's enumeration has no texts but the numbers 1, 2, ..., and accepts those.
 _LESION_POSITIONS: Accepted = {
@@ -82,6 +84,9 @@ def parse_nbss(document: object, report: Report) -> Nbss:
         client_id=read_text(document, "ClientID", "the document", report),
         classification=read_code(document, "Classification", _CLASSIFICATIONS, "the document", report),
         episodes=tuple(_episode(key, value, report) for key, value in document.items() if isinstance(value, dict)),
+        ethnicity=next(
+            (text for key in _ETHNICITY if (text := read_text(document, key, "the document", report))), None
+        ),
     )
 
 
@@ -94,7 +99,7 @@ def _episode(episode_id: str, data: dict[str, object], report: Report) -> Episod
         events=_events(data, lesions, where, report),
         type=read_code(data, "EpisodeType", _EPISODE_TYPES, where, report),
         action=read_code(data, "EpisodeAction", _EPISODE_ACTIONS, where, report),
-        is_closed=data.get("EpisodeIsClosed") == "Y",
+        is_closed=_CLOSED.get(str(data.get("EpisodeIsClosed"))),
         opened_date=read_date(data, "EpisodeOpenedDate", where, report),
         closed_date=read_date(data, "EpisodeClosedDate", where, report),
         diagnosis_date=read_date(data, "IntervalCancerDateOfDiagnosis", where, report),
@@ -143,13 +148,17 @@ def _events(data: dict[str, object], lesions: _Lesions, where: str, report: Repo
 
 def _screening(data: dict[str, object], where: str, report: Report) -> Event:
     dates: dict[date, None] = {}
+    readings: list[str | None] = []
     for side in SIDES:
         taken = read_object(data, side, where, report)
+        reading = None
         if taken:
             day = read_date(taken, "DateTaken", where, report)
             if day is not None:
                 dates[day] = None
-    return _event("screening", data, dates, where, report)
+            reading = read_code(taken, "Opinion", _OPINIONS, f"{where}, {side}", report)
+        readings.append(reading)
+    return _event("screening", data, dates, where, report, *readings)
 
 
 def _procedure(name: str, data: dict[str, object], lesions: _Lesions, where: str, report: Report) -> Event:
@@ -175,12 +184,22 @@ def _procedure(name: str, data: dict[str, object], lesions: _Lesions, where: str
     return _event(name, data, dates, where, report)
 
 
-def _event(name: str, data: dict[str, object], dates: dict[date, None], where: str, report: Report) -> Event:
+def _event(
+    name: str,
+    data: dict[str, object],
+    dates: dict[date, None],
+    where: str,
+    report: Report,
+    left_reading: str | None = None,
+    right_reading: str | None = None,
+) -> Event:
     return Event(
         name=name,
         left_opinion=read_code(data, "left_opinion", _SIDE_OPINIONS, where, report, None),
         right_opinion=read_code(data, "right_opinion", _SIDE_OPINIONS, where, report, None),
         dates=tuple(dates),
+        left_reading=left_reading,
+        right_reading=right_reading,
     )
 
 

@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "duplicate-file": "the same JSON under two spellings of its name; the first one is used, both are shown",
     "duplicate-uid": "an image UID that occurs more than once; shown as <uid>~<client>~<study>",
     "client-not-on-disk": "a client of the list given (--clients-file) that the source does not have",
+    "cohort-entry-missing": "something that a named cohort lists and the source does not have",
     "nbss-missing": "a client without NBSS JSON",
     "imagedb-missing": "a client without ImageDB JSON",
     "dcm-missing": "an image JSON without its DICOM file",

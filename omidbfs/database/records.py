@@ -31,13 +31,16 @@ class Event:
     """One medical procedure of an episode (``omidb.events.BaseEvent`` and ``Screening``).
 
     ``name`` is one of ``codes.EVENTS`` (``screening``, ``assessment``, ...); opinions are side opinions
-    (``OB OM ON OS OU``); ``dates`` are distinct, in file order.
+    (``OB OM ON OS OU``); ``dates`` are distinct, in file order. The readings are what readers said of each breast
+    at screening (``OPINIONS``).
     """
 
     name: str
     left_opinion: str | None = None
     right_opinion: str | None = None
     dates: tuple[datetime.date, ...] = ()
+    left_reading: str | None = None
+    right_reading: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Episode:
     events: tuple[Event, ...] | None = None
     type: str | None = None
     action: str | None = None
-    is_closed: bool = False
+    is_closed: bool | None = None
     opened_date: datetime.date | None = None
     closed_date: datetime.date | None = None
     diagnosis_date: datetime.date | None = None
@@ -99,6 +102,7 @@ class Nbss:
     client_id: str | None
     classification: str | None
     episodes: tuple[Episode, ...]
+    ethnicity: str | None = None
 
 
 # ImageDB ---------------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 """The images of one study: their files, what describes them, and every oddity met on the way."""
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from types import TracebackType
 
 import msgspec
 
 from omidbfs.database.access import TreeReader, read_listed
-from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, read_dicom
+from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, dicom_texts, read_dicom
 from omidbfs.database.layout import ImageFiles, Source
 from omidbfs.database.problems import Problem, printable, reporter
 from omidbfs.database.records import DbImage, FileFacts
@@ -109,13 +110,24 @@ class StudyReader:
         OSError, DicomError
             It cannot be read.
         """
-        images = self._trees[_DCM]
-        assert images is not None
-        descriptor = images.open(os.fsencode(f"{self._place}/{name}.dcm"))
+        descriptor = self._opened(name)
         try:
             return read_dicom(descriptor)
         finally:
             os.close(descriptor)
+
+    def texts(self, name: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
+        """Return what the header in a DICOM file says at some paths of tags; raises as :meth:`dicom`."""
+        descriptor = self._opened(name)
+        try:
+            return dicom_texts(descriptor, paths)
+        finally:
+            os.close(descriptor)
+
+    def _opened(self, name: str) -> int:
+        images = self._trees[_DCM]
+        assert images is not None
+        return images.open(os.fsencode(f"{self._place}/{name}.dcm"))
 
     def _sidecar(self, name: str, size: int) -> bytes:
         # Opened from the study's directory: a third of the way through the tree, once, and not for each image.

@@ -6,9 +6,7 @@ taken over column by column.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
@@ -18,25 +16,18 @@ from numpy.typing import NDArray
 from omidbfs.database.layout import Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem, printable
 from omidbfs.errors import UserError
+from omidbfs.facets.user import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
 from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
-from omidbfs.index.executors import in_order
+from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
 from omidbfs.index.slices import client_of, slices_of
 from omidbfs.index.store import fingerprint
+from omidbfs.index.user import with_user_facets
 from omidbfs.progress import Progress
 
 CLIENTS_PER_CHUNK = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """How the work is done: by whom (``None``: this process), how many of them, and who is told."""
-
-    executor: Executor | None = None
-    workers: int = 1
-    progress: Progress | None = None
 
 
 def refreshed(
@@ -44,11 +35,13 @@ def refreshed(
     previous: Index | None = None,
     work: Work | None = None,
     only: Collection[str] | None = None,
+    user_facets: Sequence[Definition] = (),
 ) -> Index:
     """Return the index of the source as it is now; ``previous`` itself where nothing has changed.
 
-    ``only`` names the clients to read; by default all are. Outcomes are made with all windows off, and events
-    linked uniquely; so must ``previous`` have been.
+    ``only`` names the clients to read; by default all are. ``user_facets`` are those that it has besides all
+    others; where they alone have changed, no more is read than they need. Outcomes are made with all windows off,
+    and events linked uniquely; so must ``previous`` have been.
 
     Raises
     ------
@@ -66,9 +59,17 @@ def refreshed(
         if previous is not None and not changed and len(clients) == len(previous.clients):
             known = {problem for problem in previous.problems if client_of(problem) is None}
             if known == set(problems):
-                return previous
+                if previous.registry.user == tuple(one.facet() for one in user_facets):
+                    return previous
+                return with_facets(previous, source, user_facets, work)
         chunks = _chunks(source, clients, changed, previous, work)
-        return merge(chunks, problems, source, previous)
+        index = merge(chunks, problems, source, previous)
+        return with_user_facets(index, source, user_facets, previous, work, CLIENTS_PER_CHUNK)
+
+
+def with_facets(index: Index, source: Source, user_facets: Sequence[Definition], work: Work) -> Index:
+    """Return an index with other facets of a user's; only what these need is read."""
+    return with_user_facets(index, source, user_facets, index, work, CLIENTS_PER_CHUNK)
 
 
 @contextmanager

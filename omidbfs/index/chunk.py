@@ -1,39 +1,42 @@
 """Part of an index: the columns of a run of clients, made wherever the clients are read and merged afterwards."""
 
 import os
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.clinical import EpisodeFacts, Outcome, Windows, client_status, episode_facts, outcomes
+from omidbfs.clinical import EpisodeFacts, Windows, client_status, episode_facts, outcomes, post_ops
 from omidbfs.database.client import ClientReader, ClientRecord
-from omidbfs.database.header import Header
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem
-from omidbfs.database.records import DbImage, FileFacts
-from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject, Token, linked_events
+from omidbfs.database.records import FileFacts
+from omidbfs.facets import FACETS, Facet, Kind, Subject, Token
 from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns
 from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
+from omidbfs.index.marks import MarkColumns, MarkLists
 from omidbfs.index.names import Names
 from omidbfs.names import LONGEST, safe_bytes
 
-LINK_ALL = "event, link all"
-"""The column of the facet ``event`` that ``--link-all`` asks for: an index holds both."""
+Keys = Callable[[Subject], Hashable]
 
-_CODED: tuple[Facet, ...] = (
-    *(facet for facet in FACETS if facet.tokens is not None),
-    replace(BY_NAME["event"], name=LINK_ALL, tokens=lambda subject: linked_events(subject, link_all=True)),
-)
+
+def _by_dependence(levels: Collection[str]) -> dict[Keys, tuple[Facet, ...]]:
+    """Return the coded facets of some levels, together those that depend on the same."""
+    groups: dict[Keys, list[Facet]] = {}
+    for facet in FACETS:
+        if facet.tokens is not None and facet.level in levels:
+            assert facet.depends_on is not None, facet.name
+            groups.setdefault(facet.depends_on, []).append(facet)
+    return {keys: tuple(facets) for keys, facets in groups.items()}
+
+
+_CODED = tuple(facet for facet in FACETS if facet.tokens is not None)
 _OF_CLIENT = tuple(facet for facet in _CODED if facet.level == "client")
-_OF_STUDY = tuple(facet for facet in _CODED if facet.level in ("episode", "study"))
-_OF_AGE = (BY_NAME["age"],)
-_OF_MARKS = (BY_NAME["marked"],)
-_OF_HEADER = tuple(facet for facet in _CODED if facet.level == "image" and facet not in _OF_AGE + _OF_MARKS)
-_but_age = attrgetter(*(name for name in Header.__struct_fields__ if name != "PatientAge"))
+_OF_STUDY = _by_dependence(("episode", "study"))
+_OF_IMAGE = _by_dependence(("image", "mark", "lesion"))
 _OTHER = RESERVED_CODES["other"]
 _TABLE_CODES = {
     facet.name: {value.code: code for code, value in enumerate(facet.values, FIRST_CODE)} for facet in _CODED
@@ -54,6 +57,7 @@ class _Table:
     """
 
     facets: tuple[Facet, ...]
+    key_of: Keys
     known: dict[Hashable, int] = field(default_factory=dict)
     codes: list[Codes] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -63,7 +67,7 @@ class _Table:
 class Chunk:
     """The columns of some clients; see :class:`~omidbfs.index.columns.Index` for what they mean.
 
-    Rows, ordinals and the codes of accesses and texts count from the start of the chunk.
+    Rows, ordinals and the codes of accesses, texts and combinations count from the start of the chunk.
     ``client_studies`` and ``study_images`` say how many studies each client and images each study has;
     ``texts`` holds, for each code of a free-text facet, the texts that it stands for. ``identity`` is known of
     what was indexed before and has not changed.
@@ -75,6 +79,9 @@ class Chunk:
     client_studies: NDArray[np.uint32]
     study_images: NDArray[np.uint32]
     study_episode: NDArray[np.int32]
+    study_date: NDArray[np.int32]
+    matrix: NDArray[np.uint16]
+    marks: MarkColumns
     episodes: EpisodeColumns
     dcm: FileColumns
     json: FileColumns
@@ -82,7 +89,7 @@ class Chunk:
     long_suffix: NDArray[np.bool_]
     accesses: tuple[tuple[int, int, int], ...]
     columns: dict[str, NDArray[np.uint32]]
-    postings: dict[str, dict[int, NDArray[np.uint32]]]
+    combinations: dict[str, tuple[tuple[int, ...], ...]]
     texts: dict[str, tuple[tuple[str, ...], ...]]
     raw_images: dict[int, str]
     raw_studies: dict[int, str]
@@ -109,8 +116,8 @@ class ChunkBuilder:
     """Takes clients in ascending order and gives their chunk.
 
     Most images share their attributes with others, so the codes of a header are found once and remembered, apart
-    from the woman's age, which few share: coding every image anew took a third of the time of reading the source
-    (scripts/bench index).
+    from what few share, such as the woman's age: coding every image anew took a third of the time of reading the
+    source (scripts/bench index).
     """
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -122,9 +129,12 @@ class ChunkBuilder:
         self._client_studies: list[int] = []
         self._study_images: list[int] = []
         self._study_episode: list[int] = []
+        self._study_date: list[int] = []
+        self._matrix: list[tuple[int, int]] = []
+        self._marks = MarkLists()
         self._client_codes: list[Codes] = []
-        self._by_links = _Table(_OF_STUDY)
-        self._by_header, self._by_age, self._by_marks = _Table(_OF_HEADER), _Table(_OF_AGE), _Table(_OF_MARKS)
+        self._of_study = [_Table(facets, keys) for keys, facets in _OF_STUDY.items()]
+        self._of_image = [_Table(facets, keys) for keys, facets in _OF_IMAGE.items()]
         self._known: dict[str, dict[Token, int]] = {facet.name: {} for facet in _CODED}
         self._episodes = EpisodeLists()
         self._dcm: list[FileFacts | None] = []
@@ -138,9 +148,10 @@ class ChunkBuilder:
         self._clients.append(client.name.encode())
         self._digests.append(digest)
         self._documents += (client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS)
-        subject, decided = _subject(client)
+        subject = subject_of(client)
         first_episode = len(self._episodes)
-        self._episodes.add(list(subject.facts.values()), decided)
+        episodes = client.nbss.episodes if client.nbss is not None else ()
+        self._episodes.add(episodes, list(subject.facts.values()), list(subject.outcomes.values()))
         position = {id_: first_episode + number for number, id_ in enumerate(subject.facts)}
         studies = [study for study in client.studies if study.images]
         self._client_studies.append(len(studies))
@@ -151,19 +162,25 @@ class ChunkBuilder:
             self._studies.append(study.name)
             self._study_images.append(len(images))
             self._study_episode.append(-1 if study.episode is None else position[study.episode.id])
-            self._remember(self._by_links, _links(subject), subject)
+            self._study_date.append(0 if study.date is None else study.date.toordinal())
+            for table in self._of_study:
+                self._remember(table, subject)
+            first_row = len(self._images)
             self._images += [image.name for image in images]
             self._dcm += [image.dcm for image in images]
             self._json += [image.sidecar for image in images]
             self._long_suffix += [image.sidecar_suffix == ".dcm.json" for image in images]
-            for image in images:
+            self._matrix += [(image.header.Rows or 0, image.header.Columns or 0) for image in images]
+            for row, image in enumerate(images, first_row):
                 subject.image = image
-                self._remember(self._by_header, _but_age(image.header), subject)
-                self._remember(self._by_age, image.header.PatientAge, subject)
-                self._remember(self._by_marks, _marks(image.listed), subject)
+                for table in self._of_image:
+                    self._remember(table, subject)
+                if image.listed is not None and image.listed.marks:
+                    self._marks.add(row, image.listed.marks)
 
-    def _remember(self, table: "_Table", key: Hashable, subject: Subject) -> None:
+    def _remember(self, table: "_Table", subject: Subject) -> None:
         """Append the codes of the study or image at hand, which are those of every other with its key."""
+        key = table.key_of(subject)
         row = table.known.get(key)
         if row is None:
             row = table.known[key] = len(table.codes)
@@ -180,7 +197,7 @@ class ChunkBuilder:
                 if code is None:
                     code = known[token] = self._code(facet, token)
                 found.append(code)
-            codes.append(tuple(dict.fromkeys(found)) if facet.several else found[0])
+            codes.append(tuple(sorted(set(found))) if facet.several else found[0])
         return tuple(codes)
 
     def _code(self, facet: Facet, token: Token) -> int:
@@ -199,21 +216,20 @@ class ChunkBuilder:
         study_images = np.array(self._study_images, np.uint32)
         per_study = np.repeat(np.arange(len(self._studies), dtype=np.intp), study_images)
         per_client = np.repeat(np.arange(len(self._clients), dtype=np.intp), self._client_studies)[per_study]
-        columns, postings = {}, {}
+        columns: dict[str, NDArray[np.uint32]] = {}
+        combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
         for facets, table, entries in (
             (_OF_CLIENT, self._client_codes, per_client),
-            (_OF_STUDY, self._by_links.codes, np.array(self._by_links.rows, np.intp)[per_study]),
-            *(
-                (table.facets, table.codes, np.array(table.rows, np.intp))
-                for table in (self._by_header, self._by_age, self._by_marks)
-            ),
+            *((one.facets, one.codes, np.array(one.rows, np.intp)[per_study]) for one in self._of_study),
+            *((one.facets, one.codes, np.array(one.rows, np.intp)) for one in self._of_image),
         ):
             for number, facet in enumerate(facets):
                 codes: list[Any] = [row[number] for row in table]
                 if facet.several:
-                    postings[facet.name] = _postings(codes, entries)
-                else:
-                    columns[facet.name] = np.array(codes, np.uint32)[entries]
+                    known: dict[tuple[int, ...], int] = {}
+                    codes = [known.setdefault(combination, len(known)) for combination in codes]
+                    combinations[facet.name] = tuple(known)
+                columns[facet.name] = np.array(codes, np.uint32)[entries]
         accesses: Accesses = {}
         dcm, json, documents = (
             _file_columns(facts, accesses) for facts in (self._dcm, self._json, self._documents)
@@ -225,6 +241,9 @@ class ChunkBuilder:
             client_studies=np.array(self._client_studies, np.uint32),
             study_images=study_images,
             study_episode=np.array(self._study_episode, np.int32),
+            study_date=np.array(self._study_date, np.int32),
+            matrix=np.array(self._matrix, np.uint16).reshape(-1, 2),
+            marks=self._marks.columns(),
             episodes=self._episodes.columns(),
             dcm=dcm,
             json=json,
@@ -232,7 +251,7 @@ class ChunkBuilder:
             long_suffix=np.array(self._long_suffix, np.bool_),
             accesses=tuple(accesses),
             columns=columns,
-            postings=postings,
+            combinations=combinations,
             texts={name: tuple((text,) for text in texts) for name, texts in self._texts.items()},
             raw_images=raw_images,
             raw_studies=raw_studies,
@@ -268,34 +287,15 @@ def _on_the_drive(raw: Sequence[str]) -> tuple[Names, dict[int, str]]:
     return Names.of(names), {number: raw[number] for number in changed}
 
 
-def _links(subject: Subject) -> Hashable:
-    """Return all that the facets of a study and of its episode depend on."""
-    study = subject.study
-    episode = study.episode
-    if episode is None:
-        return None
-    status, outcome = subject.facts[episode.id].status, subject.outcomes[episode.id].code
-    return status, outcome, episode.type, episode.actual_opened_year, study.events, study.all_events
-
-
-def _marks(listed: DbImage | None) -> Hashable:
-    """Return all that the facet ``marked`` depends on."""
-    return None if listed is None else (listed.marks != (), listed.unread_marks != 0)
-
-
-def _postings(codes: Sequence[tuple[int, ...]], entries: NDArray[np.intp]) -> dict[int, NDArray[np.uint32]]:
-    """Return code -> rows, where row ``i`` has the codes of entry ``entries[i]``."""
-    postings = {}
-    for code in sorted({code for several in codes for code in several}):
-        has = np.array([code in several for several in codes], np.bool_)
-        postings[code] = np.flatnonzero(has[entries]).astype(np.uint32)
-    return postings
-
-
-def _subject(client: ClientRecord) -> tuple[Subject, list[Outcome]]:
+def subject_of(client: ClientRecord, windows: Windows | None = None) -> Subject:
+    """Return what facets need of a client; study and image are still to be set."""
     episodes = client.nbss.episodes if client.nbss is not None else ()
     facts: dict[str, EpisodeFacts] = {episode.id: episode_facts(episode) for episode in episodes}
     everything = list(facts.values())
-    decided = outcomes(everything, Windows())
-    status = client_status(everything) if client.nbss is not None else None
-    return Subject(client, status, facts, dict(zip(facts, decided, strict=True))), decided
+    return Subject(
+        client,
+        client_status(everything) if client.nbss is not None else None,
+        facts,
+        dict(zip(facts, outcomes(everything, windows or Windows()), strict=True)),
+        dict(zip(facts, post_ops(everything), strict=True)),
+    )

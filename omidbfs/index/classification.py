@@ -9,6 +9,10 @@ import numpy as np
 
 from omidbfs.clinical import Windows
 from omidbfs.index.columns import RESERVED_CODES, Index
+from omidbfs.index.episodes import outcome_columns
+
+LINK_ALL = "event-link-all"
+"""The facet that ``event`` becomes with ``--link-all``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,13 @@ def classified(index: Index, wanted: Classification) -> Index:
     """Return an index under another classification, from what it holds: the source is not read again."""
     if wanted.windows != Windows():
         decided = index.episodes.reclassified(wanted.windows)
-        of_episode = np.append(decided, np.uint8(RESERVED_CODES["unlinked"]))  # -1, no episode, is the last
-        column = of_episode[index.study_episode][index.study_of]
-        episodes = replace(index.episodes, outcome=decided)
-        index = replace(index, episodes=episodes, columns={**index.columns, "outcome": column})
+        columns = dict(index.columns)
+        for facet, codes in outcome_columns(decided).items():
+            of_episode = np.append(codes, np.uint8(RESERVED_CODES["unlinked"]))  # -1, no episode, is the last
+            columns[facet] = of_episode[index.study_episode][index.study_of]
+        index = replace(index, episodes=replace(index.episodes, outcome=decided), columns=columns)
     if wanted.link_all:
-        index = replace(index, postings={**index.postings, "event": index.all_events})
+        linked = {"event": index.columns[LINK_ALL]}, {"event": index.combinations[LINK_ALL]}
+        columns, combinations = {**index.columns, **linked[0]}, {**index.combinations, **linked[1]}
+        index = replace(index, columns=columns, combinations=combinations)
     return index

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,11 +12,12 @@ from pyroaring import BitMap
 
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.problems import Problem
-from omidbfs.facets import RESERVED
+from omidbfs.facets import RESERVED, Registry
 from omidbfs.index.names import Names, NameTable
 
 if TYPE_CHECKING:
     from omidbfs.index.episodes import EpisodeColumns
+    from omidbfs.index.marks import MarkColumns
 
 RESERVED_CODES: Mapping[str, int] = {word: code for code, word in enumerate(RESERVED)}
 """``unknown`` 0, ``other`` 1, ``none`` 2, ``unlinked`` 3: the first codes of every facet."""
@@ -59,12 +60,14 @@ class Index:
     Rows are images. ``study_of`` and ``client_of`` are ordinals (uint32); ``study_rows`` and ``client_rows``
     (length n + 1) give the rows of study or client ``i`` as ``[i], [i + 1]``. ``identity`` never changes for an
     image and is never given to another; ``row_of`` is its inverse. ``long_suffix`` marks sidecars named
-    ``.dcm.json``. ``columns`` holds the codes of each single-valued facet, ``postings`` the rows of each code
-    of a facet with several values. ``duplicates`` are the rows whose image UID occurs more than once;
-    ``studies_unique`` says that no study UID does. ``raw_images`` and ``raw_studies`` name what is called
-    otherwise on disk. ``study_episode`` points into ``episodes``, -1 for a study that is linked to none;
-    ``all_events`` are the postings of ``event`` that ``--link-all`` asks for. ``client_digest`` changes with any
-    file of a client, so that a refresh reads only clients that changed. ``problem_lines`` is ``problems.jsonl``.
+    ``.dcm.json``. ``columns`` holds the codes of each facet of ``registry``; of one with several values they are
+    positions in ``combinations``, whose items are the codes that an image has together. ``duplicates`` are the
+    rows whose image UID occurs more than once; ``studies_unique`` says that no study UID does. ``raw_images`` and
+    ``raw_studies`` name what is called otherwise on disk. ``study_episode`` points into ``episodes``, -1 for a
+    study that is linked to none; ``study_date`` (int32) is a proleptic ordinal, 0 where ImageDB has none.
+    ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``client_digest``
+    changes with any file of a client, so that a refresh reads only clients that changed. ``problem_lines`` is
+    ``problems.jsonl``.
     """
 
     images: Names
@@ -87,7 +90,7 @@ class Index:
     long_suffix: NDArray[np.bool_]
     accesses: tuple[tuple[int, int, int], ...]
     columns: Mapping[str, NDArray[np.unsignedinteger]]
-    postings: Mapping[str, Mapping[int, BitMap]]
+    combinations: Mapping[str, tuple[tuple[int, ...], ...]]
     texts: Mapping[str, tuple[TextValue, ...]]
     duplicates: BitMap
     studies_unique: bool
@@ -96,9 +99,13 @@ class Index:
     newest: int
     problem_lines: bytes
     episodes: "EpisodeColumns"
+    episode_table: NameTable
     study_episode: NDArray[np.int32]
-    all_events: Mapping[int, BitMap]
+    study_date: NDArray[np.int32]
+    matrix: NDArray[np.uint16]
+    marks: "MarkColumns"
     client_digest: NDArray[np.uint64]
+    registry: Registry = field(default_factory=Registry)
 
     def __len__(self) -> int:
         return len(self.study_of)
@@ -130,6 +137,11 @@ class Index:
     def document_name(self, client: int, slot: int) -> bytes:
         """Return the name of an NBSS or ImageDB file, on disk and on the drive."""
         return DOCUMENTS[slot].encode() + self.clients[client] + b".json"
+
+    def codes_of(self, facet: str, row: int) -> tuple[int, ...]:
+        """Return the codes that an image has in a coded facet."""
+        code = int(self.columns[facet][row])
+        return self.combinations[facet][code] if facet in self.combinations else (code,)
 
     def has_file(self, row: int, kind: int) -> bool:
         """Return whether the image has its DICOM file or its JSON."""

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import get_context
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from omidbfs.errors import UserError
+from omidbfs.progress import Progress
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -23,6 +25,15 @@ _AHEAD = 3
 
 _PATIENCE = 10.0
 """Seconds that a scheduler may take to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How the work is done: by whom (``None``: this process), how many of them, and who is told."""
+
+    executor: Executor | None = None
+    workers: int = 1
+    progress: Progress | None = None
 
 
 def available_cpus() -> int:

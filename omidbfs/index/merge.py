@@ -12,10 +12,11 @@ from pyroaring import BitMap
 from omidbfs.database.layout import DOCUMENTS, Source
 from omidbfs.database.problems import Problem, printable, problem_lines
 from omidbfs.facets import FACETS, RESERVED, Facet, Kind
-from omidbfs.index.chunk import LINK_ALL, Chunk
+from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, TextValue
 from omidbfs.index.episodes import joined_episodes
 from omidbfs.index.identity import client_identities, image_identities
+from omidbfs.index.marks import joined_marks
 from omidbfs.index.names import NameTable, checksums, duplicated, joined_names
 
 
@@ -48,9 +49,7 @@ def merge(
     documents = FileColumns(
         documents.size.reshape(shape), documents.mtime.reshape(shape), documents.access.reshape(shape)
     )
-    columns, texts = _single_valued(chunks)
-    postings = _postings(chunks)
-    all_events = postings.pop(LINK_ALL)
+    columns, texts, combinations = _coded(chunks)
     identity, row_of = image_identities(chunks, previous)
     client_identity, client_ordinal = client_identities(chunks, previous)
     episodes = joined_episodes([chunk.episodes for chunk in chunks])
@@ -79,7 +78,7 @@ def merge(
         long_suffix=_joined(np.bool_, [chunk.long_suffix for chunk in chunks]),
         accesses=((0, 0, 0), *accesses),
         columns=columns,
-        postings=postings,
+        combinations=combinations,
         texts=texts,
         duplicates=BitMap(duplicates),
         studies_unique=not len(duplicated(studies, study_sums)),
@@ -88,8 +87,11 @@ def merge(
         newest=newest,
         problem_lines=b"",
         episodes=episodes,
+        episode_table=NameTable.of(episodes.ids),
         study_episode=study_episode,
-        all_events=all_events,
+        study_date=_joined(np.int32, [chunk.study_date for chunk in chunks]),
+        matrix=np.concatenate([np.zeros((0, 2), np.uint16), *(chunk.matrix for chunk in chunks)]),
+        marks=joined_marks([(len(chunk.images), chunk.marks) for chunk in chunks]),
         client_digest=_joined(np.uint64, [chunk.client_digest for chunk in chunks]),
     )
     found = [*problems, *(problem for chunk in chunks for problem in chunk.problems)]
@@ -113,6 +115,7 @@ def _duplicate(index: Index, source: Source, row: int) -> Problem:
 
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+_Value = TypeVar("_Value")
 
 
 def _joined(dtype: type[_Scalar], parts: Sequence[NDArray[_Scalar]]) -> NDArray[_Scalar]:
@@ -137,37 +140,62 @@ def _file_columns(
     )
 
 
-def _single_valued(
+def _coded(
     chunks: Sequence[Chunk],
-) -> tuple[dict[str, NDArray[np.unsignedinteger]], dict[str, tuple[TextValue, ...]]]:
+) -> tuple[
+    dict[str, NDArray[np.unsignedinteger]],
+    dict[str, tuple[TextValue, ...]],
+    dict[str, tuple[tuple[int, ...], ...]],
+]:
     columns: dict[str, NDArray[np.unsignedinteger]] = {}
     texts: dict[str, tuple[TextValue, ...]] = {}
+    combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
     for facet in FACETS:
-        if facet.tokens is None or facet.several:
+        if facet.tokens is None:
             continue
         parts = [chunk.columns[facet.name] for chunk in chunks]
         if facet.kind is Kind.TEXT:
-            texts[facet.name], tables = _text_values(facet, [chunk.texts[facet.name] for chunk in chunks])
+            texts[facet.name], tables = text_values(facet, [chunk.texts[facet.name] for chunk in chunks])
+            parts = [table[part] for table, part in zip(tables, parts, strict=True)]
+        elif facet.several:
+            combinations[facet.name], tables = _combined([chunk.combinations[facet.name] for chunk in chunks])
             parts = [table[part] for table, part in zip(tables, parts, strict=True)]
         column = _joined(np.uint32, parts)
+        # A slice of an earlier index brings along what only images that are gone had.
         if facet.kind is Kind.TEXT:
-            column, texts[facet.name] = _without_unused(column, texts[facet.name])
-        columns[facet.name] = column.astype(np.min_scalar_type(int(column.max(initial=0))))
-    return columns, texts
+            column, texts[facet.name] = without_unused(column, texts[facet.name], FIRST_CODE)
+        elif facet.several:
+            column, combinations[facet.name] = without_unused(column, combinations[facet.name], 0)
+        columns[facet.name] = smallest(column)
+    return columns, texts, combinations
 
 
-def _without_unused(
-    column: NDArray[np.uint32], values: tuple[TextValue, ...]
-) -> tuple[NDArray[np.uint32], tuple[TextValue, ...]]:
-    """Return column and values without the values that no image has any more."""
-    is_used = np.zeros(FIRST_CODE + len(values), np.bool_)
-    is_used[:FIRST_CODE] = True
+def smallest(column: NDArray[np.uint32]) -> NDArray[np.unsignedinteger]:
+    """Return a column in the smallest type that holds it."""
+    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
+
+
+def _combined(
+    parts: Sequence[tuple[tuple[int, ...], ...]],
+) -> tuple[tuple[tuple[int, ...], ...], list[NDArray[np.uint32]]]:
+    """Return the combinations of all chunks in ascending order, and for each chunk its codes' final codes."""
+    combinations = sorted({combination for part in parts for combination in part})
+    code_of = {combination: code for code, combination in enumerate(combinations)}
+    return tuple(combinations), [np.array([code_of[one] for one in part], np.uint32) for part in parts]
+
+
+def without_unused(
+    column: NDArray[np.uint32], values: tuple[_Value, ...], first: int
+) -> tuple[NDArray[np.uint32], tuple[_Value, ...]]:
+    """Return column and values without the values that no image has; codes of values count from ``first``."""
+    is_used = np.zeros(first + len(values), np.bool_)
+    is_used[:first] = True
     is_used[column] = True
     codes = np.cumsum(is_used, dtype=np.uint32) - np.uint32(1)
-    return codes[column], tuple(value for code, value in enumerate(values, FIRST_CODE) if is_used[code])
+    return codes[column], tuple(value for code, value in enumerate(values, first) if is_used[code])
 
 
-def _text_values(
+def text_values(
     facet: Facet,
     dictionaries: Sequence[tuple[tuple[str, ...], ...]],
 ) -> tuple[tuple[TextValue, ...], list[NDArray[np.uint32]]]:
@@ -181,18 +209,6 @@ def _text_values(
     code_of = {raw: code for code, value in enumerate(values, FIRST_CODE) for raw in value.raw}
     reserved = list(range(FIRST_CODE))
     return values, [np.array(reserved + [code_of[raw] for raw, *_ in texts], np.uint32) for texts in dictionaries]
-
-
-def _postings(chunks: Sequence[Chunk]) -> dict[str, dict[int, BitMap]]:
-    names = [LINK_ALL, *(facet.name for facet in FACETS if facet.several)]
-    postings: dict[str, dict[int, BitMap]] = {name: {} for name in names}
-    first = 0
-    for chunk in chunks:
-        for name in names:
-            for code, rows in chunk.postings[name].items():
-                postings[name].setdefault(code, BitMap()).update(rows + np.uint32(first))
-        first += len(chunk.images)
-    return postings
 
 
 def _raw_names(parts: Sequence[tuple[int, dict[int, str]]]) -> Iterator[tuple[int, str]]:

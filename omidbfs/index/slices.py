@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap
 
 from omidbfs.database.layout import CLIENT_NAME, Source
 from omidbfs.database.problems import Problem
-from omidbfs.index.chunk import LINK_ALL, Chunk
+from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import FileColumns, Index
-from omidbfs.index.episodes import EpisodeColumns
+from omidbfs.index.episodes import COLUMNS, EpisodeColumns
 from omidbfs.index.merge import merge
+from omidbfs.index.user import carried_over
 
 _OF_THE_TREE = ("unexpected-entry", "symlink", "tree-missing", "client-not-on-disk")
 
@@ -44,7 +44,7 @@ def only_clients(index: Index, clients: Collection[str], problems: Iterable[Prob
     kept = [name for name in index.clients if name.decode() in clients]
     of_trees = [problem for problem in index.problems if client_of(problem) is None]
     chunks = list(slices_of(index, kept)) if kept else []
-    return merge(chunks, [*of_trees, *problems], source, index)
+    return carried_over(merge(chunks, [*of_trees, *problems], source, index), index)
 
 
 def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, list[Problem]]) -> Chunk:
@@ -61,6 +61,9 @@ def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, list[Pro
         client_studies=np.bincount(of_client[studies] - np.uint32(first), minlength=end - first).astype(np.uint32),
         study_images=np.diff(index.study_rows[studies.start : studies.stop + 1]),
         study_episode=_shifted(index.study_episode[studies], episodes.start),
+        study_date=index.study_date[studies],
+        matrix=index.matrix[rows],
+        marks=index.marks.part(rows),
         episodes=_episodes(index.episodes, clients, episodes),
         dcm=_files(index.files[0], rows),
         json=_files(index.files[1], rows),
@@ -68,10 +71,7 @@ def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, list[Pro
         long_suffix=index.long_suffix[rows],
         accesses=index.accesses[1:],
         columns={name: column[rows].astype(np.uint32) for name, column in index.columns.items()},
-        postings={
-            name: _postings(postings, rows)
-            for name, postings in (*index.postings.items(), (LINK_ALL, index.all_events))
-        },
+        combinations=dict(index.combinations),
         texts={name: tuple(value.raw for value in values) for name, values in index.texts.items()},
         raw_images=_raw(index.raw_images, rows),
         raw_studies=_raw(index.raw_studies, studies),
@@ -87,25 +87,12 @@ def _files(files: FileColumns, rows: slice) -> FileColumns:
 
 
 def _episodes(episodes: EpisodeColumns, clients: slice, rows: slice) -> EpisodeColumns:
-    return EpisodeColumns(
-        episodes.per_client[clients],
-        episodes.ids.between(rows.start, rows.stop),
-        episodes.type[rows],
-        episodes.status[rows],
-        episodes.flags[rows],
-        episodes.date[rows],
-        episodes.outcome[rows],
-    )
+    columns = {name: getattr(episodes, name)[clients if name == "per_client" else rows] for name in COLUMNS}
+    return EpisodeColumns(ids=episodes.ids.between(rows.start, rows.stop), **columns)
 
 
 def _shifted(pointers: NDArray[np.int32], start: int) -> NDArray[np.int32]:
     return np.where(pointers < 0, np.int32(-1), pointers - np.int32(start))
-
-
-def _postings(postings: Mapping[int, BitMap], rows: slice) -> dict[int, NDArray[np.uint32]]:
-    inside = BitMap().flip(rows.start, rows.stop)
-    found = {code: np.array((posting & inside).to_array(), np.uint32) for code, posting in postings.items()}
-    return {code: part - np.uint32(rows.start) for code, part in found.items() if len(part)}
 
 
 def _raw(names: Mapping[int, str], rows: slice) -> dict[int, str]:

@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from omidbfs.database.layout import Source
-from omidbfs.facets import FACETS
+from omidbfs.facets import FACETS, Facet, Kind, Registry
+from omidbfs.index import episodes, marks
 from omidbfs.index.columns import FileColumns, Index, TextValue
 from omidbfs.index.episodes import EpisodeColumns
+from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
 
-SCHEMA = "1"
+SCHEMA = "2"
 """Changes with any change to what the arrays mean."""
 
 _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
@@ -42,9 +44,10 @@ _UNSEALED = "........"
 _LONGEST_HEADER = 1 << 24
 _NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What a header raises that is JSON, and even whole, but was not written by :func:`save`."""
-_ALL_EVENTS = "event, link all"
 _NAMES = ("images", "studies", "clients")
 _TABLES = {"images": "image_table", "studies": "study_table", "clients": "client_table"}
+_HEAPS = {"episodes": ("episodes", "ids"), "marks": ("marks", "ids"), "lesions": ("marks", "lesions")}
+"""Array -> where in the index the names are that it and its offsets hold."""
 _FILES = ("dcm", "json", "documents")
 _PLAIN = (
     "study_of",
@@ -58,10 +61,11 @@ _PLAIN = (
     "client_ordinal",
     "long_suffix",
     "study_episode",
+    "study_date",
+    "matrix",
     "client_digest",
 )
 _FILE_COLUMNS = ("size", "mtime", "access")
-_EPISODE_COLUMNS = ("per_client", "type", "status", "flags", "date", "outcome")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -248,12 +252,12 @@ def _arrays(index: Index) -> Arrays:
     for label, files in zip(_FILES, (*index.files, index.documents), strict=True):
         arrays |= {f"{label}.{field}": getattr(files, field) for field in _FILE_COLUMNS}
     arrays |= {f"columns.{name}": column for name, column in index.columns.items()}
-    for name, postings in (*index.postings.items(), (_ALL_EVENTS, index.all_events)):
-        for code, rows in postings.items():
-            arrays[f"postings.{name}.{code}"] = np.frombuffer(rows.serialize(), np.uint8)
-    episodes = index.episodes
-    arrays |= {f"episodes.{field}": getattr(episodes, field) for field in _EPISODE_COLUMNS}
-    arrays |= {"episodes.heap": episodes.ids.heap, "episodes.offsets": episodes.ids.offsets}
+    arrays |= {f"episodes.{field}": getattr(index.episodes, field) for field in episodes.COLUMNS}
+    arrays |= {f"marks.{field}": getattr(index.marks, field) for field in marks.COLUMNS}
+    for name, (part, names_in_it) in _HEAPS.items():
+        found = getattr(getattr(index, part), names_in_it)
+        arrays |= {f"{name}.heap": found.heap, f"{name}.offsets": found.offsets}
+    arrays["episodes.slots"] = index.episode_table.slots
     arrays["duplicates"] = np.array(index.duplicates.to_array(), np.uint32)
     arrays["problems"] = np.frombuffer(index.problem_lines, np.uint8)
     meta = {
@@ -263,7 +267,11 @@ def _arrays(index: Index) -> Arrays:
         "raw_studies": list(index.raw_studies.items()),
         "studies_unique": index.studies_unique,
         "newest": index.newest,
-        "several": list(index.postings),
+        "combinations": index.combinations,
+        "user": [
+            [facet.name, facet.description, facet.level, facet.source, facet.definition]
+            for facet in index.registry.user
+        ],
         "written": time.time(),
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -282,12 +290,7 @@ def _stored(arrays: Arrays) -> Stored:
     for name in _NAMES:
         heaps[name] = names(name)
         heaps[_TABLES[name]] = NameTable(heaps[name], arrays[f"{name}.slots"])
-    postings: dict[str, dict[int, BitMap]] = {name: {} for name in (*meta["several"], _ALL_EVENTS)}
-    for key, array in arrays.items():
-        if key.startswith("postings."):
-            name, code = key.removeprefix("postings.").rsplit(".", 1)
-            postings[name][int(code)] = BitMap.deserialize(array.tobytes())
-    episodes = {field: arrays[f"episodes.{field}"] for field in _EPISODE_COLUMNS}
+    ids = names("episodes")
     plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
     index = Index(
         **plain,
@@ -298,8 +301,9 @@ def _stored(arrays: Arrays) -> Stored:
         columns={
             key.removeprefix("columns."): array for key, array in arrays.items() if key.startswith("columns.")
         },
-        all_events=postings.pop(_ALL_EVENTS),
-        postings=postings,
+        combinations={
+            name: tuple(tuple(one) for one in combinations) for name, combinations in meta["combinations"].items()
+        },
         texts={
             name: tuple(TextValue(label, tuple(raw)) for label, raw in values)
             for name, values in meta["texts"].items()
@@ -310,6 +314,17 @@ def _stored(arrays: Arrays) -> Stored:
         raw_studies=dict(meta["raw_studies"]),
         newest=meta["newest"],
         problem_lines=arrays["problems"].tobytes(),
-        episodes=EpisodeColumns(ids=names("episodes"), **episodes),
+        episodes=EpisodeColumns(ids=ids, **{name: arrays[f"episodes.{name}"] for name in episodes.COLUMNS}),
+        episode_table=NameTable(ids, arrays["episodes.slots"]),
+        marks=MarkColumns(
+            ids=names("marks"),
+            lesions=names("lesions"),
+            **{name: arrays[f"marks.{name}"] for name in marks.COLUMNS},
+        ),
+        registry=Registry(tuple(_user_facet(*said) for said in meta["user"])),
     )
     return Stored(index, meta["written"])
+
+
+def _user_facet(name: str, description: str, level: str, source: str, definition: str) -> Facet:
+    return Facet(name, description, level, source, Kind.TEXT, definition=definition)

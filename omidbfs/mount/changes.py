@@ -7,8 +7,10 @@ no word; what is gone, or leads elsewhere, does.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from omidbfs.cohort import Cohort
-from omidbfs.facets import BY_NAME, Kind
+import numpy as np
+
+from omidbfs.cohort import IMAGES, Cohort, Term
+from omidbfs.facets import Kind
 from omidbfs.files import SUFFIXES, directory_inode
 from omidbfs.index.columns import Index
 from omidbfs.nodes import Directory, Shape
@@ -55,6 +57,8 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
         # What is not in use the kernel then forgets at all depths; what is open stays, and is told one by one.
         found.entries += ((old.root.inode, entry.name) for entry in old.listing(old.root).page(0, 1000))
         names = {row: kept for row, files in names.items() if (kept := [f for f in files if f[2] in held])}
+    if _root(old) != _root(new):  # then the link count of any file may differ: every name is to be looked up again
+        found.entries += ((old.root.inode, entry.name) for entry in old.listing(old.root).page(0, 1000))
     for directory in directories:
         after = new.resolve(directory.path)
         if after is None:
@@ -122,10 +126,26 @@ def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int 
 
     A text that contains a comma, say, may take the place of a union: who is in it then changes for everybody.
     """
-    return [
-        (term.facet, term.negated, frozenset(_word(view, term.facet, code) for code in term.codes))
-        for term in cohort.terms
-    ]
+    return [(term.facet, term.negated, _words(view, term)) for term in cohort.terms]
+
+
+def _words(view: View, term: Term) -> frozenset[int | bytes | str]:
+    if term.facet == IMAGES:
+        identities = np.sort(view.index.identity[np.fromiter(term.codes, np.intp, len(term.codes))])
+        return frozenset([identities.tobytes()])
+    if term.facet == "episode":
+        linked = [code for code in term.codes if code >= 0]
+        names = view.cohorts.episode_names(np.array(linked, np.intp))
+        return frozenset([*names, *(["unlinked"] if len(linked) < len(term.codes) else [])])
+    return frozenset(_word(view, term.facet, code) for code in term.codes)
+
+
+def _root(view: View) -> object:
+    """Return what the root lists, in words that mean the same in every index."""
+    lists = view.lists
+    return [facet.name for facet in lists.facets], {
+        name: _meaning(view, named) for name, named in lists.named.items()
+    }
 
 
 def _word(view: View, facet: str, code: int) -> int | bytes | str:
@@ -133,7 +153,8 @@ def _word(view: View, facet: str, code: int) -> int | bytes | str:
         return view.index.clients[code]
     if facet == "study":
         return view.index.studies[code]
-    return view.cohorts.label(BY_NAME[facet], code) if BY_NAME[facet].kind is Kind.TEXT else code
+    known = view.index.registry.by_name[facet]
+    return view.cohorts.label(known, code) if known.kind is Kind.TEXT else code
 
 
 def _names_in(view: View, directory: Directory, names: _Names) -> Iterator[tuple[bytes, int]]:

@@ -20,6 +20,7 @@ import pyfuse3
 import trio
 
 from omidbfs.about import status_text
+from omidbfs.config import read_definitions
 from omidbfs.database.records import FileFacts
 from omidbfs.errors import UserError
 from omidbfs.index.store import IndexFileError, Stored
@@ -94,8 +95,13 @@ class Refresher:
         await self._say("refreshing")
         try:
             seen = self.operations.view.files.found_changed()
+            definitions = await trio.to_thread.run_sync(
+                read_definitions, self._session.config, limiter=self._thread, abandon_on_cancel=True
+            )
+            is_redefined = definitions != self._session.definitions
+            self._session = replace(self._session, definitions=definitions)
             # What was found changed at an open may be as it was again, while the index has not changed at all.
-            if await self._bring_up_to_date() or seen:
+            if await self._bring_up_to_date() or seen or is_redefined:
                 await self._take_over(seen)
             self._error = None
         except (UserError, OSError) as error:
@@ -161,7 +167,7 @@ class Refresher:
         source, classification = self._session.source, self._session.classification
         text = await trio.to_thread.run_sync(
             status_text,
-            view.index,
+            view.lists,
             (source.images, source.data),
             classification,
             self._state(state, self._stored),

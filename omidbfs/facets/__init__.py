@@ -1,0 +1,61 @@
+"""The facets: what images are grouped by. Adding a facet is adding one entry to a registry.
+
+``clinical``, ``image`` and ``mark`` hold those that the program has, ``user`` makes those that a user defines.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from omidbfs.database.records import OTHER
+from omidbfs.facets.clinical import CLINICAL_FACETS
+from omidbfs.facets.image import IMAGE_FACETS
+from omidbfs.facets.mark import MARK_FACETS
+from omidbfs.facets.model import NONE, RESERVED, UNKNOWN, UNLINKED, Facet, Kind, Subject, Token, Value
+
+FACETS: tuple[Facet, ...] = (
+    *CLINICAL_FACETS,
+    *IMAGE_FACETS,
+    *MARK_FACETS,
+    Facet(
+        "file-type",
+        "dcm or json: narrows the files of a cohort, not its images",
+        "file",
+        "file name",
+        Kind.FILE,
+        values=(Value("dcm", "dcm"), Value("json", "json")),
+    ),
+)
+"""The facets that every index has."""
+
+BY_NAME: Mapping[str, Facet] = {facet.name: facet for facet in FACETS}
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The facets of one index: :data:`FACETS`, and those of ``user``, who may define more."""
+
+    user: tuple[Facet, ...] = ()
+    facets: tuple[Facet, ...] = field(init=False)
+    by_name: Mapping[str, Facet] = field(init=False)
+
+    def __post_init__(self) -> None:
+        facets = (*FACETS, *self.user)
+        object.__setattr__(self, "facets", facets)
+        object.__setattr__(self, "by_name", {facet.name: facet for facet in facets})
+
+
+__all__ = [
+    "BY_NAME",
+    "FACETS",
+    "NONE",
+    "OTHER",
+    "RESERVED",
+    "UNKNOWN",
+    "UNLINKED",
+    "Facet",
+    "Kind",
+    "Registry",
+    "Subject",
+    "Token",
+    "Value",
+]

@@ -1,0 +1,299 @@
+"""Facets of the client, of her episodes and studies."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from operator import attrgetter
+
+from omidbfs.clinical import CLIENT_STATUSES, OUTCOMES, STATUSES, UNDEFINED_OUTCOMES
+from omidbfs.database.codes import EPISODE_ACTIONS, EPISODE_TYPES, EVENTS
+from omidbfs.facets.image import intent, laterality, view_of
+from omidbfs.facets.model import (
+    NONE,
+    UNLINKED,
+    YES_NO,
+    Facet,
+    Kind,
+    Subject,
+    Token,
+    Value,
+    of_episode,
+    one,
+    table,
+    yes_no,
+)
+from omidbfs.names import slug
+
+UNDEFINED = "undefined"
+
+_STATUS_LABELS = {
+    "CI": "interval-cancer",
+    "CIP": "interval-cancer-prior",
+    "M": "malignant",
+    "MP": "malignant-prior",
+    "B": "benign",
+    "NAB": "normal-assessed-biopsied",
+    "NA": "normal-assessed",
+    "N": "normal",
+}
+_UNDEFINED_LABELS = {
+    "InvalidEvents": "invalid-events",
+    "InvalidFollowUp": "invalid-follow-up",
+    "InvalidPrior": "invalid-prior",
+    "InvalidCI": "invalid-ci",
+    "DateError": "date-error",
+    "NoSubsequentEpisode": "no-subsequent-episode",
+}
+_UNDEFINED_VALUE = Value(UNDEFINED, UNDEFINED, (), "its events or dates do not allow a decision")
+_CLASSIFICATIONS = {code: CLIENT_STATUSES[code] for code in ("N", "B", "M", "CI")}
+_STANDARD = frozenset((side, view) for side in "LR" for view in ("CC", "MLO"))
+
+
+def outcome_tokens(code: str | None) -> tuple[str | None, str | None]:
+    """Return the tokens of an outcome in the facets ``outcome`` and ``undefined-outcome``."""
+    if code is None or code in OUTCOMES:
+        return code, None if code is None else NONE
+    return UNDEFINED, code
+
+
+def _ethnicity(subject: Subject) -> str | None:
+    return subject.client.nbss.ethnicity if subject.client.nbss is not None else None
+
+
+def _site(subject: Subject) -> str | None:
+    return subject.client.imagedb.site if subject.client.imagedb is not None else None
+
+
+def _classification(subject: Subject) -> str | None:
+    return subject.client.nbss.classification if subject.client.nbss is not None else None
+
+
+def _episode_type(subject: Subject) -> str | None:
+    episode = subject.study.episode
+    return UNLINKED if episode is None else episode.type
+
+
+def _episode_action(subject: Subject) -> str | None:
+    episode = subject.study.episode
+    return UNLINKED if episode is None else episode.action
+
+
+def _closed(subject: Subject) -> str | None:
+    episode = subject.study.episode
+    return UNLINKED if episode is None else yes_no(episode.is_closed)
+
+
+def _year(subject: Subject) -> Token | None:
+    episode = subject.study.episode
+    return UNLINKED if episode is None else episode.actual_opened_year
+
+
+def _linked(subject: Subject, events: Iterable[str]) -> Sequence[Token]:
+    if subject.study.episode is None:
+        return (UNLINKED,)
+    return tuple(events) or (NONE,)
+
+
+def fold_of(client: str) -> int:
+    """Return 0 to 9, the same for a client in every database and version: a split never leaks a woman."""
+    return int.from_bytes(blake2b(client.encode(), digest_size=8).digest(), "big") % 10
+
+
+_view_fields = attrgetter("PresentationIntentType", "ImageLaterality", "Laterality", "ViewPosition", "ViewCode")
+
+
+def _study_views(subject: Subject) -> Hashable:
+    """Return all that the facet ``standard-views`` depends on."""
+    return tuple([_view_fields(image.header) for image in subject.study.images])
+
+
+def _standard_views(subject: Subject) -> str:
+    by_intent: dict[str | None, list[tuple[str | None, str | None]]] = {}
+    for image in subject.study.images:
+        header = image.header
+        by_intent.setdefault(intent(header), []).append((laterality(header), view_of(header)))
+    if any(len(views) == len(_STANDARD) and set(views) == _STANDARD for views in by_intent.values()):
+        return "complete-4"
+    return "extra" if any(set(views) >= _STANDARD for views in by_intent.values()) else "incomplete"
+
+
+def _links(subject: Subject) -> Hashable:
+    """Return all that the facets of a study and of its episode depend on."""
+    study = subject.study
+    episode = study.episode
+    if episode is None:
+        return None
+    decided = subject.facts[episode.id].status, subject.outcomes[episode.id].code, subject.post_ops[episode.id]
+    said = episode.type, episode.action, episode.is_closed, episode.actual_opened_year
+    return decided, said, study.events, study.all_events
+
+
+def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:
+    return tuple(Value(name, slug(name.replace("_", "-")), (name, key)) for name, key in labels.items())
+
+
+_OF_CLIENT: tuple[Facet, ...] = (
+    Facet("client", "the woman; inside, her part of the real tree", "client", "directory name", Kind.NAME),
+    Facet(
+        "client-status",
+        "the most serious of the woman's episodes",
+        "client",
+        "NBSS (omidb.client.Client.status)",
+        Kind.TABLE,
+        one(lambda subject: subject.client_status),
+        values=table(CLIENT_STATUSES, _STATUS_LABELS),
+    ),
+    Facet(
+        "classification",
+        "the classification of the woman as shipped",
+        "client",
+        "NBSS Classification",
+        Kind.TABLE,
+        one(_classification),
+        values=table(_CLASSIFICATIONS, _STATUS_LABELS),
+    ),
+    Facet("site", "the screening centre", "client", "ImageDB Site", Kind.TEXT, one(_site)),
+    Facet(
+        "ethnicity",
+        "the woman's ethnic group",
+        "client",
+        "NBSS Ethnicity, else EthnicGroup",
+        Kind.TEXT,
+        one(_ethnicity),
+    ),
+    Facet(
+        "fold",
+        "ten equal parts of the women, for cross-validation: by-fold/0-7 and by-fold/8-9 share nobody",
+        "client",
+        "hash of the client",
+        Kind.NUMBER,
+        one(lambda subject: fold_of(subject.client.name)),
+        highest=9,
+    ),
+)
+
+_OF_EPISODE: tuple[Facet, ...] = (
+    Facet("episode", "the episode, as <client>~<number>", "episode", "key in NBSS", Kind.NAME),
+    Facet(
+        "outcome",
+        "what became of the episode, by its own events and the episodes after it",
+        "episode",
+        "NBSS events and types (omidb.classificationtools.episode_outcome)",
+        Kind.TABLE,
+        of_episode(lambda subject, episode: outcome_tokens(subject.outcomes[episode].code)[0]),
+        _links,
+        values=(*table(OUTCOMES, _STATUS_LABELS), _UNDEFINED_VALUE),
+    ),
+    Facet(
+        "undefined-outcome",
+        "why the outcome is undefined",
+        "episode",
+        "NBSS events and types (omidb.classificationtools.UndefinedEpisodeOutcome)",
+        Kind.TABLE,
+        of_episode(lambda subject, episode: outcome_tokens(subject.outcomes[episode].code)[1]),
+        _links,
+        values=table(UNDEFINED_OUTCOMES, _UNDEFINED_LABELS),
+    ),
+    Facet(
+        "episode-status",
+        "what the episode's own events say",
+        "episode",
+        "NBSS events and type (omidb.episode.Episode.status)",
+        Kind.TABLE,
+        of_episode(lambda subject, episode: subject.facts[episode].status or UNDEFINED),
+        _links,
+        values=(*table(STATUSES, _STATUS_LABELS), _UNDEFINED_VALUE),
+    ),
+    Facet(
+        "episode-type",
+        "why the episode was opened",
+        "episode",
+        "NBSS EpisodeType",
+        Kind.TABLE,
+        one(_episode_type),
+        _links,
+        values=table(EPISODE_TYPES),
+    ),
+    Facet(
+        "episode-action",
+        "what was decided in the end",
+        "episode",
+        "NBSS EpisodeAction",
+        Kind.TABLE,
+        one(_episode_action),
+        _links,
+        values=table(EPISODE_ACTIONS),
+    ),
+    Facet(
+        "post-op",
+        "whether surgery or an interval cancer came before the episode",
+        "episode",
+        "NBSS events and types (omidb.classificationtools.is_post_op)",
+        Kind.TABLE,
+        of_episode(lambda subject, episode: yes_no(subject.post_ops[episode])),
+        _links,
+        values=YES_NO,
+    ),
+    Facet(
+        "closed",
+        "whether the episode is closed",
+        "episode",
+        "NBSS EpisodeIsClosed",
+        Kind.TABLE,
+        one(_closed),
+        _links,
+        values=YES_NO,
+    ),
+    Facet(
+        "year",
+        "the true year in which the episode was opened (study dates are shifted)",
+        "episode",
+        "NBSS ActualEpisodeOpenedYear",
+        Kind.NUMBER,
+        one(_year),
+        _links,
+        lowest=1900,
+        highest=2150,
+    ),
+)
+
+_OF_STUDY: tuple[Facet, ...] = (
+    Facet("study", "the examination", "study", "directory name", Kind.NAME),
+    Facet(
+        "event",
+        "the procedures that the study belongs to",
+        "study",
+        "NBSS events on the study's date",
+        Kind.TABLE,
+        lambda subject: _linked(subject, subject.study.events),
+        _links,
+        several=True,
+        values=_events(EVENTS),
+    ),
+    Facet(
+        "event-link-all",
+        "the procedures that the study may belong to, also where that is not unique (--link-all)",
+        "study",
+        "NBSS events on the study's date, else all of its episode",
+        Kind.TABLE,
+        lambda subject: _linked(subject, subject.study.all_events),
+        _links,
+        several=True,
+        values=_events(EVENTS),
+    ),
+    Facet(
+        "standard-views",
+        "whether CC and MLO of both breasts are there, of one intent and nothing else (complete-4)",
+        "study",
+        "view, laterality and intent of the study's images; images of one intent are looked at together",
+        Kind.TABLE,
+        one(_standard_views),
+        _study_views,
+        values=(
+            Value("complete-4", "complete-4", (), "exactly L-CC, L-MLO, R-CC and R-MLO, of one intent"),
+            Value("extra", "extra", (), "these four, and more images of their intent"),
+            Value("incomplete", "incomplete", (), "one of the four is missing"),
+        ),
+    ),
+)
+
+CLINICAL_FACETS = (*_OF_CLIENT, *_OF_EPISODE, *_OF_STUDY)

@@ -1,0 +1,258 @@
+"""Facets of the marks in an image, and of the lesions that they are linked to.
+
+A mark names lesions by number; together with the side of the image that is a lesion of the study's episode.
+Nothing is guessed: where a number, the side or the episode is missing, so is the lesion.
+"""
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+from omidbfs.clinical import LESION_STATUSES, lesion_grade, lesion_status
+from omidbfs.database.codes import (
+    DCIS_GRADES,
+    DISEASE_GRADES,
+    HER2_STATUSES,
+    HORMONE_STATUSES,
+    LESION_DESCRIPTIONS,
+)
+from omidbfs.database.imagedb import BENIGN_CLASSIFICATIONS, CONSPICUITIES, MARK_FEATURES, MASS_CLASSIFICATIONS
+from omidbfs.database.records import OTHER, Lesion, Mark
+from omidbfs.facets.image import laterality
+from omidbfs.facets.model import (
+    NONE,
+    UNKNOWN,
+    UNLINKED,
+    YES_NO,
+    Facet,
+    Kind,
+    Subject,
+    Token,
+    Value,
+    one,
+    table,
+    yes_no,
+)
+
+_GRADE_LABELS = {
+    "G1": "grade-1",
+    "G2": "grade-2",
+    "G3": "grade-3",
+    "NA": "not-assessable",
+    "NDH": "dcis-high",
+    "NDI": "dcis-intermediate",
+    "NDL": "dcis-low",
+    "NDN": "dcis-not-assessable",
+}
+_GRADES = {code: f"{text} (invasive)" for code, text in DISEASE_GRADES.items()} | {
+    code: f"{text} (DCIS)" for code, text in DCIS_GRADES.items()
+}
+
+
+def _of_marks(subject: Subject) -> Hashable:
+    """Return what the facets of marks depend on: few images have marks, and no two the same."""
+    listed = subject.image.listed
+    if listed is None or not listed.marks:
+        return None if listed is None else (listed.unread_marks,)
+    return subject.client.name, subject.study.name, subject.image.name
+
+
+def _marked(subject: Subject) -> str | None:
+    listed = subject.image.listed
+    return None if listed is None or (not listed.marks and listed.unread_marks) else yes_no(bool(listed.marks))
+
+
+def _mark_count(subject: Subject) -> Token | None:
+    listed = subject.image.listed
+    return None if listed is None else len(listed.marks) + listed.unread_marks
+
+
+def _each_mark(read: Callable[[Subject, Mark], Iterable[Token]]) -> Callable[[Subject], Sequence[Token]]:
+    """Return the tokens of all marks of an image, ``none`` where there are none."""
+
+    def tokens(subject: Subject) -> Sequence[Token]:
+        listed = subject.image.listed
+        if listed is None:
+            return (UNKNOWN,)
+        if not listed.marks:
+            return (UNKNOWN,) if listed.unread_marks else (NONE,)
+        return tuple(dict.fromkeys(token for mark in listed.marks for token in read(subject, mark)))
+
+    return tokens
+
+
+def lesions_of(subject: Subject, mark: Mark) -> list[Lesion]:
+    """Return the lesions that a mark is linked to, in the order of NBSS: by number, and the side of the image."""
+    episode, side = subject.study.episode, laterality(subject.image.header)
+    if episode is None or mark.lesion_numbers is None:
+        return []
+    return [lesion for lesion in episode.lesions if lesion.side == side and lesion.number in mark.lesion_numbers]
+
+
+def _each_lesion(read: Callable[[Lesion], str | None]) -> Callable[[Subject], Sequence[Token]]:
+    def of_mark(subject: Subject, mark: Mark) -> Iterable[Token]:
+        if subject.study.episode is None:
+            return (UNLINKED,)
+        return [read(lesion) or UNKNOWN for lesion in lesions_of(subject, mark)] or (UNKNOWN,)
+
+    return _each_mark(of_mark)
+
+
+def _link(subject: Subject, mark: Mark) -> Iterable[Token]:
+    if mark.lesion_numbers is None:
+        return ("not-linked",)
+    return ("linked",) if lesions_of(subject, mark) else ("not-found",)
+
+
+def _receptor(name: str) -> Callable[[Lesion], str | None]:
+    """Return a reader of a receptor's status: after surgery, else after biopsy."""
+
+    def read(lesion: Lesion) -> str | None:
+        examined = (lesion.procedures.get(event) for event in ("surgery", "biopsy_wide"))
+        found = [status for one in examined if one is not None and (status := getattr(one, name)) is not None]
+        known = [status for status in found if status not in (OTHER, "RU")]
+        return next(iter(known or found), None)
+
+    return read
+
+
+def _capitals(text: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", text).lower()
+
+
+def _names(texts: Mapping[str, str]) -> tuple[Value, ...]:
+    return tuple(Value(code, code.replace("_", "-"), (code, text), text) for code, text in texts.items())
+
+
+def _receptor_facet(name: str, description: str, key: str, field: str, texts: Mapping[str, str]) -> Facet:
+    return Facet(
+        name,
+        f"the {description} receptor status of the lesions that marks are linked to",
+        "lesion",
+        f"NBSS {key} of SURGERY, else BIOPSYWIDE",
+        Kind.TABLE,
+        _each_lesion(_receptor(field)),
+        _of_marks,
+        several=True,
+        values=table(texts),
+    )
+
+
+MARK_FACETS: tuple[Facet, ...] = (
+    Facet(
+        "marked",
+        "whether a radiologist marked a region",
+        "image",
+        "ImageDB marks",
+        Kind.TABLE,
+        one(_marked),
+        _of_marks,
+        values=YES_NO,
+    ),
+    Facet(
+        "mark-count",
+        "how many regions are marked",
+        "image",
+        "ImageDB marks",
+        Kind.NUMBER,
+        one(_mark_count),
+        _of_marks,
+        highest=999,
+    ),
+    Facet(
+        "mark-feature",
+        "what the marks show",
+        "mark",
+        "ImageDB flags of a mark: Mass, WithCalcification, ...",
+        Kind.TABLE,
+        _each_mark(lambda _, mark: [name for name in MARK_FEATURES if name in mark.features] or (UNKNOWN,)),
+        _of_marks,
+        several=True,
+        values=tuple(Value(name, _capitals(name), (name,)) for name in MARK_FEATURES),
+    ),
+    Facet(
+        "conspicuity",
+        "how easily the marks are seen",
+        "mark",
+        "ImageDB Conspicuity",
+        Kind.TABLE,
+        _each_mark(lambda _, mark: (mark.conspicuity or UNKNOWN,)),
+        _of_marks,
+        several=True,
+        values=_names(CONSPICUITIES),
+    ),
+    Facet(
+        "mass-classification",
+        "the margins of marked masses",
+        "mark",
+        "ImageDB MassClassification",
+        Kind.TABLE,
+        _each_mark(lambda _, mark: (mark.mass_classification or UNKNOWN,)),
+        _of_marks,
+        several=True,
+        values=_names(MASS_CLASSIFICATIONS),
+    ),
+    Facet(
+        "benign-classification",
+        "the kind of marked benign calcifications",
+        "mark",
+        "ImageDB BenignClassification",
+        Kind.TABLE,
+        _each_mark(lambda _, mark: (mark.benign_classification or UNKNOWN,)),
+        _of_marks,
+        several=True,
+        values=_names(BENIGN_CLASSIFICATIONS),
+    ),
+    Facet(
+        "lesion-link",
+        "whether the marks are linked to lesions of the episode",
+        "mark",
+        "ImageDB LinkedNBSSLesionNumber, laterality of the image, NBSS LESION",
+        Kind.TABLE,
+        _each_mark(_link),
+        _of_marks,
+        several=True,
+        values=(
+            Value("linked", "linked", (), "to a lesion of its number and side in the episode"),
+            Value("not-linked", "not-linked", ("UNLINKED",), "the mark names no lesion"),
+            Value("not-found", "not-found", (), "the episode has no lesion of that number on that side"),
+        ),
+    ),
+    Facet(
+        "lesion-status",
+        "whether the lesions that marks are linked to are invasive",
+        "lesion",
+        "NBSS pathology of BIOPSYWIDE and SURGERY (omidb.lesion.Lesion.status)",
+        Kind.TABLE,
+        _each_lesion(lesion_status),
+        _of_marks,
+        several=True,
+        values=tuple(Value(code, code, (text,), text) for code, text in LESION_STATUSES.items()),
+    ),
+    Facet(
+        "grade",
+        "the grade of the lesions that marks are linked to",
+        "lesion",
+        "NBSS DiseaseGrade, else DcisGrade, of SURGERY, else BIOPSYWIDE (omidb.lesion.Lesion.grade)",
+        Kind.TABLE,
+        _each_lesion(lesion_grade),
+        _of_marks,
+        several=True,
+        values=tuple(Value(code, _GRADE_LABELS[code], (code, text), text) for code, text in _GRADES.items()),
+    ),
+    Facet(
+        "lesion-description",
+        "what the lesions that marks are linked to look like",
+        "lesion",
+        "NBSS LESION LesionDescription",
+        Kind.TABLE,
+        _each_lesion(lambda lesion: lesion.description),
+        _of_marks,
+        several=True,
+        values=table(LESION_DESCRIPTIONS),
+    ),
+    _receptor_facet("oestrogen-receptor", "oestrogen", "HormoneERStatus", "hormone_er_status", HORMONE_STATUSES),
+    _receptor_facet(
+        "progesterone-receptor", "progesterone", "HormonePRStatus", "hormone_pr_status", HORMONE_STATUSES
+    ),
+    _receptor_facet("her2", "HER2", "HER2ReceptorStatus", "her2_receptor_status", HER2_STATUSES),
+)

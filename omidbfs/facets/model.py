@@ -1,0 +1,125 @@
+"""What a facet is, and the image that facets look at."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omidbfs.clinical import EpisodeFacts, Outcome
+from omidbfs.database.client import ClientRecord, StudyRecord
+from omidbfs.database.records import OTHER
+from omidbfs.database.study import ImageRecord
+from omidbfs.names import slug
+
+UNKNOWN, NONE, UNLINKED = "unknown", "none", "unlinked"
+RESERVED: dict[str, str] = {
+    UNKNOWN: "the source does not say",
+    OTHER: "the source says something outside the table",
+    NONE: "known to be empty",
+    UNLINKED: "the image belongs to no episode",
+}
+"""Values that every facet shares, with codes 0 to 3 in this order."""
+
+Token = str | int
+
+
+class Kind(Enum):
+    """How the tokens of a facet become values."""
+
+    TABLE = "one of a fixed list"
+    NUMBER = "whole numbers, grouped in bands; ranges are understood"
+    TEXT = "free text, normalised"
+    NAME = "identifiers, verbatim"
+    FILE = "the type of the file; narrows the files, not the images"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of a table: the code in the source, the name on the drive, further names that resolve to it."""
+
+    code: str
+    label: str
+    aliases: tuple[str, ...] = ()
+    meaning: str = ""
+
+
+@dataclass(slots=True)
+class Subject:
+    """The image at hand, for the facets to look at. Reused from image to image by the index builder.
+
+    ``facts``, ``outcomes`` and ``post_ops`` have an entry for each episode of the client.
+    """
+
+    client: ClientRecord
+    client_status: str | None
+    facts: Mapping[str, EpisodeFacts]
+    outcomes: Mapping[str, Outcome]
+    post_ops: Mapping[str, bool | None]
+    study: StudyRecord = field(init=False)
+    image: ImageRecord = field(init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """One facet.
+
+    It takes one or several *tokens* from each image: a code of its table, a number, free text, or one of the
+    :data:`RESERVED` words. Images (studies, clients, by its ``level``) for which ``depends_on`` gives the same
+    have the same tokens. ``lowest``, ``highest`` and ``band`` belong to numbers; ``label`` names the value of a
+    free text. ``definition`` is that of a facet of the user's (:mod:`omidbfs.facets.user`), as text that
+    changes with it.
+    """
+
+    name: str
+    description: str
+    level: str
+    source: str
+    kind: Kind
+    tokens: Callable[[Subject], Sequence[Token]] | None = None
+    depends_on: Callable[[Subject], Hashable] | None = None
+    several: bool = False
+    values: tuple[Value, ...] = ()
+    lowest: int = 0
+    highest: int = 0
+    band: int = 1
+    label: Callable[[str], str] = slug
+    definition: str = ""
+
+
+def one(read: Callable[[Subject], Token | None]) -> Callable[[Subject], Sequence[Token]]:
+    """Return the tokens of a facet with one value per image; ``None`` is ``unknown``."""
+
+    def tokens(subject: Subject) -> Sequence[Token]:
+        token = read(subject)
+        return (UNKNOWN,) if token is None else (token,)
+
+    return tokens
+
+
+def of_episode(read: Callable[[Subject, str], Token | None]) -> Callable[[Subject], Sequence[Token]]:
+    """Return the tokens of a facet of the episode, given by its number; without episode ``unlinked``."""
+
+    def token(subject: Subject) -> Token | None:
+        episode = subject.study.episode
+        return UNLINKED if episode is None else read(subject, episode.id)
+
+    return one(token)
+
+
+def table(texts: Mapping[str, str], labels: Mapping[str, str] | None = None) -> tuple[Value, ...]:
+    """Return the values of a table of codes and their texts; what has no label of its own is named by its text."""
+    return tuple(
+        Value(code, (labels or {}).get(code) or slug(text), (code, text), text) for code, text in texts.items()
+    )
+
+
+YES_NO = (Value("yes", "yes", ("YES", "Y")), Value("no", "no", ("NO", "N")))
+
+
+def yes_no(fact: bool | None) -> str | None:
+    """Return the token of a fact that may be unknown."""
+    return None if fact is None else "yes" if fact else "no"
+
+
+def among(text: str | None, codes: Mapping[str, str]) -> str | None:
+    """Return the token that a text of the source stands for, in whatever case; ``other`` outside ``codes``."""
+    return None if text is None else codes.get(text.strip().upper(), OTHER)
