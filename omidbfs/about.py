@@ -1,6 +1,7 @@
 """What a mount says of itself: ``README.txt`` and the texts in ``.omidbfs/``."""
 
 import os
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ Inside every directory of images each by-<facet> can be entered again, though it
 
 Everything is read-only, and each file is the untouched original. A file has one inode under all its paths.
 
-Facets
+Facets, described in .omidbfs/facets.json
 """
 
 
@@ -66,9 +67,21 @@ def status_text(
 
 
 def readme(facets: Sequence[Facet]) -> str:
-    """Return the text that explains the drive in one screen, and its facets."""
-    width = max(len(facet.name) for facet in facets) + len("by-")
-    return _README + "".join(f"  {'by-' + facet.name:<{width}}  {facet.description}\n" for facet in facets)
+    """Return the text that explains the drive, and names its facets by level, in one screen."""
+    by_level: dict[str, list[str]] = {}
+    for facet in facets:
+        by_level.setdefault(facet.level, []).append(f"by-{facet.name}")
+    return _README + "".join(
+        textwrap.fill(
+            " ".join(names),
+            100,
+            initial_indent=f"  {level:<9}",
+            subsequent_indent=" " * 11,
+            break_on_hyphens=False,
+        )
+        + "\n"
+        for level, names in by_level.items()
+    )
 
 
 def status(root: Root, source: Sequence[str | None], classification: Classification) -> dict[str, object]:

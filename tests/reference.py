@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omidbfs.clinical import Windows, client_status, episode_facts, outcome
+from omidbfs.clinical import Windows, client_status, episode_facts, outcome, post_op
 from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import Scanner, find_source
 from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject
@@ -45,6 +45,8 @@ class Image:
     study: str
     name: str
     files: dict[str, File]
+    episode: str = "unlinked"
+    number: str = ""
     tokens: dict[str, list[Any]] = field(default_factory=dict)
 
 
@@ -77,6 +79,8 @@ class Reference:
         self.follow = follow_symlinks
         self.documents: dict[str, dict[str, File]] = {}
         self.images: list[Image] = []
+        self.episodes: set[str] = set()
+        self.numbers: set[str] = set()
         self._links: Counter[str] = Counter()
         self._read(windows or Windows())
         occurrences = Counter(image.name for image in self.images)
@@ -95,11 +99,14 @@ class Reference:
                 episodes = record.nbss.episodes if record.nbss is not None else ()
                 facts = {episode.id: episode_facts(episode) for episode in episodes}
                 every = list(facts.values())
+                self.numbers |= facts.keys()
+                self.episodes |= {f"{client}~{safe_name(number).decode()}" for number in facts}
                 subject = Subject(
                     record,
                     client_status(every) if record.nbss is not None else None,
                     facts,
                     {number: outcome(fact, every, windows) for number, fact in facts.items()},
+                    {number: post_op(fact, every) for number, fact in facts.items()},
                 )
                 records = {
                     (study.name, image.name): (study, image) for study in record.studies for image in study.images
@@ -108,6 +115,9 @@ class Reference:
                 for (study, name), files in self._files(client).items():
                     subject.study, subject.image = records[study, name]
                     image = Image(client, safe_name(study).decode(), safe_name(name).decode(), files)
+                    if subject.study.episode is not None:
+                        image.number = subject.study.episode.id
+                        image.episode = f"{client}~{safe_name(image.number).decode()}"
                     for facet in FACETS:
                         if facet.tokens is not None:
                             image.tokens[facet.name] = list(dict.fromkeys(facet.tokens(subject)))
@@ -214,7 +224,7 @@ class Reference:
             if facet.kind is Kind.FILE:
                 counts.update(kind for kind in KINDS if kind in image.files and kind in place.kinds)
             elif facet.kind is Kind.NAME:
-                counts[image.client if facet.name == "client" else image.study] += 1
+                counts[getattr(image, facet.name)] += 1
             else:
                 counts.update({label(facet, token) for token in image.tokens[facet.name]})
         return dict(counts)
@@ -290,6 +300,13 @@ class Reference:
 
     def _test(self, facet: Facet, text: str) -> Callable[[Image], bool] | None:
         """Return the test of one value: by its name, its code, an alias, or as a range of numbers."""
+        if facet.name == "episode":
+            if "~" in text or text == "unlinked":
+                return (
+                    (lambda image: image.episode == text) if text in self.episodes or text == "unlinked" else None
+                )
+            numbers = {number for number in self.numbers if safe_name(number).decode() == number}
+            return (lambda image: image.number == text) if text in numbers else None
         if facet.kind is Kind.NAME:
             names = {image.study for image in self.images} if facet.name == "study" else set(self.documents)
             return (lambda image: getattr(image, facet.name) == text) if text in names else None

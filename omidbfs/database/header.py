@@ -294,6 +294,9 @@ def read_dicom(descriptor: int) -> Header:
     def header(dataset: Any) -> Header:
         if any(_is_cut_off(dataset.get_item(keyword)) for keyword in (*keywords, "ViewCodeSequence")):
             raise EOFError  # pydicom reads "ML" of an "MLO" at the end of the file
+        meta_length = _attempt(lambda: int(dataset.file_meta.FileMetaInformationGroupLength)) or 0
+        if _META_AT + meta_length > os.fstat(descriptor).st_size:
+            raise EOFError
         texts: dict[str, Any] = {keyword: _stated(_element_text(dataset, keyword)) for keyword in keywords}
         numbers = _numbers({keyword: texts.pop(keyword) for keyword in NUMBERS})
         view = _attempt(lambda: dataset.ViewCodeSequence[0])
@@ -333,6 +336,8 @@ def _text_at(dataset: Any, path: Sequence[str]) -> str | None:
 
 
 _FILE_META = 0x0002
+_META_AT = 144
+"""Where in a file the group begins whose length it states: after preamble, magic word and that length."""
 _Found = TypeVar("_Found")
 
 

@@ -20,6 +20,7 @@ from omidbfs.database.records import OTHER, Lesion, Mark
 from omidbfs.facets.image import laterality
 from omidbfs.facets.model import (
     NONE,
+    RESERVED,
     UNKNOWN,
     UNLINKED,
     YES_NO,
@@ -33,15 +34,16 @@ from omidbfs.facets.model import (
     yes_no,
 )
 
+_UNKNOWN_STATUS = "RU"
 _GRADE_LABELS = {
     "G1": "grade-1",
     "G2": "grade-2",
     "G3": "grade-3",
-    "NA": "not-assessable",
+    "NA": "unassessable",
     "NDH": "dcis-high",
     "NDI": "dcis-intermediate",
     "NDL": "dcis-low",
-    "NDN": "dcis-not-assessable",
+    "NDN": "dcis-unassessable",
 }
 _GRADES = {code: f"{text} (invasive)" for code, text in DISEASE_GRADES.items()} | {
     code: f"{text} (DCIS)" for code, text in DCIS_GRADES.items()
@@ -99,8 +101,8 @@ def _each_lesion(read: Callable[[Lesion], str | None]) -> Callable[[Subject], Se
 
 def _link(subject: Subject, mark: Mark) -> Iterable[Token]:
     if mark.lesion_numbers is None:
-        return ("not-linked",)
-    return ("linked",) if lesions_of(subject, mark) else ("not-found",)
+        return ("no-lesion",)
+    return ("linked",) if lesions_of(subject, mark) else ("missing-lesion",)
 
 
 def _receptor(name: str) -> Callable[[Lesion], str | None]:
@@ -109,8 +111,9 @@ def _receptor(name: str) -> Callable[[Lesion], str | None]:
     def read(lesion: Lesion) -> str | None:
         examined = (lesion.procedures.get(event) for event in ("surgery", "biopsy_wide"))
         found = [status for one in examined if one is not None and (status := getattr(one, name)) is not None]
-        known = [status for status in found if status not in (OTHER, "RU")]
-        return next(iter(known or found), None)
+        known = [status for status in found if status not in (OTHER, _UNKNOWN_STATUS)]
+        status = next(iter(known or found), None)
+        return None if status == _UNKNOWN_STATUS else status
 
     return read
 
@@ -120,7 +123,12 @@ def _capitals(text: str) -> str:
 
 
 def _names(texts: Mapping[str, str]) -> tuple[Value, ...]:
-    return tuple(Value(code, code.replace("_", "-"), (code, text), text) for code, text in texts.items())
+    """Return the values of a table whose codes are words; those that every facet has are not repeated."""
+    return tuple(
+        Value(code, re.sub("^not-", "un", code.replace("_", "-")), (code, text), text)
+        for code, text in texts.items()
+        if code not in RESERVED
+    )
 
 
 def _receptor_facet(name: str, description: str, key: str, field: str, texts: Mapping[str, str]) -> Facet:
@@ -133,7 +141,7 @@ def _receptor_facet(name: str, description: str, key: str, field: str, texts: Ma
         _each_lesion(_receptor(field)),
         _of_marks,
         several=True,
-        values=table(texts),
+        values=table({code: text for code, text in texts.items() if code != _UNKNOWN_STATUS}),
     )
 
 
@@ -213,8 +221,8 @@ MARK_FACETS: tuple[Facet, ...] = (
         several=True,
         values=(
             Value("linked", "linked", (), "to a lesion of its number and side in the episode"),
-            Value("not-linked", "not-linked", ("UNLINKED",), "the mark names no lesion"),
-            Value("not-found", "not-found", (), "the episode has no lesion of that number on that side"),
+            Value("no-lesion", "no-lesion", ("UNLINKED",), "the mark names no lesion"),
+            Value("missing-lesion", "missing-lesion", (), "the episode has no lesion of that number on that side"),
         ),
     ),
     Facet(

@@ -42,8 +42,8 @@ class Definition:
 
     ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence), ``nbss`` a
     path of keys, within the episode unless ``level`` is ``client``; ``table`` maps identifiers to texts. Exactly
-    one of them is there. ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps texts
-    to names.
+    one of them is there. ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps
+    texts to names.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Definition:
     nbss: tuple[str, ...] = ()
     table: Mapping[str, str] | None = field(default=None, repr=False)
     bins: tuple[float, ...] = ()
-    texts: Mapping[str, str] | None = None
+    texts: tuple[tuple[str, str], ...] = ()
 
     def facet(self) -> Facet:
         """Return the facet, with the whole definition as text; of a table its digest."""
@@ -76,14 +76,14 @@ class Definition:
             except ValueError:
                 return OTHER
             return self.ordered()[bisect_right(self.bins, number)] if isfinite(number) else OTHER
-        if self.texts is not None:
-            return self.texts.get(text, OTHER)
+        if self.texts:
+            return dict(self.texts).get(text, OTHER)
         return slug(text)
 
     def ordered(self) -> list[str]:
         """Return the names of values in the order in which they are to be listed; others follow by alphabet."""
         if not self.bins:
-            return list(dict.fromkeys(self.texts.values())) if self.texts is not None else []
+            return list(dict.fromkeys(name for _, name in self.texts))
         edges = [f"{edge:g}".replace("-", "minus-") for edge in self.bins]
         between = [f"{low}-{high}" for low, high in pairwise(edges)]
         return [f"below-{edges[0]}", *between, f"from-{edges[-1]}"]
@@ -145,7 +145,7 @@ def _definition(name: str, table: object, directory: Path) -> Definition:
         if key not in ("bins", "map") and not isinstance(value, str):
             raise _RefusedError(f"{key} has to be text")
     bins, texts = _bins(table.get("bins")), _map(table.get("map"))
-    if bins and texts is not None:
+    if bins and texts:
         raise _RefusedError("bins and map exclude each other")
     said = str(table[kind])
     description = str(table.get("description", f"{kind} {said}"))
@@ -177,12 +177,12 @@ def _bins(edges: object) -> tuple[float, ...]:
     return tuple(map(float, numbers))
 
 
-def _map(texts: object) -> Mapping[str, str] | None:
+def _map(texts: object) -> tuple[tuple[str, str], ...]:
     if texts is None:
-        return None
+        return ()
     if not isinstance(texts, dict) or not texts or not all(isinstance(name, str) for name in texts.values()):
         raise _RefusedError("map is a table of texts")
-    return {text: _safe(name) for text, name in texts.items()}
+    return tuple((text, _safe(name)) for text, name in texts.items())
 
 
 def _safe(name: str) -> str:

@@ -290,6 +290,9 @@ def _stored(arrays: Arrays) -> Stored:
     for name in _NAMES:
         heaps[name] = names(name)
         heaps[_TABLES[name]] = NameTable(heaps[name], arrays[f"{name}.slots"])
+    coded = {facet.name for facet in FACETS if facet.tokens is not None} | {name for name, *_ in meta["user"]}
+    if any(f"columns.{name}" not in arrays for name in coded):
+        raise LookupError
     ids = names("episodes")
     plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
     index = Index(

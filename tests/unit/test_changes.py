@@ -21,6 +21,7 @@ from omidbfs.mount import changes as module
 from omidbfs.mount.changes import Changes, changes
 from omidbfs.mount.continuity import continued
 from omidbfs.nodes import Directory, Shape
+from omidbfs.root import root_of
 from omidbfs.view import View, drive_access
 
 CLIENTS = ("demd1", "demd2", "optm3")
@@ -57,7 +58,7 @@ def write(root: Path, database: Description) -> Source:
 
 
 def view_of(source: Source, index: Index) -> View:
-    texts = generated_texts(index, (source.images, source.data), Classification())
+    texts = generated_texts(root_of(index), (source.images, source.data), Classification())
     return View(index, drive_access(source), texts)
 
 

@@ -19,7 +19,6 @@ from trees import MARK, Tree
 from omidbfs.clinical import Windows
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
-from omidbfs.files import listed_files
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.nodes import Attributes, Directory, Listing
@@ -254,7 +253,7 @@ def test_every_listed_path_of_a_random_database_is_what_the_model_says(database:
                 assert inodes.setdefault(node.source, found) == found, "one file has one inode in every view"
                 files += 1
         assert len(set(inodes.values())) == len(inodes)
-        assert listed_files(both.view.index) == files
+        assert both.view.lists.listed_files() == files
 
 
 @RANDOM

@@ -1,0 +1,360 @@
+"""Facets that a user defines, and cohorts that she names: in the configuration, in an index, on a drive."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from trees import Tree, sidecar
+
+from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.config import Definitions, read_definitions
+from omidbfs.database.client import ClientReader
+from omidbfs.database.layout import Source, find_source
+from omidbfs.errors import UserError
+from omidbfs.index import build
+from omidbfs.index.build import refreshed, source_fingerprint, with_facets
+from omidbfs.index.columns import Index
+from omidbfs.index.executors import Work, executor_for
+from omidbfs.index.slices import only_clients
+from omidbfs.index.store import load, save
+from omidbfs.named import resolved
+
+KVP = "00180060"
+
+
+def defined(place: Path, text: str) -> Definitions:
+    (place / "omidbfs.toml").write_text(text, encoding="utf-8")
+    return read_definitions(place / "omidbfs.toml")
+
+
+def counts(index: Index, facet: str) -> dict[str, int]:
+    """Return the values of a facet as listed, in their order."""
+    return dict(Cohorts(index).counts(EVERYTHING, index.registry.by_name[facet]))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """Two women; KVP is there, is text, is nonsense, is missing; a sidecar is cut off, a study has no episode."""
+    tree = Tree(tmp_path / "db")
+    screening = {"left_opinion": "ON", "L": {"DateTaken": "2012-05-01", "EquipmentMakeModel": "LORAD SELENIA"}}
+    client = tree.client("demd1").episode("1", SCREENING=screening)
+    study = client.study("1.1", "1")
+    for number, value in enumerate((28, "31.5", "low", 32.0, -1)):
+        header = {**sidecar(ViewPosition="CC"), KVP: {"vr": "DS", "Value": [value]}}
+        study.image(f"1.1.{number}", header=header)
+    study.image("1.1.5", header=b"{", dcm=b"no DICOM")
+    other = tree.client("demd2").episode("9", SCREENING={"L": {"EquipmentMakeModel": ["a", "list"]}})
+    other.study("2.1", "9").image("2.1.0", ViewCode="R-10242").study("2.2", None, None).image("2.2.0")
+    return tree
+
+
+@pytest.fixture
+def source(tree: Tree) -> Source:
+    return find_source(tree.root)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read of the source for facets of the user: names of NBSS files and of sidecars."""
+    names: list[str] = []
+    document, content = ClientReader.document, ClientReader.content
+
+    def counted_document(self: ClientReader, client: str, name: str) -> dict[str, object]:
+        names.append(name)
+        return document(self, client, name)
+
+    def counted_content(self: ClientReader, client: str, study: str, name: str) -> bytes:
+        names.append(name)
+        return content(self, client, study, name)
+
+    monkeypatch.setattr(ClientReader, "document", counted_document)
+    monkeypatch.setattr(ClientReader, "content", counted_content)
+    return names
+
+
+# Definitions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (
+            '[facets.kvp]\ntag = "KVP"',
+            {"1": 1, "28": 1, "31.5": 1, "32": 1, "low": 1, "unknown": 3},
+        ),
+        (
+            '[facets.kvp]\ntag = "0018,0060"\nbins = [0, 30, 32]',
+            {"below-0": 1, "0-30": 1, "30-32": 1, "from-32": 1, "unknown": 3, "other": 1},
+        ),
+        (
+            '[facets.kvp]\ntag = "(0018,0060)"\n'
+            'map = { "28" = "low", "32" = "A high one", "31.5" = "Mid", "none" = "x" }',
+            {"low": 1, "a-high-one": 1, "Mid": 1, "unknown": 3, "other": 2},
+        ),
+        ('[facets.code]\ntag = "ViewCodeSequence.CodeValue"', {"r-10242": 1, "unknown": 7}),
+        (
+            '[facets.unit]\nnbss = "SCREENING.L.EquipmentMakeModel"',
+            {"lorad-selenia": 6, "other": 1, "unlinked": 1},
+        ),
+        ('[facets.woman]\nnbss = "ClientID"\nlevel = "client"', {"demd1": 6, "demd2": 2}),
+    ],
+)
+def test_a_facet_is_what_its_definition_finds(
+    tmp_path: Path, source: Source, text: str, values: dict[str, int]
+) -> None:
+    facets = defined(tmp_path, text).facets
+    index = refreshed(source, user_facets=facets)
+    assert counts(index, facets[0].name) == values
+    assert sum(values.values()) == len(index)
+
+
+def test_values_are_listed_in_the_order_of_bins_and_of_a_map(tmp_path: Path, source: Source) -> None:
+    binned = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nbins = [9, 30]').facets
+    assert list(counts(refreshed(source, user_facets=binned), "kvp"))[:3] == ["below-9", "9-30", "from-30"]
+    mapped = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nmap = { "32" = "z", "28" = "a" }').facets
+    assert list(counts(refreshed(source, user_facets=mapped), "kvp"))[:2] == ["z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ("client,density\ndemd1,B\ndemd7,C\n", {"b": 6, "unknown": 2}),
+        ("density,StudyInstanceUID\nB,2.1\nC,2.2\nD,\n", {"b": 1, "c": 1, "unknown": 6}),
+        ("SOPInstanceUID,density\n1.1.0,A\n1.1.1,\n", {"a": 1, "unknown": 7}),
+    ],
+)
+def test_a_table_says_what_it_says_of_clients_studies_or_images(
+    tmp_path: Path, source: Source, table: str, values: dict[str, int]
+) -> None:
+    (tmp_path / "density.csv").write_text(table)
+    facets = defined(tmp_path, '[facets.density]\ncsv = "density.csv"').facets
+    assert counts(refreshed(source, user_facets=facets), "density") == values
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ('[facets.view]\ntag = "KVP"', 1, "there is a facet view already"),
+        ('x = 1\n[facets.Kvp]\ntag = "KVP"', 2, "a name has lower-case letters"),
+        ("\n\n[facets.kvp]", 3, "needs exactly one of tag, nbss and csv"),
+        ('[facets.kvp]\ntag = "KVP"\nnbss = "A"', 1, "needs exactly one of"),
+        ('[facets.kvp]\ntag = "Kvpp"', 1, "neither a DICOM keyword nor a tag"),
+        ('[facets.kvp]\ntag = "KVP"\nbin = [1]', 1, "bin is not understood beside tag"),
+        ('[facets.kvp]\ntag = "KVP"\nbins = [2, 1]', 1, "bins have to ascend"),
+        ('[facets.kvp]\ntag = "KVP"\nbins = ["1"]', 1, "bins is a list of numbers"),
+        ('[facets.kvp]\ntag = "KVP"\nbins = [inf]', 1, "bins is a list of numbers"),
+        ('[facets.kvp]\ntag = "KVP"\nbins = [1]\nmap = { a = "b" }', 1, "exclude each other"),
+        ('[facets.kvp]\ntag = "KVP"\nmap = { a = 1 }', 1, "map is a table of texts"),
+        ("[facets.kvp]\ntag = 5", 1, "tag has to be text"),
+        ('[facets.kvp]\nnbss = "A..B"', 1, "nbss is a path of keys"),
+        ('[facets.kvp]\nnbss = "A"\nlevel = "image"', 1, "level is episode or client"),
+        ('[facets.kvp]\ncsv = "none.csv"', 1, "none.csv cannot be read: No such file"),
+        ('[facets.kvp]\ncsv = "two.csv"', 1, "column: name one of a, b"),
+        ('[facets.kvp]\ncsv = "two.csv"\ncolumn = "c"', 1, "has no column c"),
+        ('[facets.kvp]\ncsv = "two.csv"\ncolumn = "a"\nkey = "study"', 1, "the table has no such column"),
+        ('[facets.kvp]\ncsv = "keyless.csv"', 1, "has no column client, study or image"),
+        ('[facets.kvp]\ncsv = "binary.csv"', 1, "is no table in UTF-8"),
+    ],
+)
+def test_a_wrong_definition_is_refused_with_file_line_and_reason(
+    tmp_path: Path, text: str, line: int, reason: str
+) -> None:
+    (tmp_path / "two.csv").write_text("client,a,b\ndemd1,1,2\n")
+    (tmp_path / "keyless.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "binary.csv").write_bytes(b"client,a\n\xff,1\n")
+    with pytest.raises(UserError) as caught:
+        defined(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'omidbfs.toml'}:{line}: [facets.")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# In an index ------------------------------------------------------------------------------------------------
+
+
+def test_facets_are_kept_with_the_index(tmp_path: Path, source: Source) -> None:
+    facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nbins = [30]\n[facets.woman]\nnbss = "ClientID"').facets
+    index = refreshed(source, user_facets=facets)
+    save(tmp_path / "index", index, source_fingerprint(source))
+    kept = load(tmp_path / "index", source_fingerprint(source)).index
+    assert counts(kept, "kvp") == counts(index, "kvp")
+    assert kept.registry.user == tuple(one.facet() for one in facets)
+    assert refreshed(source, kept, user_facets=facets) is kept
+
+
+def test_a_definition_that_changes_re_reads_only_what_it_needs(
+    tmp_path: Path, source: Source, read: list[str]
+) -> None:
+    kvp, unit = '[facets.kvp]\ntag = "KVP"\n', '[facets.unit]\nnbss = "SCREENING.L.EquipmentMakeModel"\n'
+    index = refreshed(source, user_facets=defined(tmp_path, kvp).facets)
+    assert sum(name.endswith(".json") for name in read) == 8
+    read.clear()
+    both = refreshed(source, index, user_facets=defined(tmp_path, kvp + unit).facets)
+    assert sorted(read) == ["nbss_demd1.json", "nbss_demd2.json"]
+    read.clear()
+    (tmp_path / "density.csv").write_text("client,density\ndemd1,B\n")
+    with_table = defined(tmp_path, kvp + unit + '[facets.density]\ncsv = "density.csv"\n').facets
+    three = refreshed(source, both, user_facets=with_table)
+    assert read == []
+    assert [counts(three, name) for name in ("kvp", "unit")] == [counts(both, name) for name in ("kvp", "unit")]
+    (tmp_path / "density.csv").write_text("client,density\ndemd1,C\n")
+    assert counts(
+        refreshed(source, three, user_facets=read_definitions(tmp_path / "omidbfs.toml").facets), "density"
+    ) == {
+        "c": 6,
+        "unknown": 2,
+    }
+    assert read == []
+    without = refreshed(source, three)
+    assert (read, without.registry.user) == ([], ())
+
+
+def test_of_facets_that_stay_a_refresh_reads_changed_clients_only(
+    tmp_path: Path, tree: Tree, source: Source, read: list[str]
+) -> None:
+    facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"').facets
+    index = refreshed(source, user_facets=facets)
+    read.clear()
+    header = {KVP: {"vr": "DS", "Value": [40]}}
+    (tree.data / "demd2" / "2.1" / "2.1.0.json").write_text(json.dumps(header))
+    tree.client("demd0").study("0.1").image("0.1.0", header=header)
+    after = refreshed(source, index, user_facets=facets)
+    assert sorted(read) == ["0.1.0.json", "2.1.0.json", "2.2.0.json"]
+    assert counts(after, "kvp") == counts(refreshed(source, user_facets=facets), "kvp")
+    assert counts(after, "kvp")["40"] == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whoever_reads_them_facets_are_the_same(
+    tmp_path: Path, source: Source, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 1)
+    facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"').facets
+    with executor_for("local", workers) as executor:
+        told: list[tuple[object, ...]] = []
+        work = Work(executor, workers, lambda *numbers: told.append(numbers))
+        index = with_facets(refreshed(source), source, facets, work)
+    assert counts(index, "kvp") == counts(refreshed(source, user_facets=facets), "kvp")
+    assert told[-1] == ("reading facets of", 2, 2, 0)
+
+
+def test_part_of_an_index_has_its_facets(tmp_path: Path, source: Source, read: list[str]) -> None:
+    index = refreshed(source, user_facets=defined(tmp_path, '[facets.kvp]\ntag = "KVP"').facets)
+    read.clear()
+    part = only_clients(index, ["demd2"], [], source)
+    assert counts(part, "kvp") == {"unknown": 2}
+    assert read == []
+
+
+def test_a_dicom_header_is_asked_where_there_is_no_sidecar(tmp_path: Path, demo_database: Path) -> None:
+    text = '[facets.kvp]\ntag = "KVP"\n[facets.meaning]\ntag = "ViewCodeSequence.CodeMeaning"'
+    facets = defined(tmp_path, text).facets
+    images = find_source(None, demo_database / "images", _empty(tmp_path))
+    whole = refreshed(find_source(demo_database), user_facets=facets)
+    alone = refreshed(images, user_facets=facets)
+    for name in ("kvp", "meaning"):
+        assert counts(alone, name) == counts(whole, name)
+        assert len(counts(alone, name)) > 2
+
+
+def _empty(place: Path) -> Path:
+    (place / "empty").mkdir()
+    return place / "empty"
+
+
+# Named cohorts ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, source: Source) -> Callable[[str], tuple[list[str], list[str]]]:
+    """The images of the cohort ``it`` of a configuration, and what it names in vain."""
+    cohorts = Cohorts(refreshed(source))
+
+    def found(text: str) -> tuple[list[str], list[str]]:
+        named, problems = resolved(cohorts, defined(tmp_path, text).cohorts)
+        assert {problem.kind for problem in problems} <= {"cohort-entry-missing"}
+        rows = cohorts.row_array(named["it"])
+        inside = [row for row in range(len(cohorts.index)) if cohorts.contains(named["it"], row)]
+        assert inside == rows.tolist()
+        return [name.decode() for name in cohorts.index.images.take(rows)], [problem.file for problem in problems]
+
+    return found
+
+
+ALL = ["1.1.0", "1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "2.1.0", "2.2.0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "missing"),
+    [
+        ('path = "by-client/demd2"', ALL[6:], []),
+        ('path = "all"', ALL, []),
+        ('path = "by-view/CC/by-client/demd1"', ALL[:5], []),
+        ('path = "by-site/nowhere"', [], ["by-site/nowhere"]),
+        ('clients = "women.txt"', ALL[6:], ["demd9"]),
+        ('studies = "studies.csv"', ALL[7:], []),
+        ('images = "images.csv"\ncolumn = "uid"', ["1.1.0", "2.1.0"], ["7.7"]),
+        ('clients = "women.txt"\npath = "by-view/CC"', ["2.1.0"], ["demd9"]),
+        ('path = "by-view/CC"\nexclude = { images = "images.csv", column = "uid" }', ALL[1:5], ["7.7"]),
+        ('exclude = "by-client/demd1"', ALL[6:], []),
+        ('path = "by-client/demd1"\nexclude = "by-view/CC"', ["1.1.5"], []),
+        ('path = "by-episode/demd2~9"', ["2.1.0"], []),
+        ('path = "by-episode/unlinked"', ["2.2.0"], []),
+    ],
+)
+def test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes(
+    tmp_path: Path,
+    cohort: Callable[[str], tuple[list[str], list[str]]],
+    text: str,
+    images: list[str],
+    missing: list[str],
+) -> None:
+    (tmp_path / "women.txt").write_text("\ufeffdemd2\n\n demd9 \n", encoding="utf-8")
+    (tmp_path / "studies.csv").write_text("x,StudyInstanceUID\n1,2.2\n2,\n")
+    (tmp_path / "images.csv").write_text("uid\n1.1.0\n2.1.0.dcm\n7.7\n")
+    assert cohort(f"[cohorts.it]\n{text}") == (images, missing)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[cohorts.it]", "needs a path or a list"),
+        ("cohorts = 5", "[cohorts.]: a name has letters"),
+        ('[cohorts."a/b"]\npath = "all"', "a name has letters"),
+        ("[cohorts]\nit = 5", "is not a table"),
+        ('[cohorts.it]\npaths = "all"', "paths is not understood"),
+        ("[cohorts.it]\npath = 5", "path has to be text"),
+        ('[cohorts.it]\npath = "all"\nexclude = 5', "exclude is a path, or a table"),
+        ('[cohorts.it]\nclients = "none.txt"', "none.txt cannot be read: No such file"),
+        ('[cohorts.it]\nclients = "binary.txt"', "binary.txt is no list in UTF-8"),
+        ('[cohorts.it]\nclients = "columns.csv"', "has no column client or ClientID; name one with column"),
+        ('[cohorts.it]\npath = "by-view"', "by-view has a facet without a value"),
+        ('[cohorts.it]\npath = "by-vew/CC"', "there is no by-vew"),
+        ('[cohorts.it]\npath = "view/CC"', "there is no view"),
+        ('[cohorts.it]\npath = "by-view/C"', "C is no value of by-view"),
+        ('[cohorts.it]\npath = "by-file-type/dcm"', "by-file-type narrows files"),
+    ],
+)
+def test_a_wrong_cohort_is_refused_with_file_line_and_reason(
+    tmp_path: Path, cohort: Callable[[str], object], text: str, reason: str
+) -> None:
+    (tmp_path / "binary.txt").write_bytes(b"\xff\n")
+    (tmp_path / "columns.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError) as caught:
+        cohort(text)
+    assert re.match(rf"{re.escape(str(tmp_path / 'omidbfs.toml'))}:\d: \[cohorts\.", str(caught.value))
+    assert reason in str(caught.value)
+
+
+def test_options_of_the_command_facets_are_no_definitions(tmp_path: Path) -> None:
+    assert defined(tmp_path, "[facets]\njson = true\n") == Definitions()
+    assert read_definitions(None) == Definitions()
+
+
+def test_tokens_of_several_definitions_do_not_mix(tmp_path: Path, source: Source) -> None:
+    text = "".join(f'[facets.kvp-{number}]\ntag = "KVP"\nbins = [{number}]\n' for number in (20, 30))
+    index = refreshed(source, user_facets=defined(tmp_path, text).facets)
+    assert Counter(counts(index, "kvp-20")) != Counter(counts(index, "kvp-30"))
