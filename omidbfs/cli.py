@@ -91,6 +91,7 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 )
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
 @facets_option
+@click.option("--xattr", is_flag=True, help="Show facets as extended attributes too; listing takes longer.")
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
 @click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
 @click.pass_context
@@ -127,7 +128,7 @@ def mount(
         if not foreground:
             log_to_file(options["log_file"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments)
+        refresher = drive(session, stored, arguments, has_xattrs=options["xattr"])
         del stored  # so that a refresh can let go of it
         serve(Mount(session.source, mountpoint, schedule, allow_other), refresher, ready)
         return 0
@@ -312,18 +313,24 @@ def _problem_line(problem: "Problem", json: bool) -> str:
 @main.command()
 @source_options
 @_cohort_argument
-@click.option("--format", type=click.Choice(["omidb-summary"]), required=True, help="What to write.")
+@click.option("--format", metavar="FORMAT", help="csv, parquet, coco, summary, paths or omidb-summary.")
 @click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
-def export(source: Path, cohort: str, format: str, output: Path | None, **options: Any) -> None:
-    """Write COHORT as a table. omidb-summary is what `omidb summarise` writes."""
-    from omidbfs.export import omidb_summary, write_csv
+def export(source: Path, cohort: str, format: str | None, output: Path | None, **options: Any) -> None:
+    """Write COHORT as a file: what its .omidbfs/ on the drive has, or what `omidb summarise` writes.
 
+    Without --format the name of FILE says what: index.csv, index.parquet, coco.json, summary.json, paths.txt.
+    """
+    from omidbfs.commands.export import checked_format, exported
+    from omidbfs.export.output import write
+
+    chosen = checked_format(format, output)
     session = session_of(source, options)
     view = _view(session, options)
-    selected = _selected(view, cohort)
-    rows = write_csv(omidb_summary(session.source, session.classification, view.cohorts, selected), output)
+    directory = _resolve(view, cohort)
+    images = len(view.cohorts.rows(_selected(view, cohort)))
+    write(exported(session, view, directory, chosen), output)
     if output is not None:
-        click.echo(f"{output}: {rows} rows", err=True)
+        click.echo(f"{output}: {images} images", err=True)
 
 
 def _view(session: "Session", options: dict[str, Any]) -> "View":

@@ -44,7 +44,7 @@ def directory_inode(path: bytes) -> int:
 
 
 def export_inode(view: bytes, path: bytes) -> int:
-    """Return the inode of a file that is made of a cohort: another one in every view, which ``view`` stands for."""
+    """Return the inode of a file that is made of a cohort: another one in every view, which ``view`` names."""
     return _EXPORT | int(digest(view + path)[:15], 16) >> 1
 
 
@@ -183,6 +183,14 @@ class Files:
             columns = index.documents
         mode, uid, gid = index.accesses[columns.access.item(*place)]
         return FileFacts(columns.size.item(*place), columns.mtime.item(*place), mode, uid, gid)
+
+    def place(self, inode: int) -> tuple[int, int | None] | None:
+        """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
+
+        ``None`` stands for files that are gone, and for all others.
+        """
+        place = self._place(inode & _KEY) if self.facts(inode) is not None else None
+        return None if place is None else (place[0], place[1] if inode & _IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode."""

@@ -46,8 +46,8 @@ class Directory:
 class Export:
     """A file that is made of a cohort when somebody asks for it.
 
-    ``directory`` is the ``.omidbfs/`` that it is in, ``format`` the name of what it is made as; the inode is another
-    one in every view, as the content may be.
+    ``directory`` is the ``.omidbfs/`` that it is in, ``format`` the name of what it is made as; the inode is
+    another one in every view, as the content may be.
     """
 
     inode: int

@@ -3,8 +3,8 @@
 Categories are the features of marks. A mark has the category of the first feature that it has, in the order of the
 table, and carries all of them; one without a feature is ``unspecified``. The origin is the top left corner.
 
-A box is corrected where it is plain what was meant: corners in the wrong order are swapped, and a box of which at least
-half is inside the image is cut off at its edges. All others are left out, and listed under ``info``.
+A box is corrected where it is plain what was meant: corners in the wrong order are swapped, and a box of which at
+least half is inside the image is cut off at its edges. All others are left out, and listed under ``info``.
 """
 
 from collections import Counter
@@ -62,7 +62,7 @@ def boxes_of(index: Index, numbers: NDArray[np.intp]) -> Boxes:
         [_NO_SIZE, _NO_AREA, _OUTSIDE, _MOSTLY_OUTSIDE],
         0,
     ).astype(np.uint8)
-    swapped = (given[:2] > given[2:]).any(axis=0)
+    swapped: NDArray[np.bool_] = np.any(given[:2] > given[2:], axis=0)
     return Boxes(numbers, np.concatenate([inner_low, inner_high - inner_low]).T, swapped, inside < whole, reason)
 
 
@@ -71,9 +71,7 @@ def _areas(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.float6
     return areas
 
 
-def coco(
-    cohorts: Cohorts, cohort: Cohort, title: str, names: Callable[[Rows], list[bytes]]
-) -> Iterator[bytes]:
+def coco(cohorts: Cohorts, cohort: Cohort, title: str, names: Callable[[Rows], list[bytes]]) -> Iterator[bytes]:
     """Yield ``coco.json`` of a cohort.
 
     ``names`` gives the names of images, less their suffixes, relative to the directory of the cohort.
@@ -147,7 +145,9 @@ def _annotations(index: Index, boxes: Boxes) -> Iterator[list[dict[str, object]]
         rows, shapes = index.marks.row[numbers].tolist(), boxes.box[part].tolist()
         done = zip(boxes.swapped[part].tolist(), boxes.cut[part].tolist(), strict=True)
         yield [
-            _annotation(index, number, row, box, [what for what, is_so in zip(_CORRECTIONS, made, strict=True) if is_so])
+            _annotation(
+                index, number, row, box, [what for what, is_so in zip(_CORRECTIONS, made, strict=True) if is_so]
+            )
             for number, row, box, made in zip(numbers, rows, shapes, done, strict=True)
         ]
 

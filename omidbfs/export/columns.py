@@ -1,12 +1,13 @@
-"""A cohort as columns: the schema that ``index.csv`` and ``index.parquet`` share, gathered a page of rows at a time.
+"""A cohort as columns: the schema that ``index.csv`` and ``index.parquet`` share, a page of rows at a time.
 
-Rows are images, in the order of the drive. Every value comes from the columns of the index; nothing is read from the
-source. ``docs/exports.md`` describes the schema for users.
+Rows are images, in the order of the drive. Every value comes from the columns of the index; nothing is read from
+the source. ``docs/exports.md`` describes the schema for users.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,7 @@ FEATURES = tuple(value.label for value in BY_NAME["mark-feature"].values)
 """What a mark may show, by bit of ``MarkColumns.features``, named as on the drive."""
 
 _CODED = ("conspicuity", "mass_classification", "benign_classification")
-_LABELS = {
-    name: {value.code: value.label for value in BY_NAME[name.replace("_", "-")].values} for name in _CODED
-}
+_LABELS = {name: {value.code: value.label for value in BY_NAME[name.replace("_", "-")].values} for name in _CODED}
 
 Rows = NDArray[np.uint32]
 
@@ -65,7 +64,7 @@ class Column:
 
     name: str
     type: Type
-    gather: Callable[[Rows], NDArray[np.integer] | list[bytes] | list[list[dict[str, object]]]]
+    gather: Callable[[Rows], Any]
     labels: tuple[str, ...] = ()
     combinations: tuple[tuple[str, ...], ...] = ()
 
@@ -116,19 +115,19 @@ def _facet_column(cohorts: Cohorts, facet: Facet, taken: set[str]) -> Column:
         return Column(name, Type.NUMBER, numbers)
     if facet.several:
         combinations = tuple(
-            tuple(dict.fromkeys(_label(cohorts, facet, code) for code in codes))
+            tuple(dict.fromkeys(label(cohorts, facet, code) for code in codes))
             for codes in index.combinations[facet.name]
         )
         return Column(name, Type.CODES, lambda rows: column[rows], combinations=combinations)
     count = FIRST_CODE + len(index.texts[facet.name] if facet.kind is Kind.TEXT else facet.values)
-    labels = [_label(cohorts, facet, code) for code in range(count)]
+    labels = [label(cohorts, facet, code) for code in range(count)]
     distinct = {label: place for place, label in enumerate(dict.fromkeys(labels))}
     # Two codes may have one name, as what NBSS calls "Other" and what is outside of its table.
     places = np.array([distinct[label] for label in labels], np.int32)
     return Column(name, Type.CODE, lambda rows: places[column[rows]], labels=tuple(distinct))
 
 
-def _label(cohorts: Cohorts, facet: Facet, code: int) -> str:
+def label(cohorts: Cohorts, facet: Facet, code: int) -> str:
     """Return the name of a value; a number is itself, not its band."""
     if facet.kind is Kind.NUMBER and code >= FIRST_CODE:
         return str(code - FIRST_CODE + facet.lowest)

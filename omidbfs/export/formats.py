@@ -10,7 +10,6 @@ from omidbfs.export.columns import Rows
 from omidbfs.export.parquet import has_pyarrow, parquet
 from omidbfs.export.summary import path_list, summary
 from omidbfs.export.table import csv
-from omidbfs.files import flat_names
 
 
 @dataclass(frozen=True, slots=True)

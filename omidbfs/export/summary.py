@@ -12,7 +12,7 @@ from omidbfs.index.columns import DCM, JSON
 
 
 def summary(cohorts: Cohorts, cohort: Cohort, title: str) -> Iterator[bytes]:
-    """Yield ``summary.json`` of a cohort: clients, episodes, studies, images, files, marks, and counts per facet."""
+    """Yield ``summary.json`` of a cohort: clients, episodes, studies, images, files, marks, counts per facet."""
     index, rows = cohorts.index, cohorts.row_array(cohort)
     chosen = np.zeros(len(index), np.bool_)
     chosen[rows] = True

@@ -3,6 +3,7 @@
 import gc
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 
 from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
+from omidbfs.export.spool import Spool, spool_directories
 from omidbfs.index.store import Stored
 from omidbfs.mount.mounts import FILE_SYSTEM
 from omidbfs.mount.operations import Operations
@@ -20,8 +22,11 @@ from omidbfs.session import Session
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS = 64
-"""How many requests are in progress at once; more wait in the kernel."""
+MAX_REQUESTS = 256
+"""How many requests are in progress at once, with those that wait for a file to be made; more wait in the kernel."""
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that makes a file lets the loop answer; all would feel Python's own 0.005."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,10 @@ class Mount:
     allow_other: bool = False
 
 
-def drive(session: Session, stored: Stored, arguments: Sequence[str]) -> Refresher:
+def drive(session: Session, stored: Stored, arguments: Sequence[str], *, has_xattrs: bool = False) -> Refresher:
     """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`."""
-    operations = Operations(session.view(stored, state_of(session, stored)), session.source)
+    view, spool = session.view(stored, state_of(session, stored)), Spool(spool_directories())
+    operations = Operations(view, session.source, spool, has_xattrs=has_xattrs)
     return Refresher(operations, session, stored, arguments)
 
 
@@ -67,6 +73,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
     # The index is millions of objects that live as long as the mount: the garbage collector need not look at them.
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         trio.run(_answer, refresher, mount.schedule, ready)
     except Exception:
@@ -95,5 +102,6 @@ async def _answer(refresher: Refresher, schedule: Schedule, ready: Callable[[], 
 async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher) -> None:
     async for number in signals:
         log.info("ending on %s", signal.Signals(number).name)
+        refresher.operations.exports.stop()
         await refresher.end()
         pyfuse3.terminate()

@@ -8,18 +8,21 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
 
+from omidbfs import xattrs
 from omidbfs.database.layout import Source
-from omidbfs.files import is_directory
+from omidbfs.export.spool import Spool
+from omidbfs.files import is_directory, is_export
+from omidbfs.mount.exports import Exports
 from omidbfs.mount.inodes import Directories
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
-from omidbfs.nodes import Attributes, Directory, Entry
+from omidbfs.nodes import Attributes, Directory, Entry, Export, Shape
 from omidbfs.view import View
 
 log = logging.getLogger(__name__)
@@ -76,15 +79,20 @@ class OpenDirectory:
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers, over one view of one source."""
+    """The handlers, over one view of one source.
+
+    ``spool`` keeps generated files; ``has_xattrs`` says whether there are extended attributes.
+    """
 
     enable_writeback_cache = False
 
-    def __init__(self, view: View, source: Source) -> None:
+    def __init__(self, view: View, source: Source, spool: Spool, *, has_xattrs: bool = False) -> None:
         super().__init__()
         self.view = view
         self.directories = Directories(view)
+        self.exports = Exports(view, spool)
         self.reader = Reader(source)
+        self._has_xattrs = has_xattrs
         self.started = trio.Event()
         self._handles: dict[int, OpenFile | OpenDirectory | bytes] = {}
         self._next_handle = 1
@@ -101,11 +109,12 @@ class Operations(pyfuse3.Operations):
         """
         self.view = view
         self.directories.replace_view(view)
+        self.exports.replace_view(view)
         self.reader.close_trees()
         self.reader = reader
 
     def open_files(self) -> set[int]:
-        """Return the inodes of the files of the source that are open."""
+        """Return the inodes of the files that are open, other than texts."""
         return {handle.inode for handle in self._handles.values() if isinstance(handle, OpenFile)}
 
     # Names and attributes
@@ -114,11 +123,18 @@ class Operations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Find a name; ``.`` and ``..`` are asked for by NFS servers."""
         if name == b".":
-            child: Directory | int | None = self.directories.get(parent_inode) or parent_inode
+            child: Directory | Export | int | None = self.directories.get(parent_inode) or parent_inode
         elif name == b"..":
             child = self._parent(self._directory(parent_inode))
         else:
             child = self.view.lookup(self._directory(parent_inode), name)
+        while isinstance(child, Export):
+            view = self.view
+            attributes = await self.exports.attributes(child)
+            if view is self.view:
+                self.exports.told(child, attributes.size)
+                return _entry(attributes)
+            child = self.view.lookup(self._directory(parent_inode), name)  # of what took its place meanwhile
         if child is None:
             raise FUSEError(errno.ENOENT)
         if isinstance(child, Directory):
@@ -127,9 +143,10 @@ class Operations(pyfuse3.Operations):
         return self._file_entry(child)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Forget directories; must not raise."""
+        """Forget directories and generated files; must not raise."""
         for inode, times in inode_list:
             self.directories.forget(inode, times)
+            self.exports.forget(inode, times)
 
     @_answered
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
@@ -137,7 +154,8 @@ class Operations(pyfuse3.Operations):
         directory = self.directories.get(inode)
         if directory is not None:
             return _entry(self.view.directory_attributes(directory))
-        return self._file_entry(inode)
+        export = self.exports.find(inode)
+        return self._file_entry(inode) if export is None else _entry(await self.exports.attributes(export))
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -177,7 +195,7 @@ class Operations(pyfuse3.Operations):
         return parent
 
     def _file_entry(self, inode: int) -> EntryAttributes:
-        attributes = None if is_directory(inode) else self.view.files.attributes(inode)
+        attributes = None if is_directory(inode) or is_export(inode) else self.view.files.attributes(inode)
         if attributes is not None:
             return _entry(attributes)
         for handle in self._handles.values():  # replaced or removed, but somebody has it open
@@ -201,8 +219,11 @@ class Operations(pyfuse3.Operations):
         handle = self._handles[fh]
         assert isinstance(handle, OpenDirectory)
         attributes = EntryAttributes()
-        # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed.
-        attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if handle.view is self.view else 0
+        # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed. Nor may
+        # it keep the size of a generated file, which nobody knows before it is made.
+        has_exports = handle.directory.shape is Shape.EXPORTS
+        lasts = handle.view is self.view and not has_exports
+        attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if lasts else 0
         for cursor, name in ((1, b"."), (2, b"..")):
             if start_id < cursor:
                 _fill(attributes, *handle.view.directory_attributes(handle.directory))
@@ -214,11 +235,20 @@ class Operations(pyfuse3.Operations):
             # One EntryAttributes for all: the reply copies it. Creating one each costs a third of the rate.
             for name, inode, mode, nlink, uid, gid, size, mtime, directory in entries:
                 cursor += 1
+                if has_exports:
+                    size = self.exports.size(inode) or 0  # noqa: PLW2901
                 _fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
                 if not reply(token, name, attributes, cursor):
                     return
                 if directory is not None:
                     self.directories.told(directory, handle.view)
+                elif has_exports:
+                    self._told_export(handle, name)
+
+    def _told_export(self, handle: OpenDirectory, name: bytes) -> None:
+        export = handle.view.lookup(handle.directory, name)
+        assert isinstance(export, Export), "a listed name is found"
+        self.exports.told(export)
 
     @_answered
     async def releasedir(self, fh: int) -> None:
@@ -229,9 +259,11 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        """Open a file of the source, or a generated text."""
+        """Open a file of the source, a generated file or text."""
         if flags & _WRITING:
             raise FUSEError(errno.EROFS)
+        if is_export(inode):
+            return FileInfo(fh=self._handle(await self.exports.open(inode)), keep_cache=True)
         content = self.view.files.content(inode)
         if content is not None:
             return FileInfo(fh=self._handle(content), keep_cache=True)
@@ -257,6 +289,29 @@ class Operations(pyfuse3.Operations):
         if isinstance(handle, OpenFile):
             self.reader.close(handle)
 
+    # Extended attributes
+
+    @_answered
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """Return an extended attribute; without ``--xattr`` ENOSYS, after which the kernel does not ask again."""
+        value = self._xattrs(inode).get(bytes(name))
+        if value is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    @_answered
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        """Return the names of the extended attributes; otherwise as :meth:`getxattr`."""
+        return list(self._xattrs(inode))
+
+    def _xattrs(self, inode: int) -> Mapping[bytes, bytes]:
+        if not self._has_xattrs:
+            raise FUSEError(errno.ENOSYS)
+        directory = self.directories.get(inode)
+        if directory is not None:
+            return xattrs.of_directory(self.view, directory)
+        return {} if is_directory(inode) or is_export(inode) else xattrs.of_file(self.view, inode)
+
     def _handle(self, handle: OpenFile | OpenDirectory | bytes) -> int:
         number, self._next_handle = self._next_handle, self._next_handle + 1
         self._handles[number] = handle
@@ -272,6 +327,7 @@ class Operations(pyfuse3.Operations):
 
     def close(self) -> None:
         """Close whatever is still open, after the mount has ended."""
+        self.exports.stop()
         for handle in self._handles.values():
             if isinstance(handle, OpenFile):
                 self.reader.close(handle)

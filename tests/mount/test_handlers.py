@@ -12,6 +12,7 @@ from pyfuse3 import FUSEError
 from trees import Tree
 
 from omidbfs.database.layout import find_source
+from omidbfs.export.spool import Spool
 from omidbfs.index.build import Classification, build_index
 from omidbfs.mount.operations import Operations
 from omidbfs.view import ROOT_INODE, View, drive_access
@@ -26,7 +27,7 @@ def operations(tmp_path: Path) -> Iterator[Operations]:
     tree.client().study().image("1.1.1", dcm=b"pixels", ViewPosition="CC")
     source = find_source(tree.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    handlers = Operations(view, source)
+    handlers = Operations(view, source, Spool((tmp_path,)))
     yield handlers
     handlers.close()
 
