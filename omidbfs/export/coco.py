@@ -106,8 +106,8 @@ def _info(index: Index, boxes: Boxes, title: str, without_size: int) -> dict[str
             for what, done in zip(_CORRECTIONS, (boxes.swapped, boxes.cut), strict=True)
         },
         "left_out": [
-            {"image": name.decode(), "mark": described(index.marks, number)["id"], "reason": reason}
-            for name, number, reason in zip(names, numbers.tolist(), reasons, strict=True)
+            {"image": name.decode(), "mark": mark["id"], "reason": reason}
+            for name, mark, reason in zip(names, described(index.marks, numbers), reasons, strict=True)
         ],
     }
 
@@ -141,19 +141,17 @@ def _annotations(index: Index, boxes: Boxes) -> Iterator[list[dict[str, object]]
     kept = np.flatnonzero(boxes.reason == 0)
     for start in range(0, len(kept), 1024):
         part = kept[start : start + 1024]
-        numbers = boxes.numbers[part].tolist()
+        numbers = boxes.numbers[part]
         rows, shapes = index.marks.row[numbers].tolist(), boxes.box[part].tolist()
         done = zip(boxes.swapped[part].tolist(), boxes.cut[part].tolist(), strict=True)
-        yield [
-            _annotation(
-                index, number, row, box, [what for what, is_so in zip(_CORRECTIONS, made, strict=True) if is_so]
-            )
-            for number, row, box, made in zip(numbers, rows, shapes, done, strict=True)
-        ]
+        corrected = ([what for what, is_so in zip(_CORRECTIONS, made, strict=True) if is_so] for made in done)
+        columns = (numbers.tolist(), rows, shapes, described(index.marks, numbers), corrected)
+        yield [_annotation(*values) for values in zip(*columns, strict=True)]
 
 
-def _annotation(index: Index, number: int, row: int, box: list[int], corrected: list[str]) -> dict[str, object]:
-    mark = described(index.marks, number)
+def _annotation(
+    number: int, row: int, box: list[int], mark: dict[str, object], corrected: list[str]
+) -> dict[str, object]:
     features = mark["features"]
     assert isinstance(features, list)
     return {

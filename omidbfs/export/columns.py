@@ -17,7 +17,7 @@ from omidbfs.database.problems import printable
 from omidbfs.facets import BY_NAME, Facet, Kind
 from omidbfs.files import SUFFIXES, flat_names
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, Index
-from omidbfs.index.marks import MarkColumns
+from omidbfs.index.marks import CODES, MarkColumns
 from omidbfs.index.names import Names
 from omidbfs.names import safe_bytes
 
@@ -29,8 +29,15 @@ _NOT_EXPORTED = (Kind.NAME, Kind.FILE)  # these are identifiers and paths, which
 FEATURES = tuple(value.label for value in BY_NAME["mark-feature"].values)
 """What a mark may show, by bit of ``MarkColumns.features``, named as on the drive."""
 
-_CODED = ("conspicuity", "mass_classification", "benign_classification")
-_LABELS = {name: {value.code: value.label for value in BY_NAME[name.replace("_", "-")].values} for name in _CODED}
+_FIELDS = ("id", "x1", "y1", "x2", "y2", "features", *CODES, "lesions")
+
+
+def _labels_of(name: str) -> list[str | None]:
+    labels = {value.code: value.label for value in BY_NAME[name.replace("_", "-")].values}
+    return [None if code is None else labels.get(code, code) for code in CODES[name]]
+
+
+_LABELS = {name: _labels_of(name) for name in CODES}
 
 Rows = NDArray[np.uint32]
 
@@ -185,28 +192,30 @@ def _mark_counts(marks: MarkColumns, rows: Rows) -> NDArray[np.int64]:
 
 
 def marks_of(marks: MarkColumns, rows: Rows) -> list[list[dict[str, object]]]:
-    """Return the marks of each image, as the source gives them; few images have any."""
+    """Return the marks of each image, as the source gives them; most images have none."""
     first, end = _bounds(marks, rows)
+    counts = end - first
+    ends = np.cumsum(counts)
+    numbers = np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
+    read = described(marks, numbers)
     found: list[list[dict[str, object]]] = [[]] * len(rows)
-    for place in np.flatnonzero(end > first).tolist():
-        found[place] = [described(marks, number) for number in range(first[place], end[place])]
+    for place in np.flatnonzero(counts).tolist():
+        found[place] = read[ends[place] - counts[place] : ends[place]]
     return found
 
 
-def described(marks: MarkColumns, number: int) -> dict[str, object]:
-    """Return a mark as it is exported: corners as in the source, all else named as on the drive."""
-    mark = marks.mark(number)
-    coded = {name: getattr(mark, name) for name in _CODED}
-    return {
-        "id": printable(mark.id),
-        "x1": mark.x1,
-        "y1": mark.y1,
-        "x2": mark.x2,
-        "y2": mark.y2,
-        "features": features_of(int(marks.features[number])),
-        **{name: code if code is None else _LABELS[name].get(code, code) for name, code in coded.items()},
-        "lesions": sorted(map(int, mark.lesion_numbers or ())),
-    }
+def described(marks: MarkColumns, numbers: NDArray[np.integer]) -> list[dict[str, object]]:
+    """Return marks as they are exported: corners as in the source, all else named as on the drive."""
+    distinct, places = np.unique(marks.features[numbers], return_inverse=True)
+    features = [features_of(bits) for bits in distinct.tolist()]
+    columns = [
+        [printable(id_.decode("utf-8", "surrogatepass")) for id_ in marks.ids.take(numbers)],
+        *(getattr(marks, name)[numbers].tolist() for name in ("x1", "y1", "x2", "y2")),
+        [features[place] for place in places.tolist()],
+        *([_LABELS[name][code] for code in getattr(marks, name)[numbers].tolist()] for name in CODES),
+        [sorted(map(int, lesions.split(b","))) if lesions else [] for lesions in marks.lesions.take(numbers)],
+    ]
+    return [dict(zip(_FIELDS, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def features_of(bits: int) -> list[str]:

@@ -23,7 +23,7 @@ from omidbfs.session import Session
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 256
-"""How many requests are in progress at once, with those that wait for a file to be made; more wait in the kernel."""
+"""How many requests are in progress at once, also those that wait for a file; more wait in the kernel."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that makes a file lets the loop answer; all would feel Python's own 0.005."""
