@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 from database import LARGE, write_database
+from latency import measure_latency
 from places import Place, forget_contents, forget_names, mounted, settle
 from rich.console import Console
 from rich.table import Table
@@ -95,9 +96,12 @@ def drive(images: int, large: int, rounds: int, directory: Path | None) -> None:
                 for place, best in zip(places, results[measure.title], strict=True):
                     if best.runs == 0 or (best.seconds < _PATIENCE and time.monotonic() < deadline):
                         _measure(measure, place, places, files, best)
+        status.update("A slow disk ...")
+        slow = measure_latency(work / "slow", stack, min(rounds, 3))
     title = f"{len(files.everything):,} files, {large} of them {LARGE // 10**6} MB; {os.cpu_count()} processors"
     # As wide as it needs: what is printed is meant to be kept.
-    Console(width=None if sys.stdout.isatty() else 150, highlight=False).print(_table(title, places, results))
+    output = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    output.print(_table(title, places, results), "", slow, sep="\n")
 
 
 def _places(work: Path, stack: ExitStack) -> Iterator[Place]:

@@ -11,10 +11,10 @@ import orjson
 
 from omidbfs import __version__
 from omidbfs.cohort import EVERYTHING
-from omidbfs.database.problems import printable
 from omidbfs.facets import Facet, Kind
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, JSON
+from omidbfs.names import printable
 from omidbfs.root import Root
 
 _TEXTS = 4

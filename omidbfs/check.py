@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import Source
-from omidbfs.database.problems import Problem, printable
+from omidbfs.database.problems import Problem
 from omidbfs.index.columns import DCM, Index
+from omidbfs.names import printable
 
 
 def unreadable_headers(source: Source, index: Index, known: Iterable[Problem]) -> Iterator[Problem]:

@@ -7,7 +7,6 @@ import io
 import logging
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import click
 from omidbfs import __version__
 from omidbfs.config import read_config
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 from omidbfs.options import PATH, facets_option, index_arguments, index_options, session_of, source_options, warn
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _Group(click.Group):
                 message = f"{error.filename or 'system'}: {error.strerror or error}"
             else:
                 message = f"{type(error).__name__}: {error}; a defect: please report it, with what --debug says"
-            click.echo(f"omidbfs: {message}", err=True)
+            click.echo(f"omidbfs: {printable(message)}", err=True)
             ctx.exit(1)
 
 
@@ -93,6 +93,9 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 @facets_option
 @click.option("--xattr", is_flag=True, help="Show facets as extended attributes too; listing takes longer.")
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
+@click.option(
+    "--readahead", type=click.IntRange(0), default=1 << 20, metavar="BYTES", help="Read ahead.", show_default=True
+)
 @click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
 @click.pass_context
 def mount(
@@ -128,9 +131,9 @@ def mount(
         if not foreground:
             log_to_file(options["log_file"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments, has_xattrs=options["xattr"])
+        refresher = drive(session, stored, arguments, options["readahead"], has_xattrs=options["xattr"])
         del stored  # so that a refresh can let go of it
-        serve(Mount(session.source, mountpoint, schedule, allow_other), refresher, ready)
+        serve(Mount(session.source, mountpoint, schedule, allow_other, options["readahead"]), refresher, ready)
         return 0
 
     ctx.exit(run(lambda: None) if foreground else in_background(run, mountpoint))
@@ -305,9 +308,7 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
 def _problem_line(problem: "Problem", json: bool) -> str:
     if json:
         return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
-    line = f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
-    # A name on disk can hold anything: it must neither break the line nor speak to the terminal.
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", line)
+    return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
 
 
 @main.command()

@@ -72,7 +72,7 @@ def _read(path: Path) -> tuple[str, dict[str, object]]:
         return text, tomllib.loads(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
 
 

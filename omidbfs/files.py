@@ -57,6 +57,12 @@ def _text_inode(number: int, content: bytes) -> int:
     return _GENERATED | (crc32(content) & _VERSION) << _VERSION_AT | number
 
 
+def _versioned(key: int, facts: FileFacts) -> int:
+    """Return the inode of one version of a source file."""
+    mixed = (facts.size * _MIX_SIZE + facts.mtime_ns * _MIX_TIME) & _MIXED
+    return key | mixed >> 40 << _VERSION_AT
+
+
 def is_directory(inode: int) -> bool:
     """Return whether an inode can only be a directory's."""
     return inode >= _DIRECTORY
@@ -85,6 +91,8 @@ class Files:
         self._links = links
         self._modes_and_owners = np.array(index.accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
         self._changed: dict[int, FileFacts] = {}
+        self.updates = 0
+        """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
         self._replaced_texts: dict[int, bytes] = {}
 
     # Inodes
@@ -121,9 +129,7 @@ class Files:
         return [name for name, _ in self._generated]
 
     def _inode(self, key: int) -> int:
-        facts = self._facts(key)
-        mixed = (facts.size * _MIX_SIZE + facts.mtime_ns * _MIX_TIME) & _MIXED
-        return key | mixed >> 40 << _VERSION_AT
+        return _versioned(key, self._facts(key))
 
     def _place(self, key: int) -> tuple[int, ...] | None:
         """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more."""
@@ -165,16 +171,23 @@ class Files:
         if not inode & (_IMAGE | _DOCUMENT) or is_export(inode):
             return None
         key = inode & _KEY
-        if self._place(key) is None or self._inode(key) != inode:
+        place = self._place(key)
+        if place is None:
             return None
-        return self._facts(key)
+        facts = self._facts(key, place)
+        return facts if _versioned(key, facts) == inode else None
 
-    def _facts(self, key: int) -> FileFacts:
+    def current(self, inode: int) -> int | None:
+        """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
+        key = inode & _KEY
+        return self._inode(key) if key & (_IMAGE | _DOCUMENT) and self._place(key) is not None else None
+
+    def _facts(self, key: int, place: tuple[int, ...] | None = None) -> FileFacts:
         changed = self._changed.get(key)
         if changed is not None:
             return changed
         # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
-        index, place = self._index, self._place(key)
+        index, place = self._index, place or self._place(key)
         assert place is not None
         if key & _IMAGE:
             row, kind = place
@@ -195,6 +208,7 @@ class Files:
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode."""
         self._changed[inode & _KEY] = facts
+        self.updates += 1
 
     def found_changed(self) -> dict[int, FileFacts]:
         """Return what :meth:`update` has recorded so far, for :meth:`continue_from`."""
@@ -245,6 +259,19 @@ class Files:
             return kind, index.image_path(row, kind)
         client, slot = place
         return JSON, index.clients[client] + b"/" + index.document_name(client, slot)
+
+    def names(self, inode: int) -> tuple[bytes, bytes, bytes]:
+        """Return the names of a source file: in flat cohorts, in the real tree, and of its directory there."""
+        index, place = self._index, self._place(inode & _KEY)
+        assert place is not None
+        if inode & _IMAGE:
+            row, kind = place
+            name = index.images[row] + SUFFIXES[kind]
+            flat = self.flat_name(row) + SUFFIXES[kind] if row in index.duplicates else name
+            return flat, name, index.studies[int(index.study_of[row])]
+        client, slot = place
+        name = index.document_name(client, slot)
+        return name, name, index.clients[client]
 
     def link_target(self, inode: int) -> bytes:
         """Return where the symbolic link that stands for a file leads, with ``links_to``."""

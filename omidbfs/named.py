@@ -10,11 +10,11 @@ from pathlib import Path
 from pyroaring import FrozenBitMap
 
 from omidbfs.cohort import IMAGES, Cohort, Cohorts, Term
-from omidbfs.database.problems import Problem, printable
+from omidbfs.database.problems import Problem
 from omidbfs.errors import UserError
 from omidbfs.facets import Kind
 from omidbfs.facets.user import line_of
-from omidbfs.names import safe_bytes
+from omidbfs.names import printable, safe_bytes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _LISTS: Mapping[str, tuple[str, tuple[str, ...]]] = {

@@ -52,3 +52,17 @@ def slug(text: str) -> str:
     if len(name) > LONGEST:
         return f"{name[: LONGEST - 9]}-{digest(text.encode('utf-8', 'replace')).decode()[:8]}"
     return name
+
+
+def printable(text: str) -> str:
+    """Return text of the source that can be written anywhere, to a terminal too, as one line.
+
+    Whatever does not print is escaped: what is no Unicode, control characters, marks that turn text around.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

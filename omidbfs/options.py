@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from omidbfs.names import printable
+
 if TYPE_CHECKING:
     from omidbfs.session import Session
 
@@ -56,7 +58,13 @@ def index_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def warn(line: str) -> None:
     """Print a line for people to standard error."""
-    click.echo(f"omidbfs: {line}", err=True)
+    click.echo(f"omidbfs: {printable(line)}", err=True)
+
+
+def read_clients(path: Path) -> frozenset[str]:
+    """Return the names in a list of clients, one a line."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return frozenset(line.strip() for line in lines if line.strip())
 
 
 def session_of(source: Path, options: dict[str, Any]) -> "Session":
@@ -84,8 +92,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     )
     only = None
     if options.get("clients_file") is not None:
-        lines = options["clients_file"].read_text(encoding="utf-8", errors="replace").splitlines()
-        only = frozenset(line.strip() for line in lines if line.strip())
+        only = read_clients(options["clients_file"])
     context = click.get_current_context().find_root()
     config = config_file() if context.params.get("config") is None else context.params["config"]
     definitions = read_definitions(config)

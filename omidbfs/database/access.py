@@ -7,8 +7,11 @@ import stat
 from dataclasses import dataclass
 
 _OPENAT2 = 437  # the same number on every Linux architecture
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
+_RESOLVE_CACHED = 0x20
+_RESOLVE_AT_ONCE = _RESOLVE_CACHED | _RESOLVE_NO_XDEV
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # O_NONBLOCK: a FIFO must not block the open
 
 
@@ -52,6 +55,24 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _RESOLVE = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS
 _FILE = _OpenHow(_FLAGS | os.O_NOFOLLOW, 0, _RESOLVE)
 _DIRECTORY = _OpenHow(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE)
+_AT_ONCE = _OpenHow(_FLAGS | os.O_NOFOLLOW, 0, _RESOLVE | _RESOLVE_AT_ONCE)
+_AT_ONCE_FOLLOWING = _OpenHow(_FLAGS, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_AT_ONCE)
+_HOW_SIZE = ctypes.sizeof(_OpenHow)
+
+# Types of file systems (statfs(2)) whose open and fstat never wait for a network or for another process.
+_EXT, _XFS, _BTRFS, _TMPFS, _F2FS, _ZFS = 0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0xF2F52010, 0x2FC12FC1
+_BCACHEFS, _OVERLAY, _EROFS, _SQUASHFS = 0xCA451A4E, 0x794C7630, 0xE0F5E1E2, 0x73717368
+_EXFAT, _ISO = 0x2011BAB0, 0x9660
+_LOCAL = frozenset({_EXT, _XFS, _BTRFS, _TMPFS, _F2FS, _ZFS, _BCACHEFS, _OVERLAY, _EROFS, _SQUASHFS, _EXFAT, _ISO})
+
+
+def is_local(descriptor: int) -> bool:
+    """Return whether a descriptor's file system answers by itself, without a network or another process.
+
+    Asking may take as long as the file system likes; one that does not know what it is is not local.
+    """
+    answer = (ctypes.c_ulong * 32)()  # struct statfs, which begins with the type, is less than half of it
+    return _libc.fstatfs(descriptor, ctypes.byref(answer)) == 0 and answer[0] & 0xFFFFFFFF in _LOCAL
 
 
 class TreeReader:
@@ -62,10 +83,14 @@ class TreeReader:
     """
 
     def __init__(self, root: str, *, follow_symlinks: bool = False) -> None:
+        self._path = root
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._follow = follow_symlinks
+        self._at_once = _AT_ONCE_FOLLOWING if follow_symlinks else _AT_ONCE
         self._name_flags = _FLAGS if follow_symlinks else _FLAGS | os.O_NOFOLLOW
         self._has_openat2 = True
+        # Without it every open may wait. The kernel knows RESOLVE_CACHED since 5.12.
+        self._answers_at_once = is_local(self._root)
 
     def open(self, path: bytes) -> int:
         """Return a descriptor of the regular file ``path``, relative to the root.
@@ -75,14 +100,51 @@ class TreeReader:
         OSError
             As open(2) and openat2(2) do; ELOOP for a refused link, ESTALE for anything but a regular file.
         """
-        descriptor = self._open(path)
+        return self.open_with_facts(path)[0]
+
+    def open_with_facts(self, path: bytes) -> tuple[int, os.stat_result]:
+        """Return the same, and what fstat(2) says of it."""
+        return _regular(self._open(path))
+
+    def open_at_once(self, path: bytes) -> tuple[int, os.stat_result] | None:
+        """Return the same if no disk has to be waited for; ``None`` if one might, or it does not work.
+
+        Only what the kernel has in its cache of names is opened, on a local disk, and nothing below other mounts.
+        """
+        if not self._answers_at_once:
+            return None
+        how = ctypes.byref(self._at_once)
+        descriptor: int = _libc.syscall(_OPENAT2, self._root, path, how, _HOW_SIZE)
+        if descriptor >= 0:
+            return _regular(descriptor)
+        if ctypes.get_errno() in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
+            self._answers_at_once = False
+        return None
+
+    def found_again(self) -> bool:
+        """Go on with what is at the path of the root now; return whether that is another directory than before.
+
+        A disk that went away and came back is another mount, and what was opened of the first one stays dead.
+
+        Raises
+        ------
+        OSError
+            Nothing is there.
+        """
+        new = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.ESTALE, "not a regular file")
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
+            found, local = os.fstat(new), is_local(new)
+            try:
+                before = os.fstat(self._root)
+                if (found.st_dev, found.st_ino) == (before.st_dev, before.st_ino):
+                    return False
+            except OSError:
+                pass  # dead
+            self._answers_at_once = local
+            os.dup2(new, self._root, inheritable=False)  # at once: other threads may be using it
+            return True
+        finally:
+            os.close(new)
 
     def directory(self, path: bytes) -> int:
         """Return a descriptor (O_PATH) of a directory, for :func:`read_listed` to read many files in it.
@@ -128,7 +190,7 @@ class TreeReader:
     def _openat2(self, path: bytes, how: _OpenHow) -> int | None:
         """Return a descriptor, ``None`` where the system has no openat2."""
         while self._has_openat2:
-            descriptor: int = _libc.syscall(_OPENAT2, self._root, path, ctypes.byref(how), ctypes.sizeof(_OpenHow))
+            descriptor: int = _libc.syscall(_OPENAT2, self._root, path, ctypes.byref(how), _HOW_SIZE)
             if descriptor >= 0:
                 return descriptor
             error = ctypes.get_errno()
@@ -160,6 +222,17 @@ class TreeReader:
     def close(self) -> None:
         """Close the root; open files stay open."""
         os.close(self._root)
+
+
+def _regular(descriptor: int) -> tuple[int, os.stat_result]:
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.ESTALE, "not a regular file")
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor, found
 
 
 def read_file(reader: TreeReader, path: bytes, limit: int) -> bytes:

@@ -15,9 +15,10 @@ from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import ClientFiles, Scanner, Source
 from omidbfs.database.linking import UNLINKED, StudyLink, all_links, match_studies, unique_links
 from omidbfs.database.nbss import parse_nbss
-from omidbfs.database.problems import Problem, Report, printable, reporter
+from omidbfs.database.problems import Problem, Report, reporter
 from omidbfs.database.records import DbImage, Episode, FileFacts, ImageDb, Nbss
 from omidbfs.database.study import MAX_JSON, ImageRecord, StudyReader
+from omidbfs.names import printable
 
 _Document = TypeVar("_Document", Nbss, ImageDb)
 

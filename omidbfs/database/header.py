@@ -4,14 +4,17 @@ The sidecar follows the DICOM JSON model (PS3.18, F.2). A tag is found by its pl
 sequences repeat the same tags.
 """
 
+import errno
+import io
 import json
 import logging
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import orjson
@@ -78,6 +81,14 @@ NUMBERS = {
 _WHOLE = ("Rows", "Columns", "NumberOfFrames")
 _LARGEST = 0xFFFF
 
+MAX_DOCUMENT = 16 << 20
+"""Most bytes of JSON that are decoded whole: as Python objects they take up to 30 times as much memory."""
+
+MAX_DICOM = 16 << 20
+"""Most bytes of a DICOM file that are read, or inflated, for its header: a thousand times what headers have."""
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_EXPLICIT = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\0")
 _VIEW_CODES, _MODIFIERS, _CODE_VALUE = "00540220", "00540222", "00080100"
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -146,8 +157,10 @@ def load_json(content: bytes) -> dict[str, object]:
     Raises
     ------
     JsonError
-        Empty, cut off, nested too deeply, or not an object.
+        Empty, cut off, nested too deeply, larger than :data:`MAX_DOCUMENT`, or not an object.
     """
+    if len(content) > MAX_DOCUMENT:
+        raise JsonError("larger than 16 MB")
     if not content.strip():
         raise JsonError("empty file")
     try:
@@ -344,7 +357,7 @@ _Found = TypeVar("_Found")
 def _from_dicom(descriptor: int, tags: list[Any], read: Callable[[Any], _Found]) -> _Found:
     from pydicom import config, dcmread  # here: most databases never need it, and it takes 0.2 s to import
 
-    with warnings.catch_warnings(), os.fdopen(descriptor, "rb", closefd=False) as stream:
+    with warnings.catch_warnings(), _beginning(descriptor) as stream:
         warnings.simplefilter("ignore")  # odd values are no news here, and a log must not quote them
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)
         mode, config.settings.reading_validation_mode = config.settings.reading_validation_mode, config.IGNORE
@@ -354,6 +367,35 @@ def _from_dicom(descriptor: int, tags: list[Any], read: Callable[[Any], _Found])
             raise DicomError(f"not a readable DICOM header ({type(error).__name__})") from error
         finally:
             config.settings.reading_validation_mode = mode
+
+
+class _Bounded(io.FileIO):
+    """A file of which so many bytes can be read: an element may claim any length, and a file have any size."""
+
+    left = MAX_DICOM
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = super().readinto(buffer)
+        self.left -= count
+        if self.left < 0:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return count
+
+
+def _beginning(descriptor: int) -> BinaryIO:
+    """Return a stream of a DICOM file, deflated or not, that gives no more than :data:`MAX_DICOM` bytes."""
+    start = os.pread(descriptor, 4096, 0)
+    if _DEFLATED not in start:
+        return io.BufferedReader(_Bounded(descriptor, closefd=False))
+    # pydicom inflates all of it at once, and a megabyte may stand for a gigabyte (PS3.5, A.5). The file meta
+    # information starts with its own length and says, after it is inflated here, that there is nothing to inflate.
+    content = os.pread(descriptor, MAX_DICOM, 0)
+    end = 144 + int.from_bytes(content[140:144], "little")
+    try:
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[end:], MAX_DICOM)
+    except zlib.error:
+        data = b""
+    return io.BytesIO(content[:end].replace(_DEFLATED, _EXPLICIT) + data)
 
 
 def _is_cut_off(element: Any) -> bool:

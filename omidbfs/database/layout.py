@@ -16,9 +16,10 @@ from pathlib import Path
 import msgspec
 
 from omidbfs.database.access import Access, TreeReader, limited_mode
-from omidbfs.database.problems import Problem, printable
+from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 
 CLIENT_NAME = re.compile(r"[A-Za-z]{4}[0-9]{1,16}")
 """A client directory: ``demd<N>``, ``optm<N>`` or any other four letters and digits."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from omidbfs.names import printable
+
 KINDS: dict[str, str] = {
     "tree-missing": "the source has no images/ or no data/ directory",
     "unexpected-entry": "an entry that an OMI-DB does not have at that place; it is not shown",
@@ -52,11 +54,6 @@ class Problem:
 
 Report = Callable[[str, str], None]
 """``report(kind, detail)`` for the file at hand."""
-
-
-def printable(text: str) -> str:
-    """Return text that can be written anywhere: what is no Unicode, in a name on disk or in JSON, is escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def problem_lines(problems: Iterable[Problem]) -> bytes:

@@ -10,9 +10,10 @@ import msgspec
 from omidbfs.database.access import TreeReader, read_listed
 from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, dicom_texts, read_dicom
 from omidbfs.database.layout import ImageFiles, Source
-from omidbfs.database.problems import Problem, printable, reporter
+from omidbfs.database.problems import Problem, reporter
 from omidbfs.database.records import DbImage, FileFacts
 from omidbfs.database.views import view
+from omidbfs.names import printable
 
 MAX_JSON = 64 << 20
 """Largest JSON file that is read, in bytes; real ones have 10 kB, and the largest NBSS files a few MB."""

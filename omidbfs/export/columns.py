@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.cohort import Cohorts
-from omidbfs.database.problems import printable
 from omidbfs.facets import BY_NAME, Facet, Kind
 from omidbfs.files import SUFFIXES, flat_names
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, Index
 from omidbfs.index.marks import CODES, MarkColumns
 from omidbfs.index.names import Names
-from omidbfs.names import safe_bytes
+from omidbfs.names import printable, safe_bytes
 
 PAGE = 4096
 """Rows that are gathered at once: a few MB, and 20 to 40 ms."""

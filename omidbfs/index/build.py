@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.database.layout import Scanner, Source, listing_digest
-from omidbfs.database.problems import Problem, printable
+from omidbfs.database.problems import Problem
 from omidbfs.errors import UserError
 from omidbfs.facets.user import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
@@ -25,6 +25,7 @@ from omidbfs.index.merge import merge
 from omidbfs.index.slices import client_of, slices_of
 from omidbfs.index.store import fingerprint
 from omidbfs.index.user import with_user_facets
+from omidbfs.names import printable
 from omidbfs.progress import Progress
 
 CLIENTS_PER_CHUNK = 256

@@ -117,7 +117,7 @@ class Index:
 
     def on_disk(self, row: int) -> tuple[str, str]:
         """Return the names of an image's study and of the image itself as on disk."""
-        study = int(self.study_of[row])
+        study = self.study_of.item(row)
         image_name, study_name = self.raw_images.get(row), self.raw_studies.get(study)
         return (
             self.studies[study].decode() if study_name is None else study_name,
@@ -132,7 +132,7 @@ class Index:
         """Return the path of a file of an image as on disk, relative to its tree."""
         study, image = self.on_disk(row)
         suffix = ".dcm" if kind == DCM else self.sidecar_suffix(row)
-        return self.clients[int(self.client_of[row])] + os.fsencode(f"/{study}/{image}{suffix}")
+        return self.clients[self.client_of.item(row)] + os.fsencode(f"/{study}/{image}{suffix}")
 
     def document_name(self, client: int, slot: int) -> bytes:
         """Return the name of an NBSS or ImageDB file, on disk and on the drive."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from omidbfs.database.layout import DOCUMENTS, Source
-from omidbfs.database.problems import Problem, printable, problem_lines
+from omidbfs.database.problems import Problem, problem_lines
 from omidbfs.facets import FACETS, RESERVED, Facet, Kind
 from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, TextValue
@@ -18,6 +18,7 @@ from omidbfs.index.episodes import joined_episodes
 from omidbfs.index.identity import client_identities, image_identities
 from omidbfs.index.marks import joined_marks
 from omidbfs.index.names import NameTable, checksums, duplicated, joined_names
+from omidbfs.names import printable
 
 
 def merge(

@@ -31,7 +31,7 @@ class Names:
         return len(self.offsets) - 1
 
     def __getitem__(self, ordinal: int) -> bytes:
-        return self.heap[self.offsets[ordinal] : self.offsets[ordinal + 1]].tobytes()
+        return bytes(self.heap.data[self.offsets.item(ordinal) : self.offsets.item(ordinal + 1)])
 
     def take(self, ordinals: NDArray[np.integer]) -> list[bytes]:
         """Return the names of ``ordinals``, in their order."""

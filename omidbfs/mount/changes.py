@@ -12,7 +12,7 @@ import numpy as np
 from omidbfs.cohort import IMAGES, Cohort, Term
 from omidbfs.export.formats import BY_FILE
 from omidbfs.facets import Kind
-from omidbfs.files import SUFFIXES, directory_inode
+from omidbfs.files import SUFFIXES, Files, directory_inode
 from omidbfs.index.columns import Index
 from omidbfs.nodes import Directory, Shape
 from omidbfs.view import View
@@ -30,6 +30,24 @@ class Changes:
 
     entries: list[tuple[int, bytes]] = field(default_factory=list)
     attributes: list[int] = field(default_factory=list)
+
+
+def changed_file(files: Files, inode: int, known: Iterable[Directory]) -> Changes:
+    """Return what the kernel must forget of a file of the source that was found changed when it was opened.
+
+    It may know it by any path, and would say of each, as long as somebody has the old version open, what that is.
+    """
+    flat, real, folder = files.names(inode)
+    names = {Shape.COHORT: flat, Shape.STUDY: real, Shape.CLIENT: real}
+    return Changes(
+        [
+            (directory.inode, names[directory.shape])
+            for directory in known
+            if directory.shape is Shape.COHORT
+            or (directory.shape in names and directory.path.endswith(b"/" + folder))
+        ],
+        [inode],
+    )
 
 
 def changed_clients(old: Index, new: Index) -> set[bytes]:

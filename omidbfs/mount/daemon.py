@@ -15,6 +15,7 @@ from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.export.spool import Spool, spool_directories
 from omidbfs.index.store import Stored
+from omidbfs.mount.kernel import fuse_connection, is_closed, tune
 from omidbfs.mount.mounts import FILE_SYSTEM
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.refresh import Refresher, Schedule, state_of
@@ -22,9 +23,13 @@ from omidbfs.session import Session
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS = 256
-"""How many requests are in progress at once, also those that wait for a file; more wait in the kernel."""
+MAX_REQUESTS = 10_000
+"""How many requests are in progress at once; more wait in the kernel, and then everything does.
 
+Whoever waits for a disk that hangs, or for a file to be made, is one of them. Each takes a few kB.
+"""
+_GRACE = 1.0
+"""Seconds that requests in progress have to end when the drive does."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that makes a file lets the loop answer; all would feel Python's own 0.005."""
 
@@ -37,12 +42,18 @@ class Mount:
     mountpoint: Path
     schedule: Schedule
     allow_other: bool = False
+    readahead: int = 0
 
 
-def drive(session: Session, stored: Stored, arguments: Sequence[str], *, has_xattrs: bool = False) -> Refresher:
-    """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`."""
+def drive(
+    session: Session, stored: Stored, arguments: Sequence[str], readahead: int = 0, *, has_xattrs: bool = False
+) -> Refresher:
+    """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`.
+
+    ``readahead`` as of :class:`omidbfs.mount.disks.Disks`.
+    """
     view, spool = session.view(stored, state_of(session, stored)), Spool(spool_directories())
-    operations = Operations(view, session.source, spool, has_xattrs=has_xattrs)
+    operations = Operations(view, session.source, readahead, spool=spool, has_xattrs=has_xattrs)
     return Refresher(operations, session, stored, arguments)
 
 
@@ -75,7 +86,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
-        trio.run(_answer, refresher, mount.schedule, ready)
+        trio.run(_answer, refresher, mount, ready)
     except Exception:
         log.exception("the drive ends")
         raise
@@ -85,23 +96,43 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         log.info("unmounted")
 
 
-async def _answer(refresher: Refresher, schedule: Schedule, ready: Callable[[], None]) -> None:
+async def _answer(refresher: Refresher, mount: Mount, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as ending,
             trio.open_signal_receiver(signal.SIGHUP) as refreshing,
         ):
-            nursery.start_soon(_end_on_signal, ending, refresher)
+            nursery.start_soon(_end_on_signal, ending, refresher, nursery.cancel_scope)
+            nursery.start_soon(_watch, refresher.operations, nursery.cancel_scope)
+            nursery.start_soon(_tune, refresher.operations, str(mount.mountpoint), mount.readahead)
             nursery.start_soon(refresher.on_signals, refreshing)
-            nursery.start_soon(refresher.run, schedule)
+            nursery.start_soon(refresher.run, mount.schedule)
             ready()
             await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 
 
-async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher) -> None:
+async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, everything: trio.CancelScope) -> None:
     async for number in signals:
         log.info("ending on %s", signal.Signals(number).name)
         refresher.operations.exports.stop()
         await refresher.end()
         pyfuse3.terminate()
+        await trio.sleep(_GRACE)
+        everything.cancel()  # who still waits does so for a disk that hangs
+
+
+async def _watch(operations: Operations, everything: trio.CancelScope) -> None:
+    """Look after disks that hang, and end when the drive was unmounted while somebody waits for one."""
+    connection = fuse_connection()
+    while not is_closed(connection):
+        await trio.sleep(1)
+        operations.disks.review()
+    operations.exports.stop()
+    await trio.sleep(_GRACE)
+    everything.cancel()
+
+
+async def _tune(operations: Operations, mountpoint: str, readahead: int) -> None:
+    await operations.started.wait()  # the kernel sets its limits when it is greeted
+    tune(mountpoint, readahead)

@@ -13,7 +13,7 @@ import trio
 
 from omidbfs.database.records import FileFacts
 from omidbfs.export.spool import Content, Spool
-from omidbfs.mount.reader import OpenFile
+from omidbfs.mount.disks import Disks
 from omidbfs.nodes import Attributes, Export
 from omidbfs.view import View
 
@@ -21,6 +21,17 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 2
 """How many are made at the same time; others wait for their turn."""
+
+
+class OpenContent:
+    """A generated file, open for one handle: the descriptor is its own, and outlives whatever else happens."""
+
+    __slots__ = ("descriptor", "facts", "inode")
+
+    def __init__(self, inode: int, descriptor: int, facts: FileFacts) -> None:
+        self.inode = inode
+        self.descriptor = descriptor
+        self.facts = facts
 
 
 class _Known:
@@ -50,9 +61,10 @@ class Exports:
     Sizes are remembered until the kernel forgets the file: told another it would cut off what it has in memory.
     """
 
-    def __init__(self, view: View, spool: Spool) -> None:
+    def __init__(self, view: View, spool: Spool, disks: Disks) -> None:
         self._view = view
         self._spool = spool
+        self._disks = disks
         self._known: dict[int, _Known] = {}
         self._making: dict[int, _Making] = {}
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
@@ -106,21 +118,35 @@ class Exports:
                 known.size = size
         return view.export_attributes(export, size)
 
-    async def open(self, inode: int) -> OpenFile:
+    async def open(self, inode: int) -> OpenContent:
         """Open a file; makes it if it is not kept.
 
         Raises
         ------
         OSError
-            ESTALE if it is not of the view; otherwise as :meth:`attributes`.
+            ESTALE if it is not of the view, EMFILE if too many are open; otherwise as :meth:`attributes`.
         """
         view, export = self._view, self.find(inode)
         if export is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        content = await self._content(export)
+        self._disks.count_open()
+        try:
+            content = await self._content(export)
+        except BaseException:
+            self._disks.open_files -= 1
+            raise
         told = view.export_attributes(export, content.size)
         facts = FileFacts(content.size, told.mtime, told.mode & 0o777, told.uid, told.gid)
-        return OpenFile(inode, content.descriptor, facts)
+        return OpenContent(inode, content.descriptor, facts)
+
+    async def read(self, file: OpenContent, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes; fewer only at the end."""
+        return await self._disks.threads("generated").run(file.inode, os.pread, file.descriptor, size, offset)
+
+    def close(self, file: OpenContent) -> None:
+        """Close a handle's descriptor."""
+        self._disks.open_files -= 1
+        os.close(file.descriptor)
 
     async def _content(self, export: Export) -> Content:
         inode = export.inode

@@ -1,9 +1,12 @@
 """The directories that the kernel knows, by inode. Files need no memory: their inode says what they are."""
 
 import errno
+import logging
 
 from omidbfs.nodes import Directory
 from omidbfs.view import View
+
+log = logging.getLogger(__name__)
 
 
 class Directories:
@@ -21,9 +24,17 @@ class Directories:
     def __len__(self) -> int:
         return len(self._known)
 
+    def times(self) -> dict[int, int]:
+        """Return how often the kernel was told of each directory and has not yet forgotten it."""
+        return {inode: times for inode, (_, times, _) in self._known.items()}
+
+    def known(self) -> list[Directory]:
+        """Return the directories that the kernel knows, without the root; of whatever view they were told."""
+        return [directory for directory, _, _ in self._known.values()]
+
     def paths(self) -> list[bytes]:
         """Return the paths of the directories that the kernel knows, without the root."""
-        return [directory.path for directory, _, _ in self._known.values()]
+        return [directory.path for directory in self.known()]
 
     def replace_view(self, view: View) -> None:
         """Find directories in another view from now on."""
@@ -65,11 +76,16 @@ class Directories:
             self._known[directory.inode] = (known[0], known[1] + 1, known[2])
 
     def forget(self, inode: int, times: int) -> None:
-        """Count down; inodes that are not directories are none of our business."""
+        """Count down; inodes that are not directories are none of our business.
+
+        More than was told is a defect, here or in the kernel: it is logged, and the count stays at zero.
+        """
         known = self._known.get(inode)
         if known is None:
             return
         directory, told, view_number = known
+        if told < times:
+            log.error("a directory was forgotten %d times and told %d times; a defect", times, told)
         if told > times:
             self._known[inode] = (directory, told - times, view_number)
         else:

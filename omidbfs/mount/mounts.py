@@ -19,6 +19,8 @@ class Mount:
     mountpoint: str
     type: str
     source: str
+    device: str
+    """Major and minor number, ``0:42``."""
 
 
 def mounts() -> list[Mount]:
@@ -28,7 +30,8 @@ def mounts() -> list[Mount]:
         for line in lines:
             place, _, rest = line.partition(" - ")
             type_, source, *_ = rest.split(" ")
-            found.append(Mount(_plain(place.split(" ")[4]), type_, _plain(source)))
+            _, _, device, _, mountpoint, *_ = place.split(" ")
+            found.append(Mount(_plain(mountpoint), type_, _plain(source), device))
     return found
 
 

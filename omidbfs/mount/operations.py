@@ -17,12 +17,16 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from omidbfs import xattrs
 from omidbfs.database.layout import Source
-from omidbfs.export.spool import Spool
+from omidbfs.export.spool import Spool, spool_directories
 from omidbfs.files import is_directory, is_export
-from omidbfs.mount.exports import Exports
+from omidbfs.mount.changes import changed_file
+from omidbfs.mount.disks import Disks
+from omidbfs.mount.exports import Exports, OpenContent
+from omidbfs.mount.forgetting import tell_kernel
+from omidbfs.mount.handles import OpenDirectory
 from omidbfs.mount.inodes import Directories
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
-from omidbfs.nodes import Attributes, Directory, Entry, Export, Shape
+from omidbfs.nodes import Attributes, Directory, Export, Shape
 from omidbfs.view import View
 
 log = logging.getLogger(__name__)
@@ -31,7 +35,8 @@ TIMEOUT = 86_400.0
 """Seconds for which the kernel may keep names and attributes: the view changes only when it says so."""
 
 _FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
-_PAGE = 1024
+_PATIENCE = 1.0
+"""Seconds that the disk of the source gets to say how large it is."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 _Arguments = ParamSpec("_Arguments")
@@ -50,32 +55,13 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
             raise
         except OSError as error:
             raise FUSEError(error.errno or errno.EIO) from None
+        except MemoryError:
+            raise FUSEError(errno.ENOMEM) from None
         except Exception:
             log.exception("%s failed; the caller got EIO", handler.__name__)
             raise FUSEError(errno.EIO) from None
 
     return answered
-
-
-class OpenDirectory:
-    """A directory handle: the view it started with, its listing there, and the page at hand."""
-
-    __slots__ = ("directory", "first", "listing", "page", "view")
-
-    def __init__(self, directory: Directory, view: View) -> None:
-        self.directory = directory
-        self.view = view
-        self.listing = view.listing(directory)
-        self.first = 0
-        self.page: list[Entry] = []
-
-    def entries(self, position: int) -> list[Entry]:
-        """Return the entries from ``position`` to the end of a page; empty after the last one."""
-        offset = position - self.first
-        if not 0 <= offset < len(self.page):
-            self.first, offset = position, 0
-            self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
-        return self.page[offset:] if offset else self.page
 
 
 class Operations(pyfuse3.Operations):
@@ -86,17 +72,27 @@ class Operations(pyfuse3.Operations):
 
     enable_writeback_cache = False
 
-    def __init__(self, view: View, source: Source, spool: Spool, *, has_xattrs: bool = False) -> None:
+    def __init__(
+        self,
+        view: View,
+        source: Source,
+        readahead: int = 0,
+        *,
+        spool: Spool | None = None,
+        has_xattrs: bool = False,
+    ) -> None:
         super().__init__()
         self.view = view
         self.directories = Directories(view)
-        self.exports = Exports(view, spool)
-        self.reader = Reader(source)
+        self.disks = Disks(readahead)
+        self.exports = Exports(view, spool or Spool(spool_directories()), self.disks)
+        self.reader = Reader(source, self.disks)
         self._has_xattrs = has_xattrs
         self.started = trio.Event()
-        self._handles: dict[int, OpenFile | OpenDirectory | bytes] = {}
+        self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | bytes] = {}
         self._next_handle = 1
         self._source = source
+        self._capacity = 4096, 0
 
     def init(self) -> None:
         """Note that the kernel has said hello: it can be told things from now on."""
@@ -173,11 +169,14 @@ class Operations(pyfuse3.Operations):
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """Return the capacity of the disk below, with nothing free: the drive is read-only."""
         stat = StatvfsData()
-        try:
-            below = os.statvfs(next(self._source.trees()))
-            stat.f_bsize, stat.f_frsize, stat.f_blocks = below.f_bsize, below.f_frsize, below.f_blocks
-        except FileNotFoundError:  # the source was moved away; the drive goes on
-            stat.f_bsize = stat.f_frsize = 4096
+        with trio.move_on_after(_PATIENCE):  # a disk that hangs must not hang whoever asks for its size
+            try:
+                below = await self.disks.threads("statfs").run(0, os.statvfs, next(self._source.trees()))
+                self._capacity = below.f_frsize, below.f_blocks
+            except OSError:  # the source is away; the drive goes on
+                self._capacity = 4096, 0
+        stat.f_bsize = stat.f_frsize = self._capacity[0]
+        stat.f_blocks = self._capacity[1]
         stat.f_files = len(self.view.index)
         stat.f_namemax = 255
         return stat
@@ -199,7 +198,7 @@ class Operations(pyfuse3.Operations):
         if attributes is not None:
             return _entry(attributes)
         for handle in self._handles.values():  # replaced or removed, but somebody has it open
-            if isinstance(handle, OpenFile) and handle.inode == inode:
+            if isinstance(handle, OpenFile | OpenContent) and handle.inode == inode:
                 entry = _entry(self.view.files.attributes_as_opened(inode, handle.facts))
                 entry.attr_timeout = 0  # no longer than it is open: a name may still lead the kernel here
                 return entry
@@ -267,11 +266,18 @@ class Operations(pyfuse3.Operations):
         content = self.view.files.content(inode)
         if content is not None:
             return FileInfo(fh=self._handle(content), keep_cache=True)
+        # For an inode of an earlier version the answer is ESTALE. The kernel then looks the name up again, once:
+        # what it finds has to be the file as it is now, which may have changed again since that version.
+        current = self.view.files.current(inode) or inode
         try:
-            return FileInfo(fh=self._handle(self.reader.open(self.view.files, inode)), keep_cache=True)
+            file = await self.reader.open(self.view.files, current)
         except FileChangedError:
-            await self._forget_attributes(inode)
+            await self._forget_file(current)
             raise
+        if current != inode:
+            await self.reader.close(file)
+            raise FUSEError(errno.ESTALE)
+        return FileInfo(fh=self._handle(file), keep_cache=True)
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -279,6 +285,8 @@ class Operations(pyfuse3.Operations):
         handle = self._handles[fh]
         if isinstance(handle, OpenFile):
             return await self.reader.read(handle, off, size)  # type: ignore[return-value]
+        if isinstance(handle, OpenContent):
+            return await self.exports.read(handle, off, size)
         assert isinstance(handle, bytes)
         return handle[off : off + size]
 
@@ -287,7 +295,9 @@ class Operations(pyfuse3.Operations):
         """Close a file."""
         handle = self._handles.pop(fh)
         if isinstance(handle, OpenFile):
-            self.reader.close(handle)
+            await self.reader.close(handle)
+        elif isinstance(handle, OpenContent):
+            self.exports.close(handle)
 
     # Extended attributes
 
@@ -312,25 +322,22 @@ class Operations(pyfuse3.Operations):
             return xattrs.of_directory(self.view, directory)
         return {} if is_directory(inode) or is_export(inode) else xattrs.of_file(self.view, inode)
 
-    def _handle(self, handle: OpenFile | OpenDirectory | bytes) -> int:
+    def _handle(self, handle: OpenFile | OpenContent | OpenDirectory | bytes) -> int:
         number, self._next_handle = self._next_handle, self._next_handle + 1
         self._handles[number] = handle
         return number
 
-    async def _forget_attributes(self, inode: int) -> None:
+    async def _forget_file(self, inode: int) -> None:
         # In a thread: the kernel may first wait for requests of this very inode, which this loop has to answer.
-        try:
-            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # the kernel does not know the inode, so it has nothing to forget
-                raise
+        found = changed_file(self.view.files, inode, self.directories.known())
+        await trio.to_thread.run_sync(tell_kernel, found)
 
     def close(self) -> None:
         """Close whatever is still open, after the mount has ended."""
         self.exports.stop()
         for handle in self._handles.values():
-            if isinstance(handle, OpenFile):
-                self.reader.close(handle)
+            if isinstance(handle, OpenFile | OpenContent):
+                os.close(handle.descriptor)
         self._handles.clear()
         self.reader.close_trees()
 

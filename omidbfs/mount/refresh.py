@@ -10,13 +10,13 @@ import logging
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import pyfuse3
 import trio
 
 from omidbfs.about import status_text
@@ -26,6 +26,7 @@ from omidbfs.errors import UserError
 from omidbfs.index.store import IndexFileError, Stored
 from omidbfs.mount.changes import Changes, changes
 from omidbfs.mount.continuity import continued
+from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
 from omidbfs.session import Session
@@ -121,20 +122,12 @@ class Refresher:
         UserError
             It cannot be done now.
         """
-        # In a group of its own, so that it can be ended together with its workers.
-        done = await trio.run_process(
-            [sys.executable, "-m", "omidbfs", *self._arguments],
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            start_new_session=True,
-            deliver_cancel=_end_group,
-        )
-        if done.returncode != 0:
-            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        status, output, errors = await _run([sys.executable, "-m", "omidbfs", *self._arguments])
+        if status != 0:
+            lines = errors.decode("utf-8", "replace").strip().splitlines()
             said = lines[-1].removeprefix("omidbfs: ") if lines else ""
-            raise UserError(said or f"the process ended with status {done.returncode}")
-        written: float = json.loads(done.stdout)["written"]
+            raise UserError(said or f"the process ended with status {status}")
+        written: float = json.loads(output)["written"]
         return written != self._stored.written
 
     async def _take_over(self, seen: Mapping[int, FileFacts]) -> None:
@@ -150,7 +143,7 @@ class Refresher:
         operations.replace_view(new, reader)
         found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
         await self._tell_kernel(found)
-        log.info("refreshed")
+        log.info("refreshed; the kernel knows %d directories", len(operations.directories))
 
     def _opened(self) -> tuple[Stored, View, Reader]:
         try:
@@ -159,7 +152,7 @@ class Refresher:
             raise UserError(f"{self._session.index_path}: {error}") from error
         stored = replace(stored, index=continued(stored.index, self._stored.index))
         view = self._session.view(stored, self._state("refreshing", stored))
-        return stored, view, Reader(self._session.source)
+        return stored, view, Reader(self._session.source, self.operations.disks)
 
     async def _say(self, state: str) -> None:
         """Bring ``status.json`` up to date."""
@@ -180,17 +173,49 @@ class Refresher:
 
     async def _tell_kernel(self, found: Changes) -> None:
         """Have the kernel forget; in a thread, since it may first wait for answers of this very process."""
-        await trio.to_thread.run_sync(_tell_kernel, found, limiter=self._thread)
+        await trio.to_thread.run_sync(tell_kernel, found, limiter=self._thread)
 
     def _state(self, state: str, stored: Stored) -> dict[str, object]:
         return state_of(self._session, stored, state, self._done, self._error) | {"started": self._started}
+
+
+async def _run(command: list[str]) -> tuple[int, bytes, bytes]:
+    """Run a process; return its exit status and what it wrote to standard output and standard error.
+
+    Unlike ``trio.run_process`` it does not wait for ever when it is cancelled: a process that waits for a disk
+    that hangs cannot be killed.
+    """
+    # In a group of its own, so that it can be ended together with its workers.
+    process = await trio.lowlevel.open_process(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    texts = bytearray(), bytearray()
+
+    async def collect(stream: trio.abc.ReceiveStream, text: bytearray) -> None:
+        async for part in stream:
+            text += part
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for stream, text in zip((process.stdout, process.stderr), texts, strict=True):
+                assert stream is not None
+                nursery.start_soon(collect, stream, text)
+            status = await process.wait()
+    except trio.Cancelled:
+        with trio.CancelScope(shield=True):
+            await _end_group(process)
+        raise
+    return status, bytes(texts[0]), bytes(texts[1])
 
 
 async def _end_group(process: trio.Process) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        await trio.sleep(_PATIENCE)
+        with trio.move_on_after(_PATIENCE):
+            await process.wait()
+            return
+    log.warning("the process that renews the index does not end; it is left behind")
 
 
 def state_of(
@@ -200,19 +225,3 @@ def state_of(
     now = time.strftime(_TIME, time.gmtime())
     refresh = {"state": state, "since": now, "done": done, "error": error}
     return {"index": str(session.index_path), "index_written": stored.written, "refresh": refresh}
-
-
-def _tell_kernel(found: Changes) -> None:
-    for inode in found.attributes:
-        _told(pyfuse3.invalidate_inode, inode, True)
-    for inode, name in found.entries:
-        _told(pyfuse3.invalidate_entry, inode, name)
-
-
-def _told(tell: Callable[..., None], *arguments: object) -> None:
-    try:
-        tell(*arguments)
-    except FileNotFoundError:
-        pass  # the kernel does not know it, so it has nothing to forget
-    except OSError as error:
-        log.warning("the kernel did not take a change: %s", error.strerror)

@@ -14,6 +14,7 @@ from trees import Tree
 from omidbfs.database.layout import find_source
 from omidbfs.export.spool import Spool
 from omidbfs.index.build import Classification, build_index
+from omidbfs.mount.changes import Changes
 from omidbfs.mount.operations import Operations
 from omidbfs.view import ROOT_INODE, View, drive_access
 
@@ -74,10 +75,36 @@ def test_a_directory_is_known_until_it_is_forgotten_as_often_as_it_was_told(oper
     assert inode(operations, "all") == place, "it comes back as what it was"
 
 
+def test_an_old_version_is_stale_and_the_next_lookup_finds_the_file_as_it_is(
+    operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Changes] = []
+    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", told.append)
+    first = inode(operations, "all/1.1.1.dcm")
+    for number, content in enumerate((b"other", b"and others"), 1):
+        (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(content)
+        assert call(operations.open, first, os.O_RDONLY, CONTEXT) == errno.ESTALE
+        now = inode(operations, "all/1.1.1.dcm")
+        assert call(operations.getattr, now, CONTEXT).st_size == len(content)
+        assert call(operations.open, first, os.O_RDONLY, CONTEXT) == errno.ESTALE, "it is never another version"
+        assert len(told) == number
+        assert told[-1].entries == [(inode(operations, "all"), b"1.1.1.dcm")]
+
+
 def test_a_file_needs_no_remembering(operations: Operations) -> None:
     file = inode(operations, "all/1.1.1.dcm")
-    trio.run(operations.forget, [(inode(operations, "all"), 99), (file, 99)])
+    trio.run(operations.forget, [(inode(operations, "all"), 2), (file, 99)])
     assert call(operations.getattr, file, CONTEXT).st_size == 6
+
+
+def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_logged(
+    operations: Operations, expect_warning: Callable[[str], None]
+) -> None:
+    expect_warning("^ERROR: a directory was forgotten 2 times and told 1 times; a defect$")
+    place = inode(operations, "all")
+    trio.run(operations.forget, [(place, 2)])
+    assert operations.directories.times() == {}
+    assert inode(operations, "all") == place
 
 
 def test_two_directories_with_one_inode_are_not_confused(

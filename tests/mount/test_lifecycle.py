@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from drives import Drives, clean_up, eventually, mounted_below
+from test_refresh import refresh, replaced
 from trees import Tree
 
 import omidbfs
@@ -352,6 +353,47 @@ def test_without_allow_other_nobody_else_is_let_in(drive: Drives, guarded: Path,
     (open_path / "drive").mkdir()
     mount = drive(guarded, at=open_path / "drive")
     assert read_as(OTHER, mount / "all/1.0.dcm") is None
+    drive.umount(mount)
+
+
+@needs_root
+def test_with_allow_other_a_user_loses_what_the_source_takes_from_her(
+    drive: Drives, guarded: Path, open_path: Path
+) -> None:
+    (open_path / "drive").mkdir()
+    mount = drive(guarded, "--allow-other", at=open_path / "drive")
+    source, path = guarded / "images/demd1/1/1.0.dcm", mount / "all/1.0.dcm"
+    assert read_as(OTHER, path) == b"open"  # from now on its pages are in the kernel's cache
+    source.chmod(0o600)
+    refresh(mount)
+    assert read_as(OTHER, source) is None
+    assert read_as(OTHER, path) is None
+    assert path.read_bytes() == b"open"
+    source.chmod(0o644)
+    refresh(mount)
+    assert read_as(OTHER, path) == b"open"
+    source.parent.chmod(0o700)
+    refresh(mount)
+    for name in ("1.0", "1.1", "1.2"):
+        assert read_as(OTHER, mount / f"all/{name}.dcm") is None
+        assert read_as(OTHER, mount / f"by-client/demd1/1/{name}.dcm") is None
+    drive.umount(mount)
+
+
+@needs_root
+def test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_judged_anew(
+    drive: Drives, guarded: Path, open_path: Path
+) -> None:
+    (open_path / "drive").mkdir()
+    mount = drive(guarded, "--allow-other", at=open_path / "drive")
+    source, path = guarded / "images/demd1/1/1.1.dcm", mount / "all/1.1.dcm"
+    assert read_as(OTHER, path) is None
+    replaced(source, b"another one, for everybody")
+    assert read_as(OTHER, source) == b"another one, for everybody"
+    assert path.read_bytes() == b"another one, for everybody"  # the drive has noticed
+    assert read_as(OTHER, path) is None
+    refresh(mount)
+    assert read_as(OTHER, path) == b"another one, for everybody"
     drive.umount(mount)
 
 

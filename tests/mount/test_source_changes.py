@@ -74,6 +74,42 @@ def test_what_is_opened_is_what_is_there_then(
             assert (mount / path).read_bytes() == new
 
 
+def test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path(mount: Path, source: Path) -> None:
+    paths = [mount / NAME, mount / "by-view/CC/1.1.1.dcm", mount / "by-client/demd1/1.1/1.1.1.dcm"]
+    for path in paths:
+        assert path.stat().st_size == SIZE  # the kernel knows the first version by all of them
+    for turn in range(9):
+        replace(source, content(turn, 1000 + turn))
+        assert paths[turn % 3].read_bytes() == content(turn, 1000 + turn)
+
+
+def test_what_others_have_open_says_nothing_of_what_is_at_a_path(mount: Path, source: Path) -> None:
+    paths = [mount / NAME, mount / "by-view/CC/1.1.1.dcm", mount / "by-client/demd1/1.1/1.1.1.dcm"]
+    with open(paths[0], "rb") as first:
+        assert [path.stat().st_size for path in paths] == [SIZE] * 3
+        replace(source, content(2, 1000))
+        with open(paths[1], "rb") as second:
+            assert [path.stat().st_size for path in paths] == [1000] * 3
+            assert (os.fstat(first.fileno()).st_size, os.fstat(second.fileno()).st_size) == (SIZE, 1000)
+            assert first.read() == content(1)
+            assert second.read() == content(2, 1000)
+
+
+def test_a_listing_that_is_under_way_tells_of_the_file_as_it_was_found_meanwhile(
+    drive: Drives, tmp_path: Path
+) -> None:
+    study = Tree(tmp_path / "many").client().study()
+    for number in range(300):
+        study.image(f"1.{number:03}", dcm=b"old", has_sidecar=False)
+    mount = drive(tmp_path / "many")
+    with os.scandir(mount / "all") as entries:
+        assert next(entries).name == "1.000.dcm"
+        replace(study.images / "1.299.dcm", b"another")
+        assert (mount / "by-view/unknown/1.299.dcm").read_bytes() == b"another"
+        assert [entry.name for entry in entries][-1] == "1.299.dcm"
+    assert (mount / "all/1.299.dcm").stat().st_size == len(b"another")
+
+
 def test_a_change_that_keeps_the_size_is_seen_by_its_time(mount: Path, source: Path) -> None:
     assert (mount / NAME).read_bytes() == content(1)
     before = source.stat().st_mtime_ns

@@ -298,7 +298,7 @@ def test_any_name_is_printed_in_any_locale(tmp_path: Path, locale: str) -> None:
     assert done.returncode == 1
     assert "defect" not in done.stderr
     assert done.stdout.count("unexpected-entry") == done.stdout.count("\n") == 2
-    assert "images/line\\x0abreak\\x1b[31m: unexpected-entry: " in done.stdout
+    assert "images/line\\nbreak\\x1b[31m: unexpected-entry: " in done.stdout
 
 
 # Progress --------------------------------------------------------------------------------------------------

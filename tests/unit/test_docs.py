@@ -12,7 +12,7 @@ import click
 import pytest
 
 from omidbfs.cli import main
-from omidbfs.config import read_config
+from omidbfs.config import Definitions, read_config, read_definitions
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import BY_NAME
 
@@ -83,7 +83,8 @@ TESTED_BY = {
     "S46": "test_files_can_be_mapped_into_memory",
     "S47": "test_after_each_refresh_every_view_is_what_the_model_says test_refresh_every_needs_no_asking "
     "test_the_command_returns_when_the_change_is_shown test_a_new_file_is_not_shown_before_the_next_mount",
-    "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time",
+    "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time "
+    "test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path",
     "S49": "test_what_is_gone_is_stale test_what_comes_back_is_served_again",
     "S50": "test_a_handle_never_gets_the_bytes_of_another_file test_a_handle_outlives_the_deletion_of_its_file "
     "test_a_handle_reads_on_in_the_file_that_was_replaced "
@@ -105,6 +106,33 @@ TESTED_BY = {
     "S61": "test_the_status_says_what_is_served_and_how",
     "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives",
     "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems",
+    "S64": "test_every_nested_path_of_a_random_database_is_what_the_model_says "
+    "test_an_episode_is_found_by_client_and_number",
+    "S65": "test_a_facet_is_what_its_definition_finds test_a_definition_that_changes_re_reads_only_what_it_needs "
+    "test_the_drive_shows_what_the_configuration_says",
+    "S66": "test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes "
+    "test_the_drive_shows_what_the_configuration_says",
+    "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh",
+    "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks",
+    "S69": "test_a_directory_is_whole_whatever_the_size_of_the_buffer "
+    "test_seekdir_continues_at_any_entry_and_rewinddir_at_the_first "
+    "test_a_drive_does_what_its_model_does_whatever_the_steps",
+    "S70": "test_a_drive_does_what_its_model_does_whatever_the_steps "
+    "test_what_others_have_open_says_nothing_of_what_is_at_a_path "
+    "test_a_listing_that_is_under_way_tells_of_the_file_as_it_was_found_meanwhile",
+    "S71": "test_with_allow_other_a_user_loses_what_the_source_takes_from_her "
+    "test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_judged_anew",
+    "S72": "test_what_the_drive_says_of_itself_speaks_to_no_terminal "
+    "test_what_commands_print_speaks_to_no_terminal",
+    "S73": "test_a_json_of_100_mb_hides_nothing_and_fills_no_memory "
+    "test_a_deflated_header_is_inflated_so_far_and_no_farther test_a_bomb_is_read_or_refused",
+    "S74": "test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone test_a_file_that_hangs_hangs_nobody_else "
+    "test_files_that_hang_when_they_are_opened_hang_nobody_else "
+    "test_a_disk_that_went_away_and_came_back_is_used_again",
+    "S75": "test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte "
+    "test_a_handle_never_mixes_what_was_written_over_a_file",
+    "S76": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on",
+    "S77": "test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 
@@ -241,7 +269,11 @@ def test_the_configuration_in_the_documentation_is_understood(tmp_path: Path) ->
     for number, block in enumerate(blocks):
         path = tmp_path / f"{number}.toml"
         path.write_text(block, encoding="utf-8")
-        assert any(read_config(path, options).values())
+        (tmp_path / "density.csv").write_text("client,density\n")
+        (tmp_path / "split.csv").write_text("uid,x\n")
+        for name in ("train.txt", "wrong-boxes.txt"):
+            (tmp_path / name).write_text("")
+        assert any(read_config(path, options).values()) or read_definitions(path) != Definitions()
 
 
 def test_environment_variables_in_the_documentation_exist() -> None:

@@ -368,6 +368,112 @@ def test_folds_are_equal_parts() -> None:
     assert max(sizes.values()) - min(sizes.values()) < 300  # six standard deviations
 
 
+# Marks and lesions -----------------------------------------------------------------------------------------
+
+
+def lesions(numbers: str | None, side: str = "L") -> dict[str, object]:
+    """Return a mark and an episode with lesion 1 on the left, invasive of grade 2 after surgery."""
+    mark = {**MARK["1"], "LinkedNBSSLesionNumber": numbers, "Mass": 1, "Conspicuity": "Very_subtle"}  # type: ignore[dict-item]
+    surgery = {"1": {"DiseaseGrade": "G2", "HormoneERStatus": "RP", "HormonePRStatus": "RU", "Opinion": "H5"}}
+    episode = {
+        "LESION": {"L": {"1": {"LesionDescription": "MA"}}},
+        "SURGERY": {"left_opinion": "OM", "L": surgery},
+    }
+    return {"marks": {"1": mark}, "episode": episode, "side": side}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "side", "link", "grade"),
+    [
+        ("1", "L", ["linked"], ["grade-2"]),
+        ("2,1", "L", ["linked"], ["grade-2"]),
+        ("1", "R", ["missing-lesion"], ["unknown"]),
+        ("2", "L", ["missing-lesion"], ["unknown"]),
+        ("UNLINKED", "L", ["no-lesion"], ["unknown"]),
+        (None, "L", ["no-lesion"], ["unknown"]),
+        ("1", "B", ["missing-lesion"], ["unknown"]),
+    ],
+)
+def test_a_lesion_of_the_other_side_is_not_the_marks(
+    client: Callable[..., Client], numbers: str | None, side: str, link: list[str], grade: list[str]
+) -> None:
+    found = lesions(numbers, side)
+    woman = client().episode("1", "", **found["episode"])  # type: ignore[arg-type]
+    tree = woman.study("1.1", "1").image("1", marks=found["marks"], ImageLaterality=side).of.tree  # type: ignore[arg-type]
+    assert listed("lesion-link", tree) == link
+    assert listed("grade", tree) == grade
+    is_linked = link == ["linked"]
+    assert listed("lesion-status", tree) == (["invasive"] if is_linked else ["unknown"])
+    assert listed("lesion-description", tree) == (["mass"] if is_linked else ["unknown"])
+    assert listed("oestrogen-receptor", tree) == (["positive"] if is_linked else ["unknown"])
+    assert listed("progesterone-receptor", tree) == ["unknown"]
+    assert listed("mark-feature", tree) == ["mass"]
+    assert listed("conspicuity", tree) == ["very-subtle"]
+    assert listed("mark-count", tree) == ["1"]
+    opinion = {"L": ["malignant"], "R": ["none"], "B": ["unknown"]}[side]
+    assert listed("side-opinion", tree) == opinion
+
+
+def test_without_an_episode_a_lesion_is_unlinked(client: Callable[..., Client]) -> None:
+    study = client().study("1.1", None, None)
+    tree = study.image("1", marks=lesions("1")["marks"], ImageLaterality="L").of.tree  # type: ignore[arg-type]
+    assert listed("grade", tree) == listed("her2", tree) == listed("side-opinion", tree) == ["unlinked"]
+
+
+def test_an_episode_is_found_by_client_and_number(client: Callable[..., Client]) -> None:
+    woman = client("demd1").episode("7").episode("a b", day="2013-01-01")
+    study = woman.study("1.1", "7").image("1").study("1.2", "a b").image("2").study("1.3", None, None).image("3")
+    tree = study.client("demd2").episode("7").study("2.1", "7").image("4").of.tree
+    cohorts = Cohorts(build_index(find_source(tree.root), Classification()))
+    facet = BY_NAME["episode"]
+
+    def images(name: str) -> list[bytes] | None:
+        term = cohorts.term(facet, name)
+        return None if term is None else cohorts.index.images.take(cohorts.row_array(EVERYTHING.narrowed(term)))
+
+    assert cohorts.counts(EVERYTHING, facet) == [
+        ("demd1~7", 1),
+        ("demd1~a%20b", 1),
+        ("demd2~7", 1),
+        ("unlinked", 1),
+    ]
+    assert images("demd1~7") == [b"1"]
+    assert images("demd1~a%20b") == [b"2"]
+    assert images("7") == [b"1", b"4"]
+    assert images("demd2~7,unlinked") == [b"3", b"4"]
+    assert images("not-7") == [b"2", b"3"]
+    assert images("demd2~a%20b") is images("demd9~7") is images("8") is images("~7") is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ({"Ethnicity": "White British"}, "white-british"),
+        ({"EthnicGroup": "A"}, "a"),
+        ({"Ethnicity": "", "EthnicGroup": "B"}, "b"),
+        ({}, "unknown"),
+    ],
+)
+def test_ethnicity_is_where_it_is_stated(client: Callable[..., Client], keys: dict[str, str], value: str) -> None:
+    woman = client()
+    woman.documents["nbss"].update(keys)
+    woman.write()
+    assert listed("ethnicity", woman.study("1.1").image("1").of.tree) == [value]
+
+
+@pytest.mark.parametrize(("closed", "value"), [("Y", "yes"), ("N", "no"), (None, "unknown"), ("x", "unknown")])
+def test_what_is_not_stated_of_an_episode_is_unknown(
+    client: Callable[..., Client], closed: str | None, value: str
+) -> None:
+    woman = client().episode("1", EpisodeIsClosed=closed, EpisodeAction="ST")
+    tree = woman.study("1.1", "1").image("1").of.tree
+    assert listed("closed", tree) == [value]
+    assert listed("episode-action", tree) == ["surgical-treatment"]
+    assert listed("post-op", tree) == ["no"]
+    assert listed("undefined-outcome", tree) == ["none"]
+    assert listed("undefined-outcome", tree, Windows(normal_follow_up=12)) == ["no-subsequent-episode"]
+
+
 # The registry ----------------------------------------------------------------------------------------------
 
 

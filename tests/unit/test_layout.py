@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from trees import Tree
 
 from omidbfs.database.layout import ClientFiles, Scanner, Source, find_source
-from omidbfs.database.problems import KINDS, Problem, printable
+from omidbfs.database.problems import KINDS, Problem
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 
 
 @pytest.fixture

@@ -172,7 +172,9 @@ def of_breast(episode: Json | None, side: str | None) -> dict[str, list[str]]:
     found = {"side-opinion": [worst]}
     screening = episode.get("SCREENING")
     if isinstance(screening, dict) and isinstance(screening.get(side), dict):
-        found["reading-opinion"] = [READINGS.get(screening[side].get("Opinion"), "unknown")]
+        code = screening[side].get("Opinion")
+        if code in READINGS:  # elsewhere it may be another screening's, or text
+            found["reading-opinion"] = [READINGS[code]]
     return found
 
 

@@ -1,0 +1,211 @@
+"""What reads something that others wrote: for each, seeds, and a function that must raise nothing."""
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from omidbfs.clinical import Windows, client_status, episode_facts, outcomes, post_ops
+from omidbfs.cohort import Cohorts
+from omidbfs.config import read_config
+from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, load_json, read_dicom
+from omidbfs.database.imagedb import parse_imagedb
+from omidbfs.database.layout import find_source
+from omidbfs.database.linking import all_links, match_studies, unique_links
+from omidbfs.database.nbss import parse_nbss
+from omidbfs.database.problems import KINDS
+from omidbfs.demo import generate
+from omidbfs.errors import UserError
+from omidbfs.facets import FACETS
+from omidbfs.files import is_directory
+from omidbfs.index.build import refreshed
+from omidbfs.index.store import IndexFileError, load, save
+from omidbfs.names import printable, safe_bytes
+from omidbfs.nodes import Directory
+from omidbfs.options import read_clients
+from omidbfs.view import View, drive_access
+
+CORPUS = Path(__file__).with_name("corpus")
+_SOURCE = "what tells the source"
+_EPISODES = parse_nbss(
+    json.loads((CORPUS / "nbss" / "whole.json").read_bytes()), lambda kind, detail: None
+).episodes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A decoder: inputs to start from, their form (``json`` or ``bytes``), and how it is called."""
+
+    seeds: list[bytes]
+    form: str
+    decode: Callable[[bytes], object]
+
+
+def target(name: str, scratch: Path) -> Target:
+    """Return a decoder by name; ``scratch`` is an empty directory for its files."""
+    seeds = [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
+    return _TARGETS[name](seeds, scratch)
+
+
+def _report(kind: str, detail: str) -> None:
+    assert kind in KINDS
+    assert len(detail) < 1000, "a problem is one line"
+    printable(detail).encode()
+
+
+def _sidecar(content: bytes) -> None:
+    try:
+        header = decode_sidecar(content, _report)
+    except JsonError:
+        return
+    _check(header)
+
+
+def _check(header: Header) -> None:
+    for field in Header.__struct_fields__:
+        value = getattr(header, field)
+        for text in value if isinstance(value, tuple) else (value,):
+            assert text is None or (isinstance(text, str) and text), field
+
+
+def _nbss(content: bytes) -> None:
+    try:
+        document = load_json(content)
+    except JsonError:
+        return
+    facts = [episode_facts(episode) for episode in parse_nbss(document, _report).episodes]
+    client_status(facts)
+    outcomes(facts, Windows(12, 36, 36, 36))
+    post_ops(facts)
+
+
+def _imagedb(content: bytes) -> None:
+    try:
+        document = load_json(content)
+    except JsonError:
+        return
+    studies = list(parse_imagedb(document, _report).studies.values())
+    matches = match_studies(_EPISODES, studies, _report)
+    unique_links(studies, matches, {})
+    all_links(studies, matches)
+
+
+def _dicom(content: bytes) -> None:
+    descriptor = os.memfd_create("dicom")
+    try:
+        os.write(descriptor, content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        _check(read_dicom(descriptor))
+    except DicomError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _component(view: View, content: bytes) -> None:
+    node: Directory | int | None = view.root
+    for name in content.split(b"/")[:8]:
+        if not isinstance(node, Directory) or not name:
+            break
+        node = view.lookup(node, name)
+        if isinstance(node, Directory):
+            assert is_directory(node.inode)
+            for entry in view.listing(node).page(0, 3):
+                assert view.lookup(node, entry.name) is not None, "a listed name is found"
+    cohorts: Cohorts = view.cohorts
+    name = content.rpartition(b"/")[2]
+    assert len(safe_bytes(name) if name else b"") <= 200
+    for facet in FACETS:
+        cohorts.term(facet, os.fsdecode(name))
+
+
+def _config(path: Path, options: dict[str, set[str]], content: bytes) -> None:
+    path.write_bytes(content)
+    try:
+        read_config(path, options)
+    except UserError as error:
+        message = str(error)
+    else:
+        return
+    assert message.startswith(f"{path}: ")
+
+
+def _clients(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    for name in read_clients(path):
+        assert name == name.strip() != ""
+        printable(name).encode()
+
+
+def _index(path: Path, content: bytes) -> None:
+    for file in (content, _sealed(content)):
+        path.write_bytes(file)
+        with contextlib.suppress(IndexFileError):
+            load(path, _SOURCE)
+
+
+def _sealed(content: bytes) -> bytes:
+    """Return an index whose checksums agree with whatever it says: what only its format can refuse."""
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+        sums = {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                first, end = entry["data_offsets"]
+                sums[name] = crc32(data[first:end])
+        header["__metadata__"] |= {"checksums": json.dumps(sums), "header": "........"}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text = text.replace(b"........", b"%08x" % crc32(text), 1)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return content
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _plain(decode: Callable[[bytes], object], form: str) -> Callable[[list[bytes], Path], Target]:
+    return lambda seeds, scratch: Target(seeds, form, decode)
+
+
+def _of_component(seeds: list[bytes], scratch: Path) -> Target:
+    generate(scratch / "db", 2, seed=4, quirks=True)
+    source = find_source(scratch / "db")
+    view = View(refreshed(source), drive_access(source), {"README.txt": b"", "status.json": b""})
+    return Target(seeds, "bytes", functools.partial(_component, view))
+
+
+def _of_index(seeds: list[bytes], scratch: Path) -> Target:
+    generate(scratch / "db", 1, seed=4)
+    save(scratch / "whole", refreshed(find_source(scratch / "db")), _SOURCE)
+    whole = (scratch / "whole").read_bytes()
+    return Target([whole, *seeds], "bytes", functools.partial(_index, scratch / "index"))
+
+
+def _of_config(seeds: list[bytes], scratch: Path) -> Target:
+    from omidbfs.cli import main
+
+    options: dict[str, set[str]] = {
+        name: {parameter.name or "" for parameter in command.params} for name, command in main.commands.items()
+    }
+    return Target(seeds, "bytes", functools.partial(_config, scratch / "omidbfs.toml", options))
+
+
+def _of_clients(seeds: list[bytes], scratch: Path) -> Target:
+    return Target(seeds, "bytes", functools.partial(_clients, scratch / "clients"))
+
+
+_TARGETS: dict[str, Callable[[list[bytes], Path], Target]] = {
+    "sidecar": _plain(_sidecar, "json"),
+    "nbss": _plain(_nbss, "json"),
+    "imagedb": _plain(_imagedb, "json"),
+    "dicom": _plain(_dicom, "bytes"),
+    "component": _of_component,
+    "index": _of_index,
+    "config": _of_config,
+    "clients": _of_clients,
+}
+NAMES: tuple[Any, ...] = tuple(_TARGETS)

@@ -1,0 +1,142 @@
+"""Threads are bounded, shared between files, and hold up nobody when they are stuck; complaints are rare."""
+
+import errno
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from omidbfs.mount.disks import _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
+
+
+class Held:
+    """Calls that do not return before they may."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.running = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        self.may.wait(60)
+        with self._lock:
+            self.running -= 1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, by the clock of the wall."""
+    while not condition():
+        await trio.to_thread.run_sync(threading.Event().wait, 0.002)
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    """Calls that are let go with the test."""
+    calls = Held()
+    yield calls
+    calls.may.set()
+
+
+def test_one_file_takes_no_more_than_its_share(held: Held) -> None:
+    async def main() -> None:
+        threads = Threads()
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(threads.run, 1, held)
+            await until(lambda: held.running == _SHARE)
+            assert await threads.run(2, lambda: "other") == "other"
+            held.may.set()
+        assert held.most == _SHARE
+
+    trio.run(main)
+
+
+def test_all_files_together_take_no_more_than_there_is(held: Held) -> None:
+    async def main() -> None:
+        threads = Threads()
+        async with trio.open_nursery() as nursery:
+            for file in range(100):
+                nursery.start_soon(threads.run, file, held)
+            await until(lambda: held.running == _THREADS)
+            held.may.set()
+        assert held.most == _THREADS
+
+    trio.run(main)
+
+
+def test_what_is_stuck_does_not_count(held: Held) -> None:
+    async def main() -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        threads = Threads()
+        async with trio.open_nursery() as nursery:
+            for file in range(_THREADS):
+                nursery.start_soon(threads.run, file, held)
+            await until(lambda: held.running == _THREADS)
+            assert threads.review() == 0
+            clock.jump(_STUCK + 1)
+            assert threads.review() == _THREADS
+            assert await threads.run(1000, lambda: "goes on") == "goes on"
+            for file in range(5):
+                nursery.start_soon(threads.run, file + 2000, held)
+            await until(lambda: held.running == _THREADS + 5)
+            held.may.set()
+        assert threads.review() == 0
+
+    trio.run(main, clock=trio.testing.MockClock())
+
+
+def test_who_gives_up_does_not_wait(held: Held) -> None:
+    async def main() -> None:
+        threads = Threads()
+        with trio.move_on_after(0.01) as scope:
+            await threads.run(1, held)
+        assert scope.cancelled_caught
+
+    trio.run(main)
+
+
+def test_an_error_of_a_call_is_the_caller_s() -> None:
+    def fail() -> None:
+        raise OSError(errno.EREMOTEIO, "no")
+
+    with pytest.raises(OSError, match="no"):
+        trio.run(Threads().run, 1, fail)
+
+
+def test_as_many_files_may_be_open_as_leave_something_for_the_drive(
+    expect_warning: Callable[[str], None],
+) -> None:
+    async def main() -> None:
+        disks = Disks()
+        assert disks.most_open_files <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 50
+        for _ in range(disks.most_open_files):
+            disks.count_open()
+        expect_warning("files are open, and no more can be: raise the limit of the process")
+        for _ in range(3):
+            with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+                disks.count_open()
+        disks.open_files -= 1
+        disks.count_open()
+
+    trio.run(main)
+
+
+def test_the_same_complaint_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = [100.0]
+    complaints = Complaints(lambda: now[0])
+    with caplog.at_level("INFO", "omidbfs"):
+        for _ in range(1000):
+            complaints.say("it fails", 20)
+        complaints.say("something else", 20)
+        now[0] += 61
+        complaints.say("it fails", 20)
+    assert caplog.messages == ["it fails", "something else", "it fails (999 more times since this was last said)"]
