@@ -78,6 +78,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
 
 
 _cohort_argument = click.argument("cohort", default="")
+EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
 _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 
 
@@ -314,24 +315,22 @@ def _problem_line(problem: "Problem", json: bool) -> str:
 @main.command()
 @source_options
 @_cohort_argument
-@click.option("--format", metavar="FORMAT", help="csv, parquet, coco, summary, paths or omidb-summary.")
+@click.option("--format", type=click.Choice(EXPORTS), help="What to write.  [default: what the name of FILE says]")
 @click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
 def export(source: Path, cohort: str, format: str | None, output: Path | None, **options: Any) -> None:
     """Write COHORT as a file: what its .omidbfs/ on the drive has, or what `omidb summarise` writes.
 
-    Without --format the name of FILE says what: index.csv, index.parquet, coco.json, summary.json, paths.txt.
+    A FILE named as there (index.csv, index.parquet, coco.json, summary.json, paths.txt) needs no --format.
     """
-    from omidbfs.commands.export import checked_format, exported
-    from omidbfs.export.output import write
+    from omidbfs.commands.export import checked_format, written
 
     chosen = checked_format(format, output)
     session = session_of(source, options)
     view = _view(session, options)
-    directory = _resolve(view, cohort)
-    images = len(view.cohorts.rows(_selected(view, cohort)))
-    write(exported(session, view, directory, chosen), output)
+    _selected(view, cohort)
+    said = written(session, view, _resolve(view, cohort), chosen, output)
     if output is not None:
-        click.echo(f"{output}: {images} images", err=True)
+        click.echo(f"{output}: {said}", err=True)
 
 
 def _view(session: "Session", options: dict[str, Any]) -> "View":
