@@ -2,4 +2,4 @@
 
 from omidbfs.cli import main
 
-main()
+main(prog_name="omidbfs")

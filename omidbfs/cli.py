@@ -19,10 +19,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omidbfs import __version__
+from omidbfs.commands import fstab
+from omidbfs.commands.completion import completion
+from omidbfs.commands.doctor import doctor
+from omidbfs.commands.mounted import refresh, umount
+from omidbfs.commands.status import status
+from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import read_config
 from omidbfs.errors import UserError
 from omidbfs.names import printable
-from omidbfs.options import PATH, facets_option, index_arguments, index_options, session_of, source_options, warn
+from omidbfs.options import (
+    PATH,
+    drive_options,
+    facets_option,
+    index_arguments,
+    index_options,
+    session_of,
+    source_options,
+    warn,
+)
 
 if TYPE_CHECKING:
     from omidbfs.cohort import Cohort
@@ -34,6 +49,13 @@ if TYPE_CHECKING:
 
 class _Group(click.Group):
     """Errors are for people: one line. A traceback only with ``--debug``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, fstab.arguments(args, self))
+        except UserError as error:
+            click.echo(f"omidbfs: {error}", err=True)
+            ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -85,7 +107,7 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
 @main.command()
 @source_options
 @click.argument("mountpoint", type=PATH)
-@click.option("--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the source's modes let them.")
 @click.option(
     "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
@@ -98,6 +120,7 @@ _json_option = click.option("--json", is_flag=True, help="Print JSON.")
     "--readahead", type=click.IntRange(0), default=1 << 20, metavar="BYTES", help="Read ahead.", show_default=True
 )
 @click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
+@drive_options
 @click.pass_context
 def mount(
     ctx: click.Context, /, source: Path, mountpoint: Path, foreground: bool, allow_other: bool, **options: Any
@@ -106,11 +129,11 @@ def mount(
 
     With a saved index the drive is there at once; changes of the source since then appear a little later.
     """
-    from omidbfs.mount.control import in_background, log_to_file
+    from omidbfs.mount.control import in_background, start_log
     from omidbfs.mount.preflight import check_mount, load_pyfuse3
 
     session = session_of(source, options)
-    check_mount(session.source, mountpoint, allow_other=allow_other)
+    check_mount(session.source, mountpoint, allow_other=allow_other, replace=options["replace"])
     load_pyfuse3()
     mountpoint = mountpoint.resolve()
     arguments = index_arguments(source, session, options)
@@ -129,8 +152,7 @@ def mount(
         from omidbfs.mount.daemon import Mount, drive, serve
         from omidbfs.mount.refresh import Schedule
 
-        if not foreground:
-            log_to_file(options["log_file"])
+        start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
         refresher = drive(session, stored, arguments, options["readahead"], has_xattrs=options["xattr"])
         del stored  # so that a refresh can let go of it
@@ -173,24 +195,6 @@ def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
     what = "written" if facts["changed"] else "up to date"
     counts = f"{facts['images']} images of {facts['clients']} clients"
     click.echo(f"{session.index_path}: {what}, {counts}, {facts['seconds']} s")
-
-
-@main.command()
-@click.argument("mountpoint", type=PATH)
-def refresh(mountpoint: Path) -> None:
-    """Have the drive at MOUNTPOINT look for changes of its source now, and wait until they are shown."""
-    from omidbfs.mount.control import ask_for_refresh
-
-    ask_for_refresh(mountpoint)
-
-
-@main.command()
-@click.argument("mountpoint", type=PATH)
-def umount(mountpoint: Path) -> None:
-    """Unmount the drive at MOUNTPOINT and wait for its process to end."""
-    from omidbfs.mount.control import unmount
-
-    unmount(mountpoint)
 
 
 @main.command()
@@ -331,6 +335,10 @@ def export(source: Path, cohort: str, format: str | None, output: Path | None, *
     said = written(session, view, _resolve(view, cohort), chosen, output)
     if output is not None:
         click.echo(f"{output}: {said}", err=True)
+
+
+for _command in (completion, doctor, refresh, status, systemd_command(mount), umount):
+    main.add_command(_command)
 
 
 def _view(session: "Session", options: dict[str, Any]) -> "View":

@@ -21,6 +21,7 @@ from omidbfs.index.columns import JSON, Index
 from omidbfs.index.identity import NOBODY
 from omidbfs.names import LONGEST, digest
 from omidbfs.nodes import Attributes, Entry
+from omidbfs.ownership import Ownership
 
 SUFFIXES = (b".dcm", b".json")
 
@@ -73,7 +74,8 @@ class Files:
 
     Immutable but for :meth:`update`, which records that a source file was found changed. ``generated`` maps the
     name of each generated text to its content; ``links`` are the link counts of rows; ``links_to`` are the
-    directories of the two trees, (images, data), where files are to be symbolic links into them.
+    directories of the two trees, (images, data), where files are to be symbolic links into them; ``ownership`` is
+    shown in place of the source's.
     """
 
     def __init__(
@@ -83,13 +85,16 @@ class Files:
         generated: Mapping[str, bytes],
         links: NDArray[np.unsignedinteger],
         links_to: tuple[bytes, bytes] | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
         self._index = index
+        self._ownership = ownership or Ownership()
+        self._accesses = [self._ownership.shown(*access) for access in index.accesses]
         self._access = access
         self._generated = [(name.encode(), content) for name, content in generated.items()]
         self._links_to = links_to
         self._links = links
-        self._modes_and_owners = np.array(index.accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
+        self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
         self._changed: dict[int, FileFacts] = {}
         self.updates = 0
         """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
@@ -194,7 +199,7 @@ class Files:
             columns, place = index.files[kind], (row,)
         else:
             columns = index.documents
-        mode, uid, gid = index.accesses[columns.access.item(*place)]
+        mode, uid, gid = self._accesses[columns.access.item(*place)]
         return FileFacts(columns.size.item(*place), columns.mtime.item(*place), mode, uid, gid)
 
     def place(self, inode: int) -> tuple[int, int | None] | None:
@@ -207,7 +212,8 @@ class Files:
 
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode."""
-        self._changed[inode & _KEY] = facts
+        access = self._ownership.shown(facts.mode, facts.uid, facts.gid)
+        self._changed[inode & _KEY] = FileFacts(facts.size, facts.mtime_ns, *access)
         self.updates += 1
 
     def found_changed(self) -> dict[int, FileFacts]:

@@ -3,16 +3,21 @@
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """
 
+import grp
 import os
+import pwd
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from omidbfs.errors import UserError
 from omidbfs.names import printable
 
 if TYPE_CHECKING:
+    from omidbfs.ownership import Ownership
     from omidbfs.session import Session
 
 PATH = click.Path(path_type=Path)
@@ -54,6 +59,52 @@ def index_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(options):
         command = option(command)
     return click.argument("source", type=PATH)(command)
+
+
+def _user(text: str) -> int:
+    return _number(text, "user", lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def _group(text: str) -> int:
+    return _number(text, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(text: str, what: str, find: Callable[[str], int]) -> int:
+    try:
+        return int(text) if str(text).isdecimal() else find(text)
+    except KeyError:
+        raise click.BadParameter(f"there is no {what} {text}") from None
+
+
+def _mask(text: str) -> int:
+    if not re.fullmatch("[0-7]{1,4}", str(text)) or int(str(text), 8) > 0o777:
+        raise click.BadParameter(f"{text} is no octal number up to 777")
+    return int(str(text), 8)
+
+
+def drive_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of ``mount`` that say whose the files are, and how the drive lives with its system."""
+    options = (
+        click.option("--uid", type=_user, metavar="USER", help="Show this user as owner of everything; for root."),
+        click.option(
+            "--gid", type=_group, metavar="GROUP", help="Show this group as group of everything; for root."
+        ),
+        click.option("--umask", type=_mask, metavar="MASK", help="Permission bits to take away, in octal."),
+        click.option("--syslog", is_flag=True, help="Log to the system's log."),
+        click.option("--replace", is_flag=True, help="Clear a dead mount first, whose process was killed."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _ownership_of(options: dict[str, Any]) -> "Ownership":
+    from omidbfs.ownership import Ownership
+
+    uid, gid = options.get("uid"), options.get("gid")
+    if (uid is not None or gid is not None) and os.geteuid() != 0:
+        raise UserError("--uid, --gid: only root may say whose the files are; leave them out")
+    return Ownership(uid, gid, options.get("umask") or 0)
 
 
 def warn(line: str) -> None:
@@ -117,6 +168,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         None if config is None else config.absolute(),
         definitions,
         listed,
+        _ownership_of(options),
     )
 
 

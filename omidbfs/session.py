@@ -21,6 +21,7 @@ from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
 from omidbfs.named import resolved
+from omidbfs.ownership import Ownership
 from omidbfs.progress import Progress
 from omidbfs.root import Root, root_of
 from omidbfs.view import View, drive_access
@@ -49,6 +50,7 @@ class Session:
     config: Path | None = None
     definitions: Definitions = field(default_factory=Definitions)
     listed: frozenset[str] | None = None
+    ownership: Ownership = field(default_factory=Ownership)
 
     def saved(self) -> Stored:
         """Return the saved index.
@@ -167,6 +169,7 @@ class Session:
             links_to=self._trees() if self.symlinks else None,
             list_nested=self.list_nested,
             root=root,
+            ownership=self.ownership,
         )
 
     def _root(self, index: Index) -> Root:

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from omidbfs.cohort import EVERYTHING, Cohort, Term
 from omidbfs.database.access import Access, limited_mode
 from omidbfs.database.layout import DOCUMENTS, Source, tree_access
+from omidbfs.export.access import export_access
 from omidbfs.export.formats import BY_FILE, FORMATS, Selection
 from omidbfs.facets import BY_NAME, UNLINKED, Facet
 from omidbfs.files import SUFFIXES, Files, directory_inode, export_inode, flat_names
 from omidbfs.index.columns import DCM, JSON, Index
 from omidbfs.nodes import Attributes, Directory, Entry, Export, Listing, Shape, joined
+from omidbfs.ownership import Ownership
 from omidbfs.root import Root, root_of
 
 ROOT_INODE = 1
@@ -52,6 +54,8 @@ class View:
         Whether nested facet directories are listed; they are always found.
     root
         What the root lists; by default every facet, and no named cohorts.
+    ownership
+        What is shown in place of the owners and modes of the source.
     """
 
     def __init__(
@@ -63,14 +67,17 @@ class View:
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
         root: Root | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
+        ownership = ownership or Ownership()
+        access = Access(*ownership.shown(access.mode, access.uid, access.gid))
         self.index = index
         self.lists = root_of(index) if root is None else root
         self.cohorts = self.lists.cohorts
         self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
-        self.files = Files(index, access, generated, self.lists.links, links_to)
+        self.files = Files(index, access, generated, self.lists.links, links_to, ownership)
         self._access = access
-        self._export_access = _export_access(index, access)
+        self._export_access = export_access(index, access, ownership)
         self._list_nested = list_nested
         self._name = os.urandom(16)
 
@@ -366,21 +373,6 @@ class View:
         access = self._access
         mode = stat.S_IFDIR | access.mode
         return Attributes(directory.inode, mode, 1, access.uid, access.gid, 0, self.index.newest)
-
-
-def _export_access(index: Index, access: Access) -> Access:
-    """Return the access to generated files, which tell what many files of the source say.
-
-    They belong to who mounted. Others may read them if they may enter the roots and read every file of the source.
-    """
-    files = np.array(index.accesses[1:], np.int64).reshape(-1, 3)
-    common = int(np.bitwise_and.reduce(files[:, 0], initial=0o444))
-    mode = 0o400
-    if common == 0o444:
-        mode |= access.mode & 0o044
-    elif common == 0o440 and (files[:, 2] == access.gid).all():
-        mode |= access.mode & 0o040
-    return Access(mode, os.geteuid(), access.gid)
 
 
 def _names_of(facets: Iterable[Facet]) -> list[bytes]:

@@ -107,9 +107,10 @@ find_missing() {
     has_compiler || missing+=('a C compiler:gcc libc6-dev')
     has_libfuse || missing+=('the headers of libfuse 3:libfuse3-dev')
     local -A tools=([pkg-config]=pkg-config [fusermount3]=fuse3)
-    [[ $1 == base ]] || tools+=([dcmdump]=dcmtk [rsync]=rsync [zsh]=zsh [fish]=fish [getfattr]=attr [ps]=procps [tar]=tar [mpirun]=openmpi-bin)
+    [[ $1 == base ]] || tools+=([dcmdump]=dcmtk [rsync]=rsync [zsh]=zsh [fish]=fish [getfattr]=attr [ps]=procps [tar]=tar [mpirun]=openmpi-bin
+        [smbd]=samba [smbclient]=smbclient [systemd-analyze]=systemd [nsenter]=util-linux)
     for tool in "${!tools[@]}"; do
-        type -P "$tool" >/dev/null || missing+=("$tool:${tools[$tool]}")
+        PATH=$PATH:/usr/sbin:/sbin type -P "$tool" >/dev/null || missing+=("$tool:${tools[$tool]}")
     done
 }
 

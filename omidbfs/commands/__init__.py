@@ -1,1 +1,1 @@
-"""Commands that are more than a few lines; ``cli.py`` registers them."""
+"""Commands, one module each; ``cli.py`` registers them."""

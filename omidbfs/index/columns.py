@@ -130,9 +130,18 @@ class Index:
 
     def image_path(self, row: int, kind: int) -> bytes:
         """Return the path of a file of an image as on disk, relative to its tree."""
-        study, image = self.on_disk(row)
-        suffix = ".dcm" if kind == DCM else self.sidecar_suffix(row)
-        return self.clients[self.client_of.item(row)] + os.fsencode(f"/{study}/{image}{suffix}")
+        # In bytes all along: half the time, at every opening.
+        number = self.study_of.item(row)
+        raw_image, raw_study = self.raw_images.get(row), self.raw_studies.get(number)
+        client = self.clients[self.client_of.item(row)]
+        study = self.studies[number] if raw_study is None else os.fsencode(raw_study)
+        image = self.images[row] if raw_image is None else os.fsencode(raw_image)
+        return b"%b/%b/%b%b" % (
+            client,
+            study,
+            image,
+            b".dcm" if kind == DCM else self.sidecar_suffix(row).encode(),
+        )
 
     def document_name(self, client: int, slot: int) -> bytes:
         """Return the name of an NBSS or ImageDB file, on disk and on the drive."""

@@ -90,7 +90,7 @@ class NameTable:
         slots, names = self.slots, self.names
         mask = len(slots) - 1
         place, found = crc32(name) & mask, []
-        while (ordinal := int(slots[place])) != _EMPTY:
+        while (ordinal := slots.item(place)) != _EMPTY:
             if names[ordinal] == name:
                 found.append(ordinal)
             place = (place + 1) & mask

@@ -5,6 +5,7 @@ import logging
 import logging.handlers
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from omidbfs.errors import UserError
-from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mount_at
+from omidbfs.mount.holders import holders
+from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mounted_at
 
 
 def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) -> int:
@@ -32,10 +34,11 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
         os.setsid()
         return run(lambda: _detach(sender))
     os.close(sender)
+    signal.signal(signal.SIGTERM, _leave)  # no drive appears after its starter has failed
     try:
         with os.fdopen(receiver, "rb") as pipe:
             is_ready = pipe.read() == b"ready"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGTERM)  # with whatever it has started
         os.waitpid(child, 0)
@@ -46,6 +49,10 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
     return 0
 
 
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
 def _detach(sender: int) -> None:
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
@@ -54,6 +61,28 @@ def _detach(sender: int) -> None:
     os.close(null)
     os.write(sender, b"ready")
     os.close(sender)
+
+
+def start_log(file: Path | None, *, foreground: bool, syslog: bool) -> None:
+    """Log where the options of a drive say: in the foreground to the terminal, if they say nothing."""
+    if syslog:
+        log_to_syslog()
+    if file is not None or not (foreground or syslog):
+        log_to_file(file)
+
+
+def log_to_syslog(address: str = "/dev/log") -> None:
+    """Log this process to the system's log, at ``address``."""
+    try:  # the handler itself is silent about a socket that nobody reads
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+    except OSError as error:
+        raise UserError(
+            f"--syslog: {address}: {error.strerror}; is a log of the system running? --log-file FILE needs none"
+        ) from error
+    handler = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_DAEMON)
+    handler.setFormatter(logging.Formatter("omidbfs[%(process)d]: %(levelname)s: %(message)s"))
+    _add(handler)
 
 
 def log_to_file(path: Path | None) -> None:
@@ -67,6 +96,10 @@ def log_to_file(path: Path | None) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     handler = logging.handlers.RotatingFileHandler(path.absolute(), maxBytes=10_000_000, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s omidbfs[%(process)d] %(levelname)s: %(message)s"))
+    _add(handler)
+
+
+def _add(handler: logging.Handler) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     if root.level > logging.INFO:
@@ -76,8 +109,10 @@ def log_to_file(path: Path | None) -> None:
                 shown.setLevel(logging.WARNING)
 
 
-def unmount(mountpoint: Path, patience: float = 10.0) -> None:
+def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> None:
     """Unmount a drive of ours and wait until its daemon has ended, ``patience`` seconds at most.
+
+    With ``lazy`` it leaves the tree at once, also while programs are on it, and nothing is waited for.
 
     Raises
     ------
@@ -86,30 +121,85 @@ def unmount(mountpoint: Path, patience: float = 10.0) -> None:
     """
     mounted = _drive_at(mountpoint)
     status = _status_of(mounted.mountpoint)
-    daemon = status["pid"] if status is not None else None
-    is_root = os.geteuid() == 0
-    command = ["umount", mounted.mountpoint] if is_root else ["fusermount3", "-u", "--", mounted.mountpoint]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise UserError(f"{command[0]}: not found; install it (sudo apt-get install fuse3)") from None
+    daemon = status["pid"] if status is not None and not lazy else None
+    done = _unmounted(mounted.mountpoint, lazy=lazy)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["unmounting failed"])[-1]
         if "busy" in reason:
-            reason = f"in use; end the programs and shells that are on it (fuser -vm {mountpoint} names them)"
+            raise UserError(
+                f"{mountpoint}: in use by {holders(mounted.mountpoint)}; end what is on it, or "
+                "omidbfs umount --lazy"
+            )
         raise UserError(f"{mountpoint}: {reason}")
+    if lazy:
+        return
     deadline = time.monotonic() + patience
     while daemon is not None and _alive(daemon) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
+def detach(mountpoint: str) -> None:
+    """Take a dead mount out of the tree.
+
+    Raises
+    ------
+    UserError
+        The system refuses.
+    """
+    done = _unmounted(mountpoint, lazy=True)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"{mountpoint}: the dead mount there cannot be cleared: {reason}")
+
+
+def _unmounted(mountpoint: str, *, lazy: bool) -> "subprocess.CompletedProcess[str]":
+    if os.geteuid() == 0:
+        command = ["umount", *(["-l"] if lazy else []), mountpoint]
+    else:
+        command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="backslashreplace", check=False)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: not found; install it (sudo apt-get install fuse3)") from None
+
+
 def _drive_at(mountpoint: Path) -> Mount:
-    mounted = mount_at(str(mountpoint))
-    if mounted is None:  # a symbolic link to it, perhaps: mounting resolves one, too
-        mounted = mount_at(os.path.realpath(mountpoint))
+    mounted = mounted_at(str(mountpoint))
     if mounted is None or mounted.type != FILE_SYSTEM:
         raise UserError(f"{mountpoint}: no drive of omidbfs is mounted there")
     return mounted
+
+
+def status_of(mountpoint: str, patience: float = 5.0) -> dict[str, Any] | None:
+    """Return what a drive says of itself now; ``None`` for one that is dead, closed to us, or does not answer.
+
+    Where the drive is another user's its counters are as old as the text that holds them.
+    """
+    status = _status_of(mountpoint)
+    if status is None or "counters" not in status or not _catches(status["pid"], signal.SIGUSR2):
+        return status
+    asked, deadline = status["counters"]["reports"], time.monotonic() + patience
+    try:
+        os.kill(status["pid"], signal.SIGUSR2)
+    except OSError:
+        return status
+    while status is not None and status["counters"]["reports"] <= asked and time.monotonic() < deadline:
+        time.sleep(0.02)
+        status = _status_of(mountpoint)
+    return status
+
+
+def _catches(process: int, number: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal, and so is not ended by it (proc(5), SigCgt).
+
+    The number that a drive says may be of another machine or container, and here be anybody's.
+    """
+    try:
+        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as lines:
+            caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    except OSError:
+        return False
+    return bool(int(caught, 16) >> number - 1 & 1)
 
 
 _PRINT_STATUS = "import sys; sys.stdout.write(open(sys.argv[1]).read())"
@@ -140,6 +230,8 @@ def ask_for_refresh(mountpoint: Path) -> None:
         raise UserError(f"{mountpoint}: the drive does not answer")
     # One that is under way has begun before now: what changed meanwhile takes another.
     wanted = status["refresh"]["done"] + (2 if status["refresh"]["state"] == "refreshing" else 1)
+    if not _catches(status["pid"], signal.SIGHUP):
+        raise UserError(f"{mountpoint}: the drive's process is not on this machine")
     try:
         os.kill(status["pid"], signal.SIGHUP)
     except PermissionError:

@@ -1,6 +1,7 @@
 """The life of a mount: served until a signal or an unmount ends it."""
 
 import gc
+import json
 import logging
 import signal
 import sys
@@ -15,10 +16,12 @@ from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.export.spool import Spool, spool_directories
 from omidbfs.index.store import Stored
+from omidbfs.mount import notify
 from omidbfs.mount.kernel import fuse_connection, is_closed, tune
-from omidbfs.mount.mounts import FILE_SYSTEM
+from omidbfs.mount.mounts import FILE_SYSTEM, mount_at
 from omidbfs.mount.operations import Operations
-from omidbfs.mount.refresh import Refresher, Schedule, state_of
+from omidbfs.mount.refresh import Refresher, Schedule, first_status
+from omidbfs.mount.stacks import stacks
 from omidbfs.session import Session
 
 log = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ def drive(
 
     ``readahead`` as of :class:`omidbfs.mount.disks.Disks`.
     """
-    view, spool = session.view(stored, state_of(session, stored)), Spool(spool_directories())
+    view, spool = session.view(stored, first_status(session, stored)), Spool(spool_directories())
     operations = Operations(view, session.source, readahead, spool=spool, has_xattrs=has_xattrs)
     return Refresher(operations, session, stored, arguments)
 
@@ -80,6 +83,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         raise UserError(
             f"{mountpoint}: the system refused to mount ({error}); see the line above, or omidbfs --debug mount"
         ) from None
+    ours = mount_at(str(mountpoint))
     log.info("mounted")
     # The index is millions of objects that live as long as the mount: the garbage collector need not look at them.
     gc.collect()
@@ -91,7 +95,9 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         log.exception("the drive ends")
         raise
     finally:
-        pyfuse3.close(unmount=True)
+        notify.tell("STOPPING=1")
+        # It unmounts by name: after `umount --lazy` another drive may be there, which is not ours to end.
+        pyfuse3.close(unmount=mount_at(str(mountpoint)) == ours)
         operations.close()
         log.info("unmounted")
 
@@ -101,15 +107,31 @@ async def _answer(refresher: Refresher, mount: Mount, ready: Callable[[], None])
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as ending,
             trio.open_signal_receiver(signal.SIGHUP) as refreshing,
+            trio.open_signal_receiver(signal.SIGUSR1) as asking,
+            trio.open_signal_receiver(signal.SIGUSR2) as reporting,
         ):
             nursery.start_soon(_end_on_signal, ending, refresher, nursery.cancel_scope)
             nursery.start_soon(_watch, refresher.operations, nursery.cancel_scope)
             nursery.start_soon(_tune, refresher.operations, str(mount.mountpoint), mount.readahead)
+            nursery.start_soon(_describe_on_signal, asking, refresher.operations)
+            nursery.start_soon(refresher.report_on_signals, reporting)
+            nursery.start_soon(_say_ready, refresher, ready)
             nursery.start_soon(refresher.on_signals, refreshing)
             nursery.start_soon(refresher.run, mount.schedule)
-            ready()
             await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
+
+
+async def _say_ready(refresher: Refresher, ready: Callable[[], None]) -> None:
+    await refresher.operations.started.wait()
+    ready()
+    refresher.tell_ready()
+
+
+async def _describe_on_signal(signals: AsyncIterator[int], operations: Operations) -> None:
+    async for _ in signals:
+        counted = json.dumps(operations.counted())
+        log.warning("SIGUSR1: %s", "\n".join([counted, *stacks()]))
 
 
 async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, everything: trio.CancelScope) -> None:

@@ -1,10 +1,12 @@
 """What the kernel says is mounted where (proc(5), mountinfo)."""
 
+import errno
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from enum import Enum
 
 FILE_SYSTEM = "fuse.omidbfs"
 """The type of our mounts in ``/proc/mounts``."""
@@ -14,7 +16,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted file system."""
+    """One mounted file system; ``device`` tells it from others that were at the same place."""
 
     mountpoint: str
     type: str
@@ -45,14 +47,43 @@ def mount_at(path: str) -> Mount | None:
     return next((mount for mount in reversed(mounts()) if mount.mountpoint == path), None)
 
 
-def answers(mountpoint: str, patience: float = 5.0) -> bool:
-    """Return whether a mounted file system answers within ``patience`` seconds."""
+class State(Enum):
+    """How a mounted file system is."""
+
+    ANSWERS = "mounted"
+    CLOSED = "closed"
+    """It is another user's, and lets only him in."""
+    DEAD = "dead"
+    """Its process has ended, and it never answers again."""
+    HANGS = "hangs"
+
+
+_ASK = """
+import os, sys
+try:
+    os.stat(sys.argv[1])  # statvfs says nothing of permission
+    os.statvfs(sys.argv[1])  # the kernel never answers it from memory
+except OSError as error:
+    sys.exit(error.errno)
+"""
+_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+_CLOSED = (errno.EACCES, errno.EPERM)
+
+
+def state_of(mountpoint: str, patience: float = 5.0) -> State:
+    """Return how a mounted file system is; ``HANGS`` if it does not answer within ``patience`` seconds."""
     # In a process of its own: asking a file system that hangs must not hang us.
-    command = [sys.executable, "-I", "-S", "-c", "import os, sys; os.statvfs(sys.argv[1])", mountpoint]
+    command = [sys.executable, "-I", "-S", "-c", _ASK, mountpoint]
     try:
-        return subprocess.run(command, capture_output=True, timeout=patience, check=False).returncode == 0
+        status = subprocess.run(command, capture_output=True, timeout=patience, check=False).returncode
     except subprocess.TimeoutExpired:
-        return False
+        return State.HANGS
+    return State.DEAD if status in _DEAD else State.CLOSED if status in _CLOSED else State.ANSWERS
+
+
+def mounted_at(path: str) -> Mount | None:
+    """Return what is mounted at ``path``, or at what it is a symbolic link to; does not touch a mount."""
+    return mount_at(path) or mount_at(os.path.realpath(path))
 
 
 def _plain(text: str) -> str:

@@ -19,20 +19,19 @@ from omidbfs import xattrs
 from omidbfs.database.layout import Source
 from omidbfs.export.spool import Spool, spool_directories
 from omidbfs.files import is_directory, is_export
+from omidbfs.mount.answers import TIMEOUT, entry_of, fill
 from omidbfs.mount.changes import changed_file
+from omidbfs.mount.counters import Counters
 from omidbfs.mount.disks import Disks
 from omidbfs.mount.exports import Exports, OpenContent
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.handles import OpenDirectory
 from omidbfs.mount.inodes import Directories
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
-from omidbfs.nodes import Attributes, Directory, Export, Shape
+from omidbfs.nodes import Directory, Export, Shape
 from omidbfs.view import View
 
 log = logging.getLogger(__name__)
-
-TIMEOUT = 86_400.0
-"""Seconds for which the kernel may keep names and attributes: the view changes only when it says so."""
 
 _FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
 _PATIENCE = 1.0
@@ -45,10 +44,14 @@ _Handler = Callable[_Arguments, Coroutine[Any, Any, _Answer]]
 
 
 def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _Answer]:
-    """Return a handler whose every failure becomes an errno."""
+    """Return a handler that is counted, and whose every failure becomes an errno."""
+
+    kind = handler.__name__
 
     @functools.wraps(handler)
     async def answered(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        operations: Any = args[0]
+        operations.counters.requests[kind] += 1
         try:
             return await handler(*args, **kwargs)
         except FUSEError:
@@ -58,7 +61,7 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
         except MemoryError:
             raise FUSEError(errno.ENOMEM) from None
         except Exception:
-            log.exception("%s failed; the caller got EIO", handler.__name__)
+            log.exception("%s failed; the caller got EIO", kind)
             raise FUSEError(errno.EIO) from None
 
     return answered
@@ -89,6 +92,7 @@ class Operations(pyfuse3.Operations):
         self.reader = Reader(source, self.disks)
         self._has_xattrs = has_xattrs
         self.started = trio.Event()
+        self.counters = Counters()
         self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | bytes] = {}
         self._next_handle = 1
         self._source = source
@@ -113,6 +117,11 @@ class Operations(pyfuse3.Operations):
         """Return the inodes of the files that are open, other than texts."""
         return {handle.inode for handle in self._handles.values() if isinstance(handle, OpenFile)}
 
+    def counted(self) -> Mapping[str, object]:
+        """Return what was done so far, and what is open now."""
+        directories = sum(isinstance(handle, OpenDirectory) for handle in self._handles.values())
+        return self.counters.shown(open_files=len(self._handles) - directories, open_directories=directories)
+
     # Names and attributes
 
     @_answered
@@ -129,13 +138,13 @@ class Operations(pyfuse3.Operations):
             attributes = await self.exports.attributes(child)
             if view is self.view:
                 self.exports.told(child, attributes.size)
-                return _entry(attributes)
+                return entry_of(attributes)
             child = self.view.lookup(self._directory(parent_inode), name)  # of what took its place meanwhile
         if child is None:
             raise FUSEError(errno.ENOENT)
         if isinstance(child, Directory):
             self.directories.told(child, self.view)
-            return _entry(self.view.directory_attributes(child))
+            return entry_of(self.view.directory_attributes(child))
         return self._file_entry(child)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -149,9 +158,9 @@ class Operations(pyfuse3.Operations):
         """Return attributes."""
         directory = self.directories.get(inode)
         if directory is not None:
-            return _entry(self.view.directory_attributes(directory))
+            return entry_of(self.view.directory_attributes(directory))
         export = self.exports.find(inode)
-        return self._file_entry(inode) if export is None else _entry(await self.exports.attributes(export))
+        return self._file_entry(inode) if export is None else entry_of(await self.exports.attributes(export))
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -196,10 +205,10 @@ class Operations(pyfuse3.Operations):
     def _file_entry(self, inode: int) -> EntryAttributes:
         attributes = None if is_directory(inode) or is_export(inode) else self.view.files.attributes(inode)
         if attributes is not None:
-            return _entry(attributes)
+            return entry_of(attributes)
         for handle in self._handles.values():  # replaced or removed, but somebody has it open
             if isinstance(handle, OpenFile | OpenContent) and handle.inode == inode:
-                entry = _entry(self.view.files.attributes_as_opened(inode, handle.facts))
+                entry = entry_of(self.view.files.attributes_as_opened(inode, handle.facts))
                 entry.attr_timeout = 0  # no longer than it is open: a name may still lead the kernel here
                 return entry
         raise FUSEError(errno.ESTALE)
@@ -225,10 +234,10 @@ class Operations(pyfuse3.Operations):
         attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if lasts else 0
         for cursor, name in ((1, b"."), (2, b"..")):
             if start_id < cursor:
-                _fill(attributes, *handle.view.directory_attributes(handle.directory))
+                fill(attributes, *handle.view.directory_attributes(handle.directory))
                 if not pyfuse3.readdir_reply(token, name, attributes, cursor):
                     return
-        cursor = max(start_id, _FIRST_CURSOR)
+        first = cursor = max(start_id, _FIRST_CURSOR)
         reply = pyfuse3.readdir_reply
         while entries := handle.entries(cursor - _FIRST_CURSOR):
             # One EntryAttributes for all: the reply copies it. Creating one each costs a third of the rate.
@@ -236,13 +245,15 @@ class Operations(pyfuse3.Operations):
                 cursor += 1
                 if has_exports:
                     size = self.exports.size(inode) or 0  # noqa: PLW2901
-                _fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
+                fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
                 if not reply(token, name, attributes, cursor):
+                    self.counters.entries_listed += cursor - 1 - first
                     return
                 if directory is not None:
                     self.directories.told(directory, handle.view)
                 elif has_exports:
                     self._told_export(handle, name)
+        self.counters.entries_listed += cursor - first
 
     def _told_export(self, handle: OpenDirectory, name: bytes) -> None:
         export = handle.view.lookup(handle.directory, name)
@@ -284,11 +295,14 @@ class Operations(pyfuse3.Operations):
         """Read from a handle; any buffer will do for the answer."""
         handle = self._handles[fh]
         if isinstance(handle, OpenFile):
-            return await self.reader.read(handle, off, size)  # type: ignore[return-value]
-        if isinstance(handle, OpenContent):
-            return await self.exports.read(handle, off, size)
-        assert isinstance(handle, bytes)
-        return handle[off : off + size]
+            content = await self.reader.read(handle, off, size)
+        elif isinstance(handle, OpenContent):
+            content = await self.exports.read(handle, off, size)
+        else:
+            assert isinstance(handle, bytes)
+            content = handle[off : off + size]
+        self.counters.bytes_read += len(content)
+        return content  # type: ignore[return-value]
 
     @_answered
     async def release(self, fh: int) -> None:
@@ -366,23 +380,3 @@ for _name in (
     setattr(Operations, _name, _refuses_writing(_name))
 for _name in ("unlink", "write"):
     setattr(Operations, _name, _refuses_writing(_name))
-
-
-def _entry(known: Attributes) -> EntryAttributes:
-    attributes = EntryAttributes()
-    attributes.entry_timeout = attributes.attr_timeout = TIMEOUT
-    _fill(attributes, *known)
-    return attributes
-
-
-def _fill(
-    attributes: EntryAttributes, inode: int, mode: int, nlink: int, uid: int, gid: int, size: int, mtime: int
-) -> None:
-    attributes.st_ino = inode
-    attributes.st_mode = mode
-    attributes.st_nlink = nlink
-    attributes.st_uid = uid
-    attributes.st_gid = gid
-    attributes.st_size = size
-    attributes.st_blocks = (size + 511) >> 9
-    attributes.st_mtime_ns = attributes.st_ctime_ns = attributes.st_atime_ns = mtime

@@ -4,21 +4,25 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
-from omidbfs.mount.mounts import FILE_SYSTEM, answers, mount_at
+from omidbfs.mount.control import detach
+from omidbfs.mount.mounts import FILE_SYSTEM, State, mounted_at, state_of
+
+if TYPE_CHECKING:
+    from omidbfs.database.layout import Source
 
 
-def check_mount(source: Source, mountpoint: Path, *, allow_other: bool) -> None:
-    """Check that ``source`` can be mounted at ``mountpoint``.
+def check_mount(source: "Source", mountpoint: Path, *, allow_other: bool, replace: bool = False) -> None:
+    """Check that ``source`` can be mounted at ``mountpoint``; ``replace`` clears a dead mount there.
 
     Raises
     ------
     UserError
         Something is in the way.
     """
-    check_not_mounted(mountpoint)
+    check_not_mounted(mountpoint, replace=replace)
     for directory in (source.root, *source.trees()):
         if directory is not None:
             check_apart(Path(directory), mountpoint)
@@ -30,18 +34,34 @@ def check_mount(source: Source, mountpoint: Path, *, allow_other: bool) -> None:
             check_allow_other(Path("/etc/fuse.conf"))
 
 
-def check_not_mounted(mountpoint: Path) -> None:
-    """Check that nothing is mounted at the mount point, alive or dead."""
-    mounted = mount_at(str(mountpoint))
-    if mounted is None:
-        return
-    if mounted.type == FILE_SYSTEM and not answers(mounted.mountpoint):
-        raise UserError(
-            f"{mountpoint}: a dead mount is there, whose daemon has ended or hangs; "
-            f"clear it: fusermount3 -u -z {shlex.quote(str(mountpoint))}"
-        )
-    what = "a drive of omidbfs" if mounted.type == FILE_SYSTEM else f"a file system of type {mounted.type}"
-    raise UserError(f"{mountpoint}: {what} is already mounted there; unmount it or choose another directory")
+def check_not_mounted(mountpoint: Path, *, replace: bool = False) -> None:
+    """Check that nothing is mounted at the mount point, alive or dead.
+
+    With ``replace`` a dead drive of ours is taken away: one whose process has ended, not one that is slow.
+    """
+    while (mounted := mounted_at(str(mountpoint))) is not None:
+        if mounted.type != FILE_SYSTEM:
+            what = f"a file system of type {mounted.type} is already mounted there"
+            raise UserError(f"{mountpoint}: {what}; unmount it or choose another directory")
+        match state_of(mounted.mountpoint):
+            case State.DEAD if replace:
+                detach(mounted.mountpoint)
+            case State.DEAD:
+                command = f"fusermount3 -u -z {shlex.quote(str(mountpoint))}"
+                raise UserError(
+                    f"{mountpoint}: a dead mount is there, whose process has ended; "
+                    f"mount with --replace, or clear it: {command}"
+                )
+            case State.HANGS:
+                raise UserError(
+                    f"{mountpoint}: a drive of omidbfs is mounted there and does not answer; "
+                    "see to its disk, or unmount it: omidbfs umount --lazy"
+                )
+            case _:
+                raise UserError(
+                    f"{mountpoint}: a drive of omidbfs is already mounted there; "
+                    "unmount it or choose another directory"
+                )
 
 
 def check_mountpoint(mountpoint: Path) -> None:

@@ -24,8 +24,10 @@ from omidbfs.config import read_definitions
 from omidbfs.database.records import FileFacts
 from omidbfs.errors import UserError
 from omidbfs.index.store import IndexFileError, Stored
+from omidbfs.mount import notify
 from omidbfs.mount.changes import Changes, changes
 from omidbfs.mount.continuity import continued
+from omidbfs.mount.counters import Counters
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
@@ -56,9 +58,11 @@ class Refresher:
         self._stored = stored
         self._arguments = arguments
         self._wanted = trio.Event()
+        self._state, self._since = "idle", _now()
+        self._saying = trio.Lock()
         self._done = 0
         self._error: str | None = None
-        self._started = time.strftime(_TIME, time.gmtime())
+        self._started = _now()
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         # Of its own: threads that wait for a slow disk, to answer reads, must not keep it from telling the kernel.
@@ -92,8 +96,28 @@ class Refresher:
         async for _ in signals:
             self._wanted.set()
 
+    async def report_on_signals(self, signals: AsyncIterator[int]) -> None:
+        """Bring ``status.json`` up to date on each signal, counters and all."""
+        async for _ in signals:
+            self.operations.counters.reports += 1
+            await self._say()
+
+    def tell_ready(self) -> None:
+        """Tell systemd what is shown."""
+        index = self.operations.view.index
+        failed = "; the last refresh failed" if self._state == "failed" else ""
+        notify.tell("READY=1", f"STATUS={len(index)} images of {len(index.clients)} clients{failed}")
+
+    async def _enter(self, state: str) -> None:
+        self._state, self._since = state, _now()
+        if state == "refreshing":
+            notify.tell_reloading("looking for changes")
+        else:
+            self.tell_ready()
+        await self._say()
+
     async def _refresh(self) -> None:
-        await self._say("refreshing")
+        await self._enter("refreshing")
         try:
             seen = self.operations.view.files.found_changed()
             definitions = await trio.to_thread.run_sync(
@@ -112,7 +136,7 @@ class Refresher:
             self._error = f"{type(error).__name__}, a defect: please report it"
             log.exception("the refresh failed and the drive goes on as it was")
         self._done += 1
-        await self._say("idle" if self._error is None else "failed")
+        await self._enter("idle" if self._error is None else "failed")
 
     async def _bring_up_to_date(self) -> bool:
         """Have the index brought up to date; return whether it is another than the one that is shown.
@@ -151,11 +175,15 @@ class Refresher:
         except IndexFileError as error:
             raise UserError(f"{self._session.index_path}: {error}") from error
         stored = replace(stored, index=continued(stored.index, self._stored.index))
-        view = self._session.view(stored, self._state("refreshing", stored))
+        view = self._session.view(stored, self._status(stored))
         return stored, view, Reader(self._session.source, self.operations.disks)
 
-    async def _say(self, state: str) -> None:
+    async def _say(self) -> None:
         """Bring ``status.json`` up to date."""
+        async with self._saying:  # an older text must not take the place of a newer one
+            await self._renew_status()
+
+    async def _renew_status(self) -> None:
         view = self.operations.view
         source, classification = self._session.source, self._session.classification
         text = await trio.to_thread.run_sync(
@@ -163,9 +191,11 @@ class Refresher:
             view.lists,
             (source.images, source.data),
             classification,
-            self._state(state, self._stored),
+            self._status(self._stored),
             limiter=self._thread,
         )
+        if view is not self.operations.view:
+            return  # the refresh that has replaced it has more to say
         view.files.replace_text(b"status.json", text)
         parent = view.resolve(b".omidbfs")
         assert parent is not None, "every drive has it"
@@ -175,8 +205,10 @@ class Refresher:
         """Have the kernel forget; in a thread, since it may first wait for answers of this very process."""
         await trio.to_thread.run_sync(tell_kernel, found, limiter=self._thread)
 
-    def _state(self, state: str, stored: Stored) -> dict[str, object]:
-        return state_of(self._session, stored, state, self._done, self._error) | {"started": self._started}
+    def _status(self, stored: Stored) -> dict[str, object]:
+        refresh = {"state": self._state, "since": self._since, "done": self._done, "error": self._error}
+        counted = self.operations.counted()
+        return _status(self._session, stored, refresh, counted) | {"started": self._started}
 
 
 async def _run(command: list[str]) -> tuple[int, bytes, bytes]:
@@ -218,10 +250,18 @@ async def _end_group(process: trio.Process) -> None:
     log.warning("the process that renews the index does not end; it is left behind")
 
 
-def state_of(
-    session: Session, stored: Stored, state: str = "idle", done: int = 0, error: str | None = None
+def first_status(session: Session, stored: Stored) -> dict[str, object]:
+    """Return what ``status.json`` of a new drive says of its index, of refreshes and of requests."""
+    refresh = {"state": "idle", "since": _now(), "done": 0, "error": None}
+    return _status(session, stored, refresh, Counters().shown())
+
+
+def _status(
+    session: Session, stored: Stored, refresh: Mapping[str, object], counters: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return what ``status.json`` says of the index and its refreshes: ``idle``, ``refreshing`` or ``failed``."""
-    now = time.strftime(_TIME, time.gmtime())
-    refresh = {"state": state, "since": now, "done": done, "error": error}
-    return {"index": str(session.index_path), "index_written": stored.written, "refresh": refresh}
+    about = {"index": str(session.index_path), "index_written": stored.written}
+    return about | {"refresh": refresh, "counters": counters}
+
+
+def _now() -> str:
+    return time.strftime(_TIME, time.gmtime())

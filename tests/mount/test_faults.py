@@ -485,6 +485,7 @@ def test_a_full_disk_under_the_index_fails_the_refresh_and_nothing_else(drive: D
 # What the kernel forgets, and asks for all the same
 
 
+@pytest.mark.alone
 @as_root
 def test_a_storm_of_forgetting_is_survived(drive: Drives, tmp_path: Path) -> None:
     database(tmp_path / "db")
@@ -553,6 +554,7 @@ def open_by(handle: _Handle, mount: int, flags: int = os.O_RDONLY) -> int:
     return descriptor
 
 
+@pytest.mark.alone
 @as_root
 def test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale(
     drive: Drives, tmp_path: Path

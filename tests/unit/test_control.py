@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from omidbfs.errors import UserError
-from omidbfs.mount.control import log_to_file, unmount
+from omidbfs.mount import control
+from omidbfs.mount.control import log_to_file, log_to_syslog, start_log, unmount
 
 START = """
 import os, signal, sys, time
@@ -105,6 +107,38 @@ time.sleep(30)
     assert not Path("/proc", appears(tmp_path / "pid")).exists()
 
 
+def test_a_drive_whose_starter_was_killed_is_never_ready(tmp_path: Path) -> None:
+    body = """
+parent = os.getppid()
+os.kill(parent, signal.SIGKILL)
+while os.getppid() == parent:
+    time.sleep(0.01)
+try:
+    ready()
+except BrokenPipeError:
+    (place / "refused").write_text("nobody waits")
+return 1
+"""
+    with subprocess.Popen([*script(body), str(tmp_path)]) as starter:
+        pass
+    assert starter.returncode == -signal.SIGKILL
+    assert appears(tmp_path / "refused") == "nobody waits"
+    assert appears(tmp_path / "ended") == "1"
+
+
+# The signals -----------------------------------------------------------------------------------------------
+
+
+def test_a_process_without_a_handler_gets_no_signal_of_ours(tmp_path: Path) -> None:
+    assert not control._catches(os.getpid(), signal.SIGUSR2)
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)
+    try:
+        assert control._catches(os.getpid(), signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert not control._catches(2**22, signal.SIGUSR2)
+
+
 # The log ---------------------------------------------------------------------------------------------------
 
 
@@ -182,3 +216,31 @@ logging.info("quiet"); logging.warning("loud")
 def test_what_is_no_drive_of_ours_is_not_unmounted(place: str) -> None:
     with pytest.raises(UserError, match=f"^{place}: no drive of omidbfs is mounted there$"):
         unmount(Path(place))
+
+
+# The system's log ------------------------------------------------------------------------------------------
+
+
+def test_a_drive_logs_to_the_system_where_it_is_asked_to(tmp_path: Path, root_logger: logging.Logger) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(tmp_path / "log"))
+        log.settimeout(10)
+        log_to_syslog(str(tmp_path / "log"))
+        logging.getLogger("test_control").info("words")
+        received = log.recv(1000).rstrip(b"\0").decode()
+    assert received == f"<30>omidbfs[{os.getpid()}]: INFO: words"  # 3 * 8 + 6: daemon, info
+
+
+def test_a_system_without_a_log_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="log: No such file or directory; is a log of the system running"):
+        log_to_syslog(str(tmp_path / "log"))
+
+
+@pytest.mark.parametrize(("foreground", "named"), [(True, False), (True, True), (False, False), (False, True)])
+def test_where_a_drive_logs(
+    tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch, foreground: bool, named: bool
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    start_log(tmp_path / "named" if named else None, foreground=foreground, syslog=False)
+    assert (tmp_path / "named").exists() == named
+    assert (tmp_path / "state/omidbfs/omidbfs.log").exists() == (not named and not foreground)

@@ -1,0 +1,28 @@
+"""Owner, group and mode that a drive shows in place of the source's, where its administrator says so."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who is shown as owner and group (``None``: as in the source), and bits that nobody has (``umask``).
+
+    Only who is named gains: whoever leaves the class of the owner or of the group, because another takes that
+    place, must not gain by falling into a class with more bits. No bit is ever added.
+    """
+
+    uid: int | None = None
+    gid: int | None = None
+    umask: int = 0
+
+    def shown(self, mode: int, uid: int, gid: int) -> tuple[int, int, int]:
+        """Return mode, owner and group as they are shown."""
+        if self.uid is not None and self.uid != uid:
+            mode &= ~0o77 | (mode >> 6 & 7) * 0o11
+        if self.gid is not None and self.gid != gid:
+            mode &= ~0o7 | mode >> 3 & 7
+        return (
+            mode & ~self.umask,
+            uid if self.uid is None else self.uid,
+            gid if self.gid is None else self.gid,
+        )

@@ -1,0 +1,130 @@
+"""The doctor looks at everything, whatever is missing, and says what to do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from trees import Tree
+
+from omidbfs.cli import main
+from omidbfs.commands.doctor import (
+    allow_other,
+    app_armor,
+    cache,
+    device,
+    fusermount,
+    kernel,
+    package,
+    system,
+    updatedb,
+)
+
+
+def findings(*arguments: object) -> dict[str, dict[str, str]]:
+    done = CliRunner().invoke(main, ["doctor", *map(str, arguments), "--json"])
+    found = json.loads(done.output)
+    assert done.exit_code == int(any(finding["level"] == "fail" for finding in found))
+    return {finding["check"]: finding for finding in found}
+
+
+def test_whatever_is_not_well_has_a_remedy(tmp_path: Path) -> None:
+    for finding in [*system(), *system(tmp_path), package("no.such"), kernel("3.2"), device(tmp_path)]:
+        assert finding.level in ("ok", "warn", "fail")
+        assert finding.level == "ok" or finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("release", "level"), [("6.18.1-x", "ok"), ("5.6.0", "ok"), ("5.5", "warn"), ("4.13", "warn"), ("odd", "warn")]
+)
+def test_a_kernel_is_judged_by_its_number(release: str, level: str) -> None:
+    assert kernel(release).level == level
+
+
+def test_a_device_that_is_missing_fails(tmp_path: Path) -> None:
+    assert device(tmp_path / "fuse").level == "fail"
+    assert "modprobe fuse" in device(tmp_path / "fuse").remedy
+    assert device(Path("/dev/null")).level == "ok"
+
+
+def test_a_fusermount3_without_its_bit_is_no_use_to_users(tmp_path: Path) -> None:
+    tool = tmp_path / "fusermount3"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    assert fusermount(str(tmp_path)).level in ("warn", "fail")
+    assert fusermount(str(tmp_path)).remedy == f"sudo chmod u+s {tool}"
+
+
+def test_updatedb_is_to_leave_drives_out(tmp_path: Path) -> None:
+    configuration = tmp_path / "updatedb.conf"
+    assert updatedb(configuration).level == "ok"
+    configuration.write_text('PRUNEFS="nfs fuse.sshfs"\n')
+    assert updatedb(configuration).level == "warn"
+    configuration.write_text('PRUNEPATHS="/tmp"\n PRUNEFS = "nfs fuse.omidbfs"\n')
+    assert updatedb(configuration).level == "ok"
+
+
+def test_app_armor_may_limit_where_users_mount(tmp_path: Path) -> None:
+    assert app_armor(tmp_path).level == "ok"
+    (tmp_path / "module/apparmor/parameters").mkdir(parents=True)
+    (tmp_path / "kernel/security/apparmor").mkdir(parents=True)
+    (tmp_path / "module/apparmor/parameters/enabled").write_text("Y\n")
+    profiles = tmp_path / "kernel/security/apparmor/profiles"
+    profiles.write_text("man_filter (enforce)\n")
+    assert app_armor(tmp_path).level == "ok"
+    profiles.write_text("fusermount3 (enforce)\n")
+    assert app_armor(tmp_path).level == "warn"
+    (tmp_path / "module/apparmor/parameters/enabled").write_text("N\n")
+    assert app_armor(tmp_path).level == "ok"
+
+
+def test_user_allow_other_is_told(tmp_path: Path) -> None:
+    assert "for root only" in allow_other(tmp_path / "fuse.conf").found
+    (tmp_path / "fuse.conf").write_text("user_allow_other\n")
+    assert allow_other(tmp_path / "fuse.conf").found == "for users, too"
+
+
+def test_a_cache_that_is_no_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache().level == "ok"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self")
+    assert cache().level in ("ok", "warn")  # root may write anywhere
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache().level == "warn"
+
+
+def test_a_source_and_its_index_are_looked_at(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "db")
+    tree.client().study().image("1.1.1", dcm=b"pixels")
+    index = tmp_path / "an.index"
+    found = findings(tree.root, "--index", index)
+    assert (found["source"]["level"], found["index"]["level"]) == ("ok", "warn")
+    assert found["index"]["found"] == f"{index}: missing"
+    CliRunner().invoke(main, ["index", str(tree.root), "--index", str(index)])
+    assert findings(tree.root, "--index", index)["index"]["found"].startswith(f"{index}: 1 images, written ")
+    index.write_bytes(b"something else")
+    assert findings(tree.root, "--index", index)["index"]["level"] == "warn"
+    (tree.root / "data").rename(tmp_path / "data")
+    assert findings(tree.root)["source"]["level"] == "warn"
+    found = findings("-", "--images", tree.root / "images", "--data", tmp_path / "data", "--index", index)
+    assert found["source"]["level"] == "ok"
+
+
+def test_a_source_that_is_none_fails_with_the_line_of_mount(tmp_path: Path) -> None:
+    found = findings(tmp_path / "nothing")
+    assert found["source"]["level"] == "fail"
+    assert "no such directory" in found["source"]["found"]
+    assert "index" not in found
+
+
+@pytest.mark.parametrize("missing", ["pyfuse3", "numpy", "msgspec", "trio", "rich", "orjson"])
+def test_a_package_that_cannot_be_loaded_is_reported_and_stops_nothing(demo_database: Path, missing: str) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; from omidbfs.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "doctor", str(demo_database)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    assert f"fail  {missing}: cannot be loaded (" in done.stdout
+    assert "updatedb: " in done.stdout

@@ -1,0 +1,98 @@
+"""Units of systemd: systemd itself finds them right, and they say what ``mount`` was asked for."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from omidbfs.cli import main
+from omidbfs.commands.systemd import escaped
+
+PLACES = [
+    "/srv/omidb",
+    "/srv/my dri-ve 100%",
+    "/",
+    "//srv//x/",
+    "/.hidden/.x",
+    "/ü/a:b_c",
+    '/quo"te',
+    "/back\\slash",
+]
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+
+
+def units(*arguments: object) -> Result:
+    done = CliRunner().invoke(main, ["systemd", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def value(text: str, name: str) -> str:
+    [found] = re.findall(rf"^{name}=(.*)$", text, re.M)
+    return str(found)
+
+
+@needs_systemd
+@pytest.mark.parametrize("place", PLACES)
+def test_a_unit_is_named_as_systemd_names_it(place: str) -> None:
+    done = subprocess.run(["systemd-escape", "--path", place], capture_output=True, text=True, check=True)
+    assert escaped(place) == done.stdout.rstrip("\n")
+
+
+@needs_systemd
+@pytest.mark.parametrize("place", ["/srv/omidb", '/srv/a "dri-ve" 100% $x'])
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, place: str) -> None:
+    source = tmp_path / "a db"
+    source.mkdir()
+    units(source, place, "--link-all", "--umask", "027", "--refresh-every", "60", "--install", tmp_path)
+    written = sorted(path for path in tmp_path.iterdir() if path.is_file())
+    assert {path.suffix for path in written} == {".service", ".mount"}
+    command = ["systemd-analyze", "verify", "--man=no", *written]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    about_ours = [line for line in done.stderr.splitlines() if str(tmp_path) in line]
+    assert about_ours == []
+
+
+def test_the_units_say_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = units("db", "/srv/omidb", "--allow-other", "--index", "an.index", "--refresh-every", "3600").stdout
+    service, unit = text.split("# srv-omidb.mount\n")
+    assert service.startswith("# omidbfs-srv-omidb.service\n")
+    expected = f"--index={tmp_path}/an.index --allow-other --refresh-every=3600 -- {tmp_path}/db /srv/omidb"
+    assert value(service, "ExecStart").endswith(f" mount --foreground --replace {expected}")
+    assert value(service, "Type") == "notify"
+    assert "User=" not in service
+    assert value(unit, "Options") == f"index={tmp_path}/an.index,allow-other,refresh-every=3600,nosuid,nodev"
+    assert value(unit, "What") == f"{tmp_path}/db"
+    assert value(unit, "Where") == "/srv/omidb"
+    assert value(unit, "Type") == "fuse.omidbfs"
+    for part in (service, unit):
+        assert value(part, "RequiresMountsFor") == f"{tmp_path}/db"
+
+
+def test_what_the_units_say_is_understood_by_mount(tmp_path: Path) -> None:
+    text = units(
+        "-", "/srv/omidb", "--images", "/i", "--data", "/d d", "--user", "omidb", "--links", "symlink"
+    ).stdout
+    assert re.findall("^RequiresMountsFor=(.*)$", text, re.M) == ["/i", '"/d d"'] * 2
+    assert value(text, "User") == "omidb"
+    done = CliRunner().invoke(main, ["-", str(tmp_path), "-o", value(text, "Options")])
+    assert done.output == "omidbfs: /i: no such directory (given as --images)\n"
+
+
+def test_a_comma_cannot_be_in_an_option_of_mount(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["systemd", "/db", "/srv/omidb", "--index", f"{tmp_path}/a,b"])
+    assert done.exit_code == 1
+    assert done.output == (
+        f"omidbfs: --index: {tmp_path}/a,b: a comma ends an option of mount(8); name it without one\n"
+    )
+
+
+def test_a_line_break_cannot_be_in_a_unit() -> None:
+    done = CliRunner().invoke(main, ["systemd", "/db", "/srv/two\nlines"])
+    assert done.exit_code == 1
+    assert "has characters that no unit of systemd can hold" in done.output
