@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from omidbfs import __version__
 from omidbfs.cohort import Cohort, Cohorts
+from omidbfs.database.boxes import MOSTLY_OUTSIDE, NO_AREA, OUTSIDE
 from omidbfs.export.columns import FEATURES, Rows, described, pages
 from omidbfs.files import SUFFIXES
 from omidbfs.index.columns import DCM, Index
@@ -24,14 +25,8 @@ from omidbfs.index.columns import DCM, Index
 UNSPECIFIED = len(FEATURES) + 1
 """Category of a mark without a feature; that of feature ``i`` is ``i + 1``."""
 
-_LEFT_OUT = {
-    0: "",
-    1: "the size of its image is unknown",
-    2: "it has no area",
-    3: "it is outside of its image",
-    4: "more than half of it is outside of its image",
-}
-_NO_SIZE, _NO_AREA, _OUTSIDE, _MOSTLY_OUTSIDE = 1, 2, 3, 4
+_LEFT_OUT = ("", "the size of its image is unknown", NO_AREA, OUTSIDE, MOSTLY_OUTSIDE)
+_NO_SIZE, _NO_AREA, _OUTSIDE, _MOSTLY_OUTSIDE = range(1, len(_LEFT_OUT))
 _CORRECTIONS = ("corners swapped", "cut off at the edge")
 
 
@@ -39,7 +34,7 @@ _CORRECTIONS = ("corners swapped", "cut off at the edge")
 class Boxes:
     """Marks as boxes: ``x y width height`` (int64, pixels) of each, and what was done to it.
 
-    ``reason`` is 0, or a key of the table of reasons for which a mark is left out.
+    ``reason`` is 0, or the place in the table of reasons for which a mark is left out.
     """
 
     numbers: NDArray[np.intp]

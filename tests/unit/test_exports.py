@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import polars
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from trees import Quirky, Tree
 
@@ -240,6 +243,18 @@ def test_a_box_is_corrected_where_that_is_plain_and_left_out_otherwise(
         assert [one["bbox"] for one in found["annotations"]] == [bbox]
         assert found["annotations"][0]["attributes"]["corrected"] == corrected
         assert found["info"]["left_out"] == []
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(*[st.integers(-60, 160)] * 4), min_size=1, max_size=40))
+def test_a_box_is_left_out_exactly_if_it_is_reported(corners: list[tuple[int, int, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        marks = {str(number): box(*one, MarkID=number) for number, one in enumerate(corners)}
+        Tree(Path(place) / "db").client().study().image("1.1.1", header=SIZED, marks=marks)
+        view = view_of(Path(place) / "db")
+        info = json.loads(content(view, "all", "coco.json"))["info"]
+        reported = [problem.detail for problem in view.index.problems if problem.kind == "odd-box"]
+        assert sorted(reported) == sorted(f"mark '{one['mark']}': {one['reason']}" for one in info["left_out"])
 
 
 def test_a_mark_has_the_first_of_its_features_as_category_and_carries_all(tmp_path: Path) -> None:
