@@ -115,11 +115,19 @@ find_missing() {
 }
 
 apt_get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
-apt_install() {
-    apt_get install -y --no-install-recommends "$@" && return
+apt_install() (
+    # A package may bring a service, as Samba does. The tests start their own; this one is not to start by being
+    # installed, which is what policy-rc.d is for (invoke-rc.d(8)).
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap '"${as_root[@]}" rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+    fi
+    apt_get install -y --no-install-recommends "$@" && exit
     # Package lists that are absent or out of date are the usual reason.
     apt_get update && apt_get install -y --no-install-recommends "$@"
-}
+)
 
 setup_system() {
     local missing packages as_root=()

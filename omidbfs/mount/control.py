@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from omidbfs.errors import UserError
 from omidbfs.mount.holders import holders
 from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mounted_at
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) -> int:
@@ -28,19 +29,25 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
     sys.stdout.flush()
     sys.stderr.flush()
     receiver, sender = os.pipe()
+    # Held back until each side is ready for them: one that comes while the fork is made would be lost.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     child = os.fork()
     if child == 0:
         os.close(receiver)
         os.setsid()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return run(lambda: _detach(sender))
     os.close(sender)
     signal.signal(signal.SIGTERM, _leave)  # no drive appears after its starter has failed
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with os.fdopen(receiver, "rb") as pipe:
             is_ready = pipe.read() == b"ready"
     except (KeyboardInterrupt, SystemExit):
-        with suppress(ProcessLookupError):
+        try:
             os.killpg(child, signal.SIGTERM)  # with whatever it has started
+        except ProcessLookupError:  # it has not come to be a group
+            os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
         raise
     if not is_ready:
