@@ -128,7 +128,9 @@ class Operations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Find a name; ``.`` and ``..`` are asked for by NFS servers."""
         if name == b".":
-            child: Directory | Export | int | None = self.directories.get(parent_inode) or parent_inode
+            child: Directory | Export | int | None = (
+                self.directories.get(parent_inode) or self.exports.find(parent_inode) or parent_inode
+            )
         elif name == b"..":
             child = self._parent(self._directory(parent_inode))
         else:

@@ -145,6 +145,21 @@ TESTED_BY = {
     "test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for",
     "S83": "test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody",
     "S84": "test_systemd_is_told_how_a_drive_is",
+    "S85": "test_a_generated_file_is_what_the_command_writes_and_has_the_size_it_says "
+    "test_generated_files_are_found_in_every_directory_of_images_and_listed_in_none "
+    "test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it",
+    "S86": "test_listing_makes_nothing_and_asking_for_one_makes_that_one "
+    "test_many_who_ask_at_once_get_the_same_file_which_is_made_once "
+    "test_while_a_file_is_made_everything_else_is_answered",
+    "S87": "test_a_generated_file_can_be_mapped_and_read_anywhere "
+    "test_a_listing_takes_nothing_from_what_is_mapped",
+    "S88": "test_a_refresh_gives_new_content_and_leaves_open_files_alone "
+    "test_a_generated_file_has_another_inode_in_every_view_and_at_every_path",
+    "S89": "test_on_a_full_disk_asking_fails_and_the_drive_goes_on test_the_least_recently_used_is_let_go_first "
+    "test_what_is_kept_has_no_name_and_is_private",
+    "S90": "test_others_may_read_what_is_made_only_if_they_may_read_everything",
+    "S91": "test_the_facets_of_a_file_are_extended_attributes test_a_cohort_says_its_number_and_definition "
+    "test_the_json_of_a_client_has_the_facets_of_the_client",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 

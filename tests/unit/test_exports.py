@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -24,6 +25,7 @@ from trees import Quirky, Tree
 from omidbfs.cli import EXPORTS, main
 from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
+from omidbfs.export.access import export_access
 from omidbfs.export.columns import PAGE, columns_of, pages, spread
 from omidbfs.export.formats import BY_FILE, FORMATS, format_of
 from omidbfs.export.table import cell
@@ -32,6 +34,7 @@ from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.names import Names
 from omidbfs.nodes import Directory, Export
+from omidbfs.ownership import Ownership
 from omidbfs.view import View, drive_access
 
 COHORTS = ("all", "by-outcome/malignant", "by-view/MLO/by-laterality/L", "by-file-type/dcm", "by-view/SIO")
@@ -477,3 +480,29 @@ def test_a_generated_file_has_another_inode_in_every_view_and_at_every_path(view
                 assert one.files.facts(export.inode) is None
                 found.add(export.inode)
     assert len(found) == 2 * 3 * len(BY_FILE)
+
+
+@pytest.mark.parametrize(
+    ("roots", "files", "ownership", "shown"),
+    [
+        (0o555, [0o444, 0o444], Ownership(), (0o444, os.geteuid(), 7)),
+        (0o555, [0o444, 0o440], Ownership(), (0o440, os.geteuid(), 7)),
+        (0o555, [0o444, 0o400], Ownership(), (0o400, os.geteuid(), 7)),
+        (0o555, [0o404], Ownership(), (0o400, os.geteuid(), 7)),
+        (0o550, [0o444], Ownership(), (0o440, os.geteuid(), 7)),
+        (0o555, [0o444], Ownership(umask=0o027), (0o440, os.geteuid(), 7)),
+        (0o555, [0o444], Ownership(uid=3), (0o444, 3, 7)),
+        (0o555, [0o444, 0o044], Ownership(uid=3), (0o000, 3, 7)),
+    ],
+)
+def test_others_may_read_what_is_made_only_if_they_may_read_everything(
+    view: View, roots: int, files: list[int], ownership: Ownership, shown: tuple[int, int, int]
+) -> None:
+    index = replace(view.index, accesses=((0, 0, 0), *((mode, 5, 7) for mode in files)))
+    access = export_access(index, Access(roots, 5, 7), ownership)
+    assert (access.mode, access.uid, access.gid) == shown
+
+
+def test_a_group_that_is_not_that_of_every_file_gains_nothing(view: View) -> None:
+    index = replace(view.index, accesses=((0, 0, 0), (0o440, 5, 7), (0o440, 5, 8)))
+    assert export_access(index, Access(0o555, 5, 7), Ownership()).mode == 0o400
