@@ -233,10 +233,10 @@ async def _run(command: list[str]) -> tuple[int, bytes, bytes]:
                 assert stream is not None
                 nursery.start_soon(collect, stream, text)
             status = await process.wait()
-    except trio.Cancelled:
-        with trio.CancelScope(shield=True):
-            await _end_group(process)
-        raise
+    finally:
+        if process.returncode is None:  # cancelled
+            with trio.CancelScope(shield=True):
+                await _end_group(process)
     return status, bytes(texts[0]), bytes(texts[1])
 
 
@@ -246,6 +246,8 @@ async def _end_group(process: trio.Process) -> None:
             os.killpg(process.pid, number)
         with trio.move_on_after(_PATIENCE):
             await process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started and has not ended with it
             return
     log.warning("the process that renews the index does not end; it is left behind")
 
