@@ -16,7 +16,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 LIMIT = 2 << 30
-"""Bytes that are kept, besides the last content made and what is open: one table of 3 million images."""
+"""Bytes that are kept, besides the last content made, which may be larger, and what is open."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
