@@ -212,7 +212,11 @@ def described(marks: MarkColumns, numbers: NDArray[np.integer]) -> list[dict[str
         *(getattr(marks, name)[numbers].tolist() for name in ("x1", "y1", "x2", "y2")),
         [features[place] for place in places.tolist()],
         *([_LABELS[name][code] for code in getattr(marks, name)[numbers].tolist()] for name in CODES),
-        [sorted(map(int, lesions.split(b","))) if lesions else [] for lesions in marks.lesions.take(numbers)],
+        # Texts, as the keys of NBSS are: a number may have any number of digits.
+        [
+            sorted(lesions.decode().split(","), key=int) if lesions else []
+            for lesions in marks.lesions.take(numbers)
+        ],
     ]
     return [dict(zip(_FIELDS, values, strict=True)) for values in zip(*columns, strict=True)]
 

@@ -98,7 +98,7 @@ def _mark_type() -> "pyarrow.DataType":
     text = pyarrow.string()
     corners = [(name, pyarrow.int32()) for name in ("x1", "y1", "x2", "y2")]
     coded = [(name, text) for name in ("conspicuity", "mass_classification", "benign_classification")]
-    features, lesions = ("features", pyarrow.list_(text)), ("lesions", pyarrow.list_(pyarrow.int64()))
+    features, lesions = ("features", pyarrow.list_(text)), ("lesions", pyarrow.list_(text))
     return pyarrow.struct([("id", text), *corners, features, *coded, lesions])
 
 

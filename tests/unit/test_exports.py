@@ -140,9 +140,7 @@ def test_pandas_reads_the_csv_of_a_cohort(view: View, path: str) -> None:
             (mark.id, mark.x1, mark.y1, mark.x2, mark.y2) for mark in marks
         ]
         assert [len(box["features"]) for box in boxes] == [len(mark.features) for mark in marks]
-        assert [set(map(str, box["lesions"])) for box in boxes] == [
-            set(mark.lesion_numbers or ()) for mark in marks
-        ]
+        assert [set(box["lesions"]) for box in boxes] == [set(mark.lesion_numbers or ()) for mark in marks]
 
 
 @pytest.mark.parametrize("path", COHORTS)
@@ -272,7 +270,21 @@ def test_a_mark_has_the_first_of_its_features_as_category_and_carries_all(tmp_pa
     assert [names[one["category_id"]] for one in found["annotations"]] == ["with-calcification", "unspecified"]
     assert [one["attributes"]["features"] for one in found["annotations"]] == [["with-calcification", "skin"], []]
     assert found["annotations"][0]["attributes"]["conspicuity"] == "very-subtle"
-    assert found["annotations"][1]["attributes"]["lesions"] == [2, 10]
+    assert found["annotations"][1]["attributes"]["lesions"] == ["2", "10"]
+
+
+def test_no_number_of_a_mark_is_too_large_for_any_format(tmp_path: Path) -> None:
+    huge = "9" * 40
+    mark = box(0, 0, 10**30, 10, LinkedNBSSLesionNumber=huge, MarkID=str(10**25))
+    Tree(tmp_path).client().study().image("1.1.1", header=SIZED, marks={"1": mark})
+    view = view_of(tmp_path)
+    for table in (
+        pandas.read_csv(io.BytesIO(content(view, "all", "index.csv")))["boxes"].map(json.loads),
+        polars.read_parquet(io.BytesIO(content(view, "all", "index.parquet")))["boxes"].to_list(),
+    ):
+        (found,) = table[0]
+        assert (found["lesions"], found["id"], found["x2"]) == ([huge], str(10**25), 2**31 - 1)
+    assert json.loads(content(view, "all", "coco.json"))["info"]["left_out"][0]["mark"] == str(10**25)
 
 
 def test_an_image_of_unknown_size_is_left_out_of_the_boxes_and_reported(tmp_path: Path) -> None:
