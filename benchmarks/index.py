@@ -167,6 +167,11 @@ def _open(work: Path, rows: int, report: Report) -> None:
         report.add("  then", f"{times.entries_per_second:,.0f} entries/s")
         report.add("  values of by-model in it", f"{times.values * 1e3:.1f} ms")
         report.add("  one UID looked up", f"{times.lookup * 1e6:.1f} us")
+    for name in ("csv", "parquet", "coco", "summary", "paths"):
+        report.status(f"Making {name} of everything")
+        made = _alone(synthetic.measure_export, source, saved, name)
+        extra = f"{made.size / 1e6:,.1f} MB; {made.memory / 1e6:.0f} MB of memory"
+        report.add(f"export, {name}", f"{made.rows / made.seconds:,.0f} rows/s", extra)
     if os.geteuid() == 0:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")

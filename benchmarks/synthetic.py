@@ -14,6 +14,7 @@ import numpy as np
 
 from omidbfs.cohort import Cohort
 from omidbfs.database.layout import Scanner, Source, find_source
+from omidbfs.export.formats import FORMATS
 from omidbfs.facets import BY_NAME
 from omidbfs.index.build import source_fingerprint
 from omidbfs.index.chunk import Chunk, read_chunk
@@ -68,6 +69,30 @@ def private_bytes(source: Path, path: Path) -> tuple[int, int]:
 def _private_dirty() -> int:
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty"))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTimes:
+    """Rows and bytes that were written, processor seconds, and the most private memory that writing took."""
+
+    rows: int
+    size: int
+    seconds: float
+    memory: int
+
+
+def measure_export(source: Path, path: Path, name: str) -> ExportTimes:
+    """Make a file of everything in a format, and throw it away piece by piece."""
+    view = _opened(find_source(source), path)
+    selection = view.selection(_directory(view, b"all"))
+    before = memory = _private_dirty()
+    size, start = 0, time.process_time()
+    for number, chunk in enumerate(FORMATS[name].content(selection)):
+        size += len(chunk)
+        if number % 16 == 0:
+            memory = max(memory, _private_dirty())
+    seconds = time.process_time() - start
+    return ExportTimes(len(view.index), size, seconds, memory - before)
 
 
 def find_cohort(source: Path, path: Path, wanted: int) -> str:

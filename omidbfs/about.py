@@ -38,6 +38,8 @@ Inside every directory of images each by-<facet> can be entered again, though it
   by-age/50-69  by-year/2012-   from, to
   by-outcome/CI                 the database's own codes are understood too
 
+Nor is .omidbfs/, which every such directory has too: index.csv, index.parquet, coco.json, summary.json, paths.txt.
+
 Everything is read-only, and each file is the untouched original. A file has one inode under all its paths.
 
 Facets, described in .omidbfs/facets.json

@@ -99,6 +99,9 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
     ctx.default_map = read_config(config, options)
 
 
+EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
+
+
 @main.command()
 @source_options
 @click.argument("mountpoint", type=PATH)
@@ -109,6 +112,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
 )
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
 @facets_option
+@click.option("--xattr", is_flag=True, help="Show facets as extended attributes too; listing takes longer.")
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
 @click.option(
     "--readahead", type=click.IntRange(0), default=1 << 20, metavar="BYTES", help="Read ahead.", show_default=True
@@ -148,7 +152,7 @@ def mount(
 
         start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments, options["readahead"])
+        refresher = drive(session, stored, arguments, options["readahead"], has_xattrs=options["xattr"])
         del stored  # so that a refresh can let go of it
         serve(Mount(session.source, mountpoint, schedule, allow_other, options["readahead"]), refresher, ready)
         return 0
@@ -287,18 +291,22 @@ def _problem_line(problem: "Problem", json: bool) -> str:
 @main.command()
 @source_options
 @cohort_argument
-@click.option("--format", type=click.Choice(["omidb-summary"]), required=True, help="What to write.")
+@click.option("--format", type=click.Choice(EXPORTS), help="What to write.  [default: what the name of FILE says]")
 @click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
-def export(source: Path, cohort: str, format: str, output: Path | None, **options: Any) -> None:
-    """Write COHORT as a table. omidb-summary is what `omidb summarise` writes."""
-    from omidbfs.export import omidb_summary, write_csv
+def export(source: Path, cohort: str, format: str | None, output: Path | None, **options: Any) -> None:
+    """Write COHORT as a file: what its .omidbfs/ on the drive has, or what `omidb summarise` writes.
 
+    A FILE named as there (index.csv, index.parquet, coco.json, summary.json, paths.txt) needs no --format.
+    """
+    from omidbfs.commands.export import checked_format, written
+
+    chosen = checked_format(format, output)
     session = session_of(source, options)
     view = opened_view(session, options)
-    selected = selected_by(view, cohort)
-    rows = write_csv(omidb_summary(session.source, session.classification, view.cohorts, selected), output)
+    selected_by(view, cohort)
+    said = written(session, view, directory_at(view, cohort), chosen, output)
     if output is not None:
-        click.echo(f"{output}: {rows} rows", err=True)
+        click.echo(f"{output}: {said}", err=True)
 
 
 for _command in (

@@ -32,6 +32,7 @@ _NUMBER = (1 << _VERSION_AT) - 1
 _KEY = _IMAGE | _DOCUMENT | _GENERATED | _NUMBER
 _MIX_SIZE, _MIX_TIME = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 _MIXED = 0xFFFFFFFFFFFFFFFF
+_EXPORT = _IMAGE | _DOCUMENT  # both bits: nothing else has them
 _KEPT_TEXTS = 4
 """Contents of a text that changes while it is looked up and opened: more than change in that time."""
 
@@ -41,6 +42,16 @@ _new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__ne
 def directory_inode(path: bytes) -> int:
     """Return the inode of a directory: no file has it, and it stays from mount to mount."""
     return _DIRECTORY | int(digest(path)[:15], 16)
+
+
+def export_inode(view: bytes, path: bytes) -> int:
+    """Return the inode of a file that is made of a cohort: another one in every view, which ``view`` names."""
+    return _EXPORT | int(digest(view + path)[:15], 16) >> 1
+
+
+def is_export(inode: int) -> bool:
+    """Return whether an inode can only be that of a file that is made of a cohort."""
+    return inode & (_DIRECTORY | _EXPORT) == _EXPORT
 
 
 def _text_inode(number: int, content: bytes) -> int:
@@ -162,7 +173,7 @@ class Files:
 
     def facts(self, inode: int) -> FileFacts | None:
         """Return what is known of a source file, ``None`` if it is gone or has another version by now."""
-        if not inode & (_IMAGE | _DOCUMENT):
+        if not inode & (_IMAGE | _DOCUMENT) or is_export(inode):
             return None
         key = inode & _KEY
         place = self._place(key)
@@ -190,6 +201,14 @@ class Files:
             columns = index.documents
         mode, uid, gid = self._accesses[columns.access.item(*place)]
         return FileFacts(columns.size.item(*place), columns.mtime.item(*place), mode, uid, gid)
+
+    def place(self, inode: int) -> tuple[int, int | None] | None:
+        """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
+
+        ``None`` stands for files that are gone, and for all others.
+        """
+        place = self._place(inode & _KEY) if self.facts(inode) is not None else None
+        return None if place is None else (place[0], place[1] if inode & _IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode."""
@@ -280,12 +299,7 @@ class Files:
             values: NDArray[np.integer] = np.where(is_json, json[rows], dcm[rows])
             return values
 
-        names = index.images.take(rows)
-        if flat and index.duplicates:
-            names = [
-                self.flat_name(row) if row in index.duplicates else name
-                for row, name in zip(rows.tolist(), names, strict=True)
-            ]
+        names = flat_names(index, rows) if flat else index.images.take(rows)
         names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
         mixed = sizes * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
@@ -316,9 +330,22 @@ class Files:
 
     def flat_name(self, row: int) -> bytes:
         """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
-        study = int(self._index.study_of[row])
-        name = b"~".join((self._index.images[row], self._index.clients[int(self._index.client_of[row])]))
-        study_name = self._index.studies[study]
-        if len(name) + len(study_name) > LONGEST + 40:
-            study_name = digest(study_name)[:16]
-        return name + b"~" + study_name
+        return _flat_name(self._index, row)
+
+
+def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:
+    """Return the names, less their suffixes, of images in flat cohorts."""
+    names = index.images.take(rows)
+    if not index.duplicates:
+        return names
+    pairs = zip(rows.tolist(), names, strict=True)
+    return [_flat_name(index, row) if row in index.duplicates else name for row, name in pairs]
+
+
+def _flat_name(index: Index, row: int) -> bytes:
+    study = int(index.study_of[row])
+    name = b"~".join((index.images[row], index.clients[int(index.client_of[row])]))
+    study_name = index.studies[study]
+    if len(name) + len(study_name) > LONGEST + 40:
+        study_name = digest(study_name)[:16]
+    return name + b"~" + study_name

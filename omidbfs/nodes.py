@@ -25,6 +25,8 @@ class Shape(Enum):
     """The named cohorts of the configuration."""
     ABOUT = auto()
     """Facts about the mount itself."""
+    EXPORTS = auto()
+    """The files that can be made of a cohort, which it does not list."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,19 @@ class Directory:
     facet: Facet = FACETS[0]
     client: int = -1
     study: int = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Export:
+    """A file that is made of a cohort when somebody asks for it.
+
+    ``directory`` is the ``.omidbfs/`` that it is in, ``format`` the name of what it is made as; the inode is
+    another one in every view, as the content may be.
+    """
+
+    inode: int
+    directory: Directory
+    format: str
 
 
 class Attributes(NamedTuple):

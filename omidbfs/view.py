@@ -9,7 +9,7 @@ import functools
 import operator
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 from omidbfs.cohort import EVERYTHING, Cohort, Term
 from omidbfs.database.access import Access, limited_mode
 from omidbfs.database.layout import DOCUMENTS, Source, tree_access
+from omidbfs.export.access import export_access
+from omidbfs.export.formats import BY_FILE, FORMATS, Selection
 from omidbfs.facets import BY_NAME, UNLINKED, Facet
-from omidbfs.files import SUFFIXES, Files, directory_inode
+from omidbfs.files import SUFFIXES, Files, directory_inode, export_inode, flat_names
 from omidbfs.index.columns import DCM, JSON, Index
-from omidbfs.nodes import Attributes, Directory, Entry, Listing, Shape, joined
+from omidbfs.nodes import Attributes, Directory, Entry, Export, Listing, Shape, joined
 from omidbfs.ownership import Ownership
 from omidbfs.root import Root, root_of
 
 ROOT_INODE = 1
+EXPORTS = b".omidbfs"
+"""The directory of generated files, found in every cohort and listed in none."""
+
 _CLIENT, _STUDY, _EPISODE = BY_NAME["client"], BY_NAME["study"], BY_NAME["episode"]
 
 
@@ -72,12 +77,14 @@ class View:
         self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
         self.files = Files(index, access, generated, self.lists.links, links_to, ownership)
         self._access = access
+        self._export_access = export_access(index, access, ownership)
         self._list_nested = list_nested
+        self._name = os.urandom(16)
 
     # Lookup
 
-    def lookup(self, directory: Directory, name: bytes) -> Directory | int | None:
-        """Return the child of a directory: a directory, the inode of a file, or ``None``."""
+    def lookup(self, directory: Directory, name: bytes) -> Directory | Export | int | None:
+        """Return the child of a directory: a directory, a generated file, the inode of a file, or ``None``."""
         match directory.shape:
             case Shape.COHORT:  # first: the cases are tried in turn, and most lookups are here
                 return self._facet(directory, name) or self._in_cohort(directory, name)
@@ -96,6 +103,8 @@ class View:
                 return None if named is None else self._child(directory, name, Shape.COHORT, named)
             case Shape.ABOUT:
                 return self.files.text(name) if name != b"README.txt" else None
+            case Shape.EXPORTS:
+                return self._export(directory, name)
             case Shape.FACET:
                 return self._value(directory, name)
             case Shape.CLIENT:
@@ -127,8 +136,12 @@ class View:
         return Directory(path, directory_inode(path), shape, cohort, **fields)  # type: ignore[arg-type]
 
     def _facet(self, directory: Directory, name: bytes) -> Directory | None:
+        """Return what every directory of images has, listed or not: facets, and its generated files."""
         if not name.startswith(b"by-"):
-            return None
+            if name != EXPORTS:
+                return None
+            client, study = directory.client, directory.study
+            return self._child(directory, name, Shape.EXPORTS, directory.cohort, client=client, study=study)
         facet = self.index.registry.by_name.get(os.fsdecode(name[3:]))
         if facet is None:
             return None
@@ -202,6 +215,45 @@ class View:
         ]
         return np.array(rows, np.uint32)
 
+    # Generated files
+
+    def _export(self, directory: Directory, name: bytes) -> Export | None:
+        known = BY_FILE.get(name)
+        if known is None or not known.is_there():
+            return None
+        return Export(export_inode(self._name, directory.path + b"/" + name), directory, known.name)
+
+    def has_made(self, export: Export) -> bool:
+        """Return whether a generated file is of this view."""
+        name = FORMATS[export.format].file.encode()
+        return export_inode(self._name, export.directory.path + b"/" + name) == export.inode
+
+    def content(self, export: Export) -> Iterator[bytes]:
+        """Yield the content of a generated file of this view."""
+        return FORMATS[export.format].content(self.selection(export.directory))
+
+    def selection(self, directory: Directory) -> Selection:
+        """Return what is exported of a directory, which may be the ``.omidbfs/`` in it."""
+        path = directory.path.removesuffix(EXPORTS).rstrip(b"/") or b"all"
+        title = path.decode("utf-8", "backslashreplace")
+        return Selection(self.cohorts, self.cohort(directory), title, functools.partial(self._names_in, directory))
+
+    def _names_in(self, directory: Directory, rows: NDArray[np.uint32]) -> list[bytes]:
+        """Return the names of images, less their suffixes, relative to the directory that they are in."""
+        if directory.client < 0:
+            return flat_names(self.index, rows)
+        names = self.index.images.take(rows)
+        if directory.study >= 0:
+            return names
+        studies = self.index.studies.take(self.index.study_of[rows])
+        return [study + b"/" + name for study, name in zip(studies, names, strict=True)]
+
+    def export_attributes(self, export: Export, size: int) -> Attributes:
+        """Return the attributes of a generated file whose content has a size."""
+        access = self._export_access
+        mode = stat.S_IFREG | access.mode
+        return Attributes(export.inode, mode, 1, access.uid, access.gid, size, self.index.newest)
+
     # Listing
 
     def listing(self, directory: Directory) -> Listing:
@@ -214,6 +266,8 @@ class View:
                 return self._looked_up(directory, [name.encode() for name in self.lists.named])
             case Shape.ABOUT:
                 return self._looked_up(directory, [name for name in self.files.texts() if name != b"README.txt"])
+            case Shape.EXPORTS:
+                return self._looked_up(directory, [name for name in BY_FILE if self._export(directory, name)])
             case Shape.FACET:
                 return self._values(directory)
             case Shape.CLIENT:
@@ -291,6 +345,8 @@ class View:
         assert child is not None, "a listed name is found"
         if isinstance(child, Directory):
             return self._directory_entry(name, child)
+        if isinstance(child, Export):  # its size is known to nobody before it is made
+            return Entry(name, *self.export_attributes(child, 0), None)
         attributes = self.files.attributes(child)
         assert attributes is not None, "what was just found is current"
         return Entry(name, *attributes, None)

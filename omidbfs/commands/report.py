@@ -34,7 +34,7 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
     session = session_of(source, options)
     view = opened_view(session, options)
     selected = selected_by(view, cohort)
-    from omidbfs.output import write
+    from omidbfs.export.output import write
     from omidbfs.report.figures import figures
     from omidbfs.report.page import page
 

@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "odd-value": "a value whose type or format cannot be understood; it is taken as absent",
     "unknown-code": "a coded value outside its table",
     "bad-mark": "a mark without a readable MarkID or box; it is left out",
+    "odd-box": "the box of a mark has no area, or most of it is outside of its image; coco.json leaves it out",
     "view-conflict": "ViewPosition and ViewCodeSequence disagree; the code is used",
     "study-date-missing": "a study without StudyDate in ImageDB; it is linked to no episode",
     "episode-id-missing": "a study without EpisodeID in ImageDB; it is linked by date where possible",

@@ -8,10 +8,12 @@ from types import TracebackType
 import msgspec
 
 from omidbfs.database.access import TreeReader, read_listed
+from omidbfs.database.boxes import box_problem
 from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, dicom_texts, read_dicom
 from omidbfs.database.layout import ImageFiles, Source
 from omidbfs.database.problems import Problem, reporter
 from omidbfs.database.records import DbImage, FileFacts
+from omidbfs.database.values import shown
 from omidbfs.database.views import view
 from omidbfs.names import printable
 
@@ -78,6 +80,11 @@ class StudyReader:
         if header.ViewCode is not None and _disagree(header.ViewPosition, header.ViewCode):
             detail = f"{header.ViewPosition} and {header.ViewCode}"
             self._report(name, files, described_by, "view-conflict", " ".join(detail.split()))
+        if entry is not None and header.Rows and header.Columns:
+            for mark in entry.marks:
+                problem = box_problem(mark, header.Rows, header.Columns)
+                if problem is not None:
+                    self._report(name, files, described_by, "odd-box", f"mark {shown(mark.id)}: {problem}")
         return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry)
 
     def _header(self, name: str, files: ImageFiles) -> Header:

@@ -253,6 +253,20 @@ def bad_marks(make: Make) -> Iterator[Problem]:
     yield c.problem(c.imagedb, "bad-mark", "no MarkID")
 
 
+def odd_boxes(make: Make) -> Iterator[Problem]:
+    """Draw a mark without area, one outside of its image, and one of which the greater part is."""
+    c = make()
+    image = c.first.images[0]
+    boxes = (("10", "10", "10", "40"), ("90000", "10", "90040", "40"), ("-60", "10", "40", "40"))
+    with listed(c, c.first) as study:
+        study[image.series][image.uid] = {
+            str(number): {"MarkID": number, **dict(zip(("X1", "Y1", "X2", "Y2"), box, strict=True)), "Mass": 1}
+            for number, box in enumerate(boxes, 1)
+        }
+    for number in range(1, len(boxes) + 1):
+        yield c.problem(c.sidecar(c.first, image), "odd-box", f"mark {number}")
+
+
 def view_conflict(make: Make) -> Iterator[Problem]:
     """Call a CC view MLO in ViewPosition, and leave its code as it is."""
     c = make()
@@ -350,6 +364,7 @@ QUIRKS = (
     odd_event,
     unknown_code,
     bad_marks,
+    odd_boxes,
     view_conflict,
     study_date_missing,
     episode_id_missing,

@@ -1,6 +1,6 @@
 """The marks of an index: one row for each, in the order of their images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,16 +11,18 @@ from omidbfs.database.imagedb import BENIGN_CLASSIFICATIONS, CONSPICUITIES, MARK
 from omidbfs.database.records import OTHER, Mark
 from omidbfs.index.names import Names, joined_names
 
-_CODES = {
+CODES: Mapping[str, tuple[str | None, ...]] = {
     "conspicuity": (None, OTHER, *CONSPICUITIES),
     "mass_classification": (None, OTHER, *MASS_CLASSIFICATIONS),
     "benign_classification": (None, OTHER, *BENIGN_CLASSIFICATIONS),
 }
-_CODE_OF = {name: {code: number for number, code in enumerate(codes)} for name, codes in _CODES.items()}
+"""What the codes of a column stand for; ``None`` where the source does not say."""
+
+_CODE_OF = {name: {code: number for number, code in enumerate(codes)} for name, codes in CODES.items()}
 _CORNERS = ("x1", "y1", "x2", "y2")
 _INT32 = np.iinfo(np.int32)
 
-COLUMNS = ("row", *_CORNERS, *_CODES, "features")
+COLUMNS = ("row", *_CORNERS, *CODES, "features")
 """The columns of :class:`MarkColumns`, without the names."""
 
 
@@ -63,9 +65,9 @@ class MarkColumns:
             x2=int(self.x2[number]),
             y2=int(self.y2[number]),
             lesion_numbers=frozenset(lesions.split(",")) if lesions else None,
-            conspicuity=_CODES["conspicuity"][self.conspicuity[number]],
-            mass_classification=_CODES["mass_classification"][self.mass_classification[number]],
-            benign_classification=_CODES["benign_classification"][self.benign_classification[number]],
+            conspicuity=CODES["conspicuity"][self.conspicuity[number]],
+            mass_classification=CODES["mass_classification"][self.mass_classification[number]],
+            benign_classification=CODES["benign_classification"][self.benign_classification[number]],
             features=frozenset(name for bit, name in enumerate(MARK_FEATURES) if features >> bit & 1),
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from omidbfs.cohort import IMAGES, Cohort, Term
+from omidbfs.export.formats import BY_FILE
 from omidbfs.facets import Kind
 from omidbfs.files import SUFFIXES, Files, directory_inode
 from omidbfs.index.columns import Index
@@ -78,6 +79,8 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     if _root(old) != _root(new):  # then the link count of any file may differ: every name is to be looked up again
         found.entries += ((old.root.inode, entry.name) for entry in old.listing(old.root).page(0, 1000))
     for directory in directories:
+        if directory.shape is Shape.EXPORTS:  # made of whatever there is: all of it is another file now
+            found.entries += ((directory.inode, name) for name in BY_FILE)
         after = new.resolve(directory.path)
         if after is None:
             parent, _, name = directory.path.rpartition(b"/")
@@ -188,5 +191,7 @@ def _differing(
     for name, inode in names:
         there = new.lookup(after, name) if after is not None else None
         # Of a file that was found changed, the kernel may know each version by a different path.
-        if (there.inode if isinstance(there, Directory) else there) != inode or old.files.is_found_changed(inode):
+        if (
+            there if isinstance(there, int) or there is None else there.inode
+        ) != inode or old.files.is_found_changed(inode):
             yield directory.inode, name

@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import trio
 
 from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
+from omidbfs.export.spool import Spool, spool_directories
 from omidbfs.index.store import Stored
 from omidbfs.mount import notify
 from omidbfs.mount.kernel import fuse_connection, is_closed, tune
@@ -27,10 +29,12 @@ log = logging.getLogger(__name__)
 MAX_REQUESTS = 10_000
 """How many requests are in progress at once; more wait in the kernel, and then everything does.
 
-Whoever waits for a disk that hangs is one of them, for as long as it hangs. Each takes a few kB.
+Whoever waits for a disk that hangs, or for a file to be made, is one of them. Each takes a few kB.
 """
 _GRACE = 1.0
 """Seconds that requests in progress have to end when the drive does."""
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that makes a file lets the loop answer; all would feel Python's own 0.005."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,15 @@ class Mount:
     readahead: int = 0
 
 
-def drive(session: Session, stored: Stored, arguments: Sequence[str], readahead: int = 0) -> Refresher:
+def drive(
+    session: Session, stored: Stored, arguments: Sequence[str], readahead: int = 0, *, has_xattrs: bool = False
+) -> Refresher:
     """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`.
 
     ``readahead`` as of :class:`omidbfs.mount.disks.Disks`.
     """
-    operations = Operations(session.view(stored, first_status(session, stored)), session.source, readahead)
+    view, spool = session.view(stored, first_status(session, stored)), Spool(spool_directories())
+    operations = Operations(view, session.source, readahead, spool=spool, has_xattrs=has_xattrs)
     return Refresher(operations, session, stored, arguments)
 
 
@@ -81,6 +88,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
     # The index is millions of objects that live as long as the mount: the garbage collector need not look at them.
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         trio.run(_answer, refresher, mount, ready)
     except Exception:
@@ -129,6 +137,7 @@ async def _describe_on_signal(signals: AsyncIterator[int], operations: Operation
 async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, everything: trio.CancelScope) -> None:
     async for number in signals:
         log.info("ending on %s", signal.Signals(number).name)
+        refresher.operations.exports.stop()
         await refresher.end()
         pyfuse3.terminate()
         await trio.sleep(_GRACE)
@@ -141,6 +150,7 @@ async def _watch(operations: Operations, everything: trio.CancelScope) -> None:
     while not is_closed(connection):
         await trio.sleep(1)
         operations.disks.review()
+    operations.exports.stop()
     await trio.sleep(_GRACE)
     everything.cancel()
 

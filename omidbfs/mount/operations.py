@@ -15,24 +15,25 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
 
+from omidbfs import xattrs
 from omidbfs.database.layout import Source
-from omidbfs.files import is_directory
+from omidbfs.export.spool import Spool, spool_directories
+from omidbfs.files import is_directory, is_export
+from omidbfs.mount.answers import TIMEOUT, entry_of, fill
 from omidbfs.mount.changes import changed_file
 from omidbfs.mount.counters import Counters
 from omidbfs.mount.disks import Disks
+from omidbfs.mount.exports import Exports, OpenContent
 from omidbfs.mount.forgetting import tell_kernel
+from omidbfs.mount.handles import OpenDirectory
 from omidbfs.mount.inodes import Directories
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
-from omidbfs.nodes import Attributes, Directory, Entry
+from omidbfs.nodes import Directory, Export, Shape
 from omidbfs.view import View
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 86_400.0
-"""Seconds for which the kernel may keep names and attributes: the view changes only when it says so."""
-
 _FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
-_PAGE = 1024
 _PATIENCE = 1.0
 """Seconds that the disk of the source gets to say how large it is."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
@@ -66,44 +67,33 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
     return answered
 
 
-class OpenDirectory:
-    """A directory handle: the view it started with, its listing there, and the page at hand."""
-
-    __slots__ = ("directory", "first", "listing", "page", "updates", "view")
-
-    def __init__(self, directory: Directory, view: View) -> None:
-        self.directory = directory
-        self.view = view
-        self.listing = view.listing(directory)
-        self.first = 0
-        self.page: list[Entry] = []
-        self.updates = view.files.updates
-
-    def entries(self, position: int) -> list[Entry]:
-        """Return the entries from ``position`` to the end of a page; empty after the last one."""
-        offset = position - self.first
-        if self.updates != self.view.files.updates:  # a file was found changed: its entry has another inode now
-            self.page, self.updates = [], self.view.files.updates
-        if not 0 <= offset < len(self.page):
-            self.first, offset = position, 0
-            self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
-        return self.page[offset:] if offset else self.page
-
-
 class Operations(pyfuse3.Operations):
-    """The handlers, over one view of one source."""
+    """The handlers, over one view of one source.
+
+    ``spool`` keeps generated files; ``has_xattrs`` says whether there are extended attributes.
+    """
 
     enable_writeback_cache = False
 
-    def __init__(self, view: View, source: Source, readahead: int = 0) -> None:
+    def __init__(
+        self,
+        view: View,
+        source: Source,
+        readahead: int = 0,
+        *,
+        spool: Spool | None = None,
+        has_xattrs: bool = False,
+    ) -> None:
         super().__init__()
         self.view = view
         self.directories = Directories(view)
         self.disks = Disks(readahead)
+        self.exports = Exports(view, spool or Spool(spool_directories()), self.disks)
         self.reader = Reader(source, self.disks)
+        self._has_xattrs = has_xattrs
         self.started = trio.Event()
         self.counters = Counters()
-        self._handles: dict[int, OpenFile | OpenDirectory | bytes] = {}
+        self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | bytes] = {}
         self._next_handle = 1
         self._source = source
         self._capacity = 4096, 0
@@ -119,11 +109,12 @@ class Operations(pyfuse3.Operations):
         """
         self.view = view
         self.directories.replace_view(view)
+        self.exports.replace_view(view)
         self.reader.close_trees()
         self.reader = reader
 
     def open_files(self) -> set[int]:
-        """Return the inodes of the files of the source that are open."""
+        """Return the inodes of the files that are open, other than texts."""
         return {handle.inode for handle in self._handles.values() if isinstance(handle, OpenFile)}
 
     def counted(self) -> Mapping[str, object]:
@@ -137,30 +128,41 @@ class Operations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Find a name; ``.`` and ``..`` are asked for by NFS servers."""
         if name == b".":
-            child: Directory | int | None = self.directories.get(parent_inode) or parent_inode
+            child: Directory | Export | int | None = (
+                self.directories.get(parent_inode) or self.exports.find(parent_inode) or parent_inode
+            )
         elif name == b"..":
             child = self._parent(self._directory(parent_inode))
         else:
             child = self.view.lookup(self._directory(parent_inode), name)
+        while isinstance(child, Export):
+            view = self.view
+            attributes = await self.exports.attributes(child)
+            if view is self.view:
+                self.exports.told(child, attributes.size)
+                return entry_of(attributes)
+            child = self.view.lookup(self._directory(parent_inode), name)  # of what took its place meanwhile
         if child is None:
             raise FUSEError(errno.ENOENT)
         if isinstance(child, Directory):
             self.directories.told(child, self.view)
-            return _entry(self.view.directory_attributes(child))
+            return entry_of(self.view.directory_attributes(child))
         return self._file_entry(child)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Forget directories; must not raise."""
+        """Forget directories and generated files; must not raise."""
         for inode, times in inode_list:
             self.directories.forget(inode, times)
+            self.exports.forget(inode, times)
 
     @_answered
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Return attributes."""
         directory = self.directories.get(inode)
         if directory is not None:
-            return _entry(self.view.directory_attributes(directory))
-        return self._file_entry(inode)
+            return entry_of(self.view.directory_attributes(directory))
+        export = self.exports.find(inode)
+        return self._file_entry(inode) if export is None else entry_of(await self.exports.attributes(export))
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -203,12 +205,12 @@ class Operations(pyfuse3.Operations):
         return parent
 
     def _file_entry(self, inode: int) -> EntryAttributes:
-        attributes = None if is_directory(inode) else self.view.files.attributes(inode)
+        attributes = None if is_directory(inode) or is_export(inode) else self.view.files.attributes(inode)
         if attributes is not None:
-            return _entry(attributes)
+            return entry_of(attributes)
         for handle in self._handles.values():  # replaced or removed, but somebody has it open
-            if isinstance(handle, OpenFile) and handle.inode == inode:
-                entry = _entry(self.view.files.attributes_as_opened(inode, handle.facts))
+            if isinstance(handle, OpenFile | OpenContent) and handle.inode == inode:
+                entry = entry_of(self.view.files.attributes_as_opened(inode, handle.facts))
                 entry.attr_timeout = 0  # no longer than it is open: a name may still lead the kernel here
                 return entry
         raise FUSEError(errno.ESTALE)
@@ -227,11 +229,14 @@ class Operations(pyfuse3.Operations):
         handle = self._handles[fh]
         assert isinstance(handle, OpenDirectory)
         attributes = EntryAttributes()
-        # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed.
-        attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if handle.view is self.view else 0
+        # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed. Nor may
+        # it keep the size of a generated file, which nobody knows before it is made.
+        has_exports = handle.directory.shape is Shape.EXPORTS
+        lasts = handle.view is self.view and not has_exports
+        attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if lasts else 0
         for cursor, name in ((1, b"."), (2, b"..")):
             if start_id < cursor:
-                _fill(attributes, *handle.view.directory_attributes(handle.directory))
+                fill(attributes, *handle.view.directory_attributes(handle.directory))
                 if not pyfuse3.readdir_reply(token, name, attributes, cursor):
                     return
         first = cursor = max(start_id, _FIRST_CURSOR)
@@ -240,13 +245,22 @@ class Operations(pyfuse3.Operations):
             # One EntryAttributes for all: the reply copies it. Creating one each costs a third of the rate.
             for name, inode, mode, nlink, uid, gid, size, mtime, directory in entries:
                 cursor += 1
-                _fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
+                if has_exports:
+                    size = self.exports.size(inode) or 0  # noqa: PLW2901
+                fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
                 if not reply(token, name, attributes, cursor):
                     self.counters.entries_listed += cursor - 1 - first
                     return
                 if directory is not None:
                     self.directories.told(directory, handle.view)
+                elif has_exports:
+                    self._told_export(handle, name)
         self.counters.entries_listed += cursor - first
+
+    def _told_export(self, handle: OpenDirectory, name: bytes) -> None:
+        export = handle.view.lookup(handle.directory, name)
+        assert isinstance(export, Export), "a listed name is found"
+        self.exports.told(export)
 
     @_answered
     async def releasedir(self, fh: int) -> None:
@@ -257,9 +271,11 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        """Open a file of the source, or a generated text."""
+        """Open a file of the source, a generated file or text."""
         if flags & _WRITING:
             raise FUSEError(errno.EROFS)
+        if is_export(inode):
+            return FileInfo(fh=self._handle(await self.exports.open(inode)), keep_cache=True)
         content = self.view.files.content(inode)
         if content is not None:
             return FileInfo(fh=self._handle(content), keep_cache=True)
@@ -282,12 +298,13 @@ class Operations(pyfuse3.Operations):
         handle = self._handles[fh]
         if isinstance(handle, OpenFile):
             content = await self.reader.read(handle, off, size)
-            self.counters.bytes_read += len(content)
-            return content  # type: ignore[return-value]
-        assert isinstance(handle, bytes)
-        text = handle[off : off + size]
-        self.counters.bytes_read += len(text)
-        return text
+        elif isinstance(handle, OpenContent):
+            content = await self.exports.read(handle, off, size)
+        else:
+            assert isinstance(handle, bytes)
+            content = handle[off : off + size]
+        self.counters.bytes_read += len(content)
+        return content  # type: ignore[return-value]
 
     @_answered
     async def release(self, fh: int) -> None:
@@ -295,8 +312,33 @@ class Operations(pyfuse3.Operations):
         handle = self._handles.pop(fh)
         if isinstance(handle, OpenFile):
             await self.reader.close(handle)
+        elif isinstance(handle, OpenContent):
+            self.exports.close(handle)
 
-    def _handle(self, handle: OpenFile | OpenDirectory | bytes) -> int:
+    # Extended attributes
+
+    @_answered
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """Return an extended attribute; without ``--xattr`` ENOSYS, after which the kernel does not ask again."""
+        value = self._xattrs(inode).get(bytes(name))
+        if value is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    @_answered
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        """Return the names of the extended attributes; otherwise as :meth:`getxattr`."""
+        return list(self._xattrs(inode))
+
+    def _xattrs(self, inode: int) -> Mapping[bytes, bytes]:
+        if not self._has_xattrs:
+            raise FUSEError(errno.ENOSYS)
+        directory = self.directories.get(inode)
+        if directory is not None:
+            return xattrs.of_directory(self.view, directory)
+        return {} if is_directory(inode) or is_export(inode) else xattrs.of_file(self.view, inode)
+
+    def _handle(self, handle: OpenFile | OpenContent | OpenDirectory | bytes) -> int:
         number, self._next_handle = self._next_handle, self._next_handle + 1
         self._handles[number] = handle
         return number
@@ -308,8 +350,9 @@ class Operations(pyfuse3.Operations):
 
     def close(self) -> None:
         """Close whatever is still open, after the mount has ended."""
+        self.exports.stop()
         for handle in self._handles.values():
-            if isinstance(handle, OpenFile):
+            if isinstance(handle, OpenFile | OpenContent):
                 os.close(handle.descriptor)
         self._handles.clear()
         self.reader.close_trees()
@@ -339,23 +382,3 @@ for _name in (
     setattr(Operations, _name, _refuses_writing(_name))
 for _name in ("unlink", "write"):
     setattr(Operations, _name, _refuses_writing(_name))
-
-
-def _entry(known: Attributes) -> EntryAttributes:
-    attributes = EntryAttributes()
-    attributes.entry_timeout = attributes.attr_timeout = TIMEOUT
-    _fill(attributes, *known)
-    return attributes
-
-
-def _fill(
-    attributes: EntryAttributes, inode: int, mode: int, nlink: int, uid: int, gid: int, size: int, mtime: int
-) -> None:
-    attributes.st_ino = inode
-    attributes.st_mode = mode
-    attributes.st_nlink = nlink
-    attributes.st_uid = uid
-    attributes.st_gid = gid
-    attributes.st_size = size
-    attributes.st_blocks = (size + 511) >> 9
-    attributes.st_mtime_ns = attributes.st_ctime_ns = attributes.st_atime_ns = mtime

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from pyfuse3 import FUSEError
 from trees import Tree
 
 from omidbfs.database.layout import find_source
+from omidbfs.export.spool import Spool
 from omidbfs.index.build import Classification, build_index
 from omidbfs.mount.changes import Changes
 from omidbfs.mount.operations import Operations
+from omidbfs.mount.reader import Reader
+from omidbfs.nodes import Export
 from omidbfs.view import ROOT_INODE, View, drive_access
 
 CONTEXT: Any = None
@@ -27,7 +31,7 @@ def operations(tmp_path: Path) -> Iterator[Operations]:
     tree.client().study().image("1.1.1", dcm=b"pixels", ViewPosition="CC")
     source = find_source(tree.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    handlers = Operations(view, source)
+    handlers = Operations(view, source, spool=Spool((tmp_path,)))
     yield handlers
     handlers.close()
 
@@ -154,3 +158,136 @@ def test_opening_for_writing_is_refused(operations: Operations, flags: int) -> N
 def test_access_for_writing_is_refused(operations: Operations) -> None:
     assert call(operations.access, ROOT_INODE, os.R_OK, CONTEXT) is True
     assert call(operations.access, ROOT_INODE, os.W_OK, CONTEXT) is False
+
+
+# Generated files
+
+
+EXPORTED = "by-view/CC/.omidbfs"
+
+
+def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
+    """Have every file wait, when it is made, for the event returned; the list gets the inodes of what is made."""
+    go_on, made = threading.Event(), []
+
+    def content(export: Export) -> Iterator[bytes]:
+        made.append(export.inode)
+        assert go_on.wait(20)
+        yield b"whatever"
+
+    monkeypatch.setattr(operations.view, "content", content)
+    return go_on, made
+
+
+def test_while_a_file_is_made_everything_else_is_answered(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, made = make_slowly(operations, monkeypatch)
+    place, image = inode(operations, EXPORTED), inode(operations, "all/1.1.1.dcm")
+
+    async def ask() -> None:
+        sizes: list[int] = []
+
+        async def look_up() -> None:
+            found = await operations.lookup(place, b"index.csv", CONTEXT)
+            sizes.append(found.st_size)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(look_up)
+            while not made:
+                await trio.sleep(0.001)
+            handle = (await operations.open(image, 0, CONTEXT)).fh
+            assert bytes(await operations.read(handle, 0, 100)) == b"pixels"
+            await operations.release(handle)
+            assert (await operations.lookup(ROOT_INODE, b"all", CONTEXT)).st_size == 0
+            assert sizes == []
+            go_on.set()
+        assert sizes == [len(b"whatever")] * 20
+
+    trio.run(ask)
+    assert len(made) == 1
+
+
+def test_what_cannot_be_made_fails_for_all_who_wait(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
+) -> None:
+    expect_warning("a file of a cohort could not be made: No space left on device")
+    made = []
+
+    def content(export: Export) -> Iterator[bytes]:
+        made.append(export.inode)
+        yield b"some"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(operations.view, "content", content)
+    place = inode(operations, EXPORTED)
+
+    async def ask() -> list[int]:
+        failed: list[int] = []
+
+        async def look_up() -> None:
+            try:
+                await operations.lookup(place, b"index.csv", CONTEXT)
+            except FUSEError as error:
+                failed.append(error.errno)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(look_up)
+        return failed
+
+    assert trio.run(ask) == [errno.ENOSPC] * 5
+    assert len(operations.exports) == 0
+
+
+def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, source = operations.view, operations._source
+    go_on, made = make_slowly(operations, monkeypatch)
+    new = View(old.index, drive_access(source), {})
+    place = inode(operations, EXPORTED)
+
+    async def ask() -> None:
+        async def look_up() -> None:
+            found = await operations.lookup(place, b"index.csv", CONTEXT)
+            assert found.st_ino not in made
+            assert operations.exports.find(found.st_ino) is not None
+            assert found.st_size > len(b"whatever")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look_up)
+            while not made:
+                await trio.sleep(0.001)
+            operations.replace_view(new, Reader(source, operations.disks))
+            go_on.set()
+
+    trio.run(ask)
+
+
+def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations) -> None:
+    file = inode(operations, f"{EXPORTED}/index.csv")
+    assert len(operations.exports) == 1
+    assert call(operations.lookup, file, b".", CONTEXT).st_ino == file
+    size = call(operations.getattr, file, CONTEXT).st_size
+    handle = call(operations.open, file, 0, CONTEXT).fh
+    call(operations.forget, [(file, 2)])
+    assert len(operations.exports) == 0
+    assert call(operations.getattr, file, CONTEXT).st_size == size, "it is open"
+    assert len(call(operations.read, handle, 0, size + 1)) == size
+    call(operations.release, handle)
+    assert call(operations.getattr, file, CONTEXT) == errno.ESTALE
+    assert call(operations.open, file, 0, CONTEXT) == errno.ESTALE
+    assert call(operations.lookup, file, b".", CONTEXT) == errno.ESTALE
+
+
+def test_what_was_let_go_of_is_made_again_for_who_opens_it(operations: Operations) -> None:
+    file = inode(operations, f"{EXPORTED}/index.csv")
+    size = call(operations.getattr, file, CONTEXT).st_size
+    operations.exports._spool.forget_all()
+    assert call(operations.getattr, file, CONTEXT).st_size == size
+    handle = call(operations.open, file, 0, CONTEXT).fh
+    assert len(call(operations.read, handle, 0, 1 << 20)) == size
+    call(operations.release, handle)
+    assert call(operations.open, file, os.O_WRONLY, CONTEXT) == errno.EROFS

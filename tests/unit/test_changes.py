@@ -13,6 +13,7 @@ from trees import Tree
 
 from omidbfs.about import generated_texts
 from omidbfs.database.layout import Source, find_source
+from omidbfs.export.formats import BY_FILE
 from omidbfs.files import directory_inode
 from omidbfs.index.build import refreshed
 from omidbfs.index.classification import Classification
@@ -256,3 +257,15 @@ def test_identities_that_go_on_cost_nothing(tmp_path: Path) -> None:
     index = refreshed(write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")}))
     new = refreshed(write(tmp_path / "db", {"demd2": one(image="8", version=1), "optm3": one(image="9")}), index)
     assert continued(new, index) is new
+
+
+def test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed(tmp_path: Path) -> None:
+    Tree(tmp_path / "db").client().study().image("1.1.1", ViewPosition="CC")
+    source = find_source(tmp_path / "db")
+    index = refreshed(source)
+    old, new = (View(index, drive_access(source), {}) for _ in range(2))
+    path = b"by-view/CC/.omidbfs"
+    place = old.resolve(path)
+    assert place is not None
+    forgotten = changes(old, new, [path]).entries
+    assert {(place.inode, name) for name in BY_FILE} <= set(forgotten)

@@ -155,6 +155,21 @@ TESTED_BY = {
     "S89": "test_an_outcome_comes_with_the_rule_and_the_episode_that_decided "
     "test_the_facets_are_those_by_which_the_image_is_found test_what_the_index_knows_is_told_without_the_source",
     "S90": "test_without_an_index_nothing_is_completed_built_or_said",
+    "S91": "test_a_generated_file_is_what_the_command_writes_and_has_the_size_it_says "
+    "test_generated_files_are_found_in_every_directory_of_images_and_listed_in_none "
+    "test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it",
+    "S92": "test_listing_makes_nothing_and_asking_for_one_makes_that_one "
+    "test_many_who_ask_at_once_get_the_same_file_which_is_made_once "
+    "test_while_a_file_is_made_everything_else_is_answered",
+    "S93": "test_a_generated_file_can_be_mapped_and_read_anywhere "
+    "test_a_listing_takes_nothing_from_what_is_mapped",
+    "S94": "test_a_refresh_gives_new_content_and_leaves_open_files_alone "
+    "test_a_generated_file_has_another_inode_in_every_view_and_at_every_path",
+    "S95": "test_on_a_full_disk_asking_fails_and_the_drive_goes_on test_the_least_recently_used_is_let_go_first "
+    "test_what_is_kept_has_no_name_and_is_private",
+    "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything",
+    "S97": "test_the_facets_of_a_file_are_extended_attributes test_a_cohort_says_its_number_and_definition "
+    "test_the_json_of_a_client_has_the_facets_of_the_client",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 

@@ -21,7 +21,7 @@ from omidbfs.database.client import ClientReader, ClientRecord
 from omidbfs.database.layout import ClientFiles, Source, find_source
 from omidbfs.database.problems import Problem
 from omidbfs.errors import UserError
-from omidbfs.export import omidb_summary
+from omidbfs.export.omidb_summary import omidb_summary
 from omidbfs.facets import BY_NAME, RESERVED
 from omidbfs.index import build, chunk
 from omidbfs.index.build import Work, refreshed, source_fingerprint

@@ -1,12 +1,8 @@
-"""A cohort as a table. Formats: ``omidb-summary``, what ``omidb summarise`` writes."""
+"""``omidb-summary``: the table that ``omidb summarise`` writes, of a cohort."""
 
 import csv
-import errno
-import os
-import sys
-import tempfile
+import io
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
 from omidbfs.database.client import ClientReader, ClientRecord
@@ -17,6 +13,7 @@ from omidbfs.index.classification import Classification
 from omidbfs.summary import HEADER, summary_rows
 
 Row = tuple[object, ...]
+_PIECE = 1 << 16
 
 
 def omidb_summary(
@@ -64,44 +61,14 @@ def _client_rows(
     )
 
 
-def write_csv(rows: Iterable[Row], output: Path | None) -> int:
-    """Write rows to a file, or to standard output; return how many there are, header not counted.
-
-    The file appears whole or not at all, readable by its owner only: it holds patient data. What is no file but
-    a pipe or a device is written to, not replaced.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
-    if output is None:
-        return _write(rows, sys.stdout)
-    if output.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(output))
-    if output.exists() and not output.is_file():
-        with open(output, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-            return _write(rows, stream)
-    output = Path(os.path.realpath(output))  # a link keeps leading to the file
-    if not output.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)  # made with mode 0600
-    try:
-        with open(descriptor, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-            count = _write(rows, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, output)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return count
-
-
-def _write(rows: Iterable[Row], stream: object) -> int:
-    writer = csv.writer(stream)  # type: ignore[arg-type]
-    count = -1
+def lines(rows: Iterable[Row]) -> Iterator[bytes]:
+    """Yield rows as lines of CSV, as ``omidb`` writes them; what is no Unicode is escaped."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
     for row in rows:
         writer.writerow(row)
-        count += 1
-    return max(count, 0)
+        if text.tell() > _PIECE:
+            yield text.getvalue().encode("utf-8", "backslashreplace")
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue().encode("utf-8", "backslashreplace")

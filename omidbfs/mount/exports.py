@@ -1,0 +1,188 @@
+"""Generated files: made when the kernel asks for one, kept on disk, and read from there like any other file.
+
+The kernel must know the size of a file before anybody may read it, so whoever looks one up waits until it is made;
+everybody else goes on. Listing their directory makes nothing: what it tells the kernel is not to be kept.
+"""
+
+import errno
+import functools
+import logging
+import os
+
+import trio
+
+from omidbfs.database.records import FileFacts
+from omidbfs.export.spool import Content, Spool
+from omidbfs.mount.disks import Disks
+from omidbfs.nodes import Attributes, Export
+from omidbfs.view import View
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 2
+"""How many are made at the same time; others wait for their turn."""
+
+
+class OpenContent:
+    """A generated file, open for one handle: the descriptor is its own, and outlives whatever else happens."""
+
+    __slots__ = ("descriptor", "facts", "inode")
+
+    def __init__(self, inode: int, descriptor: int, facts: FileFacts) -> None:
+        self.inode = inode
+        self.descriptor = descriptor
+        self.facts = facts
+
+
+class _Known:
+    """A file that the kernel was told of: how often, and its size as soon as it has been made."""
+
+    __slots__ = ("export", "size", "times")
+
+    def __init__(self, export: Export) -> None:
+        self.export = export
+        self.times = 0
+        self.size: int | None = None
+
+
+class _Making:
+    """A file that is being made; ``errno`` says why it could not be."""
+
+    __slots__ = ("done", "errno")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.errno = 0
+
+
+class Exports:
+    """The generated files that the kernel knows, as long as it does, and their contents.
+
+    Sizes are remembered until the kernel forgets the file: told another it would cut off what it has in memory.
+    """
+
+    def __init__(self, view: View, spool: Spool, disks: Disks) -> None:
+        self._view = view
+        self._spool = spool
+        self._disks = disks
+        self._known: dict[int, _Known] = {}
+        self._making: dict[int, _Making] = {}
+        self._limiter = trio.CapacityLimiter(_AT_ONCE)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def replace_view(self, view: View) -> None:
+        """Make files of another view from now on: all have other inodes there. What is open stays as it is."""
+        self._view = view
+        self._spool.forget_all()
+
+    def told(self, export: Export, size: int | None = None) -> None:
+        """Count that the kernel was told of a file, and of its size if that is known."""
+        known = self._known.setdefault(export.inode, _Known(export))
+        known.times += 1
+        known.size = known.size if size is None else size
+
+    def forget(self, inode: int, times: int) -> None:
+        """Count down; other inodes are none of our business."""
+        known = self._known.get(inode)
+        if known is not None:
+            known.times -= times
+            if known.times <= 0:
+                del self._known[inode]
+
+    def size(self, inode: int) -> int | None:
+        """Return the size that the kernel knows a file to have, ``None`` if it has not been made for it."""
+        known = self._known.get(inode)
+        return None if known is None else known.size
+
+    def find(self, inode: int) -> Export | None:
+        """Return the file of an inode, ``None`` if the kernel does not know it, or the view is another by now."""
+        known = self._known.get(inode)
+        return known.export if known is not None and self._view.has_made(known.export) else None
+
+    async def attributes(self, export: Export) -> Attributes:
+        """Return the attributes of a file of the view; makes it if nobody has yet.
+
+        Raises
+        ------
+        OSError
+            It cannot be made: ENOSPC where the disk is full.
+        """
+        view, size = self._view, self.size(export.inode)
+        if size is None:
+            content = await self._content(export)
+            os.close(content.descriptor)
+            size = content.size
+            if (known := self._known.get(export.inode)) is not None:
+                known.size = size
+        return view.export_attributes(export, size)
+
+    async def open(self, inode: int) -> OpenContent:
+        """Open a file; makes it if it is not kept.
+
+        Raises
+        ------
+        OSError
+            ESTALE if it is not of the view, EMFILE if too many are open; otherwise as :meth:`attributes`.
+        """
+        view, export = self._view, self.find(inode)
+        if export is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        self._disks.count_open()
+        try:
+            content = await self._content(export)
+        except BaseException:
+            self._disks.open_files -= 1
+            raise
+        told = view.export_attributes(export, content.size)
+        facts = FileFacts(content.size, told.mtime, told.mode & 0o777, told.uid, told.gid)
+        return OpenContent(inode, content.descriptor, facts)
+
+    async def read(self, file: OpenContent, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes; fewer only at the end."""
+        return await self._disks.threads("generated").run(file.inode, os.pread, file.descriptor, size, offset)
+
+    def close(self, file: OpenContent) -> None:
+        """Close a handle's descriptor."""
+        self._disks.open_files -= 1
+        os.close(file.descriptor)
+
+    async def _content(self, export: Export) -> Content:
+        inode = export.inode
+        while True:
+            kept = self._spool.open(inode)
+            if kept is not None:
+                return kept
+            making = self._making.get(inode)
+            if making is None:
+                return await self._make(export)
+            await making.done.wait()  # whoever came first makes it for all
+            if making.errno:
+                raise OSError(making.errno, os.strerror(making.errno))
+
+    async def _make(self, export: Export) -> Content:
+        view, inode = self._view, export.inode
+        making = self._making[inode] = _Making()
+        try:
+            content = await trio.to_thread.run_sync(
+                self._spool.make, inode, functools.partial(view.content, export), limiter=self._limiter
+            )
+        except OSError as error:
+            making.errno = error.errno or errno.EIO
+            if making.errno != errno.EINTR:
+                log.warning("a file of a cohort could not be made: %s", os.strerror(making.errno))
+            raise
+        except Exception:
+            making.errno = errno.EIO
+            raise
+        finally:
+            del self._making[inode]
+            making.done.set()
+        if view is not self._view:  # nobody will ask for it again
+            self._spool.forget(inode)
+        return content
+
+    def stop(self) -> None:
+        """Have whatever is being made end soon, with EINTR, and let go of everything."""
+        self._spool.stop()

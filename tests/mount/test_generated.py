@@ -1,0 +1,231 @@
+"""Generated files on a real drive: their size, what maps them, who asks at once, what a refresh does to them."""
+
+import contextlib
+import json
+import mmap
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas
+import pytest
+from drives import Drives, eventually
+from trees import Tree
+
+FILES = {"index.csv", "index.parquet", "coco.json", "summary.json", "paths.txt"}
+COHORT = "by-outcome/malignant/.omidbfs"
+
+
+def spooled(process: int) -> int:
+    """Return how many files without a name a drive has open: what it made and keeps."""
+    links = Path(f"/proc/{process}/fd").iterdir()
+    return sum(os.readlink(link).endswith(" (deleted)") for link in links if link.is_symlink())
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, demo_database: Path) -> dict[str, bytes]:
+    """Every file of a cohort as the command writes it, without a mount."""
+    place = tmp_path_factory.mktemp("exported")
+    for name in FILES:
+        command = [sys.executable, "-m", "omidbfs", "export", str(demo_database), "by-outcome/malignant", "-o"]
+        subprocess.run([*command, str(place / name)], check=True, capture_output=True)
+    return {name: (place / name).read_bytes() for name in FILES}
+
+
+def test_a_generated_file_is_what_the_command_writes_and_has_the_size_it_says(
+    demo_drive: Path, exported: dict[str, bytes]
+) -> None:
+    for name, content in exported.items():
+        path = demo_drive / COHORT / name
+        assert path.stat().st_size == len(content)
+        assert path.read_bytes() == content
+        assert path.stat().st_mode & 0o777 & ~0o444 == 0
+
+
+def test_a_generated_file_can_be_mapped_and_read_anywhere(demo_drive: Path, exported: dict[str, bytes]) -> None:
+    content = exported["index.csv"]
+    with open(demo_drive / COHORT / "index.csv", "rb") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert mapped[:] == content
+        assert os.pread(file.fileno(), 100, len(content) - 50) == content[-50:]
+        assert os.pread(file.fileno(), 100, len(content)) == b""
+
+
+def test_pandas_opens_a_cohort_and_its_paths_lead_to_the_images(demo_drive: Path) -> None:
+    table = pandas.read_csv(demo_drive / COHORT / "index.csv", dtype={"image": str})
+    assert set(table["outcome"]) == {"malignant"}
+    for path in [*table["dcm"][:20], *table["json"][:20]]:
+        assert (demo_drive / path).is_file()
+    boxes = json.loads((demo_drive / COHORT / "coco.json").read_bytes())
+    place = demo_drive / "by-outcome/malignant"
+    assert all((place / image["file_name"]).is_file() for image in boxes["images"])
+
+
+def test_listing_makes_nothing_and_asking_for_one_makes_that_one(drive: Drives, demo_database: Path) -> None:
+    place = drive(demo_database)
+    process = drive.pid(place)
+    for path in ("all", "by-view/CC", "by-view/MLO"):
+        assert set(os.listdir(place / path / ".omidbfs")) == FILES
+        with os.scandir(place / path / ".omidbfs") as entries:
+            assert all(entry.is_file() for entry in entries)
+        assert ".omidbfs" not in os.listdir(place / path)
+    assert spooled(process) == 0
+    assert (place / "all/.omidbfs/paths.txt").stat().st_size > 0
+    assert spooled(process) == 1
+    assert set(os.listdir(place / "all/.omidbfs")) == FILES
+    assert (place / "all/.omidbfs/paths.txt").stat().st_size > 0
+    assert spooled(process) == 1
+
+
+def test_a_listing_takes_nothing_from_what_is_mapped(demo_drive: Path, exported: dict[str, bytes]) -> None:
+    content = exported["index.csv"]
+    with (
+        open(demo_drive / COHORT / "index.csv", "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
+        for _ in range(3):
+            assert set(os.listdir(demo_drive / COHORT)) == FILES
+            assert os.fstat(file.fileno()).st_size == len(content)
+            assert mapped[:] == content
+
+
+def test_many_who_ask_at_once_get_the_same_file_which_is_made_once(drive: Drives, demo_database: Path) -> None:
+    place = drive(demo_database)
+    with ThreadPoolExecutor(16) as pool:
+        contents = set(pool.map(lambda _: (place / "all/.omidbfs/index.csv").read_bytes(), range(32)))
+        assert len(contents) == 1
+        assert spooled(drive.pid(place)) == 1
+        paths = [place / cohort / ".omidbfs" / name for cohort in ("by-view/CC", "all") for name in FILES]
+        assert all(pool.map(lambda path: len(path.read_bytes()) == path.stat().st_size, paths * 3))
+    assert spooled(drive.pid(place)) == 2 * len(FILES)
+
+
+def test_a_refresh_gives_new_content_and_leaves_open_files_alone(drive: Drives, tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "db")
+    study = tree.client().study().image("1.1.1", ViewPosition="CC")
+    place = drive(tree.root)
+    path = place / "by-view/CC/.omidbfs/index.csv"
+    before = path.read_bytes()
+    assert before.count(b"\n") == 2
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        study.image("1.1.2", ViewPosition="CC")
+        drive.run("refresh", place)
+        assert path.read_bytes().count(b"\n") == 3
+        assert path.stat().st_size == len(path.read_bytes())
+        assert path.stat().st_ino != os.fstat(file.fileno()).st_ino
+        assert os.listdir(path.parent)
+        assert (file.read(), mapped[:], os.fstat(file.fileno()).st_size) == (before, before, len(before))
+        study.image("1.1.3", ViewPosition="CC")
+        drive.run("refresh", place)
+        assert path.read_bytes().count(b"\n") == 4
+        file.seek(0)
+        assert file.read() == before
+    eventually(lambda: spooled(drive.pid(place)) == 1, "what nobody can ask for any more is let go")
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    place = tmp_path_factory.mktemp("small")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_on_a_full_disk_asking_fails_and_the_drive_goes_on(
+    small_disk: Path, drive: Drives, demo_database: Path
+) -> None:
+    drive.expect_log("a file of a cohort could not be made: No space left on device")
+    index = drive.directory / "kept.index"
+    drive.run("index", demo_database, "--index", index)
+    drive.environment |= {"XDG_CACHE_HOME": str(small_disk), "TMPDIR": str(small_disk)}
+    place = drive(demo_database, "--index", str(index))
+    assert (place / "all/.omidbfs/summary.json").stat().st_size > 0
+    with pytest.raises(OSError, match="No space left on device"):
+        (place / "all/.omidbfs/index.csv").read_bytes()
+    with pytest.raises(OSError, match="No space left on device"):
+        (place / "all/.omidbfs/index.csv").stat()
+    assert (place / "all/.omidbfs/summary.json").read_bytes()
+    assert len(os.listdir(place / "all")) > 100
+
+
+def test_a_drive_that_ends_while_a_file_is_open_leaves_nothing(drive: Drives, demo_database: Path) -> None:
+    process, place = drive.foreground(demo_database)
+    descriptor = os.open(place / "all/.omidbfs/index.csv", os.O_RDONLY)
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    with contextlib.suppress(OSError):  # the drive that it was on is gone
+        os.close(descriptor)
+    drive.forget(place)
+    assert (process.returncode, errors) == (0, "")
+    assert list((Path(os.environ["XDG_CACHE_HOME"]) / "omidbfs").glob("tmp*")) == []
+
+
+def test_a_walk_over_outcomes_that_follows_links_sees_each_image_once(
+    demo_drive: Path, demo_database: Path
+) -> None:
+    """As torchvision finds classes and samples: ``os.walk(followlinks=True)`` over sorted classes."""
+    root = demo_drive / "by-outcome"
+    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    samples = [
+        (os.path.join(folder, name), label)
+        for label, found in enumerate(classes)
+        for folder, _, names in sorted(os.walk(root / found, followlinks=True))
+        for name in sorted(names)
+        if name.endswith(".dcm")
+    ]
+    seen = Counter(os.path.basename(path) for path, _ in samples)
+    assert seen == {path.name: 1 for path in (demo_database / "images").rglob("*.dcm")}
+
+
+# Extended attributes
+
+
+def getfattr(path: Path) -> dict[str, str]:
+    done = subprocess.run(
+        ["getfattr", "--absolute-names", "-d", path], capture_output=True, text=True, check=True, timeout=60
+    )
+    pairs = (line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    return {name: value.strip('"') for name, value in pairs}
+
+
+@pytest.fixture(scope="module")
+def xattr_drive(session_drive: Drives, demo_database: Path) -> Path:
+    return session_drive(demo_database, "--xattr")
+
+
+def test_the_facets_of_a_file_are_extended_attributes(xattr_drive: Path) -> None:
+    facets = json.loads((xattr_drive / ".omidbfs/facets.json").read_bytes())
+    table = pandas.read_csv(xattr_drive / "all/.omidbfs/index.csv", dtype=str, keep_default_na=False)
+    for _, row in table[::97].iterrows():
+        found = getfattr(xattr_drive / row["dcm"])
+        assert set(found) == {f"user.omidb.{name}" for name in facets}
+        assert found["user.omidb.file-type"] == "dcm"
+        for name in ("outcome", "view", "manufacturer", "event", "mark-feature", "client", "study", "age"):
+            assert found[f"user.omidb.{name}"] == (row[name] or "unknown")
+        assert os.getxattr(xattr_drive / row["json"], "user.omidb.file-type") == b"json"
+    with pytest.raises(OSError, match="No data available"):
+        os.getxattr(xattr_drive / table["dcm"][0], "user.omidb.colour")
+
+
+def test_the_json_of_a_client_has_the_facets_of_the_client(xattr_drive: Path) -> None:
+    client = sorted(os.listdir(xattr_drive / "by-client"))[0]
+    found = getfattr(xattr_drive / "by-client" / client / f"nbss_{client}.json")
+    assert found["user.omidb.client"] == client
+    assert "user.omidb.site" in found
+    assert "user.omidb.view" not in found
+
+
+def test_a_cohort_says_its_number_and_definition(xattr_drive: Path) -> None:
+    path = "by-outcome/malignant/by-view/MLO"
+    count = len(list((xattr_drive / path).glob("*.dcm")))
+    assert getfattr(xattr_drive / path) == {"user.omidb.count": str(count), "user.omidb.definition": path}
+    assert getfattr(xattr_drive / "by-outcome") == {}
+    assert getfattr(xattr_drive / "README.txt") == {}
+    assert getfattr(xattr_drive / COHORT / "index.csv") == {}

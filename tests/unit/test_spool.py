@@ -1,0 +1,153 @@
+"""What a drive has made is kept privately, within bounds, and made once."""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from omidbfs.export.spool import Content, Spool, spool_directories
+
+
+def read(content: Content | None) -> bytes | None:
+    if content is None:
+        return None
+    with open(content.descriptor, "rb") as file:
+        file.seek(0)
+        data = file.read()
+    assert len(data) == content.size
+    return data
+
+
+def fill(spool: Spool, key: int, size: int) -> None:
+    assert read(spool.make(key, lambda: iter([b"%d" % (key % 10) * size]))) == b"%d" % (key % 10) * size
+
+
+def kept(spool: Spool, keys: range) -> list[int]:
+    found = {key: spool.open(key) for key in keys}
+    for content in found.values():
+        if content is not None:
+            os.close(content.descriptor)
+    return [key for key, content in found.items() if content is not None]
+
+
+def test_what_was_made_can_be_opened_any_number_of_times(tmp_path: Path) -> None:
+    spool = Spool((tmp_path / "new" / "place",))
+    assert spool.open(1) is None
+    assert read(spool.make(1, lambda: iter([b"one", b"", b" two"]))) == b"one two"
+    assert [read(spool.open(1)) for _ in range(3)] == [b"one two"] * 3
+    spool.stop()
+
+
+def test_what_is_kept_has_no_name_and_is_private(tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    spool = Spool((place,))
+    content = spool.make(1, lambda: iter([b"secret"]))
+    assert os.listdir(place) == []
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert stat.S_IMODE(os.fstat(content.descriptor).st_mode) == 0o600
+    assert os.fstat(content.descriptor).st_nlink == 0
+    os.close(content.descriptor)
+    spool.stop()
+
+
+def test_the_least_recently_used_is_let_go_first(tmp_path: Path) -> None:
+    spool = Spool((tmp_path,), limit=100)
+    for key in range(3):
+        fill(spool, key, 40)
+    assert kept(spool, range(3)) == [1, 2]
+    assert kept(spool, range(1, 2)) == [1]  # used just now
+    fill(spool, 3, 40)
+    assert kept(spool, range(4)) == [1, 3]
+    spool.stop()
+
+
+def test_one_that_is_larger_than_all_that_may_be_kept_is_kept_alone(tmp_path: Path) -> None:
+    spool = Spool((tmp_path,), limit=100)
+    fill(spool, 1, 10)
+    fill(spool, 2, 1000)
+    assert kept(spool, range(4)) == [2]
+    fill(spool, 3, 10)
+    assert kept(spool, range(4)) == [3]
+    spool.stop()
+
+
+def test_what_is_open_outlives_being_let_go(tmp_path: Path) -> None:
+    spool = Spool((tmp_path,))
+    fill(spool, 1, 10)
+    content = spool.open(1)
+    spool.forget(1)
+    spool.forget(1)
+    assert spool.open(1) is None
+    assert read(content) == b"1" * 10
+    spool.stop()
+
+
+def test_nothing_is_left_of_what_fails(tmp_path: Path) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"half"
+        raise ValueError("a defect")
+
+    spool = Spool((tmp_path,))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ValueError, match="a defect"):
+        spool.make(1, failing)
+    assert spool.open(1) is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_on_a_full_disk_what_is_kept_is_given_up(tmp_path: Path) -> None:
+    spool = Spool((tmp_path,))
+    fill(spool, 1, 10)
+    attempts = []
+
+    def full_at_first() -> Iterator[bytes]:
+        attempts.append(len(kept(spool, range(3))))
+        if len(attempts) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield b"fits"
+
+    assert read(spool.make(2, full_at_first)) == b"fits"
+    assert attempts == [1, 0]
+    spool.stop()
+
+
+def test_where_the_first_place_cannot_be_written_to_the_next_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    spool = Spool((tmp_path / "file", tmp_path / "other"))
+    fill(spool, 1, 10)
+    assert (tmp_path / "other").is_dir()
+    spool.stop()
+    with pytest.raises(FileExistsError):
+        Spool((tmp_path / "file",)).make(1, lambda: iter([b"x"]))
+
+
+def test_stopping_ends_what_is_being_made(tmp_path: Path) -> None:
+    started = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b"x"
+            started.set()
+
+    spool = Spool((tmp_path,))
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(spool.make, 1, endless)
+        assert started.wait(20)
+        spool.stop()
+        with pytest.raises(InterruptedError):
+            made.result(20)
+    with pytest.raises(InterruptedError):
+        spool.make(2, lambda: iter([b"x"]))
+
+
+def test_the_place_is_the_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert spool_directories()[0] == tmp_path / "omidbfs"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert spool_directories()[0] == tmp_path / ".cache" / "omidbfs"
