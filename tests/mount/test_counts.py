@@ -133,7 +133,8 @@ class Kernel(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1))
     def change(self, number: int) -> None:
         """Let another view take the place of the one that is shown."""
-        self.operations.replace_view(self.drive.views[number], Reader(self.drive.sources[number]))
+        reader = Reader(self.drive.sources[number], self.operations.disks)
+        self.operations.replace_view(self.drive.views[number], reader)
 
     @invariant()
     def counts_are_those_of_the_kernel(self) -> None:
