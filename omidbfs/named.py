@@ -11,9 +11,9 @@ from pyroaring import FrozenBitMap
 
 from omidbfs.cohort import IMAGES, Cohort, Cohorts, Term
 from omidbfs.database.problems import Problem
+from omidbfs.definitions import RefusedError, defined
 from omidbfs.errors import UserError
 from omidbfs.facets import Kind
-from omidbfs.facets.user import line_of
 from omidbfs.names import printable, safe_bytes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
@@ -43,50 +43,40 @@ class NamedCohort:
     exclude: Selection | None = None
 
 
-class _RefusedError(Exception):
-    """A definition is wrong; the message says why."""
-
-
 def named_cohorts(tables: Mapping[str, object], place: Path, text: str) -> tuple[NamedCohort, ...]:
     """Return the cohorts in the ``[cohorts.NAME]`` tables of a configuration, their lists read.
-
-    Parameters
-    ----------
-    tables
-        Name -> table, as decoded.
-    place, text
-        The file that they are in, and its content, to say where a mistake is.
 
     Raises
     ------
     UserError
         A definition is wrong: file, line, reason.
     """
-    found = []
-    for name, table in tables.items():
-        where = f"{place}:{line_of(text, 'cohorts', name)}: [cohorts.{name}]"
-        try:
-            if not _NAME.fullmatch(name):
-                raise _RefusedError("a name has letters, digits and . _ + -, and begins with a letter or digit")
-            include, exclude = _parts(table)
-            selections = [_selection(part, place.parent) for part in (include, exclude) if part is not None]
-        except _RefusedError as error:
-            raise UserError(f"{where}: {error}") from None
-        found.append(NamedCohort(name, where, *selections))
-    return tuple(found)
+    return defined("cohorts", tables, place, text, _named_cohort)
+
+
+def _named_cohort(name: str, table: object, where: str, directory: Path) -> NamedCohort:
+    if not _NAME.fullmatch(name):
+        raise RefusedError("a name has letters, digits and . _ + -, and begins with a letter or digit")
+    include, exclude = _parts(table)
+    return NamedCohort(
+        name,
+        where,
+        _selection(include, directory),
+        None if exclude is None else _selection(exclude, directory),
+    )
 
 
 def _parts(table: object) -> tuple[dict[str, object], dict[str, object] | None]:
     if not isinstance(table, dict):
-        raise _RefusedError("is not a table")
+        raise RefusedError("is not a table")
     include = {key: value for key, value in table.items() if key != "exclude"}
     exclude = table.get("exclude")
     if isinstance(exclude, str):
         exclude = {"path": exclude}
     if exclude is not None and not isinstance(exclude, dict):
-        raise _RefusedError("exclude is a path, or a table of path, clients, studies, images")
+        raise RefusedError("exclude is a path, or a table of path, clients, studies, images")
     if not include and not exclude:
-        raise _RefusedError("needs a path or a list of clients, studies or images")
+        raise RefusedError("needs a path or a list of clients, studies or images")
     return include, exclude
 
 
@@ -94,9 +84,9 @@ def _selection(table: Mapping[str, object], directory: Path) -> Selection:
     lists = []
     for key, value in table.items():
         if key not in ("path", "column", *_LISTS):
-            raise _RefusedError(f"{key} is not understood; path, clients, studies, images, column and exclude are")
+            raise RefusedError(f"{key} is not understood; path, clients, studies, images, column and exclude are")
         if not isinstance(value, str):
-            raise _RefusedError(f"{key} has to be text")
+            raise RefusedError(f"{key} has to be text")
         if key in _LISTS:
             level, columns = _LISTS[key]
             column = table.get("column")
@@ -114,12 +104,12 @@ def _listed(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
                 reader = csv.DictReader(stream)
                 column = next((name for name in columns if name in (reader.fieldnames or ())), None)
                 if column is None:
-                    raise _RefusedError(f"{path} has no column {' or '.join(columns)}; name one with column")
+                    raise RefusedError(f"{path} has no column {' or '.join(columns)}; name one with column")
                 names = [(row[column] or "").strip() for row in reader]
     except OSError as error:
-        raise _RefusedError(f"{path} cannot be read: {error.strerror}") from None
+        raise RefusedError(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _RefusedError(f"{path} is no list in UTF-8: {error}") from None
+        raise RefusedError(f"{path} is no list in UTF-8: {error}") from None
     return tuple(dict.fromkeys(name for name in names if name))
 
 

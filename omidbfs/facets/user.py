@@ -15,7 +15,7 @@ from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
-from omidbfs.errors import UserError
+from omidbfs.definitions import RefusedError, defined
 from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
 from omidbfs.names import LONGEST, slug
 
@@ -89,64 +89,36 @@ class Definition:
         return [f"below-{edges[0]}", *between, f"from-{edges[-1]}"]
 
 
-class _RefusedError(Exception):
-    """A definition is wrong; the message says why."""
-
-
 def definitions(tables: Mapping[str, object], place: Path, text: str) -> tuple[Definition, ...]:
-    """Return the definitions in the ``[facets.NAME]`` tables of a configuration.
-
-    Parameters
-    ----------
-    tables
-        Name -> table, as decoded.
-    place, text
-        The file that they are in, and its content, to say where a mistake is.
+    """Return the definitions in the ``[facets.NAME]`` tables of a configuration; see :func:`defined`.
 
     Raises
     ------
     UserError
         A definition is wrong: file, line, reason.
     """
-    found = []
-    for name, table in tables.items():
-        try:
-            found.append(_definition(name, table, place.parent))
-        except _RefusedError as error:
-            raise UserError(f"{place}:{line_of(text, 'facets', name)}: [facets.{name}]: {error}") from None
-    return tuple(found)
+    return defined("facets", tables, place, text, _definition)
 
 
-def line_of(text: str, table: str, name: str) -> int:
-    """Return the line at which ``[table.name]``, or what it holds, begins; 1 where that is not found."""
-    quoted = rf"""["']?{re.escape(name)}["']?"""
-    patterns = (rf"^\s*\[\s*{table}\s*\.\s*{quoted}\s*\]", rf"^\s*({table}\s*\.\s*)?{quoted}\s*[.=]")
-    for pattern in patterns:
-        match = re.search(pattern, text, re.M)
-        if match is not None:
-            return text.count("\n", 0, match.start(0) + len(match[0]) - len(match[0].lstrip())) + 1
-    return 1
-
-
-def _definition(name: str, table: object, directory: Path) -> Definition:
+def _definition(name: str, table: object, _: str, directory: Path) -> Definition:
     if not isinstance(table, dict):
-        raise _RefusedError("is not a table")
+        raise RefusedError("is not a table")
     if not NAME.fullmatch(name):
-        raise _RefusedError("a name has lower-case letters, digits and single hyphens")
+        raise RefusedError("a name has lower-case letters, digits and single hyphens")
     if name in BY_NAME:
-        raise _RefusedError(f"there is a facet {name} already; choose another name")
+        raise RefusedError(f"there is a facet {name} already; choose another name")
     kinds = [kind for kind in _OPTIONS if kind in table]
     if len(kinds) != 1:
-        raise _RefusedError("needs exactly one of tag, nbss and csv")
+        raise RefusedError("needs exactly one of tag, nbss and csv")
     kind = kinds[0]
     for key, value in table.items():
         if key != kind and key not in _OPTIONS[kind]:
-            raise _RefusedError(f"{key} is not understood beside {kind}; {', '.join(sorted(_OPTIONS[kind]))} are")
+            raise RefusedError(f"{key} is not understood beside {kind}; {', '.join(sorted(_OPTIONS[kind]))} are")
         if key not in ("bins", "map") and not isinstance(value, str):
-            raise _RefusedError(f"{key} has to be text")
+            raise RefusedError(f"{key} has to be text")
     bins, texts = _bins(table.get("bins")), _map(table.get("map"))
     if bins and texts:
-        raise _RefusedError("bins and map exclude each other")
+        raise RefusedError("bins and map exclude each other")
     said = str(table[kind])
     description = str(table.get("description", f"{kind} {said}"))
     if kind == "tag":
@@ -157,9 +129,9 @@ def _definition(name: str, table: object, directory: Path) -> Definition:
     if kind == "nbss":
         level = str(table.get("level", "episode"))
         if level not in ("episode", "client"):
-            raise _RefusedError("level is episode or client")
+            raise RefusedError("level is episode or client")
         if not all(said.split(".")):
-            raise _RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel")
+            raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel")
         keys = tuple(said.split("."))
         return Definition(name, description, level, f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
     level, column, rows = _table(directory / said, table.get("key"), table.get("column"))
@@ -171,9 +143,9 @@ def _bins(edges: object) -> tuple[float, ...]:
         return ()
     numbers = [edge for edge in edges if type(edge) in (int, float)] if isinstance(edges, list) else []
     if not numbers or not isinstance(edges, list) or len(numbers) < len(edges) or not all(map(isfinite, numbers)):
-        raise _RefusedError("bins is a list of numbers")
+        raise RefusedError("bins is a list of numbers")
     if any(low >= high for low, high in pairwise(numbers)):
-        raise _RefusedError("bins have to ascend")
+        raise RefusedError("bins have to ascend")
     return tuple(map(float, numbers))
 
 
@@ -181,7 +153,7 @@ def _map(texts: object) -> tuple[tuple[str, str], ...]:
     if texts is None:
         return ()
     if not isinstance(texts, dict) or not texts or not all(isinstance(name, str) for name in texts.values()):
-        raise _RefusedError("map is a table of texts")
+        raise RefusedError("map is a table of texts")
     return tuple((text, _safe(name)) for text, name in texts.items())
 
 
@@ -197,7 +169,7 @@ def _tag(text: str) -> str:
 
     tag = tag_for_keyword(text)
     if tag is None:
-        raise _RefusedError(f"tag: {text} is neither a DICOM keyword nor a tag like 0018,0060")
+        raise RefusedError(f"tag: {text} is neither a DICOM keyword nor a tag like 0018,0060")
     return f"{tag:08X}"
 
 
@@ -210,15 +182,15 @@ def _table(path: Path, key: str | None, column: str | None) -> tuple[str, str, d
             level, key = _key(header, key)
             others = [name for name in header if name != key]
             if column is None and len(others) != 1:
-                raise _RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
+                raise RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
             column = column or others[0]
             if column not in header:
-                raise _RefusedError(f"column: {path} has no column {column}")
+                raise RefusedError(f"column: {path} has no column {column}")
             return level, column, dict(_rows(reader, key, column))
     except OSError as error:
-        raise _RefusedError(f"csv: {path} cannot be read: {error.strerror}") from None
+        raise RefusedError(f"csv: {path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _RefusedError(f"csv: {path} is no table in UTF-8: {error}") from None
+        raise RefusedError(f"csv: {path} is no table in UTF-8: {error}") from None
 
 
 def _rows(reader: "csv.DictReader[str]", key: str, column: str) -> Iterator[tuple[str, str]]:
@@ -233,10 +205,10 @@ def _key(header: list[str], wanted: str | None) -> tuple[str, str]:
         level = next((level for level, names in _KEYS.items() if wanted in names), None)
         column = next((name for name in _KEYS[level] if name in header), None) if level is not None else None
         if level is None or column is None:
-            raise _RefusedError(f"key: {wanted} is not client, study or image, or the table has no such column")
+            raise RefusedError(f"key: {wanted} is not client, study or image, or the table has no such column")
         return level, column
     for level, names in _KEYS.items():
         for name in names:
             if name in header:
                 return level, name
-    raise _RefusedError("csv: the table has no column client, study or image to tell whose the values are")
+    raise RefusedError("csv: the table has no column client, study or image to tell whose the values are")
