@@ -164,7 +164,8 @@ class ChunkBuilder:
             self._study_episode.append(-1 if study.episode is None else position[study.episode.id])
             self._study_date.append(0 if study.date is None else study.date.toordinal())
             for table in self._of_study:
-                self._remember(table, subject)
+                row = table.known.get(table.key_of(subject))
+                table.rows.append(self._new_row(table, subject) if row is None else row)
             first_row = len(self._images)
             self._images += [image.name for image in images]
             self._dcm += [image.dcm for image in images]
@@ -172,20 +173,21 @@ class ChunkBuilder:
             self._long_suffix += [image.sidecar_suffix == ".dcm.json" for image in images]
             self._matrix += [(image.header.Rows or 0, image.header.Columns or 0) for image in images]
             for row, image in enumerate(images, first_row):
-                subject.image = image
-                for table in self._of_image:
-                    self._remember(table, subject)
                 if image.listed is not None and image.listed.marks:
                     self._marks.add(row, image.listed.marks)
+            # Table by table, not image by image: what belongs to a table is looked up once a study, 2 us an image.
+            for table in self._of_image:
+                key_of, known, rows = table.key_of, table.known, table.rows
+                for image in images:
+                    subject.image = image
+                    found = known.get(key_of(subject))
+                    rows.append(self._new_row(table, subject) if found is None else found)
 
-    def _remember(self, table: "_Table", subject: Subject) -> None:
-        """Append the codes of the study or image at hand, which are those of every other with its key."""
-        key = table.key_of(subject)
-        row = table.known.get(key)
-        if row is None:
-            row = table.known[key] = len(table.codes)
-            table.codes.append(self._codes(table.facets, subject))
-        table.rows.append(row)
+    def _new_row(self, table: _Table, subject: Subject) -> int:
+        """Return a row with the codes of the study or image at hand, which all that have its key share."""
+        row = table.known[table.key_of(subject)] = len(table.codes)
+        table.codes.append(self._codes(table.facets, subject))
+        return row
 
     def _codes(self, facets: Sequence[Facet], subject: Subject) -> Codes:
         codes: list[int | tuple[int, ...]] = []
