@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil
 
+import msgspec
+
 from omidbfs.database.records import OTHER, Episode, Event, Lesion
 
 STATUSES: dict[str, str] = {
@@ -64,8 +66,7 @@ _BIOPSIES = ("biopsy_wide", "biopsy_fine")
 _DECISIVE = ("surgery", *_BIOPSIES)
 
 
-@dataclass(frozen=True, slots=True)
-class EpisodeFacts:
+class EpisodeFacts(msgspec.Struct, frozen=True, gc=False):  # as the records: several for each client
     """All that classification needs of one episode; made by :func:`episode_facts`.
 
     ``status`` is a key of :data:`STATUSES` or ``None``; ``malignant`` and ``benign`` tell of opinions after
@@ -106,8 +107,7 @@ class Windows:
     benign_follow_up: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):  # as the records: several for each client
     """A key of :data:`OUTCOMES` or :data:`UNDEFINED_OUTCOMES`, or ``None`` where ``omidb`` raises.
 
     ``future_episode`` is the later episode that decided, if one did.

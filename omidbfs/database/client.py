@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from omidbfs.database.access import TreeReader, read_file
 from omidbfs.database.header import DicomError, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
@@ -23,8 +25,7 @@ from omidbfs.names import printable
 _Document = TypeVar("_Document", Nbss, ImageDb)
 
 
-@dataclass(frozen=True, slots=True)
-class StudyRecord:
+class StudyRecord(msgspec.Struct, frozen=True, gc=False):  # as the records
     """One study on disk, with the episode it belongs to and the names of the events it is linked to.
 
     ``all_events`` are those that ``link all`` gives, where a link need not be unique; ``date`` is as in ImageDB.

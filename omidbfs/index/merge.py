@@ -17,7 +17,7 @@ from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, Tex
 from omidbfs.index.episodes import joined_episodes
 from omidbfs.index.identity import client_identities, image_identities
 from omidbfs.index.marks import joined_marks
-from omidbfs.index.names import NameTable, checksums, duplicated, joined_names
+from omidbfs.index.names import Names, NameTable, checksums, duplicated, joined_names
 from omidbfs.names import printable
 
 
@@ -55,7 +55,8 @@ def merge(
     client_identity, client_ordinal = client_identities(chunks, previous)
     episodes = joined_episodes([chunk.episodes for chunk in chunks])
     study_episode = _study_episodes(chunks)
-    image_sums, study_sums = checksums(images), checksums(studies)
+    image_sums = _checksums([(chunk.images, chunk.image_sums) for chunk in chunks])
+    study_sums = _checksums([(chunk.studies, chunk.study_sums) for chunk in chunks])
     duplicates = duplicated(images, image_sums)
     newest = max((int(column.mtime.max()) for column in (*files, documents) if column.mtime.size), default=0)
     index = Index(
@@ -98,6 +99,10 @@ def merge(
     found = [*problems, *(problem for chunk in chunks for problem in chunk.problems)]
     found += (_duplicate(index, source, row) for row in duplicates.tolist())
     return replace(index, problem_lines=problem_lines(sorted(found)))
+
+
+def _checksums(parts: Sequence[tuple[Names, NDArray[np.uint32] | None]]) -> NDArray[np.uint32]:
+    return _joined(np.uint32, [checksums(names) if sums is None else sums for names, sums in parts])
 
 
 def _study_episodes(chunks: Sequence[Chunk]) -> NDArray[np.int32]:

@@ -57,7 +57,7 @@ def joined_names(parts: Sequence[Names]) -> Names:
     return Names(heap, np.concatenate([np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)]))
 
 
-def checksums(names: Names) -> NDArray[np.uint32]:
+def checksums(names: Names | Sequence[bytes]) -> NDArray[np.uint32]:
     """Return the crc32 of each name."""
     return np.fromiter(map(crc32, names), np.uint32, len(names))
 
