@@ -293,8 +293,13 @@ def _outcome(episode: EpisodeFacts, timeline: Timeline | None, windows: Windows)
 
 def outcomes(episodes: Sequence[EpisodeFacts], windows: Windows) -> list[Outcome]:
     """Return the outcome of each of the episodes of one client, in their order; see :func:`outcome`."""
+    return decided(episodes, windows)[0]
+
+
+def decided(episodes: Sequence[EpisodeFacts], windows: Windows) -> tuple[list[Outcome], list[bool | None]]:
+    """Return the outcomes of the episodes of one client, and :func:`post_op` of each, in their order."""
     timeline = _timeline(episodes)
-    return [_outcome(episode, timeline, windows) for episode in episodes]
+    return [_outcome(episode, timeline, windows) for episode in episodes], _post_ops(episodes, timeline)
 
 
 def outcome(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], windows: Windows) -> Outcome:
@@ -308,7 +313,10 @@ def outcome(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], windows: Wi
 
 def post_ops(episodes: Sequence[EpisodeFacts]) -> list[bool | None]:
     """Return :func:`post_op` of each of the episodes of one client, in their order."""
-    timeline = _timeline(episodes)
+    return _post_ops(episodes, _timeline(episodes))
+
+
+def _post_ops(episodes: Sequence[EpisodeFacts], timeline: Timeline | None) -> list[bool | None]:
     if timeline is None:
         return [None] * len(episodes)
     return [timeline.post_op(timeline.position[episode.id]) for episode in episodes]

@@ -195,8 +195,11 @@ class ClientReader:
             return None
         listed: dict[str, DbImage] = {}
         for series in imagedb.studies[study].series.values():
-            twice = listed.keys() & series.keys()  # an image in two series has the marks of both
-            both = {image: _joined(listed[image], series[image]) for image in twice}
+            if listed.keys().isdisjoint(series):  # as nearly always
+                listed |= series
+                continue
+            # An image in two series has the marks of both.
+            both = {image: _joined(listed[image], series[image]) for image in listed.keys() & series.keys()}
             listed |= series
             listed |= both
         return listed

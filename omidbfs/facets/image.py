@@ -230,13 +230,14 @@ def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None
     # Remembered while the woman is at hand: otherwise found anew for each image, 2 us.
     found = subject.opinions.get((episode.id, side))
     if found is None:
-        name, reading = ("left_opinion", "left_reading") if side == "L" else ("right_opinion", "right_reading")
-        events = episode.events or ()
-        decisive = {getattr(event, name) for event in events if event.name in _DECISIVE}
-        worst = next((opinion for opinion in _WORST_FIRST if opinion in decisive), None)
-        readings = (getattr(event, reading) for event in events)
-        found = worst, next((reading for reading in readings if reading is not None), None)
-        subject.opinions[episode.id, side] = found
+        is_left, decisive, first = side == "L", set(), None
+        for event in episode.events or ():
+            if event.name in _DECISIVE:
+                decisive.add(event.left_opinion if is_left else event.right_opinion)
+            reading = event.left_reading if is_left else event.right_reading
+            first = reading if first is None else first
+        worst = next((opinion for opinion in _WORST_FIRST if opinion in decisive), None) if decisive else None
+        found = subject.opinions[episode.id, side] = worst, first
     return found
 
 

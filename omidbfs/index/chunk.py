@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.clinical import EpisodeFacts, Windows, client_status, episode_facts, outcomes, post_ops
+from omidbfs.clinical import EpisodeFacts, Windows, client_status, decided, episode_facts
 from omidbfs.database.client import ClientReader, ClientRecord
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
 from omidbfs.facets import FACETS, Facet, Kind, Subject, Token
-from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns
+from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, smallest
 from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
 from omidbfs.index.marks import MarkColumns, MarkLists
 from omidbfs.index.names import Names, checksums
@@ -91,7 +91,7 @@ class Chunk:
     documents: FileColumns
     long_suffix: NDArray[np.bool_]
     accesses: tuple[tuple[int, int, int], ...]
-    columns: dict[str, NDArray[np.uint32]]
+    columns: dict[str, NDArray[np.unsignedinteger]]
     combinations: dict[str, tuple[tuple[int, ...], ...]]
     texts: dict[str, tuple[tuple[str, ...], ...]]
     raw_images: dict[int, str]
@@ -237,7 +237,7 @@ class ChunkBuilder:
         study_images = np.array(self._study_images, np.uint32)
         per_study = np.repeat(np.arange(len(self._studies), dtype=np.intp), study_images)
         per_client = np.repeat(np.arange(len(self._clients), dtype=np.intp), self._client_studies)[per_study]
-        columns: dict[str, NDArray[np.uint32]] = {}
+        columns: dict[str, NDArray[np.unsignedinteger]] = {}
         combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
         for facets, table, entries in (
             (_OF_CLIENT, self._client_codes, per_client),
@@ -250,7 +250,7 @@ class ChunkBuilder:
                     known: dict[tuple[int, ...], int] = {}
                     codes = [known.setdefault(combination, len(known)) for combination in codes]
                     combinations[facet.name] = tuple(known)
-                columns[facet.name] = np.array(codes, np.uint32)[entries]
+                columns[facet.name] = smallest(np.array(codes, np.uint32))[entries]
         return Chunk(
             clients=Names.of(self._clients),
             studies=studies,
@@ -312,10 +312,11 @@ def subject_of(client: ClientRecord, windows: Windows | None = None) -> Subject:
     episodes = client.nbss.episodes if client.nbss is not None else ()
     facts: dict[str, EpisodeFacts] = {episode.id: episode_facts(episode) for episode in episodes}
     everything = list(facts.values())
+    found, after_surgery = decided(everything, windows or Windows())
     return Subject(
         client,
         client_status(everything) if client.nbss is not None else None,
         facts,
-        dict(zip(facts, outcomes(everything, windows or Windows()), strict=True)),
-        dict(zip(facts, post_ops(everything), strict=True)),
+        dict(zip(facts, found, strict=True)),
+        dict(zip(facts, after_surgery, strict=True)),
     )
