@@ -49,6 +49,8 @@ def _clone(base: Chunk, number: int) -> Chunk:
         clients=Names.of([b"demd%08d" % (first + client) for client in range(len(base.clients))]),
         studies=Names.of([name + suffix for name in base.studies]),
         images=Names.of([name + suffix for name in base.images]),
+        image_sums=None,
+        study_sums=None,
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ def _check(header: Header) -> None:
     for field in Header.__struct_fields__:
         value = getattr(header, field)
         for text in value if isinstance(value, tuple) else (value,):
-            assert text is None or (isinstance(text, str) and text), field
+            is_number = isinstance(text, (int, float)) and math.isfinite(text)
+            assert text is None or is_number or (isinstance(text, str) and text), field
 
 
 def _nbss(content: bytes) -> None:

@@ -1,8 +1,13 @@
 """Mount an OMI-DB as a drive in which the path is the query."""
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("omidbfs")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+def __getattr__(name: str) -> str:
+    # Found when asked for: to look takes 30 ms, and every worker process of a build would.
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("omidbfs")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"

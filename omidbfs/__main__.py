@@ -1,5 +1,6 @@
 """``python -m omidbfs``."""
 
-from omidbfs.cli import main
+if __name__ == "__main__":  # not in worker processes, which import this module too and need no command line
+    from omidbfs.cli import main
 
-main(prog_name="omidbfs")
+    main(prog_name="omidbfs")

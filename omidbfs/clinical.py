@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil
 
+import msgspec
+
 from omidbfs.database.records import OTHER, Episode, Event, Lesion
 
 STATUSES: dict[str, str] = {
@@ -64,8 +66,7 @@ _BIOPSIES = ("biopsy_wide", "biopsy_fine")
 _DECISIVE = ("surgery", *_BIOPSIES)
 
 
-@dataclass(frozen=True, slots=True)
-class EpisodeFacts:
+class EpisodeFacts(msgspec.Struct, frozen=True, gc=False):  # as the records: several for each client
     """All that classification needs of one episode; made by :func:`episode_facts`.
 
     ``status`` is a key of :data:`STATUSES` or ``None``; ``malignant`` and ``benign`` tell of opinions after
@@ -106,8 +107,7 @@ class Windows:
     benign_follow_up: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):  # as the records: several for each client
     """A key of :data:`OUTCOMES` or :data:`UNDEFINED_OUTCOMES`, or ``None`` where ``omidb`` raises.
 
     ``future_episode`` is the later episode that decided, if one did.
@@ -293,8 +293,13 @@ def _outcome(episode: EpisodeFacts, timeline: Timeline | None, windows: Windows)
 
 def outcomes(episodes: Sequence[EpisodeFacts], windows: Windows) -> list[Outcome]:
     """Return the outcome of each of the episodes of one client, in their order; see :func:`outcome`."""
+    return decided(episodes, windows)[0]
+
+
+def decided(episodes: Sequence[EpisodeFacts], windows: Windows) -> tuple[list[Outcome], list[bool | None]]:
+    """Return the outcomes of the episodes of one client, and :func:`post_op` of each, in their order."""
     timeline = _timeline(episodes)
-    return [_outcome(episode, timeline, windows) for episode in episodes]
+    return [_outcome(episode, timeline, windows) for episode in episodes], _post_ops(episodes, timeline)
 
 
 def outcome(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], windows: Windows) -> Outcome:
@@ -308,7 +313,10 @@ def outcome(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], windows: Wi
 
 def post_ops(episodes: Sequence[EpisodeFacts]) -> list[bool | None]:
     """Return :func:`post_op` of each of the episodes of one client, in their order."""
-    timeline = _timeline(episodes)
+    return _post_ops(episodes, _timeline(episodes))
+
+
+def _post_ops(episodes: Sequence[EpisodeFacts], timeline: Timeline | None) -> list[bool | None]:
     if timeline is None:
         return [None] * len(episodes)
     return [timeline.post_op(timeline.position[episode.id]) for episode in episodes]

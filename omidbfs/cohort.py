@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap, FrozenBitMap
 
 from omidbfs.facets import RESERVED, UNLINKED, Facet, Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index
+from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, blocks
 from omidbfs.index.names import NameTable
 from omidbfs.names import safe_bytes
 
@@ -239,18 +239,20 @@ class Cohorts:
     def clients(self, cohort: Cohort) -> NDArray[np.uint32]:
         """Return the ordinals of the clients with an image in the cohort, ascending."""
         if cohort == EVERYTHING:
-            bounds = self.index.client_rows
-            return np.flatnonzero(bounds[1:] > bounds[:-1]).astype(np.uint32)
+            return _occupied(self.index.client_rows)
         return _runs(self.index.client_of[self.row_array(cohort)])[0]
 
     def studies(self, cohort: Cohort) -> NDArray[np.uint32]:
         """Return the ordinals of the studies with an image in the cohort, ascending."""
+        if cohort == EVERYTHING:
+            return _occupied(self.index.study_rows)
         return _runs(self.index.study_of[self.row_array(cohort)])[0]
 
     def counts(self, cohort: Cohort, facet: Facet) -> list[tuple[str, int]]:
         """Return the values of a facet that occur in the cohort, as listed, with their number of images."""
         if facet.kind is Kind.FILE:
-            access = [files.access[self.row_array(cohort)] for files in self.index.files]
+            rows = slice(None) if cohort == EVERYTHING else self.row_array(cohort)
+            access = [files.access[rows] for files in self.index.files]
             found = [(name, int(np.count_nonzero(access[kind]))) for kind, name in ((DCM, "dcm"), (JSON, "json"))]
             return [(name, count) for kind, (name, count) in enumerate(found) if count and cohort.files[kind]]
         if facet.kind is Kind.NAME:
@@ -264,7 +266,7 @@ class Cohorts:
     def _code_counts(self, cohort: Cohort, facet: Facet) -> list[tuple[int, int]]:
         """Return (code, images), the values of the table first and the reserved ones last."""
         column = self.index.columns[facet.name]
-        counts = np.bincount(column if cohort == EVERYTHING else column[self.row_array(cohort)]).tolist()
+        counts = _counted(column if cohort == EVERYTHING else column[self.row_array(cohort)])
         if facet.several:
             found: Counter[int] = Counter()
             for codes, count in zip(self.index.combinations[facet.name], counts, strict=False):
@@ -277,9 +279,11 @@ class Cohorts:
 
     def episodes(self, cohort: Cohort) -> NDArray[np.int32]:
         """Return the ordinals of the episodes with an image in the cohort, ascending."""
-        found = np.unique(self.index.study_episode[self.studies(cohort)])
-        linked: NDArray[np.int32] = found[found != _NO_EPISODE]
-        return linked
+        studies = self.studies(cohort)
+        has_image = np.zeros(len(self.index.episodes.type) + 1, np.bool_)  # the last is _NO_EPISODE, -1
+        for part in blocks(len(studies)):
+            has_image[self.index.study_episode[studies[part]]] = True
+        return np.flatnonzero(has_image[:-1]).astype(np.int32)
 
     def _episode_counts(self, cohort: Cohort) -> list[tuple[str, int]]:
         index = self.index
@@ -324,6 +328,21 @@ def _runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.in
     """Return the distinct values of an ascending column and how often each occurs, without sorting it again."""
     starts = np.flatnonzero(np.diff(column, prepend=np.int64(-1)))
     return column[starts], np.diff(starts, append=len(column))
+
+
+def _occupied(bounds: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return between which neighbouring bounds there are rows."""
+    return np.flatnonzero(bounds[1:] > bounds[:-1]).astype(np.uint32)
+
+
+def _counted(column: NDArray[np.unsignedinteger]) -> list[int]:
+    """Return how often each code occurs, up to the highest that does."""
+    codes = int(column.max(initial=0)) + 1
+    counts = np.zeros(codes, np.int64)
+    for rows in blocks(len(column)):
+        counts += np.bincount(column[rows], minlength=codes)
+    found: list[int] = counts.tolist()
+    return found
 
 
 def _top(column: NDArray[np.unsignedinteger]) -> int:

@@ -9,7 +9,7 @@ from pyroaring import BitMap
 
 from omidbfs.cohort import Cohort, Cohorts
 from omidbfs.facets import Facet
-from omidbfs.index.columns import Index
+from omidbfs.index.columns import Index, blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Root:
     def listed_files(self) -> int:
         """Return how many paths of source files a walk of the whole drive meets (without ``list_nested``)."""
         index = self.cohorts.index
-        images = sum(int(self.links[files.access != 0].sum(dtype=np.int64)) for files in index.files)
+        images = sum(int(self.links.sum(dtype=np.int64, where=files.access != 0)) for files in index.files)
         return images + int(np.count_nonzero(index.documents.access))
 
 
@@ -53,7 +53,9 @@ def _listed_paths(index: Index, facets: Iterable[Facet], cohorts: Iterable[BitMa
     links = np.full(len(index), once, np.min_scalar_type(most))
     for name, counts in values.items():
         if counts:
-            links += np.array(counts, links.dtype)[index.columns[name]]
-    for rows in cohorts:
-        links[np.array(rows.to_array(), np.uint32)] += 1
+            of_code = np.array(counts, links.dtype)
+            for rows in blocks(len(index)):
+                links[rows] += of_code[index.columns[name][rows]]
+    for cohort in cohorts:
+        links[np.array(cohort.to_array(), np.uint32)] += 1
     return links

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from omidbfs.database.access import TreeReader, read_file
 from omidbfs.database.header import DicomError, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
@@ -23,8 +25,7 @@ from omidbfs.names import printable
 _Document = TypeVar("_Document", Nbss, ImageDb)
 
 
-@dataclass(frozen=True, slots=True)
-class StudyRecord:
+class StudyRecord(msgspec.Struct, frozen=True, gc=False):  # as the records
     """One study on disk, with the episode it belongs to and the names of the events it is linked to.
 
     ``all_events`` are those that ``link all`` gives, where a link need not be unique; ``date`` is as in ImageDB.
@@ -194,8 +195,11 @@ class ClientReader:
             return None
         listed: dict[str, DbImage] = {}
         for series in imagedb.studies[study].series.values():
-            twice = listed.keys() & series.keys()  # an image in two series has the marks of both
-            both = {image: _joined(listed[image], series[image]) for image in twice}
+            if listed.keys().isdisjoint(series):  # as nearly always
+                listed |= series
+                continue
+            # An image in two series has the marks of both.
+            both = {image: _joined(listed[image], series[image]) for image in listed.keys() & series.keys()}
             listed |= series
             listed |= both
         return listed

@@ -235,6 +235,8 @@ def _whole(value: object) -> int | None:
 
 def _real(value: object) -> float | None:
     """Return a number, also one written as text (DS, IS); ``None`` for what is none."""
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

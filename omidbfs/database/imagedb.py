@@ -74,6 +74,8 @@ _BENIGN_CLASSIFICATIONS = accepted(BENIGN_CLASSIFICATIONS)
 _FEATURES = frozenset(MARK_FEATURES)
 _UID = re.compile(r"[\d+.]+$")
 _NO_MARKS = DbImage()
+_NOTHING: tuple[object, ...] = ("", {})
+"""What stands for no marks, besides null."""
 
 
 def parse_imagedb(document: object, report: Report) -> ImageDb:
@@ -116,11 +118,12 @@ def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
 
 def _series(data: dict[str, object], where: str, report: Report) -> dict[str, DbImage]:
     images: dict[str, DbImage] = {}
+    is_uid = _UID.match
     for key, value in data.items():
-        if not _UID.match(key):
+        if not is_uid(key):
             if key and not absent(value):
                 report("odd-value", f"{where}: {shown(key)} is not a UID")
-        elif value is None or value in ("", {}):
+        elif value is None or value in _NOTHING:
             images[key] = _NO_MARKS
         else:
             marks = read_object(data, key, where, report) or {}

@@ -144,6 +144,7 @@ def listing_digest(files: ClientFiles, problems: Sequence[Problem]) -> int:
 
 
 _NAME = operator.attrgetter("name")
+_READABLE = 0o555
 
 
 class Scanner:
@@ -271,8 +272,12 @@ class Scanner:
     def _file(self, entry: os.DirEntry[str], directory: str, access: list[Access]) -> FileFacts | None:
         try:
             facts = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(facts.st_mode):
-                return file_facts(facts, access)
+            mode = facts.st_mode
+            if stat.S_ISREG(mode):
+                if access:
+                    return file_facts(facts, access)
+                # The same in one call less, of two million.
+                return FileFacts(facts.st_size, facts.st_mtime_ns, mode & _READABLE, facts.st_uid, facts.st_gid)
         except OSError:
             pass  # below it is said why
         place = f"{directory}/{entry.name}"
@@ -344,7 +349,7 @@ class Scanner:
 
 def file_facts(facts: os.stat_result, above: list[Access]) -> FileFacts:
     """Return the facts the drive serves for a file below the directories ``above``; write bits are cleared."""
-    mode = facts.st_mode & 0o555
+    mode = facts.st_mode & _READABLE
     if above:
         mode = limited_mode(mode, facts.st_uid, facts.st_gid, above)
     return FileFacts(facts.st_size, facts.st_mtime_ns, mode, facts.st_uid, facts.st_gid)

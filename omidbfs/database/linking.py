@@ -6,8 +6,9 @@ Everything here is linear in the number of studies and dates; ``omidb`` compares
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import date
+
+import msgspec
 
 from omidbfs.database.problems import Report
 from omidbfs.database.records import DbStudy, Episode
@@ -17,8 +18,7 @@ STUDY_DIRECTORY = re.compile(r"\d+.")
 """A directory of this shape is a study for ``omidb.parser.DB``."""
 
 
-@dataclass(frozen=True, slots=True)
-class StudyLink:
+class StudyLink(msgspec.Struct, frozen=True, gc=False):  # as the records
     """The episode of a study, or ``None``, and the names of its events (``codes.EVENTS``).
 
     ``events`` may name an event twice, where two screenings of one day both match.
@@ -31,8 +31,7 @@ class StudyLink:
 UNLINKED = StudyLink(None)
 
 
-@dataclass(slots=True)
-class Match:
+class Match(msgspec.Struct, gc=False):
     """A study on its way to a link. ``dated`` says that the events were matched by date."""
 
     study: str
@@ -100,7 +99,7 @@ def unique_links(
     take no link away from any. Rule: ``ensure_distinct_study_event_links`` of
     ``omidb.client_parser.ClientParser``.
     """
-    single = [match if len(match.events) <= 1 else replace(match, events=()) for match in matches]
+    single = [match if len(match.events) <= 1 else msgspec.structs.replace(match, events=()) for match in matches]
     present = {study.id for study in studies if study.id in in_data and STUDY_DIRECTORY.match(study.id)}
     ambiguous = _ambiguous(match for match in single if match.study in present)
     if len(present) < len(studies):

@@ -1,11 +1,11 @@
 """The records that an OMI-DB is read into: what the source says, and nothing inferred from it.
 
-All are frozen. Codes are the database's own (``CI``, ``OM``, ``G2``); ``None`` means that the source does
+All are frozen; as structs of msgspec they are made 5 x as fast as dataclasses, and there are dozens for each
+client. Codes are the database's own (``CI``, ``OM``, ``G2``); ``None`` means that the source does
 not say, and :data:`OTHER` that it says something outside the code's table.
 """
 
 import datetime
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -13,7 +13,7 @@ OTHER = "other"
 """Stands for a coded value outside its table."""
 
 
-class FileFacts(msgspec.Struct, frozen=True, gc=False):  # there are two for each image: 5 x as fast to make
+class FileFacts(msgspec.Struct, frozen=True, gc=False):
     """What ``stat`` said of one source file: size in bytes, times in nanoseconds, permissions, owner."""
 
     size: int
@@ -26,8 +26,7 @@ class FileFacts(msgspec.Struct, frozen=True, gc=False):  # there are two for eac
 # NBSS ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One medical procedure of an episode (``omidb.events.BaseEvent`` and ``Screening``).
 
     ``name`` is one of ``codes.EVENTS`` (``screening``, ``assessment``, ...); opinions are side opinions
@@ -43,8 +42,7 @@ class Event:
     right_reading: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pathology:
+class Pathology(msgspec.Struct, frozen=True, gc=False):
     """What one procedure says of one lesion (``omidb.lesion.LesionSurgery``, ``LesionBiopsyWide``, ...)."""
 
     date: datetime.date | None = None
@@ -60,8 +58,7 @@ class Pathology:
     her2_receptor_status: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lesion:
+class Lesion(msgspec.Struct, frozen=True, gc=False):
     """One lesion of an episode, known by (``side``, ``number``): a number alone can occur on both sides.
 
     ``procedures`` maps an event name (plus ``interval_cancer``) to what it says of this lesion.
@@ -72,11 +69,10 @@ class Lesion:
     description: str | None = None
     position: str | None = None
     cyst_aspirated: bool = False
-    procedures: dict[str, Pathology] = field(default_factory=dict)
+    procedures: dict[str, Pathology] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Episode:
+class Episode(msgspec.Struct, frozen=True, gc=False):
     """One NBSS episode; ``id`` is unique within its client only.
 
     ``events`` is ``None`` where the source names no event at all, otherwise in the order of ``codes.EVENTS``,
@@ -95,8 +91,7 @@ class Episode:
     lesions: tuple[Lesion, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Nbss:
+class Nbss(msgspec.Struct, frozen=True, gc=False):
     """``nbss_<client>.json``: the classification as shipped (``N B M CI``) and the episodes in file order."""
 
     client_id: str | None
@@ -108,8 +103,7 @@ class Nbss:
 # ImageDB ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """One region of interest; the box is in pixels, corners as the source gives them.
 
     ``features`` are the flags that are set; a flag that is not there was not stated. ``lesion_numbers`` is
@@ -128,16 +122,14 @@ class Mark:
     features: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class DbImage:
+class DbImage(msgspec.Struct, frozen=True, gc=False):
     """An image as ImageDB lists it. ``unread_marks`` counts marks that could not be read."""
 
     marks: tuple[Mark, ...] = ()
     unread_marks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DbStudy:
+class DbStudy(msgspec.Struct, frozen=True, gc=False):
     """A study as ImageDB lists it: ``series`` maps series UID to image UID to image, in file order."""
 
     id: str
@@ -146,8 +138,7 @@ class DbStudy:
     series: dict[str, dict[str, DbImage]]
 
 
-@dataclass(frozen=True, slots=True)
-class ImageDb:
+class ImageDb(msgspec.Struct, frozen=True, gc=False):
     """``imagedb_<client>.json``: studies by UID, in file order."""
 
     client_id: str | None

@@ -89,25 +89,24 @@ class StudyReader:
 
     def _header(self, name: str, files: ImageFiles) -> Header:
         dcm, sidecar = files.dcm, files.sidecar
-        report = partial(self._report, name, files)
         is_empty = dcm is not None and dcm.size == 0
         if is_empty:
-            report(_DCM, "bad-dicom", "empty file")
+            self._report(name, files, _DCM, "bad-dicom", "empty file")
         if sidecar is not None:
             try:
                 content = self._sidecar(name + files.sidecar_suffix, sidecar.size)
-                return decode_sidecar(content, partial(report, _SIDECAR))
+                return decode_sidecar(content, partial(self._report, name, files, _SIDECAR))
             except OSError as error:
-                report(_SIDECAR, "unreadable", error.strerror or "cannot be read")
+                self._report(name, files, _SIDECAR, "unreadable", error.strerror or "cannot be read")
             except JsonError as error:
-                report(_SIDECAR, "bad-json", str(error))
+                self._report(name, files, _SIDECAR, "bad-json", str(error))
         if dcm is not None and not is_empty:
             try:
                 return self.dicom(name)
             except OSError as error:
-                report(_DCM, "unreadable", error.strerror or "cannot be read")
+                self._report(name, files, _DCM, "unreadable", error.strerror or "cannot be read")
             except DicomError as error:
-                report(_DCM, "bad-dicom", str(error))
+                self._report(name, files, _DCM, "bad-dicom", str(error))
         return Header()
 
     def dicom(self, name: str) -> Header:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from operator import attrgetter
 
 from omidbfs.database.codes import SIDE_OPINIONS
@@ -118,16 +119,7 @@ def of_header(subject: Subject) -> Hashable:
     return _shared_fields(subject.image.header)
 
 
-def _of_age(subject: Subject) -> Hashable:
-    return subject.image.header.PatientAge
-
-
-def _of_thickness(subject: Subject) -> Hashable:
-    return subject.image.header.BodyPartThickness
-
-
-def _of_magnification(subject: Subject) -> Hashable:
-    return subject.image.header.EstimatedRadiographicMagnificationFactor
+_of_age, _of_thickness, _of_magnification = (attrgetter(f"image.header.{name}") for name in _ALONE)
 
 
 def _of_files(subject: Subject) -> Hashable:
@@ -159,7 +151,12 @@ def view_of(header: Header) -> str | None:
 
 def laterality(header: Header) -> str | None:
     """Return ``L``, ``R`` or ``B``, ``other``, ``None`` where nothing is stated."""
-    return among(header.ImageLaterality or header.Laterality, {"L": "L", "R": "R", "B": "B"})
+    return _side(header.ImageLaterality or header.Laterality)
+
+
+@lru_cache(1024)  # of the few texts that there are, asked for each image
+def _side(text: str | None) -> str | None:
+    return among(text, {"L": "L", "R": "R", "B": "B"})
 
 
 def intent(header: Header) -> str | None:
@@ -228,14 +225,20 @@ def _files(subject: Subject) -> str:
 # Opinions of the image's own breast ---------------------------------------------------------------------------
 
 
-def _opinions(episode: Episode, side: str) -> tuple[str | None, str | None]:
+def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None, str | None]:
     """Return the worst opinion after biopsy or surgery of one breast, and the readers' at screening."""
-    name = "left_opinion" if side == "L" else "right_opinion"
-    events = episode.events or ()
-    decisive = {getattr(event, name) for event in events if event.name in _DECISIVE}
-    worst = next((opinion for opinion in _WORST_FIRST if opinion in decisive), None)
-    readings = (event.left_reading if side == "L" else event.right_reading for event in events)
-    return worst, next((reading for reading in readings if reading is not None), None)
+    # Remembered while the woman is at hand: otherwise found anew for each image, 2 us.
+    found = subject.opinions.get((episode.id, side))
+    if found is None:
+        is_left, decisive, first = side == "L", set(), None
+        for event in episode.events or ():
+            if event.name in _DECISIVE:
+                decisive.add(event.left_opinion if is_left else event.right_opinion)
+            reading = event.left_reading if is_left else event.right_reading
+            first = reading if first is None else first
+        worst = next((opinion for opinion in _WORST_FIRST if opinion in decisive), None) if decisive else None
+        found = subject.opinions[episode.id, side] = worst, first
+    return found
 
 
 def _of_breast(subject: Subject) -> Hashable:
@@ -243,21 +246,21 @@ def _of_breast(subject: Subject) -> Hashable:
     episode, side = subject.study.episode, laterality(subject.image.header)
     if episode is None or side not in ("L", "R"):
         return episode is None, side
-    return _opinions(episode, side)
+    return _opinions(subject, episode, side)
 
 
 def _side_opinion(subject: Subject) -> str | None:
     episode, side = subject.study.episode, laterality(subject.image.header)
     if episode is None:
         return UNLINKED
-    return None if side not in ("L", "R") else _opinions(episode, side)[0] or NONE
+    return None if side not in ("L", "R") else _opinions(subject, episode, side)[0] or NONE
 
 
 def _reading_opinion(subject: Subject) -> str | None:
     episode, side = subject.study.episode, laterality(subject.image.header)
     if episode is None:
         return UNLINKED
-    reading = _opinions(episode, side)[1] if side in ("L", "R") else None
+    reading = _opinions(subject, episode, side)[1] if side in ("L", "R") else None
     return reading if reading is None or reading in READING_OPINIONS else OTHER
 
 

@@ -6,6 +6,7 @@ Nothing is guessed: where a number, the side or the episode is missing, so is th
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from omidbfs.clinical import LESION_STATUSES, lesion_grade, lesion_status
 from omidbfs.database.codes import (
@@ -50,12 +51,44 @@ _GRADES = {code: f"{text} (invasive)" for code, text in DISEASE_GRADES.items()} 
 }
 
 
+_described = attrgetter("features", "conspicuity", "mass_classification", "benign_classification")
+
+
+def _of_listing(subject: Subject) -> Hashable:
+    """Return how many marks there are, and whether that is known: what the facets depend on that count them."""
+    listed = subject.image.listed
+    return None if listed is None else (len(listed.marks), listed.unread_marks)
+
+
 def _of_marks(subject: Subject) -> Hashable:
-    """Return what the facets of marks depend on: few images have marks, and no two the same."""
+    """Return what the facets depend on that tell of the marks themselves."""
     listed = subject.image.listed
     if listed is None or not listed.marks:
-        return None if listed is None else (listed.unread_marks,)
-    return subject.client.name, subject.study.name, subject.image.name
+        return None if listed is None else listed.unread_marks
+    return tuple([_described(mark) for mark in listed.marks])
+
+
+def _of_lesions(subject: Subject) -> Hashable:
+    """Return what the facets depend on that tell of the lesions of marks: lesions alike share their codes."""
+    listed = subject.image.listed
+    if listed is None or not listed.marks:
+        return None if listed is None else listed.unread_marks
+    return subject.study.episode is None, tuple(
+        [
+            mark.lesion_numbers is None
+            or tuple([_said_of(subject, lesion) for lesion in lesions_of(subject, mark)])
+            for mark in listed.marks
+        ]
+    )
+
+
+def _said_of(subject: Subject, lesion: Lesion) -> Hashable:
+    """Return what each of the facets of lesions says of one."""
+    # Remembered while the woman is at hand: four images and more show the same lesion, and this takes 6 us.
+    known = subject.lesions.get(id(lesion))
+    if known is None:
+        known = subject.lesions[id(lesion)] = tuple([read(lesion) for read in _OF_LESION])
+    return known
 
 
 def _marked(subject: Subject) -> str | None:
@@ -118,6 +151,20 @@ def _receptor(name: str) -> Callable[[Lesion], str | None]:
     return read
 
 
+_oestrogen, _progesterone, _her2 = map(
+    _receptor, ("hormone_er_status", "hormone_pr_status", "her2_receptor_status")
+)
+_OF_LESION: tuple[Callable[[Lesion], str | None], ...] = (
+    attrgetter("description"),
+    lesion_status,
+    lesion_grade,
+    _oestrogen,
+    _progesterone,
+    _her2,
+)
+"""All that facets say of a lesion."""
+
+
 def _capitals(text: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", text).lower()
 
@@ -131,15 +178,17 @@ def _names(texts: Mapping[str, str]) -> tuple[Value, ...]:
     )
 
 
-def _receptor_facet(name: str, description: str, key: str, field: str, texts: Mapping[str, str]) -> Facet:
+def _receptor_facet(
+    name: str, description: str, key: str, read: Callable[[Lesion], str | None], texts: Mapping[str, str]
+) -> Facet:
     return Facet(
         name,
         f"the {description} receptor status of the lesions that marks are linked to",
         "lesion",
         f"NBSS {key} of SURGERY, else BIOPSYWIDE",
         Kind.TABLE,
-        _each_lesion(_receptor(field)),
-        _of_marks,
+        _each_lesion(read),
+        _of_lesions,
         several=True,
         values=table({code: text for code, text in texts.items() if code != _UNKNOWN_STATUS}),
     )
@@ -153,7 +202,7 @@ MARK_FACETS: tuple[Facet, ...] = (
         "ImageDB marks",
         Kind.TABLE,
         one(_marked),
-        _of_marks,
+        _of_listing,
         values=YES_NO,
     ),
     Facet(
@@ -163,7 +212,7 @@ MARK_FACETS: tuple[Facet, ...] = (
         "ImageDB marks",
         Kind.NUMBER,
         one(_mark_count),
-        _of_marks,
+        _of_listing,
         highest=999,
     ),
     Facet(
@@ -217,7 +266,7 @@ MARK_FACETS: tuple[Facet, ...] = (
         "ImageDB LinkedNBSSLesionNumber, laterality of the image, NBSS LESION",
         Kind.TABLE,
         _each_mark(_link),
-        _of_marks,
+        _of_lesions,
         several=True,
         values=(
             Value("linked", "linked", (), "to a lesion of its number and side in the episode"),
@@ -232,7 +281,7 @@ MARK_FACETS: tuple[Facet, ...] = (
         "NBSS pathology of BIOPSYWIDE and SURGERY (omidb.lesion.Lesion.status)",
         Kind.TABLE,
         _each_lesion(lesion_status),
-        _of_marks,
+        _of_lesions,
         several=True,
         values=tuple(Value(code, code, (text,), text) for code, text in LESION_STATUSES.items()),
     ),
@@ -243,7 +292,7 @@ MARK_FACETS: tuple[Facet, ...] = (
         "NBSS DiseaseGrade, else DcisGrade, of SURGERY, else BIOPSYWIDE (omidb.lesion.Lesion.grade)",
         Kind.TABLE,
         _each_lesion(lesion_grade),
-        _of_marks,
+        _of_lesions,
         several=True,
         values=tuple(Value(code, _GRADE_LABELS[code], (code, text), text) for code, text in _GRADES.items()),
     ),
@@ -254,13 +303,11 @@ MARK_FACETS: tuple[Facet, ...] = (
         "NBSS LESION LesionDescription",
         Kind.TABLE,
         _each_lesion(lambda lesion: lesion.description),
-        _of_marks,
+        _of_lesions,
         several=True,
         values=table(LESION_DESCRIPTIONS),
     ),
-    _receptor_facet("oestrogen-receptor", "oestrogen", "HormoneERStatus", "hormone_er_status", HORMONE_STATUSES),
-    _receptor_facet(
-        "progesterone-receptor", "progesterone", "HormonePRStatus", "hormone_pr_status", HORMONE_STATUSES
-    ),
-    _receptor_facet("her2", "HER2", "HER2ReceptorStatus", "her2_receptor_status", HER2_STATUSES),
+    _receptor_facet("oestrogen-receptor", "oestrogen", "HormoneERStatus", _oestrogen, HORMONE_STATUSES),
+    _receptor_facet("progesterone-receptor", "progesterone", "HormonePRStatus", _progesterone, HORMONE_STATUSES),
+    _receptor_facet("her2", "HER2", "HER2ReceptorStatus", _her2, HER2_STATUSES),
 )

@@ -46,7 +46,9 @@ class Value:
 class Subject:
     """The image at hand, for the facets to look at. Reused from image to image by the index builder.
 
-    ``facts``, ``outcomes`` and ``post_ops`` have an entry for each episode of the client.
+    ``facts``, ``outcomes`` and ``post_ops`` have an entry for each episode of the client; ``opinions`` are those
+    of a breast in an episode, of its side and its number, and ``lesions`` what is said of a lesion, by its id(),
+    both as far as somebody has asked.
     """
 
     client: ClientRecord
@@ -54,6 +56,8 @@ class Subject:
     facts: Mapping[str, EpisodeFacts]
     outcomes: Mapping[str, Outcome]
     post_ops: Mapping[str, bool | None]
+    opinions: dict[tuple[str, str], tuple[str | None, str | None]] = field(default_factory=dict, init=False)
+    lesions: dict[int, tuple[str | None, ...]] = field(default_factory=dict, init=False)
     study: StudyRecord = field(init=False)
     image: ImageRecord = field(init=False)
 

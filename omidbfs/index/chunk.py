@@ -1,23 +1,25 @@
 """Part of an index: the columns of a run of clients, made wherever the clients are read and merged afterwards."""
 
 import os
+from array import array
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.clinical import EpisodeFacts, Windows, client_status, episode_facts, outcomes, post_ops
+from omidbfs.clinical import EpisodeFacts, Windows, client_status, decided, episode_facts
 from omidbfs.database.client import ClientReader, ClientRecord
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
 from omidbfs.facets import FACETS, Facet, Kind, Subject, Token
-from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns
+from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, smallest
 from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
 from omidbfs.index.marks import MarkColumns, MarkLists
-from omidbfs.index.names import Names
+from omidbfs.index.names import Names, checksums
 from omidbfs.names import LONGEST, safe_bytes
 
 Keys = Callable[[Subject], Hashable]
@@ -44,7 +46,7 @@ _TABLE_CODES = {
 
 _UID_BYTES = b"0123456789."
 
-Accesses = dict[tuple[int, int, int], int]
+Accesses = dict[tuple[int, int, int] | None, int]
 Codes = tuple[int | tuple[int, ...], ...]
 """For each of some facets its code, or its codes where it has several values."""
 
@@ -70,7 +72,8 @@ class Chunk:
     Rows, ordinals and the codes of accesses, texts and combinations count from the start of the chunk.
     ``client_studies`` and ``study_images`` say how many studies each client and images each study has;
     ``texts`` holds, for each code of a free-text facet, the texts that it stands for. ``identity`` is known of
-    what was indexed before and has not changed.
+    what was indexed before and has not changed; ``image_sums`` and ``study_sums`` are the checksums of names,
+    where whoever made the chunk has taken them.
     """
 
     clients: Names
@@ -88,28 +91,43 @@ class Chunk:
     documents: FileColumns
     long_suffix: NDArray[np.bool_]
     accesses: tuple[tuple[int, int, int], ...]
-    columns: dict[str, NDArray[np.uint32]]
+    columns: dict[str, NDArray[np.unsignedinteger]]
     combinations: dict[str, tuple[tuple[int, ...], ...]]
     texts: dict[str, tuple[tuple[str, ...], ...]]
     raw_images: dict[int, str]
     raw_studies: dict[int, str]
     problems: list[Problem]
     client_digest: NDArray[np.uint64]
+    image_sums: NDArray[np.uint32] | None = None
+    study_sums: NDArray[np.uint32] | None = None
     identity: NDArray[np.uint32] | None = None
     client_identity: NDArray[np.uint32] | None = None
 
 
-def _file_columns(facts: Sequence[FileFacts | None], accesses: Accesses) -> FileColumns:
-    """Return the columns of files, ``None`` where there is none; codes of accesses are given as they come."""
-    codes = [
-        0 if fact is None else accesses.setdefault((fact.mode, fact.uid, fact.gid), len(accesses) + 1)
-        for fact in facts
-    ]
-    return FileColumns(
-        np.array([0 if fact is None else fact.size for fact in facts], np.uint64),
-        np.array([0 if fact is None else fact.mtime_ns for fact in facts], np.int64),
-        np.array(codes, np.uint16),
-    )
+@dataclass(slots=True)
+class _FileLists:
+    """:class:`~omidbfs.index.columns.FileColumns` in the making; ``accesses`` gives the codes, as they come."""
+
+    accesses: Accesses
+    sizes: "array[int]" = field(default_factory=partial(array, "Q"))
+    mtimes: "array[int]" = field(default_factory=partial(array, "q"))
+    codes: "array[int]" = field(default_factory=partial(array, "H"))
+
+    def extend(self, facts: Sequence[FileFacts | None]) -> None:
+        """Append files, ``None`` where there is none."""
+        # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
+        self.sizes.extend([0 if fact is None else fact.size for fact in facts])
+        self.mtimes.extend([0 if fact is None else fact.mtime_ns for fact in facts])
+        for fact in facts:
+            access = None if fact is None else (fact.mode, fact.uid, fact.gid)
+            code = self.accesses.get(access)
+            self.codes.append(self.accesses.setdefault(access, len(self.accesses)) if code is None else code)
+
+    def columns(self) -> FileColumns:
+        """Return the columns."""
+        return FileColumns(
+            np.array(self.sizes, np.uint64), np.array(self.mtimes, np.int64), np.array(self.codes, np.uint16)
+        )
 
 
 class ChunkBuilder:
@@ -130,16 +148,15 @@ class ChunkBuilder:
         self._study_images: list[int] = []
         self._study_episode: list[int] = []
         self._study_date: list[int] = []
-        self._matrix: list[tuple[int, int]] = []
+        self._matrix = array("H")
         self._marks = MarkLists()
         self._client_codes: list[Codes] = []
         self._of_study = [_Table(facets, keys) for keys, facets in _OF_STUDY.items()]
         self._of_image = [_Table(facets, keys) for keys, facets in _OF_IMAGE.items()]
         self._known: dict[str, dict[Token, int]] = {facet.name: {} for facet in _CODED}
         self._episodes = EpisodeLists()
-        self._dcm: list[FileFacts | None] = []
-        self._json: list[FileFacts | None] = []
-        self._documents: list[FileFacts | None] = []
+        self._accesses: Accesses = {None: 0}
+        self._dcm, self._json, self._documents = (_FileLists(self._accesses) for _ in range(3))
         self._long_suffix: list[bool] = []
         self._texts: dict[str, dict[str, int]] = {f.name: {} for f in _CODED if f.kind is Kind.TEXT}
 
@@ -147,7 +164,7 @@ class ChunkBuilder:
         """Append the rows of one client, and the digest of her files."""
         self._clients.append(client.name.encode())
         self._digests.append(digest)
-        self._documents += (client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS)
+        self._documents.extend([client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS])
         subject = subject_of(client)
         first_episode = len(self._episodes)
         episodes = client.nbss.episodes if client.nbss is not None else ()
@@ -164,28 +181,32 @@ class ChunkBuilder:
             self._study_episode.append(-1 if study.episode is None else position[study.episode.id])
             self._study_date.append(0 if study.date is None else study.date.toordinal())
             for table in self._of_study:
-                self._remember(table, subject)
+                row = table.known.get(table.key_of(subject))
+                table.rows.append(self._new_row(table, subject) if row is None else row)
             first_row = len(self._images)
             self._images += [image.name for image in images]
-            self._dcm += [image.dcm for image in images]
-            self._json += [image.sidecar for image in images]
+            self._dcm.extend([image.dcm for image in images])
+            self._json.extend([image.sidecar for image in images])
             self._long_suffix += [image.sidecar_suffix == ".dcm.json" for image in images]
-            self._matrix += [(image.header.Rows or 0, image.header.Columns or 0) for image in images]
+            for image in images:
+                self._matrix.append(image.header.Rows or 0)
+                self._matrix.append(image.header.Columns or 0)
             for row, image in enumerate(images, first_row):
-                subject.image = image
-                for table in self._of_image:
-                    self._remember(table, subject)
                 if image.listed is not None and image.listed.marks:
                     self._marks.add(row, image.listed.marks)
+            # Table by table, not image by image: what belongs to a table is looked up once a study, 2 us an image.
+            for table in self._of_image:
+                key_of, known, rows = table.key_of, table.known, table.rows
+                for image in images:
+                    subject.image = image
+                    found = known.get(key_of(subject))
+                    rows.append(self._new_row(table, subject) if found is None else found)
 
-    def _remember(self, table: "_Table", subject: Subject) -> None:
-        """Append the codes of the study or image at hand, which are those of every other with its key."""
-        key = table.key_of(subject)
-        row = table.known.get(key)
-        if row is None:
-            row = table.known[key] = len(table.codes)
-            table.codes.append(self._codes(table.facets, subject))
-        table.rows.append(row)
+    def _new_row(self, table: _Table, subject: Subject) -> int:
+        """Return a row with the codes of the study or image at hand, which all that have its key share."""
+        row = table.known[table.key_of(subject)] = len(table.codes)
+        table.codes.append(self._codes(table.facets, subject))
+        return row
 
     def _codes(self, facets: Sequence[Facet], subject: Subject) -> Codes:
         codes: list[int | tuple[int, ...]] = []
@@ -211,12 +232,12 @@ class ChunkBuilder:
 
     def finish(self) -> Chunk:
         """Return the columns of all clients added."""
-        images, raw_images = _on_the_drive(self._images)
-        studies, raw_studies = _on_the_drive(self._studies)
+        images, image_sums, raw_images = _on_the_drive(self._images)
+        studies, study_sums, raw_studies = _on_the_drive(self._studies)
         study_images = np.array(self._study_images, np.uint32)
         per_study = np.repeat(np.arange(len(self._studies), dtype=np.intp), study_images)
         per_client = np.repeat(np.arange(len(self._clients), dtype=np.intp), self._client_studies)[per_study]
-        columns: dict[str, NDArray[np.uint32]] = {}
+        columns: dict[str, NDArray[np.unsignedinteger]] = {}
         combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
         for facets, table, entries in (
             (_OF_CLIENT, self._client_codes, per_client),
@@ -229,11 +250,7 @@ class ChunkBuilder:
                     known: dict[tuple[int, ...], int] = {}
                     codes = [known.setdefault(combination, len(known)) for combination in codes]
                     combinations[facet.name] = tuple(known)
-                columns[facet.name] = np.array(codes, np.uint32)[entries]
-        accesses: Accesses = {}
-        dcm, json, documents = (
-            _file_columns(facts, accesses) for facts in (self._dcm, self._json, self._documents)
-        )
+                columns[facet.name] = smallest(np.array(codes, np.uint32))[entries]
         return Chunk(
             clients=Names.of(self._clients),
             studies=studies,
@@ -245,11 +262,11 @@ class ChunkBuilder:
             matrix=np.array(self._matrix, np.uint16).reshape(-1, 2),
             marks=self._marks.columns(),
             episodes=self._episodes.columns(),
-            dcm=dcm,
-            json=json,
-            documents=documents,
+            dcm=self._dcm.columns(),
+            json=self._json.columns(),
+            documents=self._documents.columns(),
             long_suffix=np.array(self._long_suffix, np.bool_),
-            accesses=tuple(accesses),
+            accesses=tuple(access for access in self._accesses if access is not None),
             columns=columns,
             combinations=combinations,
             texts={name: tuple((text,) for text in texts) for name, texts in self._texts.items()},
@@ -257,6 +274,8 @@ class ChunkBuilder:
             raw_studies=raw_studies,
             problems=self._problems,
             client_digest=np.array(self._digests, np.uint64),
+            image_sums=image_sums,
+            study_sums=study_sums,
         )
 
 
@@ -274,17 +293,18 @@ def read_chunk(source: Source, clients: Sequence[str]) -> Chunk:
         return builder.finish()
 
 
-def _on_the_drive(raw: Sequence[str]) -> tuple[Names, dict[int, str]]:
-    """Return the names on the drive, and by ordinal those on disk that are not the same."""
-    on_disk = Names.of([os.fsencode(name) for name in raw])
+def _on_the_drive(raw: Sequence[str]) -> tuple[Names, NDArray[np.uint32], dict[int, str]]:
+    """Return the names on the drive, their checksums, and by ordinal the names on disk that are not the same."""
+    encoded = [os.fsencode(name) for name in raw]
+    on_disk = Names.of(encoded)
     lengths, first = np.diff(on_disk.offsets), on_disk.heap[on_disk.offsets[:-1]]
     # Nearly all are UIDs, which they show together at once: to look at each takes as long as to stat its file.
     only_uids = not on_disk.heap.tobytes().translate(None, _UID_BYTES)
     if only_uids and (first != ord(".")).all() and (lengths <= LONGEST).all():
-        return on_disk, {}
+        return on_disk, checksums(encoded), {}
     names = [safe_bytes(name) for name in on_disk]
     changed = [number for number, (one, other) in enumerate(zip(names, on_disk, strict=True)) if one != other]
-    return Names.of(names), {number: raw[number] for number in changed}
+    return Names.of(names), checksums(names), {number: raw[number] for number in changed}
 
 
 def subject_of(client: ClientRecord, windows: Windows | None = None) -> Subject:
@@ -292,10 +312,11 @@ def subject_of(client: ClientRecord, windows: Windows | None = None) -> Subject:
     episodes = client.nbss.episodes if client.nbss is not None else ()
     facts: dict[str, EpisodeFacts] = {episode.id: episode_facts(episode) for episode in episodes}
     everything = list(facts.values())
+    found, after_surgery = decided(everything, windows or Windows())
     return Subject(
         client,
         client_status(everything) if client.nbss is not None else None,
         facts,
-        dict(zip(facts, outcomes(everything, windows or Windows()), strict=True)),
-        dict(zip(facts, post_ops(everything), strict=True)),
+        dict(zip(facts, found, strict=True)),
+        dict(zip(facts, after_surgery, strict=True)),
     )

@@ -20,7 +20,7 @@ CODES: Mapping[str, tuple[str | None, ...]] = {
 
 _CODE_OF = {name: {code: number for number, code in enumerate(codes)} for name, codes in CODES.items()}
 _CORNERS = ("x1", "y1", "x2", "y2")
-_INT32 = np.iinfo(np.int32)
+_LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
 
 COLUMNS = ("row", *_CORNERS, *CODES, "features")
 """The columns of :class:`MarkColumns`, without the names."""
@@ -100,7 +100,7 @@ def joined_marks(parts: Sequence[tuple[int, MarkColumns]]) -> MarkColumns:
 
 
 def _corner(pixel: int) -> int:
-    return min(max(pixel, int(_INT32.min)), int(_INT32.max))
+    return min(max(pixel, _LEAST), _MOST)
 
 
 @dataclass(slots=True)

@@ -13,11 +13,11 @@ from omidbfs.database.layout import DOCUMENTS, Source
 from omidbfs.database.problems import Problem, problem_lines
 from omidbfs.facets import FACETS, RESERVED, Facet, Kind
 from omidbfs.index.chunk import Chunk
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, TextValue
+from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, TextValue, smallest
 from omidbfs.index.episodes import joined_episodes
 from omidbfs.index.identity import client_identities, image_identities
 from omidbfs.index.marks import joined_marks
-from omidbfs.index.names import NameTable, checksums, duplicated, joined_names
+from omidbfs.index.names import Names, NameTable, checksums, duplicated, joined_names, shorter
 from omidbfs.names import printable
 
 
@@ -55,7 +55,8 @@ def merge(
     client_identity, client_ordinal = client_identities(chunks, previous)
     episodes = joined_episodes([chunk.episodes for chunk in chunks])
     study_episode = _study_episodes(chunks)
-    image_sums, study_sums = checksums(images), checksums(studies)
+    image_sums = _checksums([(chunk.images, chunk.image_sums) for chunk in chunks])
+    study_sums = _checksums([(chunk.studies, chunk.study_sums) for chunk in chunks])
     duplicates = duplicated(images, image_sums)
     newest = max((int(column.mtime.max()) for column in (*files, documents) if column.mtime.size), default=0)
     index = Index(
@@ -100,6 +101,10 @@ def merge(
     return replace(index, problem_lines=problem_lines(sorted(found)))
 
 
+def _checksums(parts: Sequence[tuple[Names, NDArray[np.uint32] | None]]) -> NDArray[np.uint32]:
+    return _joined(np.uint32, [checksums(names) if sums is None else sums for names, sums in parts])
+
+
 def _study_episodes(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
     parts, first = [], 0
     for chunk in chunks:
@@ -135,7 +140,7 @@ def _file_columns(
         for chunk, files in parts
     ]
     return FileColumns(
-        _joined(np.uint64, [files.size for _, files in parts]),
+        shorter(np.concatenate([np.zeros(0, np.uint64), *(files.size for _, files in parts)])),
         _joined(np.int64, [files.mtime for _, files in parts]),
         _joined(np.uint16, access),
     )
@@ -154,14 +159,14 @@ def _coded(
     for facet in FACETS:
         if facet.tokens is None:
             continue
-        parts = [chunk.columns[facet.name] for chunk in chunks]
+        parts: list[NDArray[np.unsignedinteger]] = [chunk.columns[facet.name] for chunk in chunks]
         if facet.kind is Kind.TEXT:
             texts[facet.name], tables = text_values(facet, [chunk.texts[facet.name] for chunk in chunks])
             parts = [table[part] for table, part in zip(tables, parts, strict=True)]
         elif facet.several:
             combinations[facet.name], tables = _combined([chunk.combinations[facet.name] for chunk in chunks])
             parts = [table[part] for table, part in zip(tables, parts, strict=True)]
-        column = _joined(np.uint32, parts)
+        column = np.concatenate([np.zeros(0, np.uint8), *parts])
         # A slice of an earlier index brings along what only images that are gone had.
         if facet.kind is Kind.TEXT:
             column, texts[facet.name] = without_unused(column, texts[facet.name], FIRST_CODE)
@@ -169,11 +174,6 @@ def _coded(
             column, combinations[facet.name] = without_unused(column, combinations[facet.name], 0)
         columns[facet.name] = smallest(column)
     return columns, texts, combinations
-
-
-def smallest(column: NDArray[np.uint32]) -> NDArray[np.unsignedinteger]:
-    """Return a column in the smallest type that holds it."""
-    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
 
 
 def _combined(
@@ -186,8 +186,8 @@ def _combined(
 
 
 def without_unused(
-    column: NDArray[np.uint32], values: tuple[_Value, ...], first: int
-) -> tuple[NDArray[np.uint32], tuple[_Value, ...]]:
+    column: NDArray[np.unsignedinteger], values: tuple[_Value, ...], first: int
+) -> tuple[NDArray[np.unsignedinteger], tuple[_Value, ...]]:
     """Return column and values without the values that no image has; codes of values count from ``first``."""
     is_used = np.zeros(first + len(values), np.bool_)
     is_used[:first] = True

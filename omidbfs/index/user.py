@@ -14,10 +14,9 @@ from omidbfs.database.header import JsonError, load_json
 from omidbfs.database.layout import Source
 from omidbfs.facets import OTHER, Registry
 from omidbfs.facets.user import Definition
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue
+from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue, smallest
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.identity import NOBODY
-from omidbfs.index.merge import smallest
 from omidbfs.names import safe_bytes
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -7,10 +7,10 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import omidb
 from omidb import classificationtools
 from omidb.commands import summarise
@@ -303,7 +303,7 @@ def compare_lesions(theirs: dict[str, Any], lesions: tuple[Lesion, ...]) -> None
             same(f"{name} of lesion {lesion.number}", procedure is None, pathology is None)
             if procedure is None or pathology is None:
                 continue
-            found = asdict(pathology)
+            found = msgspec.structs.asdict(pathology)
             found["malignant_type"] = found.pop("malignancy_type")
             for key, value in vars(procedure).items():
                 if key == "date":
