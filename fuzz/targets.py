@@ -14,7 +14,8 @@ from zlib import crc32
 from omidbfs.clinical import Windows, client_status, episode_facts, outcomes, post_ops
 from omidbfs.cohort import Cohorts
 from omidbfs.config import read_config
-from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, load_json, read_dicom
+from omidbfs.database.dicom import DicomError, read_dicom
+from omidbfs.database.header import Header, JsonError, decode_sidecar, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
 from omidbfs.database.linking import all_links, match_studies, unique_links

@@ -12,7 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from omidbfs.database.access import TreeReader, read_file
-from omidbfs.database.header import DicomError, JsonError, load_json
+from omidbfs.database.dicom import DicomError
+from omidbfs.database.header import JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import ClientFiles, Scanner, Source
 from omidbfs.database.linking import UNLINKED, StudyLink, all_links, match_studies, unique_links

@@ -9,7 +9,8 @@ import msgspec
 
 from omidbfs.database.access import TreeReader, read_listed
 from omidbfs.database.boxes import box_problem
-from omidbfs.database.header import DicomError, Header, JsonError, decode_sidecar, dicom_texts, read_dicom
+from omidbfs.database.dicom import DicomError, dicom_texts, read_dicom
+from omidbfs.database.header import Header, JsonError, decode_sidecar
 from omidbfs.database.layout import ImageFiles, Source
 from omidbfs.database.problems import Problem, reporter
 from omidbfs.database.records import DbImage, FileFacts

@@ -1,12 +1,14 @@
 """The facets: what images are grouped by. Adding a facet is adding one entry to a registry.
 
-``clinical``, ``image`` and ``mark`` hold those that the program has, ``user`` makes those that a user defines.
+``clinical``, ``image``, ``breast`` and ``mark`` hold those that the program has, ``user`` makes those that a user
+defines.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from omidbfs.database.records import OTHER
+from omidbfs.facets.breast import BREAST_FACETS
 from omidbfs.facets.clinical import CLINICAL_FACETS
 from omidbfs.facets.image import IMAGE_FACETS
 from omidbfs.facets.mark import MARK_FACETS
@@ -15,6 +17,7 @@ from omidbfs.facets.model import NONE, RESERVED, UNKNOWN, UNLINKED, Facet, Kind,
 FACETS: tuple[Facet, ...] = (
     *CLINICAL_FACETS,
     *IMAGE_FACETS,
+    *BREAST_FACETS,
     *MARK_FACETS,
     Facet(
         "file-type",

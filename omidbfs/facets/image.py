@@ -5,14 +5,12 @@ from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 
-from omidbfs.database.codes import SIDE_OPINIONS
 from omidbfs.database.header import Header
-from omidbfs.database.records import OTHER, Episode
+from omidbfs.database.records import OTHER
 from omidbfs.database.views import MODIFIERS, VIEWS, modifier_of_code, view
 from omidbfs.facets.model import (
     NONE,
     UNKNOWN,
-    UNLINKED,
     YES_NO,
     Facet,
     Kind,
@@ -21,7 +19,13 @@ from omidbfs.facets.model import (
     Value,
     among,
     one,
-    table,
+)
+from omidbfs.facets.tables import (
+    SOP_CLASS_CODES,
+    SOP_CLASSES,
+    TOMOSYNTHESIS,
+    TRANSFER_SYNTAX_CODES,
+    TRANSFER_SYNTAXES,
 )
 from omidbfs.names import LONGEST, slug
 
@@ -39,70 +43,6 @@ _VENDORS = (
 _AGE = re.compile(r"0*([0-9]+)\s*([YMWD]?)", re.ASCII)
 _AGE_UNITS = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*", re.ASCII)
-
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-_SOP_CLASSES = tuple(
-    Value(_STORAGE + uid, label, (_STORAGE + uid, meaning), meaning)
-    for uid, label, meaning in (
-        ("1.2", "mammography-presentation", "Digital Mammography X-Ray Image Storage - For Presentation"),
-        ("1.2.1", "mammography-processing", "Digital Mammography X-Ray Image Storage - For Processing"),
-        ("13.1.3", "tomosynthesis", "Breast Tomosynthesis Image Storage"),
-        ("13.1.4", "projection-presentation", "Breast Projection X-Ray Image Storage - For Presentation"),
-        ("13.1.5", "projection-processing", "Breast Projection X-Ray Image Storage - For Processing"),
-        ("1", "computed-radiography", "Computed Radiography Image Storage"),
-        ("1.1", "digital-x-ray-presentation", "Digital X-Ray Image Storage - For Presentation"),
-        ("1.1.1", "digital-x-ray-processing", "Digital X-Ray Image Storage - For Processing"),
-        ("7", "secondary-capture", "Secondary Capture Image Storage"),
-        ("4", "magnetic-resonance", "MR Image Storage"),
-        ("2", "computed-tomography", "CT Image Storage"),
-        ("6.1", "ultrasound", "Ultrasound Image Storage"),
-        ("11.1", "presentation-state", "Grayscale Softcopy Presentation State Storage"),
-        ("88.50", "mammography-cad", "Mammography CAD SR Storage"),
-    )
-)
-_SOP_CLASS_CODES = frozenset(value.code for value in _SOP_CLASSES)
-_TOMOSYNTHESIS = frozenset(_STORAGE + uid for uid in ("13.1.3", "13.1.4", "13.1.5"))
-
-_SYNTAX = "1.2.840.10008.1.2"
-_TRANSFER_SYNTAXES = tuple(
-    Value(_SYNTAX + uid, label, (_SYNTAX + uid, meaning), meaning)
-    for uid, label, meaning in (
-        ("", "implicit-vr-little-endian", "Implicit VR Little Endian"),
-        (".1", "explicit-vr-little-endian", "Explicit VR Little Endian"),
-        (".1.99", "deflated", "Deflated Explicit VR Little Endian"),
-        (".2", "explicit-vr-big-endian", "Explicit VR Big Endian (retired)"),
-        (".4.50", "jpeg-baseline", "JPEG Baseline (Process 1)"),
-        (".4.51", "jpeg-extended", "JPEG Extended (Process 2 & 4)"),
-        (".4.57", "jpeg-lossless", "JPEG Lossless, Non-Hierarchical (Process 14)"),
-        (".4.70", "jpeg-lossless-sv1", "JPEG Lossless, Non-Hierarchical, First-Order Prediction"),
-        (".4.80", "jpeg-ls-lossless", "JPEG-LS Lossless Image Compression"),
-        (".4.81", "jpeg-ls-near-lossless", "JPEG-LS Lossy (Near-Lossless) Image Compression"),
-        (".4.90", "jpeg-2000-lossless", "JPEG 2000 Image Compression (Lossless Only)"),
-        (".4.91", "jpeg-2000", "JPEG 2000 Image Compression"),
-        (".4.201", "htj2k-lossless", "High-Throughput JPEG 2000 Image Compression (Lossless Only)"),
-        (".4.202", "htj2k-lossless-rpcl", "High-Throughput JPEG 2000 with RPCL Options (Lossless Only)"),
-        (".4.203", "htj2k", "High-Throughput JPEG 2000 Image Compression"),
-        (".5", "rle-lossless", "RLE Lossless"),
-    )
-)
-_TRANSFER_SYNTAX_CODES = frozenset(value.code for value in _TRANSFER_SYNTAXES)
-
-_WORST_FIRST = ("OM", "OS", "OU", "OB", "ON")
-_DECISIVE = ("surgery", "biopsy_wide", "biopsy_fine")
-READING_OPINIONS: dict[str, tuple[str, str]] = {
-    "R1": ("r1-normal", "Rad normal"),
-    "R2": ("r2-benign", "Rad benign"),
-    "R3": ("r3-uncertain", "Rad uncertain"),
-    "R4": ("r4-suspicious", "Rad suspicious"),
-    "R5": ("r5-malignant", "Rad malig"),
-    "RN": ("normal", "R Normal"),
-    "RB": ("benign", "R Benign"),
-    "RU": ("uncertain", "R Uncertain"),
-    "RS": ("suspicious", "R Suspicious"),
-    "RM": ("malignant", "R Malignant"),
-    "RO": ("unreported", "R Unreported"),
-}
-"""Code of a reader's opinion of one breast at screening -> its name on the drive, its text in NBSS."""
 
 
 # What depends on what. Fields that few images share are left out of the header and stand alone.
@@ -212,7 +152,7 @@ def _magnification(subject: Subject) -> str | None:
 
 def _tomosynthesis(subject: Subject) -> str | None:
     header = subject.image.header
-    if header.SOPClassUID in _TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1:
+    if header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1:
         return "yes"
     return None if header.SOPClassUID is None else "no"
 
@@ -220,48 +160,6 @@ def _tomosynthesis(subject: Subject) -> str | None:
 def _files(subject: Subject) -> str:
     image = subject.image
     return "dcm-only" if image.sidecar is None else "json-only" if image.dcm is None else "pair"
-
-
-# Opinions of the image's own breast ---------------------------------------------------------------------------
-
-
-def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None, str | None]:
-    """Return the worst opinion after biopsy or surgery of one breast, and the readers' at screening."""
-    # Remembered while the woman is at hand: otherwise found anew for each image, 2 us.
-    found = subject.opinions.get((episode.id, side))
-    if found is None:
-        is_left, decisive, first = side == "L", set(), None
-        for event in episode.events or ():
-            if event.name in _DECISIVE:
-                decisive.add(event.left_opinion if is_left else event.right_opinion)
-            reading = event.left_reading if is_left else event.right_reading
-            first = reading if first is None else first
-        worst = next((opinion for opinion in _WORST_FIRST if opinion in decisive), None) if decisive else None
-        found = subject.opinions[episode.id, side] = worst, first
-    return found
-
-
-def _of_breast(subject: Subject) -> Hashable:
-    """Return the side of the image and the opinions of that breast: all that their facets depend on."""
-    episode, side = subject.study.episode, laterality(subject.image.header)
-    if episode is None or side not in ("L", "R"):
-        return episode is None, side
-    return _opinions(subject, episode, side)
-
-
-def _side_opinion(subject: Subject) -> str | None:
-    episode, side = subject.study.episode, laterality(subject.image.header)
-    if episode is None:
-        return UNLINKED
-    return None if side not in ("L", "R") else _opinions(subject, episode, side)[0] or NONE
-
-
-def _reading_opinion(subject: Subject) -> str | None:
-    episode, side = subject.study.episode, laterality(subject.image.header)
-    if episode is None:
-        return UNLINKED
-    reading = _opinions(subject, episode, side)[1] if side in ("L", "R") else None
-    return reading if reading is None or reading in READING_OPINIONS else OTHER
 
 
 IMAGE_FACETS: tuple[Facet, ...] = (
@@ -315,9 +213,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "image",
         "SOPClassUID (0008,0016)",
         Kind.TABLE,
-        one(lambda subject: _uid(subject.image.header.SOPClassUID, _SOP_CLASS_CODES)),
+        one(lambda subject: _uid(subject.image.header.SOPClassUID, SOP_CLASS_CODES)),
         of_header,
-        values=_SOP_CLASSES,
+        values=SOP_CLASSES,
     ),
     Facet(
         "modality",
@@ -434,29 +332,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "image",
         "TransferSyntaxUID (0002,0010)",
         Kind.TABLE,
-        one(lambda subject: _uid(subject.image.header.TransferSyntaxUID, _TRANSFER_SYNTAX_CODES)),
+        one(lambda subject: _uid(subject.image.header.TransferSyntaxUID, TRANSFER_SYNTAX_CODES)),
         of_header,
-        values=_TRANSFER_SYNTAXES,
-    ),
-    Facet(
-        "side-opinion",
-        "the worst opinion of the image's own breast after biopsy or surgery in the episode",
-        "image",
-        "NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",
-        Kind.TABLE,
-        one(_side_opinion),
-        _of_breast,
-        values=table(dict(zip(_WORST_FIRST, map(SIDE_OPINIONS.__getitem__, _WORST_FIRST), strict=True))),
-    ),
-    Facet(
-        "reading-opinion",
-        "the readers' opinion of the image's own breast at screening",
-        "image",
-        "NBSS SCREENING, L and R, Opinion; laterality of the image",
-        Kind.TABLE,
-        one(_reading_opinion),
-        _of_breast,
-        values=tuple(Value(code, label, (code, text), text) for code, (label, text) in READING_OPINIONS.items()),
+        values=TRANSFER_SYNTAXES,
     ),
     Facet(
         "files",

@@ -20,15 +20,14 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from omidbfs.database.dicom import DicomError, read_dicom
 from omidbfs.database.header import (
     NUMBERS,
     TAGS,
-    DicomError,
     Header,
     JsonError,
     decode_sidecar,
     load_json,
-    read_dicom,
 )
 
 

@@ -21,7 +21,8 @@ from trees import MARK, Tree
 from omidbfs.cli import main
 from omidbfs.config import read_config
 from omidbfs.database.access import TreeReader
-from omidbfs.database.header import MAX_DICOM, MAX_DOCUMENT, DicomError, JsonError, load_json, read_dicom
+from omidbfs.database.dicom import MAX_DICOM, DicomError, read_dicom
+from omidbfs.database.header import MAX_DOCUMENT, JsonError, load_json
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import Problem, reporter
 from omidbfs.errors import UserError
@@ -29,6 +30,7 @@ from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
 from omidbfs.names import printable
 from omidbfs.nodes import Directory
+from omidbfs.root import root_of
 from omidbfs.view import View
 
 HOSTILE = (
@@ -143,7 +145,7 @@ def test_what_the_drive_says_of_itself_speaks_to_no_terminal(hostile: Path, inde
     from omidbfs.about import generated_texts
     from omidbfs.index.classification import Classification
 
-    texts = generated_texts(index, ("/\x1b[31m", "/\u202e"), Classification(), {})
+    texts = generated_texts(root_of(index), ("/\x1b[31m", "/\u202e"), Classification(), {})
     assert set(texts) == set(GENERATED)
     for name, text in texts.items():
         for line in text.decode().splitlines():

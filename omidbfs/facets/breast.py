@@ -1,0 +1,75 @@
+"""Facets of what was found in the image's own breast."""
+
+from collections.abc import Hashable
+
+from omidbfs.database.codes import SIDE_OPINIONS
+from omidbfs.database.records import OTHER, Episode
+from omidbfs.facets.image import laterality
+from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Subject, Value, one, table
+from omidbfs.facets.tables import READING_OPINIONS
+
+_WORST_FIRST = ("OM", "OS", "OU", "OB", "ON")
+_DECISIVE = ("surgery", "biopsy_wide", "biopsy_fine")
+
+
+def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None, str | None]:
+    """Return the worst opinion after biopsy or surgery of one breast, and the readers' at screening."""
+    # Remembered while the woman is at hand: otherwise found anew for each image, 2 us.
+    found = subject.opinions.get((episode.id, side))
+    if found is None:
+        is_left, decisive, first = side == "L", set(), None
+        for event in episode.events or ():
+            if event.name in _DECISIVE:
+                decisive.add(event.left_opinion if is_left else event.right_opinion)
+            reading = event.left_reading if is_left else event.right_reading
+            first = reading if first is None else first
+        worst = next((opinion for opinion in _WORST_FIRST if opinion in decisive), None) if decisive else None
+        found = subject.opinions[episode.id, side] = worst, first
+    return found
+
+
+def _of_breast(subject: Subject) -> Hashable:
+    """Return the side of the image and the opinions of that breast: all that their facets depend on."""
+    episode, side = subject.study.episode, laterality(subject.image.header)
+    if episode is None or side not in ("L", "R"):
+        return episode is None, side
+    return _opinions(subject, episode, side)
+
+
+def _side_opinion(subject: Subject) -> str | None:
+    episode, side = subject.study.episode, laterality(subject.image.header)
+    if episode is None:
+        return UNLINKED
+    return None if side not in ("L", "R") else _opinions(subject, episode, side)[0] or NONE
+
+
+def _reading_opinion(subject: Subject) -> str | None:
+    episode, side = subject.study.episode, laterality(subject.image.header)
+    if episode is None:
+        return UNLINKED
+    reading = _opinions(subject, episode, side)[1] if side in ("L", "R") else None
+    return reading if reading is None or reading in READING_OPINIONS else OTHER
+
+
+BREAST_FACETS: tuple[Facet, ...] = (
+    Facet(
+        "side-opinion",
+        "the worst opinion of the image's own breast after biopsy or surgery in the episode",
+        "image",
+        "NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",
+        Kind.TABLE,
+        one(_side_opinion),
+        _of_breast,
+        values=table(dict(zip(_WORST_FIRST, map(SIDE_OPINIONS.__getitem__, _WORST_FIRST), strict=True))),
+    ),
+    Facet(
+        "reading-opinion",
+        "the readers' opinion of the image's own breast at screening",
+        "image",
+        "NBSS SCREENING, L and R, Opinion; laterality of the image",
+        Kind.TABLE,
+        one(_reading_opinion),
+        _of_breast,
+        values=tuple(Value(code, label, (code, text), text) for code, (label, text) in READING_OPINIONS.items()),
+    ),
+)
