@@ -600,3 +600,33 @@ def test_times_from_any_age_are_shown_and_compared(drive: Drives, tmp_path: Path
     refresh(mount)
     everything_else_works(mount, *times)
     assert mmap.PAGESIZE <= SIZE, "what was read was more than a page"
+
+
+@pytest.mark.skipif(not list(Path("/usr/lib").glob("*/faketime")), reason="needs faketime")
+@pytest.mark.parametrize("first", ["+20y", "-20y"])
+def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first: str) -> None:
+    tree, jumps = database(tmp_path / "db"), tmp_path / "clock"
+    jumps.write_text("+0s")
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    as_it_is = drive.environment
+    drive.environment = as_it_is | {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(jumps)}
+    drive.environment |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+    mount = drive(tree.root)
+    drive.environment = as_it_is  # for other commands: only the drive's clock jumps
+    years = set()
+    for number, jump in enumerate((first, "+0s", "-1d"), 1):
+        jumps.write_text(jump)
+        tree.client(f"demd{number + 1}").study(f"2.{number}").image(f"2.{number}.1", dcm=b"new")
+        everything_else_works_with(mount, number - 1)
+        refresh(mount)
+        assert (mount / f"all/2.{number}.1.dcm").read_bytes() == b"new"
+        everything_else_works_with(mount, number)
+        years.add(status(mount)["refresh"]["since"][:4])
+    assert len(years) > 1, "the clock of the drive has jumped"
+
+
+def everything_else_works_with(mount: Path, more: int) -> None:
+    """Check all images, where some with two files each have come."""
+    assert len(os.listdir(mount / "all")) == 2 * (IMAGES + more)
+    for number, name in enumerate(NAMES):
+        assert (mount / name).read_bytes() == content(number), name
