@@ -5,6 +5,7 @@ so that the drive's memory stays what it is. When it has written a new index, th
 takes the place of the old one, and the kernel is told what changed.
 """
 
+import gc
 import json
 import logging
 import math
@@ -135,6 +136,9 @@ class Refresher:
         except Exception as error:  # a defect of ours must not end the mount
             self._error = f"{type(error).__name__}, a defect: please report it"
             log.exception("the refresh failed and the drive goes on as it was")
+        # An exception that came out of a thread refers to itself, and to the view that was asked: without this an
+        # old index would stay mapped until the collector comes round. What was there at the start is frozen.
+        gc.collect()
         self._done += 1
         await self._enter("idle" if self._error is None else "failed")
 
