@@ -1,8 +1,8 @@
 """The floor for building an index: walks the trees, stats every file, decodes every JSON file, and keeps nothing.
 
-    python floor.py SOURCE PROCESSES
+    python floor.py SOURCE PROCESSES [whole]
 
-Sidecars are decoded as omidbfs does it, to a dozen tags; NBSS and ImageDB as plain dictionaries.
+Sidecars are decoded as omidbfs does it, to two dozen tags, or whole; NBSS and ImageDB as plain dictionaries.
 """
 
 import os
@@ -19,9 +19,10 @@ from omidbfs.database.header import _decoder as sidecars
 _CLIENTS = 256
 
 
-def read(source: str, clients: Sequence[str]) -> int:
+def read(source: str, clients: Sequence[str], *, whole: bool = False) -> int:
     """Return how many sidecars the clients have."""
     documents, found = msgspec.json.Decoder(), 0
+    decode = documents.decode if whole else sidecars.decode
     for tree in ("images", "data"):
         for client in clients:
             for study in os.scandir(f"{source}/{tree}/{client}"):
@@ -34,7 +35,7 @@ def read(source: str, clients: Sequence[str]) -> int:
                     file.stat()
                     if tree == "data":
                         with open(file.path, "rb") as stream:
-                            sidecars.decode(stream.read())
+                            decode(stream.read())
                         found += 1
     return found
 
@@ -45,10 +46,10 @@ def _runs(source: str) -> Iterator[Sequence[str]]:
         yield clients[start : start + _CLIENTS]
 
 
-def main(source: str, processes: str) -> None:
+def main(source: str, processes: str, how: str = "") -> None:
     """Print how many sidecars there are."""
     with ProcessPoolExecutor(int(processes), mp_context=get_context("spawn")) as pool:
-        print(sum(pool.map(partial(read, source), _runs(source))))
+        print(sum(pool.map(partial(read, source, whole=how == "whole"), _runs(source))))
 
 
 if __name__ == "__main__":
