@@ -18,7 +18,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from omidbfs import xattrs
 from omidbfs.database.layout import Source
 from omidbfs.export.spool import Spool, spool_directories
-from omidbfs.files import is_directory, is_export
+from omidbfs.files import Files, is_directory, is_export
 from omidbfs.mount.answers import TIMEOUT, entry_of, fill
 from omidbfs.mount.changes import changed_file
 from omidbfs.mount.counters import Counters
@@ -281,11 +281,12 @@ class Operations(pyfuse3.Operations):
             return FileInfo(fh=self._handle(content), keep_cache=True)
         # For an inode of an earlier version the answer is ESTALE. The kernel then looks the name up again, once:
         # what it finds has to be the file as it is now, which may have changed again since that version.
-        current = self.view.files.current(inode) or inode
+        files = self.view.files  # of the view that is asked: another may take its place while a disk is waited for
+        current = files.current(inode) or inode
         try:
-            file = await self.reader.open(self.view.files, current)
+            file = await self.reader.open(files, current)
         except FileChangedError:
-            await self._forget_file(current)
+            await self._forget_file(files, current)
             raise
         if current != inode:
             await self.reader.close(file)
@@ -343,9 +344,9 @@ class Operations(pyfuse3.Operations):
         self._handles[number] = handle
         return number
 
-    async def _forget_file(self, inode: int) -> None:
+    async def _forget_file(self, files: Files, inode: int) -> None:
         # In a thread: the kernel may first wait for requests of this very inode, which this loop has to answer.
-        found = changed_file(self.view.files, inode, self.directories.known())
+        found = changed_file(files, inode, self.directories.known())
         await trio.to_thread.run_sync(tell_kernel, found)
 
     def close(self) -> None:

@@ -291,3 +291,23 @@ def test_what_was_let_go_of_is_made_again_for_who_opens_it(operations: Operation
     assert len(call(operations.read, handle, 0, 1 << 20)) == size
     call(operations.release, handle)
     assert call(operations.open, file, os.O_WRONLY, CONTEXT) == errno.EROFS
+
+
+def test_a_file_found_changed_while_another_view_takes_over_is_stale(
+    operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = inode(operations, "all/1.1.1.dcm")
+    (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(b"others")
+    empty = Tree(tmp_path / "empty")
+    source = find_source(empty.root)
+    view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
+    reader, opened = operations.reader, operations.reader.open
+
+    async def opened_meanwhile(*arguments: Any) -> Any:
+        operations.replace_view(view, Reader(source, operations.disks))
+        return await opened(*arguments)
+
+    monkeypatch.setattr(reader, "close_trees", lambda: None)
+    monkeypatch.setattr(reader, "open", opened_meanwhile)
+    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda found: None)
+    assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
