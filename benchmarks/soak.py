@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "mount")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
-from drives import Drives, eventually  # noqa: E402
+from drives import Drives, clean_up, eventually  # noqa: E402
 from test_refresh import refresh, status  # noqa: E402
 from test_stress import Crew, Readers, Writer  # noqa: E402
 
@@ -193,7 +193,10 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="omidbfs-soak-") as directory:
         os.environ["XDG_CACHE_HOME"] = f"{directory}/cache"
-        return 0 if soak(Path(directory), options.minutes) else 1
+        try:
+            return 0 if soak(Path(directory), options.minutes) else 1
+        finally:  # whatever went wrong, nothing is left mounted or running
+            clean_up(Path(directory), f"DRIVES_BELOW={directory}")
 
 
 if __name__ == "__main__":
