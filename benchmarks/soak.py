@@ -24,6 +24,8 @@ from test_stress import Crew, Readers, Writer  # noqa: E402
 WARM_UP = 0.125
 """The share of the time after which everything has happened often: what it has by then it may keep."""
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+_IDLE = 12
+"""Seconds after which threads that have nothing to do have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,9 @@ def at_rest(mount: Path) -> None:
     """Have the kernel forget what it may, and the drive notice: the count of directories is then a fresh one."""
     if os.access(DROP_CACHES, os.W_OK):
         DROP_CACHES.write_text("2")
-    os.utime(next((mount.parent / "db" / "data").iterdir()))
+    os.utime(next((mount.parent / "db" / "data").glob("*/*.json")))  # so that the refresh finds something
     refresh(mount)
+    time.sleep(_IDLE)
 
 
 def soak(directory: Path, minutes: float) -> bool:

@@ -1,11 +1,13 @@
 """The life of a mount: served until a signal or an unmount ends it."""
 
+import ctypes
 import gc
 import json
 import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from omidbfs.mount.stacks import stacks
 from omidbfs.session import Session
 
 log = logging.getLogger(__name__)
+
+_M_ARENA_MAX = -8
 
 MAX_REQUESTS = 10_000
 """How many requests are in progress at once; more wait in the kernel, and then everything does.
@@ -71,6 +75,7 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         The kernel or fusermount3 refused.
     """
     source, mountpoint, operations = mount.source, mount.mountpoint, refresher.operations
+    _share_memory()
     flags = {"ro", "nosuid", "nodev", "noexec", "default_permissions", f"subtype={FILE_SYSTEM.partition('.')[2]}"}
     name = "".join(character if character.isascii() else "?" for character in source.images or source.data or "")
     flags.add("fsname=" + name.replace("\\", "\\\\").replace(",", "\\,"))  # pyfuse3 takes ASCII only
@@ -100,6 +105,14 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
         pyfuse3.close(unmount=mount_at(str(mountpoint)) == ours)
         operations.close()
         log.info("unmounted")
+
+
+def _share_memory() -> None:
+    """Have all threads allocate from two arenas (mallopt(3)), where the C library has such a thing."""
+    # Otherwise each thread that waits for a disk has one of its own, and what was freed in it stays: 55 MB private
+    # after three minutes instead of 40 (scripts/soak).
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 async def _answer(refresher: Refresher, mount: Mount, ready: Callable[[], None]) -> None:
