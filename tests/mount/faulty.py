@@ -2,7 +2,7 @@
 
     python faulty.py BELOW MOUNTPOINT CONTROL
 
-CONTROL is a JSON list of rules, looked at again for every request:
+CONTROL is a JSON list of rules, looked at again for every request, and so to be replaced, not rewritten:
 
     {"on": "read", "name": "*.dcm", "errno": 5}       fails
     {"on": "open", "name": "1.1.1.dcm"}               hangs until the rule is gone
@@ -39,12 +39,13 @@ class FaultyFileSystem(pyfuse3.Operations):  # type: ignore[misc]
         self._inodes = {os.fsencode(below): pyfuse3.ROOT_INODE}
         self._control = control
         self._rules: list[dict[str, Any]] = []
-        self._seen = 0
+        self._seen = (0, 0)
 
     def _matching(self, on: str, path: bytes) -> list[dict[str, Any]]:
-        written = self._control.stat().st_mtime_ns
-        if written != self._seen:
-            self._seen, self._rules = written, json.loads(self._control.read_text(encoding="utf-8"))
+        found = self._control.stat()
+        seen = (found.st_ino, found.st_mtime_ns)
+        if seen != self._seen:
+            self._seen, self._rules = seen, json.loads(self._control.read_text(encoding="utf-8"))
         name = os.fsdecode(os.path.basename(path))
         return [rule for rule in self._rules if rule["on"] == on and fnmatch.fnmatch(name, rule["name"])]
 

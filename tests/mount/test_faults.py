@@ -62,13 +62,16 @@ class FaultyDisk:
 
     def fails(self, on: str, name: str, **how: object) -> None:
         """Have what is ``on`` files of this name fail with ``errno=``, take ``seconds=``, or else hang."""
-        new = self.control.with_name("new")
-        new.write_text(json.dumps([{"on": on, "name": name, **how}]), encoding="utf-8")
-        new.replace(self.control)
+        self._rules({"on": on, "name": name, **how})
 
     def works(self) -> None:
         """Let everything work again."""
-        self.control.write_text("[]", encoding="utf-8")
+        self._rules()
+
+    def _rules(self, *rules: dict[str, object]) -> None:
+        new = self.control.with_name("new")
+        new.write_text(json.dumps(rules), encoding="utf-8")
+        new.replace(self.control)
 
     def goes_away(self) -> None:
         """Take the disk away as one that breaks down goes: whoever has it open has nothing."""
