@@ -46,6 +46,9 @@ from omidbfs.selection import cohort_argument, directory_at, json_option, opened
 if TYPE_CHECKING:
     from omidbfs.database.problems import Problem
 
+# Nothing here is linear algebra: the threads that numpy would start for it cost each process 0.1 s and memory.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 class _Group(click.Group):
     """Errors are for people: one line. A traceback only with ``--debug``."""

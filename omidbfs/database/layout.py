@@ -145,6 +145,30 @@ def listing_digest(files: ClientFiles, problems: Sequence[Problem]) -> int:
 
 _NAME = operator.attrgetter("name")
 _READABLE = 0o555
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class _Listed:
+    """A directory and what is in it, by name, as long as it is used as a context manager.
+
+    Files are looked at from the directory, which is open, and not by way of the whole path: that is faster.
+    """
+
+    __slots__ = ("access", "descriptor", "entries", "path", "place")
+
+    def __init__(self, path: str, place: str, descriptor: int | None = None) -> None:
+        self.path = path
+        self.place = place
+        self.descriptor = descriptor
+        self.access: list[Access] = []
+        self.entries: list[os.DirEntry[str]] = []
+
+    def __enter__(self) -> "_Listed":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
 
 
 class Scanner:
@@ -160,12 +184,13 @@ class Scanner:
         """Return the names of all clients in either tree, in byte order; report what is not a client."""
         names = set()
         for tree, label in self._trees():
-            for entry in self._entries(tree, label):
-                place = f"{label}/{entry.name}"
-                if not CLIENT_NAME.fullmatch(entry.name):
-                    self._report(place, "unexpected-entry", "not a client directory")
-                elif self._is_directory(entry, place):
-                    names.add(entry.name)
+            with self._listed(tree, label, [], is_link=True) as listed:  # as images/ and data/ may be
+                for entry in listed.entries:
+                    place = f"{label}/{entry.name}"
+                    if not CLIENT_NAME.fullmatch(entry.name):
+                        self._report(place, "unexpected-entry", "not a client directory")
+                    elif self._is_directory(entry, tree, place):
+                        names.add(entry.name)
         for directory, missing in ((self.source.images, "images"), (self.source.data, "data")):
             if directory is None:
                 self._report(missing, "tree-missing", f"the source has no {missing}/ directory")
@@ -175,66 +200,58 @@ class Scanner:
         """Return the files of one client; never raises for what is on disk."""
         files = ClientFiles(name)
         for tree, label in self._trees():
-            directory, place = os.path.join(tree, name), f"{label}/{name}"
+            path, place = f"{tree}/{name}", f"{label}/{name}"
             try:
-                facts = os.lstat(directory)
-                if stat.S_ISLNK(facts.st_mode):
-                    if not self._may_follow(directory):
+                mode = os.lstat(path).st_mode
+                is_link = stat.S_ISLNK(mode)
+                if is_link:
+                    if not self._may_follow(path):
                         continue  # clients() has said so
-                    facts = os.stat(directory)
-                if not stat.S_ISDIR(facts.st_mode):
+                    mode = os.stat(path).st_mode
+                if not stat.S_ISDIR(mode):
                     continue
             except FileNotFoundError:
                 continue
             except OSError as error:
                 self._report(place, "unreadable", error.strerror or "cannot be read")
                 continue
-            access = self._descend(self._tree_access[tree], directory)
-            is_data = tree == self.source.data
-            for entry in self._entries(directory, place):
-                inner = f"{place}/{entry.name}"
-                if (
-                    is_data
-                    and entry.name.endswith(f"_{name}.json")
-                    and self._document(entry, place, files, access)
-                ):
-                    continue
-                if entry.name.startswith(".") or not (entry.is_symlink() or entry.is_dir()):
-                    self._report(
-                        inner, "unexpected-entry", "neither a study directory nor a JSON file of the client"
-                    )
-                elif self._is_directory(entry, inner):
-                    if is_data:
-                        files.in_data.add(entry.name)
-                    self._study(
-                        entry.path, inner, files.studies.setdefault(entry.name, {}), access, label, is_data
-                    )
+            with self._listed(path, place, self._tree_access[tree], is_link) as listed:
+                for entry in listed.entries:
+                    self._client_entry(entry, listed, files, tree == self.source.data)
         for lower, upper in (("nbss_", "NBSS_"), ("imagedb_", "IMAGEDB_")):
             if f"{lower}{name}.json" in files.documents and f"{upper}{name}.json" in files.documents:
                 place = f"{self.source.data_label}/{name}/{upper}{name}.json"
                 self._report(place, "duplicate-file", f"{lower}{name}.json is used")
         return files
 
-    def _study(
-        self,
-        path: str,
-        place: str,
-        images: dict[str, ImageFiles],
-        above: list[Access],
-        label: str,
-        is_data: bool,
-    ) -> None:
-        access = self._descend(above, path)
+    def _client_entry(self, entry: os.DirEntry[str], listed: "_Listed", files: ClientFiles, is_data: bool) -> None:
+        name, place = entry.name, f"{listed.place}/{entry.name}"
+        if is_data and name.endswith(end := f"_{files.name}.json") and name[: 1 - len(end)] in DOCUMENTS:
+            facts = self._file(entry, listed)
+            if facts is not None:
+                files.documents[name] = facts
+            return
+        if name.startswith(".") or not (entry.is_symlink() or entry.is_dir()):
+            self._report(place, "unexpected-entry", "neither a study directory nor a JSON file of the client")
+        elif self._is_directory(entry, listed.path, place):
+            if is_data:
+                files.in_data.add(name)
+            images = files.studies.setdefault(name, {})
+            with self._listed(f"{listed.path}/{name}", place, listed.access, entry.is_symlink()) as study:
+                self._study(study, images, is_data)
+
+    def _study(self, listed: "_Listed", images: dict[str, ImageFiles], is_data: bool) -> None:
+        place = listed.place
         takes_dcm = self._same_tree or not is_data
         doubtful: list[tuple[str, FileFacts]] = []
-        for entry in self._entries(path, place):
+        for entry in listed.entries:
             name = entry.name
             stem, dot, suffix = name.rpartition(".")
             is_json = is_data and suffix == "json"
             if not (is_json or (takes_dcm and suffix == "dcm")) or not dot or name[0] == ".":
                 self._report(f"{place}/{name}", "unexpected-entry", "neither an image nor its JSON")
                 continue
-            facts = self._file(entry, place, access)
+            facts = self._file(entry, listed)
             if facts is None:
                 continue
             if is_json and stem.endswith(".dcm"):
@@ -261,15 +278,8 @@ class Scanner:
                 self._report(f"{place}/{stem}.json", "duplicate-file", used)
                 images[stem] = ImageFiles(sidecar=facts, double=True)
 
-    def _document(self, entry: os.DirEntry[str], place: str, files: ClientFiles, access: list[Access]) -> bool:
-        if entry.name.removesuffix(f"{files.name}.json") not in DOCUMENTS:
-            return False
-        facts = self._file(entry, place, access)
-        if facts is not None:
-            files.documents[entry.name] = facts
-        return True
-
-    def _file(self, entry: os.DirEntry[str], directory: str, access: list[Access]) -> FileFacts | None:
+    def _file(self, entry: os.DirEntry[str], listed: "_Listed") -> FileFacts | None:
+        access = listed.access
         try:
             facts = entry.stat(follow_symlinks=False)
             mode = facts.st_mode
@@ -280,14 +290,15 @@ class Scanner:
                 return FileFacts(facts.st_size, facts.st_mtime_ns, mode & _READABLE, facts.st_uid, facts.st_gid)
         except OSError:
             pass  # below it is said why
-        place = f"{directory}/{entry.name}"
+        place = f"{listed.place}/{entry.name}"
         try:
             if entry.is_symlink() and not self.source.follow_symlinks:
                 self._report(place, "symlink", "a symbolic link; use --follow-symlinks to follow it")
                 return None
             facts = entry.stat(follow_symlinks=self.source.follow_symlinks)
             if entry.is_symlink():
-                access = [*access, *_path_access(os.path.dirname(os.path.realpath(entry.path)))]
+                target = os.path.realpath(f"{listed.path}/{entry.name}")
+                access = [*access, *_path_access(os.path.dirname(target))]
         except OSError as error:
             self._report(place, "unreadable", error.strerror or "cannot be read")
             return None
@@ -296,16 +307,17 @@ class Scanner:
             return None
         return file_facts(facts, access)
 
-    def _is_directory(self, entry: os.DirEntry[str], place: str) -> bool:
+    def _is_directory(self, entry: os.DirEntry[str], directory: str, place: str) -> bool:
         if not entry.is_symlink():
             if entry.is_dir():
                 return True
             self._report(place, "unexpected-entry", "a directory belongs here")
             return False
-        if not os.path.isdir(entry.path):  # entry.is_dir() raises for a link that leads in a circle
+        path = f"{directory}/{entry.name}"
+        if not os.path.isdir(path):  # entry.is_dir() raises for a link that leads in a circle
             self._report(place, "symlink", "a symbolic link that leads to no directory")
             return False
-        if self._may_follow(entry.path):
+        if self._may_follow(path):
             return True
         self._report(place, "symlink", "leaves the source; use --follow-symlinks to follow it")
         return False
@@ -320,22 +332,25 @@ class Scanner:
         finally:
             reader.close()
 
-    def _entries(self, directory: str, place: str) -> list[os.DirEntry[str]]:
+    def _listed(self, path: str, place: str, above: list[Access], is_link: bool) -> "_Listed":
+        """Return what is in a directory below ``above``, nothing where it cannot be listed."""
         try:
-            with os.scandir(directory) as entries:
-                return sorted(entries, key=_NAME)
+            descriptor = os.open(path, _DIRECTORY if is_link else _DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
             self._report(place, "unreadable", error.strerror or "cannot be listed")
-            return []
-
-    def _descend(self, above: list[Access], directory: str) -> list[Access]:
+            return _Listed(path, place)
+        listed = _Listed(path, place, descriptor)
         try:
-            facts = os.lstat(directory)
-            if stat.S_ISLNK(facts.st_mode):  # the way to where it leads must be searched, too
-                return [*above, *_path_access(os.path.realpath(directory))]
-        except OSError:  # gone since it was listed; listing it will say so
-            return above
-        return narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
+            if is_link:  # the way to where it leads must be searched, too
+                listed.access = [*above, *_path_access(os.path.realpath(path))]
+            else:
+                facts = os.fstat(descriptor)
+                listed.access = narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
+            with os.scandir(descriptor) as entries:
+                listed.entries = sorted(entries, key=_NAME)
+        except OSError as error:
+            self._report(place, "unreadable", error.strerror or "cannot be listed")
+        return listed
 
     def _trees(self) -> Iterator[tuple[str, str]]:
         if self.source.images is not None and not self._same_tree:

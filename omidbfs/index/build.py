@@ -28,7 +28,8 @@ from omidbfs.index.user import with_user_facets
 from omidbfs.names import printable
 from omidbfs.progress import Progress
 
-CLIENTS_PER_CHUNK = 256
+CLIENTS_PER_CHUNK = 512
+"""Most clients that are read at a time."""
 
 
 def refreshed(
@@ -125,9 +126,15 @@ def clients_not_on_disk(only: Collection[str], on_disk: Collection[str]) -> list
     ]
 
 
-def _runs(clients: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(clients), CLIENTS_PER_CHUNK):
-        yield clients[start : start + CLIENTS_PER_CHUNK]
+def _runs(clients: Sequence[str], workers: int) -> Iterator[Sequence[str]]:
+    """Yield runs of clients, shorter ones in the end where all of several workers are to be done together."""
+    start = 0
+    while start < len(clients):
+        size = CLIENTS_PER_CHUNK
+        if workers > 1:
+            size = min(size, max(1, size // 16, (len(clients) - start) // (3 * workers)))
+        yield clients[start : start + size]
+        start += size
 
 
 def _changed(source: Source, clients: Sequence[str], previous: Index | None, work: Work) -> set[str]:
@@ -136,8 +143,8 @@ def _changed(source: Source, clients: Sequence[str], previous: Index | None, wor
         return set(clients)
     known = dict(zip(previous.clients, previous.client_digest.tolist(), strict=True))
     changed, done = set(), 0
-    compared = in_order(work.executor, work.workers, partial(digests_of, source), _runs(clients))
-    for run, digests in zip(_runs(clients), compared, strict=True):
+    compared = in_order(work.executor, work.workers, partial(digests_of, source), _runs(clients, work.workers))
+    for run, digests in zip(_runs(clients, work.workers), compared, strict=True):
         pairs = zip(run, digests.tolist(), strict=True)
         changed |= {client for client, digest in pairs if known.get(client.encode()) != digest}
         done += len(run)
@@ -166,7 +173,7 @@ def _chunks(
 ) -> list[Chunk]:
     """Return the chunks of all clients in order: read where changed, slices of the previous index elsewhere."""
     segments = [(is_changed, list(run)) for is_changed, run in groupby(clients, changed.__contains__)]
-    runs = [run for is_changed, segment in segments if is_changed for run in _runs(segment)]
+    runs = [run for is_changed, segment in segments if is_changed for run in _runs(segment, work.workers)]
     read = in_order(work.executor, work.workers, partial(read_chunk, source), runs)
     chunks: list[Chunk] = []
     done = images = 0
@@ -175,7 +182,7 @@ def _chunks(
             assert previous is not None
             chunks += slices_of(previous, [client.encode() for client in segment])
             continue
-        for run in _runs(segment):
+        for run in _runs(segment, work.workers):
             chunks.append(next(read))
             done, images = done + len(run), images + len(chunks[-1].images)
             if work.progress is not None:

@@ -80,16 +80,15 @@ class NameTable:
         sums = checksums(names) if sums is None else sums
         size = 1 << max(3, (2 * len(names) - 1).bit_length())
         slots = np.full(size, _EMPTY, np.uint32)
+        # Linear probing, all at once: in the order of the slots that they want, each has its own or the next one
+        # after the slot of the one before. Who comes out at the end goes on at the start.
         wanted = sums & np.uint32(size - 1)
-        waiting = np.arange(len(names), dtype=np.uint32)
-        # Linear probing, a round for every step: each free slot goes to one of those that want it. In the first,
-        # with most of the work, all are free.
-        free: NDArray[np.bool_] | slice = slice(None)
-        while len(waiting):
-            slots[wanted[free]] = waiting[free]
-            passed_over = slots[wanted] != waiting
-            waiting, wanted = waiting[passed_over], (wanted[passed_over] + np.uint32(1)) & np.uint32(size - 1)
-            free = slots[wanted] == _EMPTY
+        order = np.argsort(wanted).astype(np.uint32)
+        before = np.arange(len(names))
+        places = np.maximum.accumulate(wanted[order] - before) + before
+        inside = np.searchsorted(places, size)
+        slots[places[:inside]] = order[:inside]
+        slots[np.flatnonzero(slots[: 2 * len(names)] == _EMPTY)[: len(names) - inside]] = order[inside:]
         return cls(names, slots)
 
     def find(self, name: bytes) -> list[int]:

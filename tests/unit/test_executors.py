@@ -64,15 +64,19 @@ def told_to(lines: list[tuple[object, ...]]) -> Progress:
     return lambda *numbers: lines.append(numbers)
 
 
-def test_progress_is_the_same_with_workers(demo_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_workers_tell_of_the_same_work_in_shorter_steps_towards_the_end(
+    demo_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 4)
     source = find_source(demo_database)
     told: list[list[tuple[object, ...]]] = [[], []]
     for workers, lines in enumerate(told, 1):
         with executor_for("local", workers) as executor:
             refreshed(source, None, Work(executor, workers, told_to(lines)))
-    assert told[0] == told[1]
-    assert [line[1] for line in told[1]] == [4, 8, 12, 16, 20, 24, 25]
+    assert told[0][-1] == told[1][-1]
+    alone, together = ([line[1] for line in lines] for lines in told)
+    assert alone == [4, 8, 12, 16, 20, 24, 25]
+    assert together == [4, 7, 10, 12, 14, *range(15, 26)]
 
 
 def test_workers_are_new_processes_that_leave_interrupts_to_their_parent() -> None:

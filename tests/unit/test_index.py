@@ -75,6 +75,21 @@ def test_a_table_of_many_names_finds_every_one_of_them() -> None:
     assert len(table.slots) >= 2 * len(known)
 
 
+def test_a_table_goes_round_at_its_end() -> None:
+    names = [str(number).encode() for number in range(5)]
+    table = NameTable.of(Names.of(names), np.array([15, 14, 15, 31, 47], np.uint32))
+    assert len(table.slots) == 16
+    assert sorted(table.slots[[14, 15, 0, 1, 2]].tolist()) == [0, 1, 2, 3, 4]
+    assert table.slots[14] == 1
+
+
+def test_many_may_have_the_same_name() -> None:  # as the episodes of a database, which clients number from 1
+    known = [b"1", b"2", b"3"] * 100_000
+    table = NameTable.of(Names.of(known))
+    assert table.find(b"2") == list(range(1, len(known), 3))
+    assert table.find(b"4") == []
+
+
 # Pieces ----------------------------------------------------------------------------------------------------
 
 

@@ -342,6 +342,42 @@ def test_a_client_in_both_trees_is_not_followed_out_of_one_of_them(tree: Tree, t
     assert "1.1/1.1.1.dcm" in shown(scanned(tree, follow_symlinks=True)[0]["demd1"])
 
 
+def test_the_trees_themselves_may_be_links(tree: Tree, tmp_path: Path) -> None:
+    before = scanned(tree)
+    tree.images.rename(tmp_path / "elsewhere")
+    tree.images.symlink_to(tmp_path / "elsewhere")
+    assert scanned(tree) == before
+    assert before[1] == []
+
+
+def test_a_directory_that_becomes_a_link_after_it_was_looked_at_is_not_followed(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tree.data / "demd1" / "1.1"
+    judged = Scanner._is_directory
+
+    def judge_and_swap(self: Scanner, entry: "os.DirEntry[str]", directory: str, place: str) -> bool:
+        answer = judged(self, entry, directory, place)
+        if place == "data/demd1/1.1":
+            study.rename(tmp_path / "outside")
+            study.symlink_to(tmp_path / "outside")
+        return answer
+
+    monkeypatch.setattr(Scanner, "_is_directory", judge_and_swap)
+    clients, problems = scanned(tree)
+    assert problems == [("data/demd1/1.1", "unreadable")]
+    assert "1.1/1.1.1.json" not in shown(clients["demd1"])
+
+
+def test_only_whole_names_are_documents(tree: Tree) -> None:
+    for name in ("nbss_", "nbss_.json", "_demd1.json", "nbssdemd1.json", "xnbss_demd1.json"):
+        (tree.data / "demd1" / name).write_text("{}")
+    clients, problems = scanned(tree)
+    assert {kind for _, kind in problems} == {"unexpected-entry"}
+    assert len(problems) == 5
+    assert set(clients["demd1"].documents) == {"nbss_demd1.json", "imagedb_demd1.json"}
+
+
 def test_a_link_that_stays_inside_is_a_directory(tree: Tree) -> None:
     (tree.data / "demd1" / "1.2").symlink_to("1.1")
     clients, problems = scanned(tree)
