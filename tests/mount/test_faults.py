@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from drives import Drives, eventually, mounted_below
+from programs import needs
 from test_refresh import FAILED, refresh, status
 from test_tree import dirents
 from trees import Tree
@@ -605,7 +606,7 @@ def test_times_from_any_age_are_shown_and_compared(drive: Drives, tmp_path: Path
     assert mmap.PAGESIZE <= SIZE, "what was read was more than a page"
 
 
-@pytest.mark.skipif(not list(Path("/usr/lib").glob("*/faketime")), reason="needs faketime")
+@needs("faketime")
 @pytest.mark.parametrize("first", ["+20y", "-20y"])
 def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first: str) -> None:
     tree, jumps = database(tmp_path / "db"), tmp_path / "clock"

@@ -1,7 +1,6 @@
 """Samba serves a drive: a client of the network sees the sizes and bytes of the source."""
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -9,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from drives import Drives, eventually
+from programs import found, needs
 from trees import Tree
 
-SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-SMBD = shutil.which("smbd", path=SEARCHED)
+SMBD = found("smbd")
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="smbd needs root"),
-    pytest.mark.skipif(SMBD is None or shutil.which("smbclient") is None, reason="smbd or smbclient is missing"),
+    needs("smbd", "smbclient"),
 ]
 
 CONFIGURATION = """

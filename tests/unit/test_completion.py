@@ -1,13 +1,13 @@
 """Completion of cohorts: by click's protocol, and by the shells themselves."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from programs import needs
 from trees import Client, Tree
 
 from omidbfs.cli import main
@@ -167,7 +167,7 @@ def test_bash_completes(place: Path) -> None:
     assert in_bash(place, "count", "db", "by-lat") == ["by-laterality/L", "by-laterality/unknown"]
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+@needs("fish")
 def test_fish_completes(place: Path) -> None:
     (place / "completion.fish").write_text(script("fish", main))
     command = ["fish", "--no-config", "-c", "source completion.fish; complete -C 'omidbfs count db by-view/CC,M'"]

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import stat
 import subprocess
 import warnings
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from programs import needs
 
 from omidbfs.database.problems import KINDS, Problem
 from omidbfs.demo import DemoError, generate
@@ -163,7 +163,7 @@ def test_simpleitk_reads_the_same_pixels_without_a_word(demo: Path, capfd: pytes
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(shutil.which("dcmdump") is None, reason="dcmtk is not installed")
+@needs("dcmdump")
 def test_dcmtk_reads_a_sample_without_a_word(demo: Path) -> None:
     sample = [str(dcm) for dcm in images(demo)[::10]]
     found = subprocess.run(["dcmftest", *sample], capture_output=True, text=True, check=True)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from statistics import quantiles
 
 import pytest
 from click.testing import CliRunner, Result
+from programs import needs
 from trees import MARK, Quirky, Tree
 
 from omidbfs.cli import main
@@ -399,12 +399,7 @@ def browsed(page: Path, *options: str) -> tuple[str, list[str]]:
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-needs_chromium = pytest.mark.skipif(
-    shutil.which("chromium") is None and os.environ.get("OMIDBFS_REQUIRE_FUSE") != "1", reason="needs chromium"
-)
-
-
-@needs_chromium
+@needs("chromium")
 def test_a_browser_shows_the_page_and_has_nothing_to_say(
     reported: Callable[..., str], quirky_database: Quirky, tmp_path: Path
 ) -> None:
@@ -417,7 +412,7 @@ def test_a_browser_shows_the_page_and_has_nothing_to_say(
     assert found.identifiers == written.identifiers
 
 
-@needs_chromium
+@needs("chromium")
 def test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing(
     reported: Callable[..., str], demo_database: Path, tmp_path: Path
 ) -> None:
@@ -427,7 +422,7 @@ def test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing(
     assert any("Content Security Policy" in line for line in console)
 
 
-@needs_chromium
+@needs("chromium")
 def test_the_page_prints(reported: Callable[..., str], demo_database: Path, tmp_path: Path) -> None:
     reported(demo_database)
     browsed(tmp_path / "report.html", f"--print-to-pdf={tmp_path / 'report.pdf'}")

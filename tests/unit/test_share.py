@@ -2,13 +2,13 @@
 
 import os
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from programs import needs
 
 from omidbfs.cli import main
 
@@ -56,7 +56,7 @@ def test_bash_completes_commands_and_options(path: str) -> None:
         assert completed(path, "bash", "-c", script + '; echo "${COMPREPLY[@]}"').split() == [expected]
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@needs("fish")
 def test_fish_completes_commands_and_options(path: str) -> None:
     file = SHARE / "fish/vendor_completions.d/omidbfs.fish"
     script = f"source {file}; complete --do-complete 'omidbfs umo'; complete --do-complete 'omidbfs umount --la'"
@@ -64,7 +64,7 @@ def test_fish_completes_commands_and_options(path: str) -> None:
     assert [line.split("\t")[0] for line in lines] == ["umount", "--lazy"]
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@needs("zsh")
 def test_zsh_understands_what_is_shipped(path: str) -> None:
     completed(path, "zsh", "--no-exec", str(SHARE / "zsh/site-functions/_omidbfs"))
     words = {"COMP_WORDS": "omidbfs umo", "COMP_CWORD": "1", "_OMIDBFS_COMPLETE": "zsh_complete"}

@@ -1,12 +1,12 @@
 """Units of systemd: systemd itself finds them right, and they say what ``mount`` was asked for."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from programs import needs
 
 from omidbfs.cli import main
 from omidbfs.commands.systemd import escaped
@@ -21,7 +21,6 @@ PLACES = [
     '/quo"te',
     "/back\\slash",
 ]
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 
 
 def units(*arguments: object) -> Result:
@@ -35,14 +34,14 @@ def value(text: str, name: str) -> str:
     return str(found)
 
 
-@needs_systemd
+@needs("systemd-analyze")
 @pytest.mark.parametrize("place", PLACES)
 def test_a_unit_is_named_as_systemd_names_it(place: str) -> None:
     done = subprocess.run(["systemd-escape", "--path", place], capture_output=True, text=True, check=True)
     assert escaped(place) == done.stdout.rstrip("\n")
 
 
-@needs_systemd
+@needs("systemd-analyze")
 @pytest.mark.parametrize("place", ["/srv/omidb", '/srv/a "dri-ve" 100% $x'])
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, place: str) -> None:
     source = tmp_path / "a db"

@@ -1,0 +1,20 @@
+"""Programs of the system that tests use."""
+
+import os
+import shutil
+
+import pytest
+
+SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def found(program: str) -> str | None:
+    """Return where a program is, of those for administrators too."""
+    return shutil.which(program, path=SEARCHED)
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """Skip a test where a program is missing; with OMIDBFS_REQUIRE_FUSE=1 it is run all the same, and fails."""
+    missing = [program for program in programs if found(program) is None]
+    is_skipped = bool(missing) and os.environ.get("OMIDBFS_REQUIRE_FUSE") != "1"
+    return pytest.mark.skipif(is_skipped, reason=f"not installed: {', '.join(missing)}")
