@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -140,6 +141,8 @@ def mount(
     arguments = index_arguments(source, session, options)
 
     def run(ready: Callable[[], None]) -> int:
+        for asking in (signal.SIGUSR1, signal.SIGUSR2):  # who asks too early gets no answer, and ends nothing
+            signal.signal(asking, signal.SIG_IGN)
         stored = None if options["verify_first"] else session.saved_or_none()
         if stored is not None and not session.has_all_facets(stored):
             stored = None

@@ -108,6 +108,12 @@ def _count_axis(axis: "Axes", most: float) -> None:
     axis.tick_params(axis="y", length=0)
 
 
+def _legend(figure: "Figure", title: str, entries: int) -> None:
+    if entries:
+        look = {"alignment": "left", "loc": "outside upper left", "title_fontsize": 8}
+        figure.legend(title=title, ncols=min(entries, 7), **look)
+
+
 def stacked(table: Table, across: str) -> str:
     """Return horizontal bars, each divided by the columns of a table."""
     rows = table.body()
@@ -125,14 +131,7 @@ def stacked(table: Table, across: str) -> str:
         axis.set_ylabel(table.what)
         axis.invert_yaxis()
         _count_axis(axis, most * 1.02)
-        if columns:
-            figure.legend(
-                title=across,
-                alignment="left",
-                loc="outside upper left",
-                ncols=min(len(columns), 7),
-                title_fontsize=8,
-            )
+        _legend(figure, across, len(columns))
     return drawn[0]
 
 
@@ -157,14 +156,7 @@ def columns_by(table: Table, across: str) -> str:
         axis.set_xticks(range(len(rows)), [label for label, _ in rows], **(slanted if len(rows) > 12 else {}))
         axis.set_ylabel(table.note.split(" by ")[0].removeprefix("Number of "))
         axis.grid(True, axis="y")
-        if columns:
-            figure.legend(
-                title=across,
-                alignment="left",
-                loc="outside upper left",
-                ncols=min(len(columns), 7),
-                title_fontsize=8,
-            )
+        _legend(figure, across, len(columns))
     return drawn[0]
 
 

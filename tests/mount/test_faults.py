@@ -298,6 +298,26 @@ def test_a_signal_ends_a_drive_that_is_refreshed_from_a_disk_that_hangs(
     disk.works()
 
 
+def test_who_asks_a_drive_before_it_is_there_does_not_end_it(drive: Drives, disk: FaultyDisk) -> None:
+    disk.fails("readdir", "1.1")
+    place = drive.directory_for_mount()
+    command = [sys.executable, "-m", "omidbfs", "mount", disk.mountpoint, place, "--log-file", drive.log_file()]
+    process = subprocess.Popen([*command, "--foreground"], env=drive.environment)
+    drive.mounted.append(place)
+    asking = (signal.SIGUSR1, signal.SIGUSR2)
+    eventually(lambda: all(is_ignored(process.pid, number) for number in asking), "reading for the drive")
+    for number in asking:
+        process.send_signal(number)
+    disk.works()
+    eventually(lambda: str(place) in mounted_below(drive.directory), "mounted")
+    everything_else_works(place)
+
+
+def is_ignored(process: int, number: signal.Signals) -> bool:
+    ignored = re.search(r"^SigIgn:\s*(\w+)", Path(f"/proc/{process}/status").read_text(), re.M)[1]  # type: ignore[index]
+    return bool(int(ignored, 16) >> number - 1 & 1)
+
+
 def test_a_caller_that_is_killed_while_it_reads_leaves_nothing(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
