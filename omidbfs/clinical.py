@@ -14,7 +14,7 @@ from math import ceil
 
 import msgspec
 
-from omidbfs.database.records import OTHER, Episode, Event, Lesion
+from omidbfs.database.records import OTHER, Episode, Lesion
 
 STATUSES: dict[str, str] = {
     "CI": "interval cancer",
@@ -119,15 +119,19 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):  # as the records: several
 
 def episode_facts(episode: Episode) -> EpisodeFacts:
     """Return the facts of ``episode`` (``omidb.episode.Episode``, ``classificationtools._earliest_date``)."""
-    events = episode.events or ()
-    names = {event.name for event in events}
-    decisive = [event for event in events if event.name in _DECISIVE]
-    malignant = _any_opinion(decisive, "OM")
-    benign = _any_opinion(decisive, "OB")
-    valid_events = not any(
-        event.left_opinion is None and event.right_opinion is None for event in events if event.name != "screening"
-    )
-    interval_cancer = episode.type == "CI" and (malignant or not decisive)
+    names, opinions, valid_events, first_day = set(), set(), True, None
+    for event in episode.events or ():
+        name, left, right = event.name, event.left_opinion, event.right_opinion
+        names.add(name)
+        if name in _DECISIVE:
+            opinions |= {left, right}
+        if name != "screening" and left is None and right is None:
+            valid_events = False
+        for day in event.dates:
+            if first_day is None or day < first_day:
+                first_day = day
+    malignant, benign = "OM" in opinions, "OB" in opinions
+    interval_cancer = episode.type == "CI" and (malignant or not opinions)
     status: str | None
     if episode.type == "CI":
         status = "CI" if interval_cancer else None
@@ -135,7 +139,7 @@ def episode_facts(episode: Episode) -> EpisodeFacts:
         status = "M"
     elif benign:
         status = "B"
-    elif not events or not valid_events or "surgery" in names:
+    elif not names or not valid_events or "surgery" in names:
         status = None
     elif "assessment" not in names:
         status = "N"
@@ -148,18 +152,11 @@ def episode_facts(episode: Episode) -> EpisodeFacts:
         malignant=malignant,
         benign=benign,
         interval_cancer=interval_cancer,
-        has_events=bool(events),
+        has_events=bool(names),
         valid_events=valid_events,
         surgery="surgery" in names,
-        date=min(
-            (day for event in events for day in event.dates),
-            default=episode.diagnosis_date if episode.type == "CI" else episode.opened_date,
-        ),
+        date=first_day or (episode.diagnosis_date if episode.type == "CI" else episode.opened_date),
     )
-
-
-def _any_opinion(events: Iterable[Event], opinion: str) -> bool:
-    return any(opinion in (event.left_opinion, event.right_opinion) for event in events)
 
 
 class Timeline:

@@ -9,6 +9,7 @@ import re
 from omidbfs.database.problems import Report
 from omidbfs.database.records import DbImage, DbStudy, ImageDb, Mark
 from omidbfs.database.values import (
+    Where,
     absent,
     accepted,
     read_code,
@@ -16,6 +17,7 @@ from omidbfs.database.values import (
     read_object,
     read_text,
     shown,
+    told,
 )
 
 MARK_FEATURES: tuple[str, ...] = (
@@ -98,15 +100,15 @@ def parse_imagedb(document: object, report: Report) -> ImageDb:
 
 
 def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
-    where = f"study {shown(uid)}"
+    where = (None, "study", uid)
     series: dict[str, dict[str, DbImage]] = {}
     for key, value in data.items():
         if _UID.match(key):
             images = read_object(data, key, where, report)
             if images is not None:
-                series[key] = _series(images, f"{where}, series {shown(key)}", report)
+                series[key] = _series(images, (where, "series", key), report)
         elif isinstance(value, dict):
-            report("odd-value", f"{where}: {shown(key)} holds images, but is not a UID")
+            report("odd-value", f"{told(where)}: {shown(key)} holds images, but is not a UID")
     return DbStudy(
         id=uid,
         date=read_date(data, "StudyDate", where, report),
@@ -116,34 +118,34 @@ def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
     )
 
 
-def _series(data: dict[str, object], where: str, report: Report) -> dict[str, DbImage]:
+def _series(data: dict[str, object], where: Where, report: Report) -> dict[str, DbImage]:
     images: dict[str, DbImage] = {}
     is_uid = _UID.match
     for key, value in data.items():
         if not is_uid(key):
             if key and not absent(value):
-                report("odd-value", f"{where}: {shown(key)} is not a UID")
+                report("odd-value", f"{told(where)}: {shown(key)} is not a UID")
         elif value is None or value in _NOTHING:
             images[key] = _NO_MARKS
         else:
             marks = read_object(data, key, where, report) or {}
-            images[key] = _image(marks, f"image {shown(key)}", report)
+            images[key] = _image(marks, (None, "image", key), report)
     return images
 
 
-def _image(data: dict[str, object], where: str, report: Report) -> DbImage:
+def _image(data: dict[str, object], where: Where, report: Report) -> DbImage:
     marks: list[Mark] = []
     for key, value in data.items():
-        place = f"{where}, mark {shown(key)}"
+        place = (where, "mark", key)
         mark = _mark(value, place, report) if isinstance(value, dict) else None
         if mark is None:
-            report("bad-mark", place)
+            report("bad-mark", told(place))
         else:
             marks.append(mark)
     return DbImage(marks=tuple(marks), unread_marks=len(data) - len(marks))
 
 
-def _mark(data: dict[str, object], where: str, report: Report) -> Mark | None:
+def _mark(data: dict[str, object], where: Where, report: Report) -> Mark | None:
     """Return the mark, or ``None`` where ``omidb.client_parser.ClientParser._parse_mark`` raises."""
     try:
         identifier = str(data["MarkID"])
@@ -165,12 +167,12 @@ def _mark(data: dict[str, object], where: str, report: Report) -> Mark | None:
     )
 
 
-def _lesion_numbers(data: dict[str, object], where: str, report: Report) -> frozenset[str] | None:
+def _lesion_numbers(data: dict[str, object], where: Where, report: Report) -> frozenset[str] | None:
     text = read_text(data, "LinkedNBSSLesionNumber", where, report)
     if text is None or text == UNLINKED:
         return None
     try:
         return frozenset(str(int(number)) for number in text.split(","))
     except ValueError:
-        report("odd-value", f"{where}: LinkedNBSSLesionNumber is {shown(text)}, not numbers")
+        report("odd-value", f"{told(where)}: LinkedNBSSLesionNumber is {shown(text)}, not numbers")
         return None

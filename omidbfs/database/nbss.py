@@ -29,6 +29,7 @@ from omidbfs.database.problems import Report
 from omidbfs.database.records import Episode, Event, Lesion, Nbss, Pathology
 from omidbfs.database.values import (
     Accepted,
+    Where,
     absent,
     accepted,
     read_code,
@@ -37,6 +38,7 @@ from omidbfs.database.values import (
     read_object,
     read_text,
     shown,
+    told,
 )
 
 _CLASSIFICATIONS = accepted(CLASSIFICATIONS)
@@ -91,7 +93,7 @@ def parse_nbss(document: object, report: Report) -> Nbss:
 
 
 def _episode(episode_id: str, data: dict[str, object], report: Report) -> Episode:
-    where = f"episode {shown(episode_id)}"
+    where = (None, "episode", episode_id)
     # The lesions come first: each event then adds what it says of them while it collects their dates.
     lesions = _lesions(data, where, report)
     return Episode(
@@ -108,7 +110,7 @@ def _episode(episode_id: str, data: dict[str, object], report: Report) -> Episod
     )
 
 
-def _year(data: dict[str, object], key: str, where: str, report: Report) -> int | None:
+def _year(data: dict[str, object], key: str, where: Where, report: Report) -> int | None:
     value = data.get(key)
     if absent(value):
         return None
@@ -118,35 +120,35 @@ def _year(data: dict[str, object], key: str, where: str, report: Report) -> int 
         year = 0
     if 1 <= year <= 9999:
         return int(year)
-    report("odd-value", f"{where}: {key} is {shown(value)}, not a year")
+    report("odd-value", f"{told(where)}: {key} is {shown(value)}, not a year")
     return None
 
 
-def _events(data: dict[str, object], lesions: _Lesions, where: str, report: Report) -> tuple[Event, ...] | None:
+def _events(data: dict[str, object], lesions: _Lesions, where: Where, report: Report) -> tuple[Event, ...] | None:
     """``omidb.client_parser.ClientParser.parse_events``."""
     events: list[Event] = []
     for name, key in EVENTS.items():
         event = read_object(data, key, where, report)
         if event is None:
             continue
-        place = f"{where}, {key}"
+        place = (where, key)
         if name != "screening":
             events.append(_procedure(name, event, lesions, place, report))
             continue
         events.append(_screening(event, place, report))
         others = read_object(data, "OTHERSCREENING", where, report) or {}
-        place = f"{where}, OTHERSCREENING"
+        place = (where, "OTHERSCREENING")
         for number in others:
             other = read_object(others, number, place, report)
             if other is not None:
-                events.append(_screening(other, f"{place} {shown(number)}", report))
+                events.append(_screening(other, (where, "OTHERSCREENING", number), report))
     interval_cancer = read_object(data, "INTERVALCANCER", where, report)
     if interval_cancer:
-        _procedure("interval_cancer", interval_cancer, lesions, f"{where}, INTERVALCANCER", report)
+        _procedure("interval_cancer", interval_cancer, lesions, (where, "INTERVALCANCER"), report)
     return tuple(events) or None
 
 
-def _screening(data: dict[str, object], where: str, report: Report) -> Event:
+def _screening(data: dict[str, object], where: Where, report: Report) -> Event:
     dates: dict[date, None] = {}
     readings: list[str | None] = []
     for side in SIDES:
@@ -156,21 +158,21 @@ def _screening(data: dict[str, object], where: str, report: Report) -> Event:
             day = read_date(taken, "DateTaken", where, report)
             if day is not None:
                 dates[day] = None
-            reading = read_code(taken, "Opinion", _OPINIONS, f"{where}, {side}", report)
+            reading = read_code(taken, "Opinion", _OPINIONS, (where, side), report)
         readings.append(reading)
     return _event("screening", data, dates, where, report, *readings)
 
 
-def _procedure(name: str, data: dict[str, object], lesions: _Lesions, where: str, report: Report) -> Event:
+def _procedure(name: str, data: dict[str, object], lesions: _Lesions, where: Where, report: Report) -> Event:
     """Return the event, and add what it says of each of ``lesions`` to that lesion's ``procedures``."""
     dates: dict[date, None] = {}
     for side in SIDES:
         numbers = read_object(data, side, where, report) or {}
         for number in numbers:
-            details = read_object(numbers, number, f"{where}, {side}", report)
+            details = read_object(numbers, number, (where, side), report)
             if details is None:
                 continue
-            place = f"{where}, {side} {shown(number)}"
+            place = (where, side, number)
             day = read_date(details, "DatePerformed", place, report)
             if day is not None:
                 dates[day] = None
@@ -188,7 +190,7 @@ def _event(
     name: str,
     data: dict[str, object],
     dates: dict[date, None],
-    where: str,
+    where: Where,
     report: Report,
     left_reading: str | None = None,
     right_reading: str | None = None,
@@ -203,7 +205,7 @@ def _event(
     )
 
 
-def _pathology(data: dict[str, object], day: date | None, where: str, report: Report) -> Pathology:
+def _pathology(data: dict[str, object], day: date | None, where: Where, report: Report) -> Pathology:
     return Pathology(
         date=day,
         opinion=read_code(data, "Opinion", _OPINIONS, where, report, None),
@@ -217,18 +219,18 @@ def _pathology(data: dict[str, object], day: date | None, where: str, report: Re
     )
 
 
-def _lesions(data: dict[str, object], where: str, report: Report) -> _Lesions:
+def _lesions(data: dict[str, object], where: Where, report: Report) -> _Lesions:
     """``omidb.client_parser.ClientParser._parse_lesions``, but a lesion number may occur on both sides."""
     lesions: _Lesions = {}
     sides = read_object(data, "LESION", where, report)
     if not sides:
         return lesions
     for side in SIDES:
-        numbers = read_object(sides, side, f"{where}, LESION", report) or {}
+        numbers = read_object(sides, side, (where, "LESION"), report) or {}
         for number in numbers:
-            lesion = read_object(numbers, number, f"{where}, LESION, {side}", report)
+            lesion = read_object(numbers, number, ((where, "LESION"), side), report)
             if lesion is not None:
-                place = f"{where}, LESION, {side} {shown(number)}"
+                place = ((where, "LESION"), side, number)
                 lesions[side, number] = Lesion(
                     side=side,
                     number=number,

@@ -16,6 +16,12 @@ ANONYMISED = "Data anonymised"
 Accepted = Mapping[object, str]
 """What the source may write -> the code that it means."""
 
+Where = str | tuple["Where | None", str] | tuple["Where | None", str, str]
+"""The place of a value: the place that it is in, if any, what it is, and its name there.
+
+Told by :func:`told` once there is something to report; nearly always there is not.
+"""
+
 _JSON_TYPES = {
     type(None): "null",
     bool: "a boolean",
@@ -47,28 +53,37 @@ def shown(value: object) -> str:
     return _JSON_TYPES.get(type(value), "of an unknown type")
 
 
-def read_object(data: Mapping[str, object], key: str, where: str, report: Report) -> dict[str, object] | None:
+def told(where: Where) -> str:
+    """Return a place as text: ``episode '1', SURGERY, L '2'``."""
+    if isinstance(where, str):
+        return where
+    outer, what, *name = where
+    inner = f"{what} {shown(name[0])}" if name else what
+    return inner if outer is None else f"{told(outer)}, {inner}"
+
+
+def read_object(data: Mapping[str, object], key: str, where: Where, report: Report) -> dict[str, object] | None:
     """Return the object at ``key``, or ``None``; anything else there is an ``odd-value`` of ``where``."""
     value = data.get(key)
     if isinstance(value, dict):
         return value
     if not absent(value):
-        report("odd-value", f"{where}: {shown(key)} is {shown(value)}, not an object")
+        report("odd-value", f"{told(where)}: {shown(key)} is {shown(value)}, not an object")
     return None
 
 
-def read_text(data: Mapping[str, object], key: str, where: str, report: Report) -> str | None:
+def read_text(data: Mapping[str, object], key: str, where: Where, report: Report) -> str | None:
     """Return the text at ``key``, or ``None``; a number, list or object there is an ``odd-value``."""
     value = data.get(key)
     if absent(value):
         return None
     if isinstance(value, str):
         return value
-    report("odd-value", f"{where}: {key} is {shown(value)}, not text")
+    report("odd-value", f"{told(where)}: {key} is {shown(value)}, not text")
     return None
 
 
-def read_date(data: Mapping[str, object], key: str, where: str, report: Report) -> date | None:
+def read_date(data: Mapping[str, object], key: str, where: Where, report: Report) -> date | None:
     """Return the date at ``key``, written ``YYYY-MM-DD`` or ``YYYYMMDD`` (``omidb.utilities.date_or_none``)."""
     value = data.get(key)
     if isinstance(value, str) and not absent(value):
@@ -83,7 +98,7 @@ def read_date(data: Mapping[str, object], key: str, where: str, report: Report) 
         except ValueError:
             pass
     if not absent(value):
-        report("odd-value", f"{where}: {key} is {shown(value)}, not a date")
+        report("odd-value", f"{told(where)}: {key} is {shown(value)}, not a date")
     return None
 
 
@@ -91,7 +106,7 @@ def read_code(
     data: Mapping[str, object],
     key: str,
     codes: Accepted,
-    where: str,
+    where: Where,
     report: Report,
     outside: str | None = OTHER,
 ) -> str | None:
@@ -108,14 +123,14 @@ def read_code(
     if absent(value):
         return None
     if isinstance(value, str):
-        report("unknown-code", f"{where}: {key} is {shown(value)}")
+        report("unknown-code", f"{told(where)}: {key} is {shown(value)}")
         return outside
-    report("odd-value", f"{where}: {key} is {shown(value)}, not a code")
+    report("odd-value", f"{told(where)}: {key} is {shown(value)}, not a code")
     return None
 
 
 def read_codes(
-    data: Mapping[str, object], key: str, codes: Accepted, where: str, report: Report
+    data: Mapping[str, object], key: str, codes: Accepted, where: Where, report: Report
 ) -> tuple[str, ...]:
     """Return the codes at ``key``, a list split by blanks; text outside the table gives :data:`OTHER`."""
     value = read_text(data, key, where, report)
@@ -124,5 +139,5 @@ def read_codes(
     words = [word for word in value.split(" ") if word]
     unknown = [word for word in words if word not in codes]
     if unknown:
-        report("unknown-code", f"{where}: {key} has {shown(' '.join(unknown))}")
+        report("unknown-code", f"{told(where)}: {key} has {shown(' '.join(unknown))}")
     return tuple(codes.get(word, OTHER) for word in words)

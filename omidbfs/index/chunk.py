@@ -15,7 +15,7 @@ from omidbfs.database.client import ClientReader, ClientRecord
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
-from omidbfs.facets import FACETS, Facet, Kind, Subject, Token
+from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Subject, Token
 from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, smallest
 from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
 from omidbfs.index.marks import MarkColumns, MarkLists
@@ -49,6 +49,29 @@ _UID_BYTES = b"0123456789."
 Accesses = dict[tuple[int, int, int] | None, int]
 Codes = tuple[int | tuple[int, ...], ...]
 """For each of some facets its code, or its codes where it has several values."""
+
+
+class _Known(dict[Token, int]):
+    """The codes of the tokens of a facet; those of free texts, which are in ``texts``, as they come."""
+
+    def __init__(self, facet: Facet) -> None:
+        super().__init__()
+        self.facet = facet
+        self.texts: list[str] = []
+
+    def __missing__(self, token: Token) -> int:
+        code = self[token] = self._code(token)
+        return code
+
+    def _code(self, token: Token) -> int:
+        facet = self.facet
+        if isinstance(token, int):
+            return token - facet.lowest + FIRST_CODE if facet.lowest <= token <= facet.highest else _OTHER
+        if facet.kind is Kind.TEXT and token != UNKNOWN:
+            self.texts.append(token)
+            return FIRST_CODE + len(self.texts) - 1
+        code = RESERVED_CODES.get(token)
+        return _TABLE_CODES[facet.name][token] if code is None else code
 
 
 @dataclass(slots=True)
@@ -153,12 +176,11 @@ class ChunkBuilder:
         self._client_codes: list[Codes] = []
         self._of_study = [_Table(facets, keys) for keys, facets in _OF_STUDY.items()]
         self._of_image = [_Table(facets, keys) for keys, facets in _OF_IMAGE.items()]
-        self._known: dict[str, dict[Token, int]] = {facet.name: {} for facet in _CODED}
+        self._known = {facet.name: _Known(facet) for facet in _CODED}
         self._episodes = EpisodeLists()
         self._accesses: Accesses = {None: 0}
         self._dcm, self._json, self._documents = (_FileLists(self._accesses) for _ in range(3))
         self._long_suffix: list[bool] = []
-        self._texts: dict[str, dict[str, int]] = {f.name: {} for f in _CODED if f.kind is Kind.TEXT}
 
     def add(self, client: ClientRecord, digest: int) -> None:
         """Append the rows of one client, and the digest of her files."""
@@ -211,24 +233,9 @@ class ChunkBuilder:
     def _codes(self, facets: Sequence[Facet], subject: Subject) -> Codes:
         codes: list[int | tuple[int, ...]] = []
         for facet in facets:
-            known = self._known[facet.name]
-            found = []
-            for token in facet.tokens(subject):  # type: ignore[misc]
-                code = known.get(token)
-                if code is None:
-                    code = known[token] = self._code(facet, token)
-                found.append(code)
-            codes.append(tuple(sorted(set(found))) if facet.several else found[0])
+            known, tokens = self._known[facet.name], facet.tokens(subject)  # type: ignore[misc]
+            codes.append(tuple(sorted({known[token] for token in tokens})) if facet.several else known[tokens[0]])
         return tuple(codes)
-
-    def _code(self, facet: Facet, token: Token) -> int:
-        if isinstance(token, int):
-            return token - facet.lowest + FIRST_CODE if facet.lowest <= token <= facet.highest else _OTHER
-        if facet.kind is Kind.TEXT and token != "unknown":
-            texts = self._texts[facet.name]
-            return texts.setdefault(token, len(texts) + FIRST_CODE)
-        code = RESERVED_CODES.get(token)
-        return _TABLE_CODES[facet.name][token] if code is None else code
 
     def finish(self) -> Chunk:
         """Return the columns of all clients added."""
@@ -269,7 +276,9 @@ class ChunkBuilder:
             accesses=tuple(access for access in self._accesses if access is not None),
             columns=columns,
             combinations=combinations,
-            texts={name: tuple((text,) for text in texts) for name, texts in self._texts.items()},
+            texts={
+                f.name: tuple((text,) for text in self._known[f.name].texts) for f in _CODED if f.kind is Kind.TEXT
+            },
             raw_images=raw_images,
             raw_studies=raw_studies,
             problems=self._problems,
