@@ -110,7 +110,7 @@ def _build(work: Path, clients: int, omidb_clients: int, report: Report) -> None
     of_floor = f"{least:.0f} us by the floor: {least / used:.2f}"
     report.add("processor time of the build", f"{used:.0f} us an image", of_floor)
     omidb_rate = _omidb(work, source, omidb_clients, report)
-    report.add("omidb summarise", f"{omidb_rate:,.0f} images/s", f"the build is {rate / omidb_rate:.0f} x as fast")
+    report.add("omidb summarise", f"{omidb_rate:,.0f} images/s", f"the build is {rate / omidb_rate:.1f} x as fast")
     workers = " + ".join(f"{memory / 1e6:.0f}" for memory in best.of_workers)
     report.add("peak memory of the build", f"{best.memory / 1e6:.0f} MB", f"and of its workers {workers} MB")
     _refresh(build, best.seconds, lambda: next(writer), report)
