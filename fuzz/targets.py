@@ -13,7 +13,7 @@ from zlib import crc32
 
 from omidbfs.clinical import Windows, client_status, episode_facts, outcomes, post_ops
 from omidbfs.cohort import Cohorts
-from omidbfs.config import read_config
+from omidbfs.config import read_config, read_definitions
 from omidbfs.database.dicom import DicomError, read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar, load_json
 from omidbfs.database.imagedb import parse_imagedb
@@ -27,7 +27,7 @@ from omidbfs.facets import FACETS
 from omidbfs.files import is_directory
 from omidbfs.index.build import refreshed
 from omidbfs.index.store import IndexFileError, load, save
-from omidbfs.names import printable, safe_bytes
+from omidbfs.names import LONGEST, printable, safe_bytes
 from omidbfs.nodes import Directory
 from omidbfs.options import read_clients
 from omidbfs.view import View, drive_access
@@ -127,15 +127,50 @@ def _component(view: View, content: bytes) -> None:
         cohorts.term(facet, os.fsdecode(name))
 
 
-def _config(path: Path, options: dict[str, set[str]], content: bytes) -> None:
-    path.write_bytes(content)
+def _refused(read: Callable[[], object]) -> str:
+    """Return the line that says why something is refused, nothing if it is not."""
     try:
-        read_config(path, options)
+        read()
     except UserError as error:
         message = str(error)
     else:
-        return
-    assert message.startswith(f"{path}: ")
+        return ""
+    assert message.isprintable(), "one line"
+    return message
+
+
+def _config(path: Path, options: dict[str, set[str]], content: bytes) -> None:
+    path.write_bytes(content)
+    for read in (functools.partial(read_config, options=options), read_definitions):
+        refused = _refused(functools.partial(read, path))
+        assert not refused or refused.startswith(f"{path}:")
+
+
+_DEFINED = (
+    '[facets.density]\ncsv = "table.csv"',
+    '[facets.density]\ncsv = "table.csv"\nkey = "study"\ncolumn = "density"\nbins = [1, 2.5]',
+    '[cohorts.some]\nclients = "table.csv"',
+    '[cohorts.some]\nimages = "table.csv"\ncolumn = "density"',
+    '[cohorts.some]\nimages = "list.txt"',
+)
+
+
+def _table(path: Path, content: bytes) -> None:
+    for name in ("table.csv", "list.txt"):
+        path.with_name(name).write_bytes(content)
+    for text in _DEFINED:
+        path.write_text(text, encoding="ascii")
+        refused = _refused(functools.partial(read_definitions, path))
+        if refused:
+            assert refused.startswith(f"{path}:1: ")
+            continue
+        definitions = read_definitions(path)
+        for facet in definitions.facets:
+            assert facet.facet().definition
+            for one in (facet.table or {}).values():
+                assert 0 < len(os.fsencode(facet.label(one))) <= LONGEST
+        for cohort in definitions.cohorts:
+            assert all(name == name.strip() != "" for _, names in cohort.include.lists for name in names)
 
 
 def _clients(path: Path, content: bytes) -> None:
@@ -201,6 +236,10 @@ def _of_clients(seeds: list[bytes], scratch: Path) -> Target:
     return Target(seeds, "bytes", functools.partial(_clients, scratch / "clients"))
 
 
+def _of_table(seeds: list[bytes], scratch: Path) -> Target:
+    return Target(seeds, "bytes", functools.partial(_table, scratch / "omidbfs.toml"))
+
+
 _TARGETS: dict[str, Callable[[list[bytes], Path], Target]] = {
     "sidecar": _plain(_sidecar, "json"),
     "nbss": _plain(_nbss, "json"),
@@ -210,5 +249,6 @@ _TARGETS: dict[str, Callable[[list[bytes], Path], Target]] = {
     "index": _of_index,
     "config": _of_config,
     "clients": _of_clients,
+    "table": _of_table,
 }
 NAMES: tuple[Any, ...] = tuple(_TARGETS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 
 if TYPE_CHECKING:
     from omidbfs.facets.user import Definition
@@ -73,7 +74,7 @@ def _read(path: Path) -> tuple[str, dict[str, object]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from error
+        raise UserError(f"{path}: not valid TOML: {printable(str(error))}") from error
 
 
 def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str, dict[str, object]]:
@@ -101,17 +102,17 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
         parameter = key.replace("-", "_")
         if isinstance(value, dict):
             if key not in options:
-                raise UserError(f"{path}: [{key}] is no command of omidbfs")
+                raise UserError(f"{path}: [{printable(key)}] is no command of omidbfs")
             for inner, setting in value.items():
                 if key == "facets" and isinstance(setting, dict):
                     continue
                 if inner.replace("-", "_") not in options[key]:
-                    raise UserError(f"{path}: {inner} is no option of omidbfs {key}")
+                    raise UserError(f"{path}: {printable(inner)} is no option of omidbfs {key}")
                 defaults[key][inner.replace("-", "_")] = setting
             continue
         commands = [command for command, names in options.items() if parameter in names]
         if not commands:
-            raise UserError(f"{path}: {key} is no option of any command")
+            raise UserError(f"{path}: {printable(key)} is no option of any command")
         for command in commands:
             defaults[command].setdefault(parameter, value)
     return defaults

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 
 _Defined = TypeVar("_Defined")
 
@@ -37,11 +38,11 @@ def defined(
     """
     found = []
     for name, table in tables.items():
-        where = f"{place}:{_line_of(text, kind, name)}: [{kind}.{name}]"
+        where = f"{place}:{_line_of(text, kind, name)}: [{kind}.{printable(name)}]"
         try:
             found.append(understand(name, table, where, place.parent))
         except RefusedError as error:
-            raise UserError(f"{where}: {error}") from None
+            raise UserError(f"{where}: {printable(str(error))}") from None
     return tuple(found)
 
 

@@ -108,7 +108,7 @@ def _listed(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
                 names = [(row[column] or "").strip() for row in reader]
     except OSError as error:
         raise RefusedError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise RefusedError(f"{path} is no list in UTF-8: {error}") from None
     return tuple(dict.fromkeys(name for name in names if name))
 

@@ -22,6 +22,7 @@ from omidbfs.names import LONGEST, slug
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_LARGEST = 1e300
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "client": ("client", "ClientID"),
     "study": ("study", "StudyInstanceUID"),
@@ -84,7 +85,7 @@ class Definition:
         """Return the names of values in the order in which they are to be listed; others follow by alphabet."""
         if not self.bins:
             return list(dict.fromkeys(name for _, name in self.texts))
-        edges = [f"{edge:g}".replace("-", "minus-") for edge in self.bins]
+        edges = [f"{edge:.15g}".replace("-", "minus-") for edge in self.bins]
         between = [f"{low}-{high}" for low, high in pairwise(edges)]
         return [f"below-{edges[0]}", *between, f"from-{edges[-1]}"]
 
@@ -103,8 +104,8 @@ def definitions(tables: Mapping[str, object], place: Path, text: str) -> tuple[D
 def _definition(name: str, table: object, _: str, directory: Path) -> Definition:
     if not isinstance(table, dict):
         raise RefusedError("is not a table")
-    if not NAME.fullmatch(name):
-        raise RefusedError("a name has lower-case letters, digits and single hyphens")
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
+        raise RefusedError(f"a name has lower-case letters, digits and single hyphens, {LONGEST} at most")
     if name in BY_NAME:
         raise RefusedError(f"there is a facet {name} already; choose another name")
     kinds = [kind for kind in _OPTIONS if kind in table]
@@ -141,12 +142,14 @@ def _definition(name: str, table: object, _: str, directory: Path) -> Definition
 def _bins(edges: object) -> tuple[float, ...]:
     if edges is None:
         return ()
-    numbers = [edge for edge in edges if type(edge) in (int, float)] if isinstance(edges, list) else []
-    if not numbers or not isinstance(edges, list) or len(numbers) < len(edges) or not all(map(isfinite, numbers)):
+    if not isinstance(edges, list) or not edges or not all(type(edge) in (int, float) for edge in edges):
         raise RefusedError("bins is a list of numbers")
+    if not all(-_LARGEST < edge < _LARGEST for edge in edges):  # which no NaN is
+        raise RefusedError("bins is a list of numbers, none of them beyond all measure")
+    numbers = [float(f"{edge:.15g}") for edge in edges]  # as they are named
     if any(low >= high for low, high in pairwise(numbers)):
         raise RefusedError("bins have to ascend")
-    return tuple(map(float, numbers))
+    return tuple(numbers)
 
 
 def _map(texts: object) -> tuple[tuple[str, str], ...]:
@@ -189,7 +192,7 @@ def _table(path: Path, key: str | None, column: str | None) -> tuple[str, str, d
             return level, column, dict(_rows(reader, key, column))
     except OSError as error:
         raise RefusedError(f"csv: {path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise RefusedError(f"csv: {path} is no table in UTF-8: {error}") from None
 
 

@@ -114,6 +114,9 @@ def test_a_facet_is_what_its_definition_finds(
 def test_values_are_listed_in_the_order_of_bins_and_of_a_map(tmp_path: Path, source: Source) -> None:
     binned = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nbins = [9, 30]').facets
     assert list(counts(refreshed(source, user_facets=binned), "kvp"))[:3] == ["below-9", "9-30", "from-30"]
+    days = defined(tmp_path, '[facets.day]\ntag = "StudyDate"\nbins = [20200101, 20200401, 20200701]').facets[0]
+    assert days.ordered() == ["below-20200101", "20200101-20200401", "20200401-20200701", "from-20200701"]
+    assert days.label("20200401") == "20200401-20200701"
     mapped = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nmap = { "32" = "z", "28" = "a" }').facets
     assert list(counts(refreshed(source, user_facets=mapped), "kvp"))[:2] == ["z", "a"]
 
@@ -146,6 +149,11 @@ def test_a_table_says_what_it_says_of_clients_studies_or_images(
         ('[facets.kvp]\ntag = "KVP"\nbins = [2, 1]', 1, "bins have to ascend"),
         ('[facets.kvp]\ntag = "KVP"\nbins = ["1"]', 1, "bins is a list of numbers"),
         ('[facets.kvp]\ntag = "KVP"\nbins = [inf]', 1, "bins is a list of numbers"),
+        (f'[facets.kvp]\ntag = "KVP"\nbins = [1{"0" * 400}]', 1, "none of them beyond all measure"),
+        ('[facets.kvp]\ntag = "KVP"\nbins = [1, 1.00000000000000001]', 1, "bins have to ascend"),
+        (f'[facets.{"k" * 201}]\ntag = "KVP"', 1, "200 at most"),
+        ('[facets.kvp]\ncsv = "a\\u0000b"', 1, r"a\x00b is no table in UTF-8: embedded null byte"),
+        ('[facets."k\\nvp"]\ntag = "KVP"', 1, "a name has lower-case letters"),
         ('[facets.kvp]\ntag = "KVP"\nbins = [1]\nmap = { a = "b" }', 1, "exclude each other"),
         ('[facets.kvp]\ntag = "KVP"\nmap = { a = 1 }', 1, "map is a table of texts"),
         ("[facets.kvp]\ntag = 5", 1, "tag has to be text"),
