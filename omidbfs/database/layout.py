@@ -224,7 +224,7 @@ class Scanner:
                 self._report(place, "duplicate-file", f"{lower}{name}.json is used")
         return files
 
-    def _client_entry(self, entry: os.DirEntry[str], listed: "_Listed", files: ClientFiles, is_data: bool) -> None:
+    def _client_entry(self, entry: os.DirEntry[str], listed: _Listed, files: ClientFiles, is_data: bool) -> None:
         name, place = entry.name, f"{listed.place}/{entry.name}"
         if is_data and name.endswith(end := f"_{files.name}.json") and name[: 1 - len(end)] in DOCUMENTS:
             facts = self._file(entry, listed)
@@ -240,7 +240,7 @@ class Scanner:
             with self._listed(f"{listed.path}/{name}", place, listed.access, entry.is_symlink()) as study:
                 self._study(study, images, is_data)
 
-    def _study(self, listed: "_Listed", images: dict[str, ImageFiles], is_data: bool) -> None:
+    def _study(self, listed: _Listed, images: dict[str, ImageFiles], is_data: bool) -> None:
         place = listed.place
         takes_dcm = self._same_tree or not is_data
         doubtful: list[tuple[str, FileFacts]] = []
@@ -278,7 +278,7 @@ class Scanner:
                 self._report(f"{place}/{stem}.json", "duplicate-file", used)
                 images[stem] = ImageFiles(sidecar=facts, double=True)
 
-    def _file(self, entry: os.DirEntry[str], listed: "_Listed") -> FileFacts | None:
+    def _file(self, entry: os.DirEntry[str], listed: _Listed) -> FileFacts | None:
         access = listed.access
         try:
             facts = entry.stat(follow_symlinks=False)
@@ -332,7 +332,7 @@ class Scanner:
         finally:
             reader.close()
 
-    def _listed(self, path: str, place: str, above: list[Access], is_link: bool) -> "_Listed":
+    def _listed(self, path: str, place: str, above: list[Access], is_link: bool) -> _Listed:
         """Return what is in a directory below ``above``, nothing where it cannot be listed."""
         try:
             descriptor = os.open(path, _DIRECTORY if is_link else _DIRECTORY | os.O_NOFOLLOW)
