@@ -296,6 +296,7 @@ CHANGES: tuple[Callable[[Tree], None], ...] = (
 )
 
 
+@pytest.mark.unmeasured
 def test_after_each_refresh_every_view_is_what_the_model_says(mount: Path, tree: Tree) -> None:
     known = check(mount, Reference(tree.root), set())
     for change in CHANGES:

@@ -15,6 +15,7 @@ from omidbfs import summary
 from omidbfs.clinical import Windows
 
 
+@pytest.mark.unmeasured
 def test_random_clients_are_read_linked_classified_and_summarised_as_omidb_does(tmp_path: Path) -> None:
     tally: Counter[str] = Counter()
     run(1, range(3200), tmp_path, tally)

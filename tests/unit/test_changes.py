@@ -156,6 +156,7 @@ def one(
 @example({"demd1": one("Foo Bar"), "demd2": one("FOO bar")}, {"demd1": one("FOO bar"), "demd2": one("FOO bar")})
 @example({"demd1": one(nbss=0)}, {"demd1": one(nbss=1)})
 @example({"demd1": one()}, {"demd1": one(view="MLO")})
+@pytest.mark.unmeasured
 def test_whatever_leads_elsewhere_is_told(before: Description, after: Description) -> None:
     with tempfile.TemporaryDirectory() as place:
         source = write(Path(place) / "db", before)
@@ -169,6 +170,7 @@ def test_whatever_leads_elsewhere_is_told(before: Description, after: Descriptio
 
 @settings(max_examples=5)
 @given(databases, databases)
+@pytest.mark.unmeasured
 def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
     before: Description, after: Description
 ) -> None:

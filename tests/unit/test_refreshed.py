@@ -240,6 +240,7 @@ class Mutations:
             (client.parent / f"away{self._number()}").symlink_to(outside)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(6))
 def test_a_refresh_gives_what_reading_everything_again_gives(
     quirky_database: Quirky, place: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -238,6 +238,7 @@ RANDOM = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_
 
 @RANDOM
 @given(DATABASES)
+@pytest.mark.unmeasured
 def test_every_listed_path_of_a_random_database_is_what_the_model_says(database: dict[str, Any]) -> None:
     with written(database) as both:
         both.compare("")
@@ -258,6 +259,7 @@ def test_every_listed_path_of_a_random_database_is_what_the_model_says(database:
 
 @RANDOM
 @given(DATABASES, st.data())
+@pytest.mark.unmeasured
 def test_every_nested_path_of_a_random_database_is_what_the_model_says(
     database: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -330,6 +332,7 @@ def check_pages(listing: Listing, data: st.DataObject) -> None:
 
 @RANDOM
 @given(DATABASES)
+@pytest.mark.unmeasured
 def test_every_name_is_safe_and_stands_for_one_file(database: dict[str, Any]) -> None:
     with written(database) as both:
         for path in ["", *(path for path, node in both.model.walk() if isinstance(node, Place))]:
@@ -343,6 +346,7 @@ def test_every_name_is_safe_and_stands_for_one_file(database: dict[str, Any]) ->
 
 @RANDOM
 @given(DATABASES)
+@pytest.mark.unmeasured
 def test_a_single_valued_facet_puts_every_image_in_exactly_one_directory(database: dict[str, Any]) -> None:
     with written(database) as both:
         view, everything = both.view, both.files("all")
