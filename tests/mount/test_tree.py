@@ -57,6 +57,7 @@ def compare(mount: Path, model: Reference) -> dict[str, os.stat_result]:
             continue
         served = (facts.st_size, facts.st_mtime_ns, stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid)
         assert served == (node.size, node.mtime, node.mode, node.uid, node.gid), path
+        assert facts.st_mode & 0o400, "what the owner may read in the source is readable"
         assert facts.st_nlink == links[node.source], path
         assert inode_of.setdefault(node.source, facts.st_ino) == facts.st_ino, path
     assert len(set(inode_of.values())) == len(inode_of), "two files with one inode"

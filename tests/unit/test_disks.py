@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from omidbfs.mount.disks import _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
+from omidbfs.mount.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
 
 
 class Held:
@@ -88,6 +88,29 @@ def test_what_is_stuck_does_not_count(held: Held) -> None:
             for file in range(5):
                 nursery.start_soon(threads.run, file + 2000, held)
             await until(lambda: held.running == _THREADS + 5)
+            held.may.set()
+        assert threads.review() == 0
+
+    trio.run(main, clock=trio.testing.MockClock())
+
+
+def test_only_so_many_threads_may_be_stuck_before_the_others_wait(held: Held) -> None:
+    async def main() -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        threads = Threads()
+        most = _THREADS + _MOST_STUCK
+        async with trio.open_nursery() as nursery:
+            for file in range(most + 20):
+                nursery.start_soon(threads.run, file, held)
+            running = 0
+            while running < most:
+                running = min(running + _THREADS, most)
+                await until(lambda expected=running: held.running == expected)  # type: ignore[misc]
+                clock.jump(_STUCK + 1)
+                assert threads.review() == running
+            await trio.to_thread.run_sync(threading.Event().wait, 0.05)
+            assert held.running == most
             held.may.set()
         assert threads.review() == 0
 

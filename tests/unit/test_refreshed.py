@@ -360,6 +360,20 @@ def test_of_a_client_with_any_change_all_is_read_and_of_no_other(
     assert facts(new) == facts(refreshed(source))
 
 
+def test_an_empty_directory_in_data_makes_a_study_a_rival_of_another(place: Path) -> None:
+    tree = Tree(place / "db")
+    client = tree.client().episode("1", day="2012-05-01")
+    study = client.study("1.1", "1", "2012-06-01").image("1.1.1").study("1.2", "1", "2012-07-01")
+    study.image("1.2.1", has_sidecar=False)
+    source, event = find_source(tree.root), BY_NAME["event"]
+    index = refreshed(source)
+    assert Cohorts(index).counts(EVERYTHING, event) == [("screening", 1), ("none", 1)]
+    study.data.mkdir()
+    after = refreshed(source, index)
+    assert Cohorts(after).counts(EVERYTHING, event) == [("none", 2)]
+    assert facts(after) == facts(refreshed(source))
+
+
 def test_what_says_that_it_has_not_changed_is_believed(five: Tree) -> None:
     source = find_source(five.root)
     index = refreshed(source)
