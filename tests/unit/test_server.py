@@ -1,5 +1,6 @@
 """Whatever a mounted drive says, a signal goes to the process that serves it, or to none."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from omidbfs.mount.mounts import Mount
 from omidbfs.mount.server import send, serves
+from omidbfs.mount.status import understood
 
 CHILD = """
 import os, signal, sys, time
@@ -72,6 +74,30 @@ def test_another_process_gets_none(start: Start, how: tuple[str, ...], owner: tu
     process = start(*how)
     assert not send(signal.SIGHUP, process.pid, Mount("/m", "fuse.omidbfs", "", "0:99999", owner))
     assert process.poll() is None
+
+
+SAID = {
+    **{"pid": 7, "started": "", "version": "", "clients": 1, "studies": 1, "images": 1, "index": ""},
+    **{"index_written": 1.5, "images_directory": "/a", "data_directory": None},
+    "refresh": {"state": "idle", "since": "", "done": 0, "error": None},
+}
+
+
+def test_what_a_newer_drive_says_besides_is_left_out() -> None:
+    status = understood(json.dumps({**SAID, "more": [1]}).encode())
+    assert status is not None
+    assert (status.pid, status.data_directory, status.counters) == (7, None, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", '{"pid": 1}', json.dumps({**SAID, "refresh": None})),
+        *(json.dumps({**SAID, "pid": pid}) for pid in (0, -1, 1.5, "1", True, 1 << 70)),
+    ],
+)
+def test_what_no_drive_says_is_not_understood(text: str) -> None:
+    assert understood(text.encode()) is None
 
 
 def test_a_process_that_is_no_more_gets_none(start: Start) -> None:
