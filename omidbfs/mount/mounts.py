@@ -26,7 +26,8 @@ class Mount:
 def mounts() -> list[Mount]:
     """Return all mounts that this process sees, in the order in which they were made."""
     found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+    # A name may have whatever Python takes for the end of a line; the kernel escapes a line feed only.
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             place, _, rest = line.partition(" - ")
             type_, source, options = rest.rstrip("\n").split(" ", 2)

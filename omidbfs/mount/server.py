@@ -39,12 +39,12 @@ def send(number: signal.Signals, process: int, mount: Mount) -> bool:
 def _handle(process: int) -> int | None:
     """Return a descriptor of a process: its number may be another's by the time that it has been looked at.
 
-    Kernels before 5.3 have none.
+    Kernels before 5.3 have none, and some containers forbid it.
     """
     try:
         return os.pidfd_open(process)
     except OSError as error:
-        if error.errno == errno.ENOSYS:
+        if error.errno in (errno.ENOSYS, errno.EPERM):
             return None
         raise
 
@@ -80,7 +80,8 @@ def _status(process: int, name: str) -> str:
 def _field(file: Path, name: str) -> str:
     """Return what a file in the form ``name: value`` has under a name; empty if there is none."""
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file.read_bytes().split(b"\n")  # the name of a process may have other ends of lines
     except OSError:
         return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")), "")
+    found = (line.partition(b":")[2] for line in lines if line.startswith(f"{name}:".encode()))
+    return next(found, b"").decode("ascii", "replace").strip()

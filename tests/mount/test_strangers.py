@@ -12,6 +12,8 @@ import pytest
 from drives import Drives, eventually, mounted_below
 from trees import Tree
 
+from omidbfs.names import printable
+
 FAKE = """
 import errno, os, stat, sys, pyfuse3, trio
 
@@ -59,7 +61,7 @@ def fake(drive: Drives) -> Iterator[Fake]:
     started: list[subprocess.Popen[bytes]] = []
 
     def mount(text: str, *how: str) -> Path:
-        place = drive.directory_for_mount()
+        place = drive.directory_for_mount().rename(drive.directory / f"fake{len(started)}\r\x1b[31m")
         started.append(subprocess.Popen([sys.executable, "-c", FAKE, place, text, *how]))
         eventually(lambda: str(place) in mounted_below(drive.directory), "the fake mounted")
         return place
@@ -88,11 +90,12 @@ def test_no_process_gets_a_signal_because_a_stranger_names_it(drive: Drives, fak
         assert victim.stdout.readline() == "ready\n"
         place = fake(claims(victim.pid))
         shown = drive.run("status", place).stdout
+        assert shown.startswith(f"{printable(str(place))}: mounted\n")
         assert f"process   {victim.pid}" in shown
         assert all(character.isprintable() for line in shown.splitlines() for character in line)
         assert r"\x1b]0;owned\x07" in shown
         said = drive.run("refresh", place, status=1).stderr
-        assert said == f"omidbfs: {place}: the drive's process is not on this machine\n"
+        assert said == f"omidbfs: {printable(str(place))}: the drive's process is not on this machine\n"
         victim.send_signal(signal.SIGTERM)
         assert victim.stdout.read() == ""
 
@@ -100,10 +103,10 @@ def test_no_process_gets_a_signal_because_a_stranger_names_it(drive: Drives, fak
 def test_what_is_not_understood_hides_no_other_drive(drive: Drives, fake: Fake, demo_drive: Path) -> None:
     place = fake('{"pid": 1}')
     lines = drive.run("status", status=None).stdout.splitlines()
-    assert f"{place}: mounted; what it says of itself is not understood" in lines
+    assert f"{printable(str(place))}: mounted; what it says of itself is not understood" in lines
     assert f"{demo_drive}: mounted" in lines
     said = drive.run("refresh", place, status=1).stderr
-    assert said.startswith(f"omidbfs: {place}: what the drive says of itself is not understood")
+    assert said.startswith(f"omidbfs: {printable(str(place))}: what the drive says of itself is not understood")
 
 
 def test_a_stranger_that_does_not_let_go_of_who_asks_hides_no_other_drive(
@@ -111,7 +114,7 @@ def test_a_stranger_that_does_not_let_go_of_who_asks_hides_no_other_drive(
 ) -> None:
     place = fake(claims(1), "hangs")
     lines = drive.run("status", status=1).stdout.splitlines()
-    assert f"{place}: does not answer" in lines
+    assert f"{printable(str(place))}: does not answer" in lines
     assert f"{demo_drive}: mounted" in lines
 
 
