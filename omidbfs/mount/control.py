@@ -145,7 +145,6 @@ class _File(logging.handlers.WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, and first make room for it."""
         try:
-            self.reopenIfNeeded()
             if self.stream is not None:
                 self._make_room(self.stream.fileno())
             super().emit(record)
@@ -156,12 +155,12 @@ class _File(logging.handlers.WatchedFileHandler):
         ours = os.fstat(descriptor)
         if ours.st_size < _LOG_SIZE or not stat.S_ISREG(ours.st_mode):
             return
-        try:  # one of the drives does it; the others need not wait: what they write is kept in either file
+        # One of the drives does it. The others need not wait: what they write is kept, in either file. Where it
+        # cannot be done the log goes on as it is.
+        with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return
-        if os.path.samestat(ours, os.stat(self.baseFilename)):
-            os.replace(self.baseFilename, f"{self.baseFilename}.1")
+            if os.path.samestat(ours, os.stat(self.baseFilename)):
+                os.replace(self.baseFilename, f"{self.baseFilename}.1")
 
 
 def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> None:

@@ -241,19 +241,22 @@ def test_a_log_that_is_a_link_is_put_aside_where_it_leads(
     assert sorted(os.listdir(tmp_path)) == ["link", "log", "log.1"]
 
 
-def test_a_log_that_cannot_be_put_aside_or_written_ends_nothing(
+def test_a_log_that_cannot_be_put_aside_or_written_goes_on_as_soon_as_it_can(
     tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_LOG_SIZE", 10)
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    place = tmp_path / "logs"
-    place.mkdir()
+    logger, place = logging.getLogger("test_control"), tmp_path / "logs"
+    (place / "log.1").mkdir(parents=True)
     log_to_file(place / "log")
-    (place / "log.1").mkdir()
-    logging.getLogger("test_control").info("words")
-    logging.getLogger("test_control").info("words")
+    for _ in range(3):
+        logger.info("words")
+    assert len((place / "log").read_text().splitlines()) == 3
     place.rename(tmp_path / "gone")
-    logging.getLogger("test_control").info("words")
+    logger.info("nowhere")
+    place.mkdir()
+    logger.info("here")
+    assert (place / "log").read_text().endswith("here\n")
 
 
 def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
