@@ -29,9 +29,8 @@ from omidbfs.commands.mounted import refresh, umount
 from omidbfs.commands.report import report
 from omidbfs.commands.status import status
 from omidbfs.commands.systemd import systemd_command
-from omidbfs.config import read_config
+from omidbfs.config import config_file, read_config
 from omidbfs.errors import UserError
-from omidbfs.names import printable
 from omidbfs.options import (
     PATH,
     drive_options,
@@ -42,6 +41,7 @@ from omidbfs.options import (
     source_options,
     warn,
 )
+from omidbfs.process import has_current_directory, module_command, open_standard_streams, output_is_lost
 from omidbfs.selection import cohort_argument, directory_at, json_option, opened_view, selected_by
 
 if TYPE_CHECKING:
@@ -54,11 +54,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 class _Group(click.Group):
     """Errors are for people: one line. A traceback only with ``--debug``."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        open_standard_streams()
+        return super().main(*args, **kwargs)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, fstab.arguments(args, self))
-        except UserError as error:
-            click.echo(f"omidbfs: {error}", err=True)
+        except (UserError, OSError) as error:  # the latter of --help, which is printed here
+            warn(_explained(error))
             ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -69,14 +73,20 @@ class _Group(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 logging.exception("details of the following line")
-            if isinstance(error, UserError):
-                message = str(error)
-            elif isinstance(error, OSError):
-                message = f"{error.filename or 'system'}: {error.strerror or error}"
-            else:
-                message = f"{type(error).__name__}: {error}; a defect: please report it, with what --debug says"
-            click.echo(f"omidbfs: {printable(message)}", err=True)
+            warn(_explained(error))
             ctx.exit(1)
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}; a defect: please report it, with what --debug says"
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}"
+    if isinstance(error, FileNotFoundError) and not has_current_directory():
+        return "the current directory does not exist any more; change to another one, as with cd /"
+    return f"{'standard output' if output_is_lost() else 'system'}: {error.strerror or error}"
 
 
 @click.group(cls=_Group, context_settings={"auto_envvar_prefix": "OMIDBFS", "help_option_names": ["-h", "--help"]})
@@ -100,7 +110,10 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
         name: {parameter.name or "" for parameter in command.params if isinstance(parameter, click.Option)}
         for name, command in main.commands.items()
     }
-    ctx.default_map = read_config(config, options)
+    config = ctx.params["config"] = config or config_file(warn)
+    defaults = read_config(config, options)
+    if ctx.default_map is None:  # else the caller gives every option: see index/__main__.py
+        ctx.default_map = defaults
 
 
 EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
@@ -149,7 +162,7 @@ def mount(
         is_fresh = stored is None
         if stored is None:
             # Reading is left to another process: the drive's own stays small, and its memory whole.
-            command = [sys.executable, "-m", "omidbfs", *arguments]
+            command = [*module_command("omidbfs.index"), *arguments]
             if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
                 return 1  # it has said why
             stored = session.saved()

@@ -54,7 +54,7 @@ def _session(ctx: click.Context) -> "Session | None":
     """Return what the words typed so far ask for, the configuration included: its defaults are not set here."""
     from pathlib import Path
 
-    from omidbfs.config import read_config
+    from omidbfs.config import config_file, read_config
     from omidbfs.options import session_of
 
     options: dict[str, Any] = dict(ctx.params)
@@ -65,7 +65,8 @@ def _session(ctx: click.Context) -> "Session | None":
         name: {parameter.name or "" for parameter in command.params}
         for name, command in root.command.commands.items()
     }
-    defaults = read_config(root.params.get("config"), names).get(ctx.info_name or "", {})
+    config = root.params["config"] = root.params.get("config") or config_file()
+    defaults = read_config(config, names).get(ctx.info_name or "", {})
     for name in ("images", "data", "index"):
         if options.get(name) is None and isinstance(defaults.get(name), str):
             options[name] = Path(str(defaults[name]))

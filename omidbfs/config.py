@@ -6,25 +6,46 @@ a command for that command: ``follow-symlinks = true``, ``[mount]`` ``allow-othe
 """
 
 import os
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omidbfs.errors import UserError
 from omidbfs.names import printable
+from omidbfs.places import user_directory
 
 if TYPE_CHECKING:
     from omidbfs.facets.user import Definition
     from omidbfs.named import NamedCohort
 
 
-def config_file() -> Path | None:
-    """Return the configuration of the current directory, else the user's, else ``None``."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
-    candidates = (Path("omidbfs.toml"), home / "omidbfs" / "omidbfs.toml")
-    return next((path for path in candidates if path.is_file()), None)
+def config_file(say: Callable[[str], None] = lambda line: None) -> Path | None:
+    """Return the configuration of the current directory, else the user's, else ``None``.
+
+    Nobody has named it. So one that another user has written, or can write, is not taken, and ``say`` is told.
+    """
+    home = user_directory("config")
+    for directory in (Path(), home):
+        if directory is None or not os.path.isfile(path := directory / "omidbfs.toml"):
+            continue
+        reason = _distrusted(path)
+        if reason is None:
+            return path
+        say(f"{path.absolute()}: {reason}, and is ignored; if you trust it, name it with --config")
+    return None
+
+
+def _distrusted(path: Path) -> str | None:
+    """Return why a file is not to be trusted, ``None`` if it is the caller's or root's alone."""
+    link, file, directory = path.lstat(), path.stat(), path.parent.stat()
+    if not {link.st_uid, file.st_uid} <= {0, os.geteuid()}:
+        return "belongs to another user"
+    if file.st_mode & stat.S_IWOTH or directory.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+        return "can be written by other users"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,7 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
     Parameters
     ----------
     path
-        The file; ``None`` looks for one, and none is fine.
+        The file; ``None`` gives no defaults.
     options
         Command -> the names of its options, in the form of Python names.
 
@@ -92,7 +113,6 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
     UserError
         The file cannot be read, is not TOML, or has a key that is no option.
     """
-    path = path or config_file()
     if path is None:
         return {}
     _, document = _read(path)

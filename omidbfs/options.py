@@ -126,7 +126,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     found = find_source(path, options["images"], options["data"], follow_symlinks=options["follow_symlinks"])
 
     from omidbfs.clinical import Windows
-    from omidbfs.config import config_file, read_definitions
+    from omidbfs.config import read_definitions
     from omidbfs.errors import UserError
     from omidbfs.facets import BY_NAME
     from omidbfs.index.classification import Classification
@@ -144,8 +144,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     only = None
     if options.get("clients_file") is not None:
         only = read_clients(options["clients_file"])
-    context = click.get_current_context().find_root()
-    config = config_file() if context.params.get("config") is None else context.params["config"]
+    config: Path | None = click.get_current_context().find_root().params["config"]
     definitions = read_definitions(config)
     listed = None
     if options.get("facets"):

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 from omidbfs.options import PATH
+from omidbfs.places import user_directory
 
 if TYPE_CHECKING:
     from omidbfs.database.layout import Source
@@ -57,7 +59,7 @@ def doctor(ctx: click.Context, /, source: Path | None, index: Path | None, json:
     else:
         for finding in findings:
             remedy = f"; {finding.remedy}" if finding.remedy else ""
-            click.echo(f"{finding.level:<5} {finding.check}: {finding.found}{remedy}")
+            click.echo(printable(f"{finding.level:<5} {finding.check}: {finding.found}{remedy}"))
     ctx.exit(int(any(finding.level == "fail" for finding in findings)))
 
 
@@ -182,28 +184,27 @@ def updatedb(configuration: Path) -> Finding:
 
 def cache() -> Finding:
     """Check that an index can be kept where it is kept by default."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    place = home / "omidbfs"
+    remedy = "name a place for the index with --index FILE"
+    place = user_directory("cache")
+    if place is None:
+        return Finding("cache", "warn", "this user has no home", remedy)
     there = next((path for path in (place, *place.parents) if path.exists()), Path("/"))
-    if not place.is_absolute() or not os.access(there, os.W_OK | os.X_OK):
-        return Finding(
-            "cache", "warn", f"{place} cannot be written to", "name a place for the index with --index FILE"
-        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding("cache", "warn", f"{place} cannot be written to", remedy)
     free = os.statvfs(there)
     if free.f_bavail * free.f_frsize < _SPACE:
-        return Finding(
-            "cache", "warn", f"{place} has little space", "name a place for the index with --index FILE"
-        )
+        return Finding("cache", "warn", f"{place} has little space", remedy)
     return Finding("cache", "ok", f"{place} can be written to")
 
 
 def drives() -> Iterator[Finding]:
     """Check the drives that are mounted."""
-    from omidbfs.mount.mounts import FILE_SYSTEM, State, mounts, state_of
+    from omidbfs.mount.asking import State, ask
+    from omidbfs.mount.mounts import FILE_SYSTEM, mounts
 
     for mount in mounts():
         if mount.type == FILE_SYSTEM:
-            match state_of(mount.mountpoint):
+            match ask(mount).state:
                 case State.DEAD:
                     remedy = f"clear it: omidbfs umount {mount.mountpoint}"
                     yield Finding("drive", "fail", f"{mount.mountpoint} is dead, its process has ended", remedy)
@@ -235,7 +236,10 @@ def index_of(source: "Source", path: Path | None) -> Finding:
         from omidbfs.index.store import IndexFileError, default_path, load
     except ImportError:
         return Finding("index", "fail", "cannot be read without the packages above", "install omidbfs again")
-    path = path or default_path(source)
+    try:
+        path = path or default_path(source)
+    except UserError as error:
+        return Finding("index", "warn", str(error))
     try:
         stored = load(path, source_fingerprint(source))
     except IndexFileError as error:

@@ -4,12 +4,16 @@ import json as json_module
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from omidbfs.errors import UserError
+from omidbfs.names import printable
 from omidbfs.options import PATH
+
+if TYPE_CHECKING:
+    from omidbfs.mount.mounts import Mount
 
 _DAY, _HOUR, _MINUTE = 86_400, 3600, 60
 
@@ -29,35 +33,30 @@ def status(ctx: click.Context, mountpoint: Path | None, json: bool) -> None:
             raise UserError(f"{mountpoint}: no drive of omidbfs is mounted there")
         found = [there]
     with ThreadPoolExecutor(max_workers=8) as pool:  # each that hangs takes seconds to be known
-        drives = list(
-            pool.map(_described, [mount.mountpoint for mount in found], [mount.source for mount in found])
-        )
+        drives = list(pool.map(_described, found))
     if json:
         click.echo(json_module.dumps(drives, indent=2))
     else:
         for drive in drives:
-            click.echo("\n".join(_lines(drive)))
+            click.echo("\n".join(printable(line) for line in _lines(drive)))
         if not drives:
             click.echo("no drive is mounted here", err=True)
     ctx.exit(int(any(drive["state"] in ("dead", "hangs") for drive in drives)))
 
 
-def _described(mountpoint: str, source: str) -> dict[str, Any]:
-    from omidbfs.mount.control import status_of
-    from omidbfs.mount.mounts import State, state_of
+def _described(mount: "Mount") -> dict[str, Any]:
+    import msgspec
 
-    state = state_of(mountpoint)
-    known = status_of(mountpoint) if state is State.ANSWERS else None
-    if state is State.ANSWERS and known is None:
-        state = State.CLOSED
-    drive: dict[str, Any] = {"mountpoint": mountpoint, "state": state.value, "source": source}
-    if known is None:
+    from omidbfs.mount.control import status_of
+
+    answer = status_of(mount)
+    drive = {"mountpoint": mount.mountpoint, "state": answer.state.value, "source": mount.source}
+    if answer.status is None:
         return drive
-    drive["source"] = [known["images_directory"], known["data_directory"]]
-    names = ("pid", "started", "version", "clients", "studies", "images", "index", "index_written")
-    drive |= {name: known[name] for name in names}
-    drive["index_age"] = round(time.time() - known["index_written"], 1)
-    return drive | {"refresh": known["refresh"], "counters": known.get("counters")}
+    known: dict[str, Any] = msgspec.to_builtins(answer.status)
+    source = [known.pop("images_directory"), known.pop("data_directory")]
+    age = round(time.time() - known["index_written"], 1)
+    return {**drive, "source": source, **known, "index_age": age}
 
 
 _MEANING = {
@@ -71,7 +70,8 @@ _MEANING = {
 def _lines(drive: dict[str, Any]) -> list[str]:
     lines = [f"{drive['mountpoint']}: {_MEANING[drive['state']]}"]
     if "pid" not in drive:
-        return [*lines, f"  source    {drive['source']}"]
+        odd = "; what it says of itself is not understood" if drive["state"] == "mounted" else ""
+        return [f"{lines[0]}{odd}", f"  source    {drive['source']}"]
     refresh, counters = drive["refresh"], drive["counters"]
     refreshed = f"{refresh['state']} since {refresh['since']}, {refresh['done']} done"
     lines += [

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from omidbfs.errors import UserError
 from omidbfs.options import PATH
+from omidbfs.process import module_command
 
 _NOT_IN_UNITS = ("foreground", "replace")
 """Options of ``mount`` that the units decide themselves."""
@@ -135,7 +136,7 @@ def program() -> list[str]:
     """Return what starts this program from anywhere."""
     beside = Path(sys.executable).with_name("omidbfs")
     found = str(beside) if beside.exists() else shutil.which("omidbfs")
-    return [found] if found else [sys.executable, "-m", "omidbfs"]
+    return [found] if found else module_command("omidbfs")
 
 
 def escaped(path: str) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from omidbfs.places import user_directory
+
 log = logging.getLogger(__name__)
 
 LIMIT = 2 << 30
@@ -136,5 +138,5 @@ def _stopped() -> OSError:
 
 def spool_directories() -> tuple[Path, ...]:
     """Return where a drive may keep contents: the user's cache, else where the system has temporary files."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "omidbfs", Path(tempfile.gettempdir())
+    cache, temporary = user_directory("cache"), Path(tempfile.gettempdir())
+    return (temporary,) if cache is None else (cache, temporary)

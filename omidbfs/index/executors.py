@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from omidbfs.errors import UserError
+from omidbfs.process import safe_imports
 from omidbfs.progress import Progress
 
 _Task = TypeVar("_Task")
@@ -63,12 +64,13 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
         if workers == 1:
             yield None
             return
-        # spawn: a fork would copy a process that may hold a mount, threads and locks.
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with safe_imports():
+            # spawn: a fork would copy a process that may hold a mount, threads and locks.
+            pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+            try:
+                yield pool
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
     elif name.startswith("dask://"):
         with _dask(name.removeprefix("dask://")) as executor:
             yield executor

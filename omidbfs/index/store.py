@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from omidbfs.database.layout import Source
+from omidbfs.errors import UserError
 from omidbfs.facets import FACETS, Facet, Kind, Registry
 from omidbfs.index import episodes, marks
 from omidbfs.index.columns import FileColumns, Index, TextValue
 from omidbfs.index.episodes import EpisodeColumns
 from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
+from omidbfs.places import user_directory
 
 SCHEMA = "2"
 """Changes with any change to what the arrays mean."""
@@ -83,10 +85,18 @@ class Stored:
 
 
 def default_path(source: Source) -> Path:
-    """Return where the index of a source is kept unless ``--index`` says otherwise: in the user's cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Return where the index of a source is kept unless ``--index`` says otherwise: in the user's cache.
+
+    Raises
+    ------
+    UserError
+        The user has no home.
+    """
+    cache = user_directory("cache")
+    if cache is None:
+        raise UserError("no place for the index: name one with --index, or set HOME")
     key = blake2b(repr((source.images, source.data, source.follow_symlinks)).encode(), digest_size=12)
-    return home / "omidbfs" / f"{key.hexdigest()}.index"
+    return cache / f"{key.hexdigest()}.index"
 
 
 def fingerprint(source: Source) -> str:

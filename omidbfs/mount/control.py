@@ -1,23 +1,31 @@
-"""Starting a drive in the background, and ending one; without pyfuse3, from outside of the daemon."""
+"""Starting a drive in the background, asking it for a refresh, and ending it; from outside of the daemon."""
 
-import json
+import fcntl
 import logging
 import logging.handlers
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
 
 from omidbfs.errors import UserError
+from omidbfs.mount.asking import Answer, State, ask
 from omidbfs.mount.holders import holders
 from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mounted_at
+from omidbfs.mount.server import send, serves
+from omidbfs.places import user_directory
+from omidbfs.process import close_inherited_files, take_null_streams
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+_LOG_SIZE = 10_000_000
+"""Bytes of a log, and of the older one beside it."""
 
 
 def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) -> int:
@@ -33,7 +41,7 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     child = os.fork()
     if child == 0:
-        os.close(receiver)
+        close_inherited_files(sender)
         os.setsid()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return run(lambda: _detach(sender))
@@ -62,10 +70,7 @@ def _leave(number: int, frame: object) -> None:
 
 def _detach(sender: int) -> None:
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    os.close(null)
+    take_null_streams()
     os.write(sender, b"ready")
     os.close(sender)
 
@@ -93,15 +98,22 @@ def log_to_syslog(address: str = "/dev/log") -> None:
 
 
 def log_to_file(path: Path | None) -> None:
-    """Log warnings of this process to a file that only its owner can read; it is kept below 10 MB."""
+    """Log warnings of this process to a file that only its owner can read; it is kept below 10 MB.
+
+    Raises
+    ------
+    UserError
+        None is named, and the user has no home.
+    OSError
+        It cannot be written.
+    """
     if path is None:
-        home = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
-        if not home.is_absolute():  # a user without a home
+        state = user_directory("state")
+        if state is None:
             raise UserError("no place for the log: name one with --log-file, or set HOME")
-        path = home / "omidbfs" / "omidbfs.log"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-    handler = logging.handlers.RotatingFileHandler(path.absolute(), maxBytes=10_000_000, backupCount=1)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = state / "omidbfs.log"
+    handler = _File(os.path.realpath(path))  # what is put aside is the file, not a link to it
     handler.setFormatter(logging.Formatter("%(asctime)s omidbfs[%(process)d] %(levelname)s: %(message)s"))
     _add(handler)
 
@@ -116,6 +128,41 @@ def _add(handler: logging.Handler) -> None:
                 shown.setLevel(logging.WARNING)
 
 
+class _File(logging.handlers.WatchedFileHandler):
+    """A file of mode 0600, put aside when it is full. Several drives may write to it.
+
+    The base class notices when another drive has put it aside.
+    """
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode) and facts.st_mode & 0o077:
+            with suppress(OSError):  # another user's, who lets us write to it
+                os.fchmod(descriptor, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, and first make room for it."""
+        try:
+            if self.stream is not None:
+                self._make_room(self.stream.fileno())
+            super().emit(record)
+        except Exception:  # of a log nobody dies
+            self.handleError(record)
+
+    def _make_room(self, descriptor: int) -> None:
+        ours = os.fstat(descriptor)
+        if ours.st_size < _LOG_SIZE or not stat.S_ISREG(ours.st_mode):
+            return
+        # One of the drives does it. The others need not wait: what they write is kept, in either file. Where it
+        # cannot be done the log goes on as it is.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(ours, os.stat(self.baseFilename)):
+                os.replace(self.baseFilename, f"{self.baseFilename}.1")
+
+
 def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> None:
     """Unmount a drive of ours and wait until its daemon has ended, ``patience`` seconds at most.
 
@@ -127,8 +174,8 @@ def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> 
         Nothing of ours is mounted there, or it is in use.
     """
     mounted = _drive_at(mountpoint)
-    status = _status_of(mounted.mountpoint)
-    daemon = status["pid"] if status is not None and not lazy else None
+    status = ask(mounted).status if not lazy else None
+    daemon = status.pid if status is not None and serves(status.pid, mounted) else None
     done = _unmounted(mounted.mountpoint, lazy=lazy)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["unmounting failed"])[-1]
@@ -177,50 +224,32 @@ def _drive_at(mountpoint: Path) -> Mount:
     return mounted
 
 
-def status_of(mountpoint: str, patience: float = 5.0) -> dict[str, Any] | None:
-    """Return what a drive says of itself now; ``None`` for one that is dead, closed to us, or does not answer.
+def status_of(mount: Mount, patience: float = 5.0) -> Answer:
+    """Return how a drive is and what it says of itself now.
 
-    Where the drive is another user's its counters are as old as the text that holds them.
+    Where its process is not ours to ask, its counters are as old as the text that holds them.
     """
-    status = _status_of(mountpoint)
-    if status is None or "counters" not in status or not _catches(status["pid"], signal.SIGUSR2):
-        return status
-    asked, deadline = status["counters"]["reports"], time.monotonic() + patience
-    try:
-        os.kill(status["pid"], signal.SIGUSR2)
-    except OSError:
-        return status
-    while status is not None and status["counters"]["reports"] <= asked and time.monotonic() < deadline:
+    answer = ask(mount)
+    if answer.status is None or answer.status.counters is None:
+        return answer
+    asked, deadline = answer.status.counters.reports, time.monotonic() + patience
+    if not send(signal.SIGUSR2, answer.status.pid, mount):
+        return answer
+    while time.monotonic() < deadline:
+        answer = ask(mount)
+        if answer.status is None or answer.status.counters is None or answer.status.counters.reports > asked:
+            break
         time.sleep(0.02)
-        status = _status_of(mountpoint)
-    return status
+    return answer
 
 
-def _catches(process: int, number: signal.Signals) -> bool:
-    """Return whether a process has a handler for a signal, and so is not ended by it (proc(5), SigCgt).
-
-    The number that a drive says may be of another machine or container, and here be anybody's.
-    """
-    try:
-        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as lines:
-            caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
-    except OSError:
-        return False
-    return bool(int(caught, 16) >> number - 1 & 1)
-
-
-_PRINT_STATUS = "import sys; sys.stdout.write(open(sys.argv[1]).read())"
-
-
-def _status_of(mountpoint: str) -> dict[str, Any] | None:
-    """Return what a drive says of itself; ``None`` for one that is dead or does not answer."""
-    command = [sys.executable, "-I", "-S", "-c", _PRINT_STATUS, f"{mountpoint}/.omidbfs/status.json"]
-    try:  # in a process of its own: reading from a drive that hangs must not hang us
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-        status: dict[str, Any] = json.loads(done.stdout)
-    except (subprocess.SubprocessError, ValueError):
-        return None
-    return status
+_SILENT = {
+    State.ANSWERS: "what the drive says of itself is not understood; is it of another version of omidbfs?",
+    State.CLOSED: "the drive is another user's, and closed to you; ask as that user, or as root",
+    State.DEAD: "the drive is dead, its process has ended; clear it with omidbfs umount",
+    State.HANGS: "the drive does not answer",
+}
+"""Why a drive says nothing of itself."""
 
 
 def ask_for_refresh(mountpoint: Path) -> None:
@@ -232,26 +261,23 @@ def ask_for_refresh(mountpoint: Path) -> None:
         No drive answers there, it is another user's, or the refresh failed.
     """
     mounted = _drive_at(mountpoint)
-    status = _status_of(mounted.mountpoint)
+    answer = ask(mounted)
+    status = answer.status
     if status is None:
-        raise UserError(f"{mountpoint}: the drive does not answer")
+        raise UserError(f"{mountpoint}: {_SILENT[answer.state]}")
     # One that is under way has begun before now: what changed meanwhile takes another.
-    wanted = status["refresh"]["done"] + (2 if status["refresh"]["state"] == "refreshing" else 1)
-    if not _catches(status["pid"], signal.SIGHUP):
+    wanted = status.refresh.done + (2 if status.refresh.state == "refreshing" else 1)
+    if mounted.owner is not None and os.geteuid() not in (0, mounted.owner[0]):
+        raise UserError(f"{mountpoint}: the drive is another user's, who has to refresh it")
+    if not send(signal.SIGHUP, status.pid, mounted):
         raise UserError(f"{mountpoint}: the drive's process is not on this machine")
-    try:
-        os.kill(status["pid"], signal.SIGHUP)
-    except PermissionError:
-        raise UserError(f"{mountpoint}: the drive is another user's, who has to refresh it") from None
-    except ProcessLookupError:
-        raise UserError(f"{mountpoint}: the drive's process is not on this machine") from None
-    while status is not None and status["refresh"]["done"] < wanted:
+    while status is not None and status.refresh.done < wanted:
         time.sleep(0.05)
-        status = _status_of(mounted.mountpoint)
+        status = ask(mounted).status
     if status is None:
         raise UserError(f"{mountpoint}: the drive went away during the refresh")
-    if status["refresh"]["error"] is not None:
-        raise UserError(f"{mountpoint}: the refresh failed: {status['refresh']['error']}")
+    if status.refresh.error is not None:
+        raise UserError(f"{mountpoint}: the refresh failed: {status.refresh.error}")
 
 
 def _alive(process: int) -> bool:

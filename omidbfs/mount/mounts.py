@@ -1,12 +1,8 @@
 """What the kernel says is mounted where (proc(5), mountinfo)."""
 
-import errno
 import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
-from enum import Enum
 
 FILE_SYSTEM = "fuse.omidbfs"
 """The type of our mounts in ``/proc/mounts``."""
@@ -23,18 +19,29 @@ class Mount:
     source: str
     device: str
     """Major and minor number, ``0:42``."""
+    owner: tuple[int, int] | None = None
+    """User and group that mounted it, where it is of FUSE. Only root can name others than its own."""
 
 
 def mounts() -> list[Mount]:
     """Return all mounts that this process sees, in the order in which they were made."""
     found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+    # A name may have whatever Python takes for the end of a line; the kernel escapes a line feed only.
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             place, _, rest = line.partition(" - ")
-            type_, source, *_ = rest.split(" ")
+            type_, source, options = rest.rstrip("\n").split(" ", 2)
             _, _, device, _, mountpoint, *_ = place.split(" ")
-            found.append(Mount(_plain(mountpoint), type_, _plain(source), device))
+            found.append(Mount(_plain(mountpoint), type_, _plain(source), device, _owner(options)))
     return found
+
+
+def _owner(options: str) -> tuple[int, int] | None:
+    values = dict(option.split("=", 1) for option in options.split(",") if "=" in option)
+    try:
+        return int(values["user_id"]), int(values["group_id"])
+    except (KeyError, ValueError):
+        return None
 
 
 def mount_at(path: str) -> Mount | None:
@@ -45,40 +52,6 @@ def mount_at(path: str) -> Mount | None:
     parent, name = os.path.split(os.path.abspath(path))
     path = os.path.join(os.path.realpath(parent), name) if name else parent
     return next((mount for mount in reversed(mounts()) if mount.mountpoint == path), None)
-
-
-class State(Enum):
-    """How a mounted file system is."""
-
-    ANSWERS = "mounted"
-    CLOSED = "closed"
-    """It is another user's, and lets only him in."""
-    DEAD = "dead"
-    """Its process has ended, and it never answers again."""
-    HANGS = "hangs"
-
-
-_ASK = """
-import os, sys
-try:
-    os.stat(sys.argv[1])  # statvfs says nothing of permission
-    os.statvfs(sys.argv[1])  # the kernel never answers it from memory
-except OSError as error:
-    sys.exit(error.errno)
-"""
-_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
-_CLOSED = (errno.EACCES, errno.EPERM)
-
-
-def state_of(mountpoint: str, patience: float = 5.0) -> State:
-    """Return how a mounted file system is; ``HANGS`` if it does not answer within ``patience`` seconds."""
-    # In a process of its own: asking a file system that hangs must not hang us.
-    command = [sys.executable, "-I", "-S", "-c", _ASK, mountpoint]
-    try:
-        status = subprocess.run(command, capture_output=True, timeout=patience, check=False).returncode
-    except subprocess.TimeoutExpired:
-        return State.HANGS
-    return State.DEAD if status in _DEAD else State.CLOSED if status in _CLOSED else State.ANSWERS
 
 
 def mounted_at(path: str) -> Mount | None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omidbfs.errors import UserError
+from omidbfs.mount.asking import State, ask
 from omidbfs.mount.control import detach
-from omidbfs.mount.mounts import FILE_SYSTEM, State, mounted_at, state_of
+from omidbfs.mount.mounts import FILE_SYSTEM, mounted_at
 
 if TYPE_CHECKING:
     from omidbfs.database.layout import Source
@@ -43,7 +44,7 @@ def check_not_mounted(mountpoint: Path, *, replace: bool = False) -> None:
         if mounted.type != FILE_SYSTEM:
             what = f"a file system of type {mounted.type} is already mounted there"
             raise UserError(f"{mountpoint}: {what}; unmount it or choose another directory")
-        match state_of(mounted.mountpoint):
+        match ask(mounted).state:
             case State.DEAD if replace:
                 detach(mounted.mountpoint)
             case State.DEAD:

@@ -12,7 +12,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +31,7 @@ from omidbfs.mount.counters import Counters
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
+from omidbfs.process import module_command
 from omidbfs.session import Session
 from omidbfs.view import View
 
@@ -150,7 +150,7 @@ class Refresher:
         UserError
             It cannot be done now.
         """
-        status, output, errors = await _run([sys.executable, "-m", "omidbfs", *self._arguments])
+        status, output, errors = await _run([*module_command("omidbfs.index"), *self._arguments])
         if status != 0:
             lines = errors.decode("utf-8", "replace").strip().splitlines()
             said = lines[-1].removeprefix("omidbfs: ") if lines else ""

@@ -169,7 +169,7 @@ def test_mpi_gives_the_same_index(
     mpirun: list[str], women: Path, tmp_path: Path, expected: dict[str, list[object]]
 ) -> None:
     path = tmp_path / "index"
-    program = [sys.executable, "-m", "mpi4py.futures", "-m", "omidbfs"]
+    program = [sys.executable, "-P", "-m", "mpi4py.futures", "-m", "omidbfs"]
     for changed in (True, False):
         done = subprocess.run(
             [*mpirun, *program, "index", women, "--executor", "mpi", "--index", path, "--json"],

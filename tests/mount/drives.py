@@ -21,9 +21,9 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) ->
 
 def mounted_below(directory: Path) -> list[str]:
     """Return the mount points below a directory, the innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    lines = Path("/proc/self/mountinfo").read_bytes().strip().split(b"\n")
     places = [
-        os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(line.split(" ")[4])))
+        os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), line.split(b" ")[4]))
         for line in lines
     ]
     return [place for place in reversed(places) if place.startswith(f"{directory}/")]

@@ -499,6 +499,44 @@ def test_a_user_mounts_and_unmounts_without_being_root(user: User, guarded: Path
 
 
 @needs_root
+def test_root_may_ask_a_drive_that_lets_only_its_user_in(user: User, guarded: Path, open_path: Path) -> None:
+    mount = user.home / "drive"
+    mount.mkdir()
+    os.chown(mount, user.uid, user.uid)
+    assert user.omidbfs("mount", guarded, mount).returncode == 0
+    entered = ["nsenter", f"--target={user.holder.pid}", "--mount", "--"]
+
+    def ended(*command: object) -> "subprocess.CompletedProcess[str]":
+        words = [*entered, *map(str, command)]
+        return subprocess.run(words, cwd="/", capture_output=True, text=True, check=False, timeout=60)
+
+    assert ended("ls", mount).returncode != 0, "the kernel lets not even root in"
+    ours = (sys.executable, "-m", "omidbfs")
+    before = json.loads(ended(*ours, "status", mount, "--json").stdout)[0]
+    assert (before["state"], before["images"]) == ("mounted", len(list(guarded.glob("images/*/*/*.dcm"))))
+    done = ended(*ours, "refresh", mount)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    after = json.loads(ended(*ours, "status", mount, "--json").stdout)[0]
+    assert after["refresh"]["done"] > before["refresh"]["done"]
+    assert after["counters"]["reports"] > before["counters"]["reports"]
+    other = (
+        "setpriv",
+        f"--reuid={user.uid + 1}",
+        "--clear-groups",
+        "env",
+        f"PYTHONPATH={user.environment['PYTHONPATH']}",
+    )
+    done = ended(*other, user.python, "-m", "omidbfs", "refresh", mount)
+    assert done.stderr == (
+        f"omidbfs: {mount}: the drive is another user's, and closed to you; ask as that user, or as root\n"
+    )
+    done = ended(*ours, "umount", mount)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert ended("mountpoint", "-q", mount).returncode != 0
+    assert not Path(f"/proc/{before['pid']}/cwd").exists(), "umount has waited for its end"
+
+
+@needs_root
 def test_a_user_is_refused_what_only_root_may_do(user: User, guarded: Path, open_path: Path) -> None:
     for name, owner in (("hers", user.uid), ("theirs", 0)):
         (open_path / name).mkdir()

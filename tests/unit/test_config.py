@@ -79,6 +79,80 @@ def test_no_file_at_all_is_fine() -> None:
     assert read_config(None, OPTIONS) == {}
 
 
+def of_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, 54321, -1, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 54321)
+
+
+def in_the_way(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a configuration in the current directory that is not to be trusted."""
+    path = Path("omidbfs.toml")
+    if how == "link":
+        Path("own.toml").write_text("")
+        path.symlink_to("own.toml")
+    else:
+        path.write_text("link-all = true")
+    if how in ("file", "link"):
+        of_another_user(path, monkeypatch)
+    elif how == "mode":
+        path.chmod(0o646)
+    else:
+        Path().chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("file", "belongs to another user"),
+        ("link", "belongs to another user"),
+        ("mode", "can be written by other users"),
+        ("directory", "can be written by other users"),
+    ],
+)
+def test_a_file_that_others_wrote_or_can_write_is_ignored_and_said_to_be(
+    home: Path, monkeypatch: pytest.MonkeyPatch, how: str, reason: str
+) -> None:
+    users = home / ".config/omidbfs/omidbfs.toml"
+    users.parent.mkdir(parents=True)
+    users.write_text("")
+    in_the_way(how, monkeypatch)
+    said: list[str] = []
+    found = config_file(said.append)
+    if os.geteuid() == users.stat().st_uid:
+        assert found == users
+    [line] = [line for line in said if str(home / "here") in line]
+    assert line == (
+        f"{home / 'here/omidbfs.toml'}: {reason}, and is ignored; if you trust it, name it with --config"
+    )
+
+
+def test_a_file_of_ones_own_in_a_place_like_tmp_is_taken() -> None:
+    Path("omidbfs.toml").write_text("")
+    Path("omidbfs.toml").chmod(0o664)
+    Path().chmod(0o1777)
+    assert config_file(pytest.fail) == Path("omidbfs.toml")
+
+
+def test_a_command_says_once_what_it_ignores_and_takes_what_is_named(
+    demo_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_way("mode", monkeypatch)
+    Path("omidbfs.toml").write_text("no-option = 1")
+    command = [sys.executable, "-m", "omidbfs"]
+    for options, status, said in (
+        ([], 0, "can be written by other users"),
+        (["--config", "omidbfs.toml"], 1, "no-option is no option of any command"),
+    ):
+        done = subprocess.run(
+            [*command, *options, "count", demo_database, "all"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status
+        [line] = done.stderr.splitlines()
+        assert said in line
+
+
 def test_the_file_of_the_current_directory_comes_before_that_of_the_user(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +160,7 @@ def test_the_file_of_the_current_directory_comes_before_that_of_the_user(
     users.parent.mkdir(parents=True)
     users.write_text("link-all = true")
     assert config_file() == users
-    assert read_config(None, OPTIONS)["ls"] == {"link_all": True}
+    assert read_config(users, OPTIONS)["ls"] == {"link_all": True}
     Path("omidbfs.toml").write_text("")
     assert config_file() == Path("omidbfs.toml")
     Path("omidbfs.toml").unlink()

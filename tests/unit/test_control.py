@@ -91,6 +91,29 @@ def test_a_drive_that_ends_before_it_is_ready_gives_its_status(tmp_path: Path, b
         assert "the reason" in done.stderr
 
 
+def test_a_drive_keeps_nothing_open_of_who_started_it(tmp_path: Path) -> None:
+    body = """
+(place / "open").write_text(" ".join(os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
+                                     if os.path.exists(f"/proc/self/fd/{name}")))
+ready()
+while not (place / "stop").exists():
+    time.sleep(0.01)
+return 0
+"""
+    receiver, sender = os.pipe()
+    with (tmp_path / "lock").open("w") as lock:
+        files = (sender, lock.fileno())
+        done = subprocess.run([*script(body), str(tmp_path)], pass_fds=files, check=False, timeout=20)
+    os.close(sender)
+    assert done.returncode == 0
+    assert str(tmp_path / "lock") not in appears(tmp_path / "open")
+    with os.fdopen(receiver, "rb") as pipe:
+        assert pipe.read() == b"", "nobody has its other end any more"
+    assert not (tmp_path / "ended").exists()
+    (tmp_path / "stop").write_text("")
+    assert appears(tmp_path / "ended") == "0"
+
+
 def test_ctrl_c_ends_the_drive_too(tmp_path: Path) -> None:
     body = """
 signal.signal(signal.SIGTERM, lambda *_: ((place / "asked").write_text("to end"), sys.exit(0)))
@@ -124,19 +147,6 @@ return 1
     assert starter.returncode == -signal.SIGKILL
     assert appears(tmp_path / "refused") == "nobody waits"
     assert appears(tmp_path / "ended") == "1"
-
-
-# The signals -----------------------------------------------------------------------------------------------
-
-
-def test_a_process_without_a_handler_gets_no_signal_of_ours(tmp_path: Path) -> None:
-    assert not control._catches(os.getpid(), signal.SIGUSR2)
-    before = signal.signal(signal.SIGUSR2, lambda *_: None)
-    try:
-        assert control._catches(os.getpid(), signal.SIGUSR2)
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert not control._catches(2**22, signal.SIGUSR2)
 
 
 # The log ---------------------------------------------------------------------------------------------------
@@ -186,6 +196,67 @@ def test_the_log_is_among_the_state_of_the_user(
     monkeypatch.setenv("HOME", str(tmp_path))
     log_to_file(None)
     assert (tmp_path / ".local/state/omidbfs/omidbfs.log").exists()
+
+
+def test_a_log_stays_private_and_bounded_whatever_was_there(
+    tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_LOG_SIZE", 200)
+    log = tmp_path / "log"
+    log.write_text("of an older version, and readable by everybody\n")
+    log.chmod(0o644)
+    log_to_file(log)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    for number in range(20):
+        logging.getLogger("test_control").info("line %d of the drive", number)
+    aside = tmp_path / "log.1"
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (log, aside)} == {0o600}
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1"]
+    assert 200 <= aside.stat().st_size < 300
+    assert log.read_text().endswith("line 19 of the drive\n")
+
+
+def test_drives_that_share_a_log_lose_no_line(
+    tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_LOG_SIZE", 1000)
+    log = tmp_path / "log"
+    for _ in range(2):  # as two processes would: each with a handler, and a file that it has open
+        log_to_file(log)
+    for number in range(12):  # each handler writes each line, of 60 bytes
+        logging.getLogger("test_control").info("line %03d", number)
+    lines = ((tmp_path / "log.1").read_text() + log.read_text()).splitlines()
+    assert [int(line[-3:]) for line in lines] == [number for number in range(12) for _ in range(2)]
+
+
+def test_a_log_that_is_a_link_is_put_aside_where_it_leads(
+    tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_LOG_SIZE", 10)
+    (tmp_path / "link").symlink_to(tmp_path / "log")
+    log_to_file(tmp_path / "link")
+    for _ in range(2):
+        logging.getLogger("test_control").info("words")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "log", "log.1"]
+
+
+def test_a_log_that_cannot_be_put_aside_or_written_goes_on_as_soon_as_it_can(
+    tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_LOG_SIZE", 10)
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logger, place = logging.getLogger("test_control"), tmp_path / "logs"
+    (place / "log.1").mkdir(parents=True)
+    log_to_file(place / "log")
+    for _ in range(3):
+        logger.info("words")
+    assert len((place / "log").read_text().splitlines()) == 3
+    place.rename(tmp_path / "gone")
+    logger.info("nowhere")
+    place.mkdir()
+    logger.info("here")
+    assert (place / "log").read_text().endswith("here\n")
 
 
 def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ TESTED_BY = {
     "S77": "test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale",
     "S78": "test_a_drive_answers_as_soon_as_the_command_returns "
     "test_a_drive_that_ends_before_it_is_ready_gives_its_status "
-    "test_a_starter_that_is_ended_takes_the_drive_along",
+    "test_a_starter_that_is_ended_takes_the_drive_along "
+    "test_a_drive_keeps_nothing_open_of_who_started_it",
     "S79": "test_replace_clears_a_dead_mount_even_in_use_and_mounts test_replace_leaves_a_drive_that_lives "
     "test_replace_leaves_a_drive_that_hangs test_status_marks_what_is_dead",
     "S80": "test_only_who_is_named_gains test_an_administrator_says_whose_the_files_are",
@@ -143,7 +144,8 @@ TESTED_BY = {
     "test_what_is_no_option_fails_with_one_line",
     "S82": "test_status_shows_each_drive_with_counters "
     "test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for",
-    "S83": "test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody",
+    "S83": "test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody "
+    "test_a_log_stays_private_and_bounded_whatever_was_there test_drives_that_share_a_log_lose_no_line",
     "S84": "test_systemd_is_told_how_a_drive_is",
     "S85": "test_the_numbers_of_the_page_are_those_of_the_index test_the_page_shows_every_number "
     "test_a_woman_has_one_age_for_each_of_her_outcomes",
@@ -170,6 +172,19 @@ TESTED_BY = {
     "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything",
     "S97": "test_the_facets_of_a_file_are_extended_attributes test_a_cohort_says_its_number_and_definition "
     "test_the_json_of_a_client_has_the_facets_of_the_client",
+    "S98": "test_what_we_start_imports_nothing_from_the_current_directory "
+    "test_workers_import_nothing_from_the_current_directory test_a_drive_takes_nothing_from_where_it_is_started "
+    "test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command",
+    "S99": "test_a_file_that_others_wrote_or_can_write_is_ignored_and_said_to_be "
+    "test_a_command_says_once_what_it_ignores_and_takes_what_is_named",
+    "S100": "test_another_process_gets_none test_no_process_gets_a_signal_because_a_stranger_names_it "
+    "test_what_is_not_understood_hides_no_other_drive "
+    "test_root_may_ask_a_drive_that_lets_only_its_user_in",
+    "S101": "test_a_file_is_written_whole_whatever_streams_are_closed "
+    "test_an_answer_that_cannot_be_written_is_an_error",
+    "S102": "test_a_place_is_the_one_named_if_that_is_absolute_else_below_the_home "
+    "test_a_home_that_is_no_absolute_name_is_that_of_the_system "
+    "test_a_user_without_a_home_is_told_what_to_name",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 

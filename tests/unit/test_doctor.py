@@ -1,6 +1,7 @@
 """The doctor looks at everything, whatever is missing, and says what to do."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from trees import Tree
 
 from omidbfs.cli import main
 from omidbfs.commands.doctor import (
+    Finding,
     allow_other,
     app_armor,
     cache,
@@ -91,8 +93,12 @@ def test_a_cache_that_is_no_place_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert cache().level == "ok"
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self")
     assert cache().level in ("ok", "warn")  # root may write anywhere
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache().level == "warn"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert cache() == Finding(
+        "cache", "warn", "this user has no home", "name a place for the index with --index FILE"
+    )
 
 
 def test_a_source_and_its_index_are_looked_at(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""What the commands read of ``.omidbfs/status.json``: a text of a stranger, until it is understood."""
+
+from typing import Annotated
+
+import msgspec
+
+
+class Refreshes(msgspec.Struct, frozen=True):
+    """``refresh`` of ``status.json`` (S61)."""
+
+    state: str
+    since: str
+    done: int
+    error: str | None = None
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """``counters`` of ``status.json`` (S82)."""
+
+    reports: int
+    requests: dict[str, int]
+    bytes_read: int
+    entries_listed: int
+    open_files: int
+    open_directories: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What is read of ``status.json`` (S61). A drive of another version may say more, and nothing less."""
+
+    pid: Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]
+    started: str
+    version: str
+    clients: int
+    studies: int
+    images: int
+    index: str
+    index_written: float
+    images_directory: str | None
+    data_directory: str | None
+    refresh: Refreshes
+    counters: Counted | None = None
+
+
+def understood(text: bytes) -> Status | None:
+    """Return what a drive says of itself, ``None`` where a text is not of that form."""
+    try:
+        return msgspec.json.decode(text, type=Status)
+    except msgspec.MsgspecError:
+        return None

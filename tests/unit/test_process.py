@@ -1,0 +1,139 @@
+"""What our processes have of those that start them: nothing of the current directory, and standard streams."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omidbfs.process import code_command, module_command
+
+PLANTED = "raise SystemExit('the current directory was imported from')"
+
+WORK = """
+import os
+from omidbfs.index.executors import executor_for
+
+if __name__ == "__main__":
+    with executor_for("local", 2) as pool:
+        print(pool.submit(abs, -3).result(), os.environ["PYTHONSAFEPATH"])
+    print(os.environ.get("PYTHONSAFEPATH"))
+"""
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with files that have the names of modules."""
+    place = tmp_path / "planted"
+    place.mkdir()
+    for name in ("click", "csv", "json", "multiprocessing", "os", "omidbfs"):
+        (place / f"{name}.py").write_text(PLANTED)
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    return place
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*module_command("omidbfs"), "--version"],
+        [*module_command("omidbfs.index"), "--version"],
+        code_command("import json; print('omidbfs')"),
+    ],
+)
+def test_what_we_start_imports_nothing_from_the_current_directory(planted: Path, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("omidbfs")
+
+
+def test_workers_import_nothing_from_the_current_directory(planted: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(WORK)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("3 1\nNone\n", "")
+
+
+# Standard streams ------------------------------------------------------------------------------------------
+
+
+def ended(closed: str, *arguments: object) -> tuple[int, str, str]:
+    """Run ``omidbfs`` by a shell that closes streams; return its status, and what it wrote to the others."""
+    command = [sys.executable, "-m", "omidbfs", *map(str, arguments)]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(shell, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_file_is_written_whole_whatever_streams_are_closed(
+    demo_database: Path, tmp_path: Path, closed: str
+) -> None:
+    output = tmp_path / "paths.txt"
+    status, _, said = ended(closed, "export", demo_database, "by-view/CC", "-o", output)
+    assert status == 0
+    assert ("image" in said) == ("2>" not in closed)
+    lines = output.read_text().splitlines()
+    assert lines
+    assert all(line.endswith((".dcm", ".json")) for line in lines)
+
+
+def test_an_answer_that_cannot_be_written_is_an_error(demo_database: Path) -> None:
+    lost = "omidbfs: standard output: Bad file descriptor\n"
+    assert ended(">&-", "count", demo_database, "all") == (1, "", lost)
+    assert ended(">&-", "--help") == (1, "", lost)
+    assert ended(">&-", "count", "--help") == (1, "", lost)
+    full = "omidbfs: standard output: No space left on device\n"
+    assert ended(">/dev/full", "count", demo_database, "all") == (1, "", full)
+
+
+def test_an_answer_does_not_depend_on_anybody_who_listens_for_errors(demo_database: Path) -> None:
+    status, answer, _ = ended("2>&-", "count", demo_database, "all")
+    assert (status, answer.strip().isdecimal()) == (0, True)
+
+
+# The current directory -------------------------------------------------------------------------------------
+
+
+def test_a_current_directory_that_was_deleted_is_said_to_be(demo_database: Path, tmp_path: Path) -> None:
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    (tmp_path / "db/images").mkdir(parents=True)
+    for source, status in (("../db", 1), (demo_database, 0)):
+        command = ["sh", "-c", script, "sh", sys.executable, "-P", "-m", "omidbfs", "count", source, "all"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == status
+        if status:
+            assert done.stderr == (
+                "omidbfs: the current directory does not exist any more; change to another one, as with cd /\n"
+            )
+
+
+# The process that brings the index of a drive up to date ---------------------------------------------------
+
+
+def test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command(
+    demo_database: Path, tmp_path: Path
+) -> None:
+    configuration = tmp_path / "omidbfs.toml"
+    configuration.write_text("[index]\nrebuild = true\nfollow-symlinks = true\n")
+    environment = {**os.environ, "OMIDBFS_INDEX_REBUILD": "1", "OMIDBFS_INDEX_DATA": "/none"}
+    arguments = [
+        "--config",
+        str(configuration),
+        "index",
+        str(demo_database),
+        f"--index={tmp_path / 'i'}",
+        "--json",
+    ]
+    for changed in ("true", "false"):
+        done = subprocess.run(
+            [*module_command("omidbfs.index"), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f'"changed": {changed}' in done.stdout
