@@ -21,7 +21,7 @@ from omidbfs.names import LONGEST, slug
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "client": ("client", "ClientID"),
@@ -67,7 +67,7 @@ class Definition:
         return Facet(self.name, self.description, self.level, self.source, Kind.TEXT, definition=definition)
 
     def label(self, text: str | None) -> str:
-        """Return the name of the value that a text of the source has; it may be a reserved word."""
+        """Return the name of the value that a text of the source has; a reserved word may come of bins or a map."""
         text = None if text is None else text.strip(" \0")
         if not text:
             return UNKNOWN

@@ -43,7 +43,8 @@ TESTED_BY = {
     "S15": "test_the_laws_of_sets_hold_for_paths test_a_component_names_values",
     "S16": "test_ages_have_bands_and_ranges_go_by_the_exact_age test_a_component_names_values",
     "S17": "test_codes_names_and_meanings_are_the_same_cohort "
-    "test_the_name_of_a_text_wins_over_the_raw_text_of_another",
+    "test_the_name_of_a_text_wins_over_the_raw_text_of_another "
+    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word",
     "S18": "test_a_literal_value_wins_over_a_complement_a_union_and_a_range",
     "S19": "test_an_unknown_facet_or_value_does_not_exist test_what_is_not_there_is_not_found",
     "S20": "test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one",
@@ -52,7 +53,10 @@ TESTED_BY = {
     "test_a_study_without_episode_is_unlinked",
     "S23": "test_a_single_valued_facet_puts_every_image_in_exactly_one_directory",
     "S24": "test_texts_that_share_a_slug_are_one_value_that_knows_them_all "
-    "test_a_text_that_reads_like_a_reserved_word_is_not_that_word",
+    "test_two_texts_have_one_name_exactly_if_they_differ_in_spelling_only test_what_is_mere_spelling "
+    "test_a_slug_is_a_short_safe_name_that_says_nothing_that_the_drive_understands test_free_text_becomes_a_slug "
+    "test_a_text_that_reads_like_a_reserved_word_is_not_that_word "
+    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word test_code_strings_are_in_capitals",
     "S25": "test_the_fold_of_a_client_never_changes",
     "S26": "test_a_client_without_images_is_in_by_client_and_in_no_cohort",
     "S27": "test_the_real_tree_of_a_client_is_that_of_the_source",

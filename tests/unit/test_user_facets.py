@@ -21,6 +21,7 @@ from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import load, save
 from omidbfs.named import resolved
+from omidbfs.names import slug
 
 KVP = "00180060"
 
@@ -83,7 +84,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         (
             '[facets.kvp]\ntag = "KVP"',
-            {"1": 1, "28": 1, "31.5": 1, "32": 1, "low": 1, "unknown": 3},
+            {"_minus_1": 1, "28": 1, "31.5": 1, "32": 1, "low": 1, "unknown": 3},
         ),
         (
             '[facets.kvp]\ntag = "0018,0060"\nbins = [0, 30, 32]',
@@ -109,6 +110,29 @@ def test_a_facet_is_what_its_definition_finds(
     index = refreshed(source, user_facets=facets)
     assert counts(index, facets[0].name) == values
     assert sum(values.values()) == len(index)
+
+
+def test_opposite_texts_are_two_values_and_none_is_a_reserved_word(tmp_path: Path, source: Source) -> None:
+    texts = ["ER+", "ER-", "Unknown", "unknown", "not seen", "<50", "≥50"]
+    rows = "".join(f"1.1.{number},{text}\n" for number, text in enumerate(texts[:5])) + "2.1.0,<50\n2.2.0,≥50\n"
+    (tmp_path / "t.csv").write_text(f"image,text\n{rows}", encoding="utf-8")
+    index = refreshed(source, user_facets=defined(tmp_path, '[facets.mine]\ncsv = "t.csv"').facets)
+    names = {
+        "er+": 1,
+        "er_minus_": 1,
+        "_unknown": 2,
+        "_not-seen": 1,
+        "_less_50": 1,
+        "_at-least_50": 1,
+        "unknown": 1,
+    }
+    assert counts(index, "mine") == names
+    cohorts = Cohorts(index)
+    for text in texts:  # S17: the raw text is found, too; of a reserved word not
+        term = cohorts.term(index.registry.by_name["mine"], text)
+        assert term is not None
+        label = cohorts.label(index.registry.by_name["mine"], *term.codes)
+        assert label == ("unknown" if text == "unknown" else slug(text))
 
 
 def test_values_are_listed_in_the_order_of_bins_and_of_a_map(tmp_path: Path, source: Source) -> None:
