@@ -30,7 +30,7 @@ from omidbfs.commands.report import report
 from omidbfs.commands.status import status
 from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import read_config
-from omidbfs.errors import UserError
+from omidbfs.errors import UserError, meant
 from omidbfs.names import printable
 from omidbfs.options import (
     PATH,
@@ -38,6 +38,7 @@ from omidbfs.options import (
     facets_option,
     index_arguments,
     index_options,
+    said_at,
     session_of,
     source_options,
     warn,
@@ -56,14 +57,14 @@ class _Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, fstab.arguments(args, self))
+            return super().parse_args(ctx, _config_first(fstab.arguments(args, self)))
         except UserError as error:
             click.echo(f"omidbfs: {error}", err=True)
             ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            return self._invoked(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click knows what to do; a pipe breaks when `head` has seen enough
         except Exception as error:
@@ -77,6 +78,34 @@ class _Group(click.Group):
                 message = f"{type(error).__name__}: {error}; a defect: please report it, with what --debug says"
             click.echo(f"omidbfs: {printable(message)}", err=True)
             ctx.exit(1)
+
+    def _invoked(self, ctx: click.Context) -> Any:
+        """Run the command. What it refuses of the configuration is told with its place there."""
+        try:
+            return super().invoke(ctx)
+        except click.BadParameter as error:
+            if (
+                error.ctx is None
+                or error.param is None
+                or (place := said_at(error.ctx, error.param.name or "")) is None
+            ):
+                raise
+            choices = error.param.type.choices if isinstance(error.param.type, click.Choice) else ()
+            said = error.ctx.lookup_default(error.param.name or "", call=False)
+            raise UserError(f"{place}: {error.message.rstrip('.')}{meant(str(said), choices)}") from None
+
+
+def _config_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with ``--config`` in front: it may stand behind the command, too."""
+    config, others, left = [], [], iter(arguments)
+    for argument in left:
+        if argument == "--":
+            others += [argument, *left]
+        elif argument == "--config" and (value := next(left, None)) is not None:
+            config += [argument, value]
+        else:
+            (config if argument.startswith("--config=") else others).append(argument)
+    return config + others
 
 
 @click.group(cls=_Group, context_settings={"auto_envvar_prefix": "OMIDBFS", "help_option_names": ["-h", "--help"]})

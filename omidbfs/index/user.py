@@ -1,6 +1,5 @@
 """The columns of facets that a user defines, made after all others from what each of them needs, and no more."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,12 +11,14 @@ from numpy.typing import NDArray
 from omidbfs.database.client import ClientReader
 from omidbfs.database.header import JsonError, load_json
 from omidbfs.database.layout import Source
+from omidbfs.database.problems import OF_LISTS, Problem, problem_lines
 from omidbfs.facets import OTHER, Registry
 from omidbfs.facets.user import Definition
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue, smallest
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.identity import NOBODY
-from omidbfs.names import safe_bytes
+from omidbfs.lists import found
+from omidbfs.names import printable
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -55,13 +56,15 @@ def with_user_facets(
     texts = {name: values for name, values in index.texts.items() if name not in _names(index)}
     labels = {one.name: np.full(len(index), "", object) for one in wanted}
     needed: dict[str, NDArray[np.bool_]] = {}
+    of_tables: list[Problem] = []
     for one in wanted:
         missing = np.ones(len(index.clients), np.bool_)
         if previous is not None and one.facet() in previous.registry.user:
             carried, missing = _carried(index, previous, one.name)
             labels[one.name] = carried
         if one.table is not None:
-            labels[one.name] = _from_table(index, one, one.table)
+            labels[one.name], problems = _from_table(index, one, one.table)
+            of_tables += problems
         else:
             needed[one.name] = missing
     for pattern, clients in _patterns(index, [one for one in wanted if one.table is None], needed).items():
@@ -69,7 +72,12 @@ def with_user_facets(
         _read(index, source, pattern, runs, labels, work)
     for one in wanted:
         columns[one.name], texts[one.name] = _coded(one.ordered(), labels[one.name])
-    return replace(index, columns=columns, texts=texts, registry=Registry(tuple(one.facet() for one in wanted)))
+    lines = index.problem_lines
+    if of_tables or index.registry.user:
+        others = [problem for problem in index.problems if problem.kind not in OF_LISTS]
+        lines = problem_lines(sorted([*others, *of_tables]))
+    registry = Registry(tuple(one.facet() for one in wanted))
+    return replace(index, columns=columns, texts=texts, registry=registry, problem_lines=lines)
 
 
 def carried_over(index: Index, previous: Index) -> Index:
@@ -105,15 +113,37 @@ def _carried(index: Index, previous: Index, name: str) -> tuple[NDArray[np.objec
     return labels, missing
 
 
-def _from_table(index: Index, one: Definition, table: Mapping[str, str]) -> NDArray[np.object_]:
-    tables = {"client": index.client_table, "study": index.study_table, "image": index.image_table}
+def _from_table(
+    index: Index, one: Definition, table: Sequence[tuple[str, str]]
+) -> tuple[NDArray[np.object_], list[Problem]]:
+    """Return the labels that a table gives, and the problems of its rows: what they name is missing, or contested.
+
+    What rows contradict each other about is ``other``.
+    """
+    names = {"client": index.clients, "study": index.studies, "image": index.images}[one.level]
+    label_of = {text: one.label(text) for _, text in table}
+    said = np.full(len(names), "", object)
+    contested: dict[int, dict[str, None]] = {}
+    missing: dict[str, None] = {}
+    for identifier, text in table:
+        ordinals, label = found(index, one.level, identifier), label_of[text]
+        if not ordinals:
+            missing[identifier] = None
+        for ordinal in ordinals:
+            if said[ordinal] not in ("", label):
+                contested.setdefault(ordinal, {said[ordinal]: None})[label] = None
+            said[ordinal] = label
+    problems = [
+        Problem(printable(name) or "(blank)", "entry-missing", f"named in the table of the facet {one.name}")
+        for name in missing
+    ]
+    for ordinal, labels in contested.items():
+        said[ordinal] = OTHER
+        detail = f"in the table of the facet {one.name}: {', '.join(labels)}"
+        problems.append(Problem(names[ordinal].decode(), "entry-conflict", detail))
+    said[said == ""] = one.label(None)
     bounds = {"client": index.client_rows, "study": index.study_rows}.get(one.level)
-    labels = np.full(len(index), one.label(None), object)
-    for identifier, text in table.items():
-        for ordinal in tables[one.level].find(safe_bytes(os.fsencode(identifier))):
-            first, end = (ordinal, ordinal + 1) if bounds is None else bounds[ordinal : ordinal + 2].tolist()
-            labels[first:end] = one.label(text)
-    return labels
+    return (said if bounds is None else np.repeat(said, np.diff(bounds))), problems
 
 
 def _coded(
