@@ -33,7 +33,7 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add SOURCE and the options that say what is read, how, and how it is classified."""
     months: dict[str, Any] = {"type": int, "metavar": "MONTHS"}
     options = (
-        click.option("--clients-file", type=PATH, help="Only the clients in this file, one a line."),
+        click.option("--clients-file", type=PATH, help="Only the clients in this list or .csv file."),
         click.option("--link-all", is_flag=True, help="Link studies to events even where links are not unique."),
         click.option("--num-months-ci-prior", **months, help="Oldest prior of an interval cancer."),
         click.option("--num-months-cancer-prior", **months, help="Oldest prior of another cancer."),

@@ -20,6 +20,7 @@ from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import load, save
+from omidbfs.lists import found
 from omidbfs.named import resolved
 from omidbfs.names import slug
 
@@ -410,6 +411,23 @@ def test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes(
     (tmp_path / "studies.csv").write_text("x,StudyInstanceUID\n1,2.2\n2,\n")
     (tmp_path / "images.csv").write_text("\ufeffuid \n1.1.0\n2.1.0.dcm\n2.1.0.dcm.json\n7.7\n")
     assert cohort(f"[cohorts.it]\n{text}") == (images, missing)
+
+
+def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "db")
+    tree.client("demd1").study("1").image("7").image("odd name").image("x.dcm", dcm=None).study("2").image("8")
+    tree.client("demd2").study("3").image("7").image("8")
+    index = refreshed(find_source(tree.root))
+
+    def places(name: str) -> list[str]:
+        return [index.image_path(row, 1).decode() for row in found(index, "image", name)]
+
+    assert places("7") == places("7.dcm.json") == places("7.json.dcm") == ["demd1/1/7.json", "demd2/3/7.json"]
+    assert places("7~demd2~3") == places("7~demd2~3.dcm") == ["demd2/3/7.json"]
+    assert places("odd name.json") == places("odd%20name.dcm") == ["demd1/1/odd name.json"]
+    assert places("x.dcm.json") == places("x.dcm") == ["demd1/1/x.dcm.json"]
+    assert places("7~demd3~3") == places("77") == places("~") == places(".dcm") == places("") == []
+    assert (found(index, "client", "demd2"), found(index, "client", "demd2.json")) == ([1], [])
 
 
 @pytest.mark.parametrize(
