@@ -69,7 +69,7 @@ def table(
     with _opened(path, "table") as stream:
         header, rows = _table(stream)
         level, key = _key(header, key)
-        others = [name for name in header if name not in _LEVELS]
+        others = [name for name in header if name and name not in _LEVELS]
         if column is None and len(others) != 1:
             raise RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
         column = column or others[0]
@@ -87,12 +87,11 @@ def _key(header: Sequence[str], wanted: str | None) -> tuple[str, str]:
     """Return the level of a table, and the column that holds the identifiers."""
     known = [name for name in header if name in _LEVELS]
     if wanted is not None:
-        found = [name for name in known if wanted in (name, _LEVELS[name])]
-        if not found:
-            raise RefusedError(
-                f"key: {wanted} is not client, study or image, or the table has no such column", "key"
-            )
-        known = [name for name in found if name == wanted] or found
+        of_level = [name for name in known if _LEVELS[name] == _LEVELS.get(wanted)]
+        if not of_level:
+            reason = f"key: {wanted} is not client, study or image, or the table has no such column"
+            raise RefusedError(f"{reason}{meant(wanted, known)}", "key")
+        known = [name for name in of_level if name == wanted] or of_level
     if not known:
         raise RefusedError("the table has no column client, study or image to tell whose the values are")
     if len(known) > 1:

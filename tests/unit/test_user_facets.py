@@ -164,12 +164,16 @@ def test_a_table_says_what_it_says_of_clients_studies_or_images(
 
 @pytest.mark.parametrize(
     ("key", "values"),
-    [("client", {"a": 6, "unknown": 2}), ("SOPInstanceUID", {"a": 1, "unknown": 7})],
+    [
+        ("client", {"a": 6, "unknown": 2}),
+        ("ClientID", {"a": 6, "unknown": 2}),
+        ("SOPInstanceUID", {"a": 1, "unknown": 7}),
+    ],
 )
 def test_of_several_columns_that_name_something_the_key_decides(
     tmp_path: Path, source: Source, key: str, values: dict[str, int]
 ) -> None:
-    (tmp_path / "t.csv").write_text("client,SOPInstanceUID,density\ndemd1,1.1.0,A\n")
+    (tmp_path / "t.csv").write_text("client,SOPInstanceUID,density,,\ndemd1,1.1.0,A,,\n")
     facets = defined(tmp_path, f'[facets.density]\ncsv = "t.csv"\nkey = "{key}"').facets
     assert counts(refreshed(source, user_facets=facets), "density") == values
 
@@ -244,6 +248,7 @@ def test_a_row_of_a_table_is_understood_or_a_problem(tmp_path: Path, source: Sou
         ('[facets.kvp]\ncsv = "two.csv"\n# more\ncolumn = "bb"', 4, "has no column bb; did you mean b?"),
         ('[facets.kvp]\ncsv = "keys.csv"', 2, "key: name one of client, SOPInstanceUID: each may tell"),
         ('[facets.kvp]\ncsv = "keys.csv"\nkey = "study"', 3, "the table has no such column"),
+        ('[facets.kvp]\ncsv = "keys.csv"\nkey = "clint"', 3, "has no such column; did you mean client?"),
         ('[facets.kvp]\ncsv = "same.csv"', 2, "key: name one of client, ClientID: each may tell"),
         ('[facets.kvp]\ncsv = "twice.csv"', 2, "twice.csv has two columns a"),
         ('[facets.kvp]\ncsv = "long.csv"', 2, "long.csv: line 3 has more cells than the header"),
