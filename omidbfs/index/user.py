@@ -12,7 +12,7 @@ from omidbfs.database.client import ClientReader
 from omidbfs.database.header import JsonError, load_json
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import OF_LISTS, Problem, problem_lines
-from omidbfs.facets import OTHER, Registry
+from omidbfs.facets import OTHER, UNKNOWN, Registry
 from omidbfs.facets.user import Definition
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue, smallest
 from omidbfs.index.executors import Work, in_order
@@ -121,8 +121,8 @@ def _from_table(
     What rows contradict each other about is ``other``.
     """
     names = {"client": index.clients, "study": index.studies, "image": index.images}[one.level]
-    label_of = {text: one.label(text) for _, text in table}
-    said = np.full(len(names), "", object)
+    label_of = {text: one.label(text) for text in {text for _, text in table}}
+    said = [""] * len(names)
     contested: dict[int, dict[str, None]] = {}
     missing: dict[str, None] = {}
     for identifier, text in table:
@@ -137,13 +137,13 @@ def _from_table(
         Problem(printable(name) or "(blank)", "entry-missing", f"named in the table of the facet {one.name}")
         for name in missing
     ]
-    for ordinal, labels in contested.items():
+    for ordinal, contradictory in contested.items():
         said[ordinal] = OTHER
-        detail = f"in the table of the facet {one.name}: {', '.join(labels)}"
+        detail = f"in the table of the facet {one.name}: {', '.join(contradictory)}"
         problems.append(Problem(names[ordinal].decode(), "entry-conflict", detail))
-    said[said == ""] = one.label(None)
+    labels = np.array([label or UNKNOWN for label in said], object)
     bounds = {"client": index.client_rows, "study": index.study_rows}.get(one.level)
-    return (said if bounds is None else np.repeat(said, np.diff(bounds))), problems
+    return (labels if bounds is None else np.repeat(labels, np.diff(bounds))), problems
 
 
 def _coded(
