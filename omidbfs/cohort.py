@@ -113,7 +113,7 @@ class Cohorts:
         if codes:
             return frozenset(codes)
         if facet.kind is Kind.TEXT:
-            label = slug(name) if facet.definition else None  # of a user's facet no raw text is kept
+            label = slug(name) if facet.definition else None  # of a user's facet only those in a map are kept
             for code, text in enumerate(self.index.texts[facet.name], FIRST_CODE):
                 if name in text.raw or text.label == label:
                     return frozenset([code])

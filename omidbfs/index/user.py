@@ -71,7 +71,8 @@ def with_user_facets(
         runs = [clients[start : start + clients_per_chunk] for start in range(0, len(clients), clients_per_chunk)]
         _read(index, source, pattern, runs, labels, work)
     for one in wanted:
-        columns[one.name], texts[one.name] = _coded(one.ordered(), labels[one.name])
+        known = [TextValue(name, tuple(text for text, to in one.texts if to == name)) for name in one.ordered()]
+        columns[one.name], texts[one.name] = _coded(known, labels[one.name])
     lines = index.problem_lines
     if of_tables or index.registry.user:
         others = [problem for problem in index.problems if problem.kind not in OF_LISTS]
@@ -85,14 +86,8 @@ def carried_over(index: Index, previous: Index) -> Index:
     columns, texts = dict(index.columns), dict(index.texts)
     for facet in previous.registry.user:
         labels, _ = _carried(index, previous, facet.name)
-        columns[facet.name], texts[facet.name] = _coded(
-            [value.label for value in previous.texts[facet.name]], labels
-        )
+        columns[facet.name], texts[facet.name] = _coded(previous.texts[facet.name], labels)
     return replace(index, columns=columns, texts=texts, registry=previous.registry)
-
-
-def _ordered(index: Index, name: str) -> list[str]:
-    return [value.label for value in index.texts[name]]
 
 
 def _names(index: Index) -> set[str]:
@@ -147,14 +142,16 @@ def _from_table(
 
 
 def _coded(
-    ordered: Sequence[str], labels: NDArray[np.object_]
+    known: Sequence[TextValue], labels: NDArray[np.object_]
 ) -> tuple[NDArray[np.unsignedinteger], tuple[TextValue, ...]]:
-    order = {label: place for place, label in enumerate(ordered)}
+    """Return the column of labels, and what its codes stand for: first what is ``known``, in its order."""
+    order = {value.label: place for place, value in enumerate(known)}
+    raw = {value.label: value.raw for value in known}
     found = {str(label) for label in labels.tolist()} - RESERVED_CODES.keys()
     values = sorted(found, key=lambda label: (order.get(label, len(order)), label))
     codes = {**RESERVED_CODES, **{label: code for code, label in enumerate(values, FIRST_CODE)}}
     column = np.fromiter(map(codes.__getitem__, labels.tolist()), np.uint32, len(labels))
-    return smallest(column), tuple(TextValue(label, ()) for label in values)
+    return smallest(column), tuple(TextValue(label, raw.get(label, ())) for label in values)
 
 
 # Reading ------------------------------------------------------------------------------------------------------

@@ -143,7 +143,12 @@ def test_values_are_listed_in_the_order_of_bins_and_of_a_map(tmp_path: Path, sou
     assert days.ordered() == ["below-20200101", "20200101-20200401", "20200401-20200701", "from-20200701"]
     assert days.label("20200401") == "20200401-20200701"
     mapped = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nmap = { "32" = "z", "28" = "a" }').facets
-    assert list(counts(refreshed(source, user_facets=mapped), "kvp"))[:2] == ["z", "a"]
+    index = refreshed(source, user_facets=mapped)
+    assert list(counts(index, "kvp"))[:2] == ["z", "a"]
+    for part in (index, only_clients(index, ["demd1"], [], source)):
+        cohorts, facet = Cohorts(part), index.registry.by_name["kvp"]
+        assert cohorts.term(facet, "32") == cohorts.term(facet, "z") is not None, "S17"
+        assert cohorts.term(facet, "33") is None
 
 
 @pytest.mark.parametrize(
