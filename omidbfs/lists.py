@@ -15,11 +15,12 @@ from typing import TextIO
 
 import numpy as np
 
+from omidbfs.database.problems import Problem
 from omidbfs.definitions import RefusedError
 from omidbfs.errors import meant
 from omidbfs.files import flat_names
 from omidbfs.index.columns import Index
-from omidbfs.names import safe_bytes
+from omidbfs.names import printable, safe_bytes
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "client": ("client", "ClientID"),
@@ -27,6 +28,9 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "image": ("image", "SOPInstanceUID"),
 }
 """Level -> the names that the column with its identifiers may have."""
+
+_MOST = 1000
+"""Problems of one kind that one list or table has: it may be that of a far larger database."""
 
 _SUFFIX = re.compile(r"\.(dcm|json)$", re.I)
 
@@ -145,3 +149,12 @@ def found(index: Index, level: str, name: str) -> list[int]:
     rows = names.find(raw.partition(b"~")[0]) if b"~" in raw else []
     shown = flat_names(index, np.array(rows, np.intp))
     return [row for row, flat in zip(rows, shown, strict=True) if flat == raw]
+
+
+def lost(kind: str, where: str, names: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for each name in a list or table, with its detail; of very many one for the rest."""
+    few = list(names.items())[:_MOST]
+    problems = [Problem(printable(name) or "(blank)", kind, f"{where}{detail}") for name, detail in few]
+    if len(names) > _MOST:
+        problems.append(Problem("(more)", kind, f"{where}: {len(names) - _MOST:,} more"))
+    return problems

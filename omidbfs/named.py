@@ -12,8 +12,7 @@ from omidbfs.database.problems import Problem
 from omidbfs.definitions import RefusedError, Where, defined
 from omidbfs.errors import UserError, meant
 from omidbfs.facets import Kind
-from omidbfs.lists import found, listed
-from omidbfs.names import printable
+from omidbfs.lists import found, listed, lost
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _LISTS = {"clients": "client", "studies": "study", "images": "image"}
@@ -100,19 +99,17 @@ def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict
     named: dict[str, Cohort] = {}
     problems: list[Problem] = []
     for one in definitions:
-        missing: list[str] = []
+        missing: dict[str, str] = {}
         include = Cohort() if one.include is None else _selected(cohorts, one.include, missing)
         if one.exclude is not None:
             rows = FrozenBitMap(cohorts.rows(_selected(cohorts, one.exclude, missing)))
             include = include.narrowed(Term(IMAGES, rows, negated=True))
         named[one.name] = include
-        problems += (
-            Problem(printable(name), "entry-missing", f"named in the cohort {one.name}") for name in missing
-        )
+        problems += lost("entry-missing", f"in the cohort {one.name}", missing)
     return named, problems
 
 
-def _selected(cohorts: Cohorts, selection: Selection, missing: list[str]) -> Cohort:
+def _selected(cohorts: Cohorts, selection: Selection, missing: dict[str, str]) -> Cohort:
     cohort = _at(cohorts, selection.path, selection.place, missing)
     index = cohorts.index
     for level, names in selection.lists:
@@ -121,13 +118,13 @@ def _selected(cohorts: Cohorts, selection: Selection, missing: list[str]) -> Coh
             known = found(index, level, name)
             ordinals += known
             if not known:
-                missing.append(name)
+                missing[name] = ""
         term = Term(IMAGES, FrozenBitMap(ordinals)) if level == "image" else Term(level, frozenset(ordinals))
         cohort = cohort.narrowed(term)
     return cohort
 
 
-def _at(cohorts: Cohorts, path: str, place: str, missing: list[str]) -> Cohort:
+def _at(cohorts: Cohorts, path: str, place: str, missing: dict[str, str]) -> Cohort:
     """Return the cohort at a path; what names nothing, but might with other data, is ``missing`` and empty."""
     cohort = Cohort()
     words = [word for word in path.split("/") if word]
@@ -149,6 +146,6 @@ def _at(cohorts: Cohorts, path: str, place: str, missing: list[str]) -> Cohort:
             known = [one.label for one in facet.values]
             raise UserError(f"{place}: path: {value} is no value of {name}{meant(value, known)}")
         if term is None:
-            missing.append(f"{name}/{value}")
+            missing[f"{name}/{value}"] = ""
         cohort = cohort.narrowed(term or Term(facet.name, frozenset()))
     return cohort

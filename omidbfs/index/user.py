@@ -17,8 +17,7 @@ from omidbfs.facets.user import Definition
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue, smallest
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.identity import NOBODY
-from omidbfs.lists import found
-from omidbfs.names import printable
+from omidbfs.lists import found, lost
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -119,23 +118,21 @@ def _from_table(
     label_of = {text: one.label(text) for text in {text for _, text in table}}
     said = [""] * len(names)
     contested: dict[int, dict[str, None]] = {}
-    missing: dict[str, None] = {}
+    missing: dict[str, str] = {}
     for identifier, text in table:
         ordinals, label = found(index, one.level, identifier), label_of[text]
         if not ordinals:
-            missing[identifier] = None
+            missing[identifier] = ""
         for ordinal in ordinals:
             if said[ordinal] not in ("", label):
                 contested.setdefault(ordinal, {said[ordinal]: None})[label] = None
             said[ordinal] = label
-    problems = [
-        Problem(printable(name) or "(blank)", "entry-missing", f"named in the table of the facet {one.name}")
-        for name in missing
-    ]
-    for ordinal, contradictory in contested.items():
+    contradictory: dict[str, str] = {}
+    for ordinal, contradiction in contested.items():
         said[ordinal] = OTHER
-        detail = f"in the table of the facet {one.name}: {', '.join(contradictory)}"
-        problems.append(Problem(names[ordinal].decode(), "entry-conflict", detail))
+        contradictory[names[ordinal].decode()] = f": {', '.join(contradiction)}"
+    where = f"in the table of the facet {one.name}"
+    problems = [*lost("entry-missing", where, missing), *lost("entry-conflict", where, contradictory)]
     labels = np.array([label or UNKNOWN for label in said], object)
     bounds = {"client": index.client_rows, "study": index.study_rows}.get(one.level)
     return (labels if bounds is None else np.repeat(labels, np.diff(bounds))), problems

@@ -207,9 +207,9 @@ def test_a_row_of_a_table_is_understood_or_a_problem(tmp_path: Path, source: Sou
     assert counts(index, "mine") == {"a": 3, "b": 1, "unknown": 3, "other": 1}
     lost = [(one.file, one.kind, one.detail) for one in index.problems if one.kind in OF_LISTS]
     assert lost == [
-        ("(blank)", "entry-missing", "named in the table of the facet mine"),
+        ("(blank)", "entry-missing", "in the table of the facet mine"),
         ("1.1.3", "entry-conflict", "in the table of the facet mine: b, c"),
-        ("9.9", "entry-missing", "named in the table of the facet mine"),
+        ("9.9", "entry-missing", "in the table of the facet mine"),
     ]
     assert refreshed(source, index, user_facets=facets) is index, "these problems are no change of the source"
     (tmp_path / "t.csv").write_text("image,density\n1.1.0,A\n")
@@ -421,6 +421,21 @@ def test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes(
     (tmp_path / "studies.csv").write_text("x,StudyInstanceUID\n1,2.2\n2,\n")
     (tmp_path / "images.csv").write_text("\ufeffuid \n1.1.0\n2.1.0.dcm\n2.1.0.dcm.json\n7.7\n")
     assert cohort(f"[cohorts.it]\n{text}") == (images, missing)
+
+
+def test_of_very_many_names_that_are_missing_one_line_counts_the_rest(tmp_path: Path, source: Source) -> None:
+    names = [f"demd{number}" for number in range(1, 1004)]  # two of them are there
+    (tmp_path / "t.csv").write_text("client,density\n" + "".join(f"{name},A\n" for name in names))
+    (tmp_path / "l.txt").write_text("\n".join(names))
+    found = defined(tmp_path, '[facets.mine]\ncsv = "t.csv"\n[cohorts.it]\nclients = "l.txt"')
+    index = refreshed(source, user_facets=found.facets)
+    for problems in (
+        [one for one in index.problems if one.kind in OF_LISTS],
+        resolved(Cohorts(index), found.cohorts)[1],
+    ):
+        assert len(problems) == 1001
+        (more,) = (problem for problem in problems if problem.file == "(more)")
+        assert more.detail.endswith(": 1 more")
 
 
 def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> None:
