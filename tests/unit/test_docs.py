@@ -116,7 +116,8 @@ TESTED_BY = {
     "test_the_drive_shows_what_the_configuration_says",
     "S66": "test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes "
     "test_a_row_of_a_table_is_understood_or_a_problem "
-    "test_of_very_many_names_that_are_missing_one_line_counts_the_rest test_a_list_names_images_as_the_source_and_the_drive_do "
+    "test_of_very_many_names_that_are_missing_one_line_counts_the_rest "
+    "test_a_list_names_images_as_the_source_and_the_drive_do "
     "test_only_the_clients_of_a_file_are_read "
     "test_the_drive_shows_what_the_configuration_says",
     "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh",
