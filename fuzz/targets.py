@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,22 +163,25 @@ def _table(path: Path, content: bytes) -> None:
         path.write_text(text, encoding="ascii")
         refused = _refused(functools.partial(read_definitions, path))
         if refused:
-            assert refused.startswith(f"{path}:1: ")
+            assert re.match(rf"{re.escape(str(path))}:[1-4]: ", refused)
             continue
         definitions = read_definitions(path)
         for facet in definitions.facets:
             assert facet.facet().definition
-            for one in (facet.table or {}).values():
+            for identifier, one in facet.table or ():
+                assert identifier == identifier.strip()
                 assert 0 < len(os.fsencode(facet.label(one))) <= LONGEST
         for cohort in definitions.cohorts:
+            assert cohort.include is not None
             assert all(name == name.strip() != "" for _, names in cohort.include.lists for name in names)
 
 
 def _clients(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    for name in read_clients(path):
-        assert name == name.strip() != ""
-        printable(name).encode()
+    with contextlib.suppress(UserError):
+        for name in read_clients(path):
+            assert name == name.strip() != ""
+            printable(name).encode()
 
 
 def _index(path: Path, content: bytes) -> None:

@@ -30,13 +30,14 @@ from omidbfs.commands.report import report
 from omidbfs.commands.status import status
 from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import config_file, read_config
-from omidbfs.errors import UserError
+from omidbfs.errors import UserError, meant
 from omidbfs.options import (
     PATH,
     drive_options,
     facets_option,
     index_arguments,
     index_options,
+    said_at,
     session_of,
     source_options,
     warn,
@@ -60,14 +61,14 @@ class _Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, fstab.arguments(args, self))
+            return super().parse_args(ctx, _config_first(fstab.arguments(args, self)))
         except (UserError, OSError) as error:  # the latter of --help, which is printed here
             warn(_explained(error))
             ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            return self._invoked(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click knows what to do; a pipe breaks when `head` has seen enough
         except Exception as error:
@@ -75,6 +76,34 @@ class _Group(click.Group):
                 logging.exception("details of the following line")
             warn(_explained(error))
             ctx.exit(1)
+
+    def _invoked(self, ctx: click.Context) -> Any:
+        """Run the command. What it refuses of the configuration is told with its place there."""
+        try:
+            return super().invoke(ctx)
+        except click.BadParameter as error:
+            if (
+                error.ctx is None
+                or error.param is None
+                or (place := said_at(error.ctx, error.param.name or "")) is None
+            ):
+                raise
+            choices = error.param.type.choices if isinstance(error.param.type, click.Choice) else ()
+            said = error.ctx.lookup_default(error.param.name or "", call=False)
+            raise UserError(f"{place}: {error.message.rstrip('.')}{meant(str(said), choices)}") from None
+
+
+def _config_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with ``--config`` in front: it may stand behind the command, too."""
+    config, others, left = [], [], iter(arguments)
+    for argument in left:
+        if argument == "--":
+            others += [argument, *left]
+        elif argument == "--config" and (value := next(left, None)) is not None:
+            config += [argument, value]
+        else:
+            (config if argument.startswith("--config=") else others).append(argument)
+    return config + others
 
 
 def _explained(error: Exception) -> str:

@@ -19,7 +19,7 @@ from pyroaring import BitMap, FrozenBitMap
 from omidbfs.facets import RESERVED, UNLINKED, Facet, Kind
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, blocks
 from omidbfs.index.names import NameTable
-from omidbfs.names import safe_bytes
+from omidbfs.names import safe_bytes, slug
 
 _RANGE = re.compile(r"([0-9]{1,9})?(-)?([0-9]{1,9})?")
 _REMEMBERED = 256
@@ -113,8 +113,9 @@ class Cohorts:
         if codes:
             return frozenset(codes)
         if facet.kind is Kind.TEXT:
+            label = slug(name) if facet.definition else None  # of a user's facet only those in a map are kept
             for code, text in enumerate(self.index.texts[facet.name], FIRST_CODE):
-                if name in text.raw:
+                if name in text.raw or text.label == label:
                     return frozenset([code])
         for code, choice in enumerate(facet.values, FIRST_CODE):
             if name == choice.code or name in choice.aliases:

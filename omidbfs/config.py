@@ -8,12 +8,13 @@ a command for that command: ``follow-symlinks = true``, ``[mount]`` ``allow-othe
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omidbfs.errors import UserError
+from omidbfs.definitions import Lines
+from omidbfs.errors import UserError, meant
 from omidbfs.names import printable
 from omidbfs.places import user_directory
 
@@ -90,7 +91,7 @@ def _definitions(document: Mapping[str, object], table: str) -> dict[str, object
 
 def _read(path: Path) -> tuple[str, dict[str, object]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return text, tomllib.loads(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
@@ -111,28 +112,43 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
     Raises
     ------
     UserError
-        The file cannot be read, is not TOML, or has a key that is no option.
+        The file cannot be read, is not TOML, or has a key that is no option: file, line, reason.
     """
     if path is None:
         return {}
-    _, document = _read(path)
+    text, document = _read(path)
     document.pop("cohorts", None)
+
+    def refused(reason: str, words: Iterable[str], *keys: str) -> UserError:
+        hint = meant(keys[-1], (word.replace("_", "-") for word in words))
+        return UserError(f"{path}:{Lines(text).of(*keys)}: {reason}{hint}")
+
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
     for key, value in document.items():
         parameter = key.replace("-", "_")
         if isinstance(value, dict):
             if key not in options:
-                raise UserError(f"{path}: [{printable(key)}] is no command of omidbfs")
+                raise refused(f"[{printable(key)}] is no command of omidbfs", (*options, "cohorts"), key)
             for inner, setting in value.items():
                 if key == "facets" and isinstance(setting, dict):
                     continue
                 if inner.replace("-", "_") not in options[key]:
-                    raise UserError(f"{path}: {printable(inner)} is no option of omidbfs {key}")
+                    raise refused(f"{printable(inner)} is no option of omidbfs {key}", options[key], key, inner)
                 defaults[key][inner.replace("-", "_")] = setting
             continue
         commands = [command for command, names in options.items() if parameter in names]
         if not commands:
-            raise UserError(f"{path}: {printable(key)} is no option of any command")
+            raise refused(f"{printable(key)} is no option of any command", set().union(*options.values()), key)
         for command in commands:
             defaults[command].setdefault(parameter, value)
     return defaults
+
+
+def place_of(path: Path, command: str, option: str) -> str:
+    """Return file, line and key at which a configuration gives an option of a command its value."""
+    lines = Lines(_read(path)[0])
+    spelled = (option.replace("_", "-"), option)
+    for keys in (*((command, key) for key in spelled), *((key,) for key in spelled)):
+        if keys in lines:
+            return f"{path}:{lines.of(*keys)}: {keys[-1]}"
+    return f"{path}: {option}"

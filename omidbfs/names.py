@@ -2,8 +2,8 @@
 
 import os
 import re
-import unicodedata
 from hashlib import blake2b
+from unicodedata import combining, normalize
 
 LONGEST = 200
 """Longest identifier or value on the drive, in bytes: with a suffix and a client it stays below NAME_MAX."""
@@ -11,7 +11,36 @@ LONGEST = 200
 _MEANING = (b".", b"-", b"by-", b"not-", b"nbss_", b"imagedb_", b"NBSS_", b"IMAGEDB_")
 _SAFE = re.compile(rb"(?!%s)[A-Za-z0-9._+-]+" % b"|".join(map(re.escape, _MEANING)))
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9._+-]")
-_SLUG_BREAK = re.compile(r"[^a-z0-9.+_]+")
+
+RESERVED_WORDS = ("unknown", "other", "none", "unlinked")
+"""Values that every facet shares (:data:`omidbfs.facets.model.RESERVED`): no text is called so."""
+
+_AS_IT_IS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.+")
+_WORDS: dict[str, str] = dict(
+    re.findall(
+        r"(\S) (\S+)",
+        """
+    - minus   < less   > more   ≤ at-most   ≥ at-least   = equals   ≠ unequal   ≈ about   ± plus-minus   ~ tilde
+    ( open   ) close   [ open-square   ] close-square   { open-curly   } close-curly   / slash   \\ backslash
+    % percent   & and   * star   × times   ? question   ! exclamation   # number   @ at   | bar   _ blank
+    , comma   : colon   ; semicolon   ' apostrophe   " quote   ` backtick   ^ caret
+    $ dollar   £ pound   € euro   ° degree   µ micro   ² squared   ³ cubed   ß eszett   ø o-stroke   æ ae   œ oe
+    α alpha   β beta   γ gamma   δ delta   ε epsilon   ζ zeta   η eta   θ theta   ι iota   κ kappa   λ lambda
+    μ mu   ν nu   ξ xi   ο omicron   π pi   ρ rho   σ sigma   ς final-sigma   τ tau   υ upsilon   φ phi   χ chi
+    ψ psi   ω omega   \u0300 grave   \u0301 acute   \u0302 circumflex   \u0303 tilde-accent   \u0308 diaeresis
+    \u030a ring   \u0327 cedilla   \u030c caron
+    """,
+    )
+)
+"""Signs and letters -> the words that spell them out in the names of values, other ones for each."""
+
+_SIGNS = "".join(sign for sign in _WORDS if not sign.isalnum() and not combining(sign) and sign not in "-,_")
+_BLANKS = re.compile(r"[\s_\0]+")
+_DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
+_FULL_STOPS = re.compile(r"(?<=[^. ])[. ]+$")
+_BESIDE_A_SIGN = re.compile(rf" ?([{re.escape(_SIGNS)}]) ?")
+_LETTER = r"[^\W_]|[\u0300-\u036f]"
+_HYPHEN = re.compile(rf"(?<={_LETTER})(?:-| - )(?={_LETTER})")
 
 
 def safe_name(raw: str) -> bytes:
@@ -41,17 +70,52 @@ def digest(name: bytes) -> bytes:
 
 
 def slug(text: str) -> str:
-    """Return free text as the name of a value: lower case, in ``[a-z0-9._+-]``, at most :data:`LONGEST` long.
+    """Return free text as the name of a value, in ``[a-z0-9._+-]``, at most :data:`LONGEST` long.
 
-    Text without a single such character is named by a hash.
+    The name depends on the text alone. Two texts have one name if :func:`folded` makes them the same, and only
+    then. What no letter, digit, ``.`` or ``+`` of ASCII stands for is spelled out between two underscores
+    (``<50``: ``_less_50``), or given by its code point (``_u4e73_``). A word of :data:`RESERVED_WORDS`, and what
+    begins with ``not-``, has an underscore in front. A name that would be too long ends in an underscore and 16
+    hexadecimal digits that stand for the whole.
     """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    name = _SLUG_BREAK.sub("-", plain).lstrip("-.").rstrip("-")
-    if not name:
-        return f"text-{digest(text.encode('utf-8', 'replace')).decode()[:8]}"
-    if len(name) > LONGEST:
-        return f"{name[: LONGEST - 9]}-{digest(text.encode('utf-8', 'replace')).decode()[:8]}"
-    return name
+    plain = folded(text) or "_"
+    parts = ["_"] if plain in RESERVED_WORDS or plain.startswith("not ") else []
+    parts += ["_dot_" if plain[0] == "." else _spelled(plain[0]), *map(_spelled, plain[1 : LONGEST + 1])]
+    if len(plain) <= LONGEST and sum(map(len, parts)) <= LONGEST:
+        return "".join(parts)
+    # Whole parts only: an underscore that nothing closes is found in no name that was not cut.
+    while sum(map(len, parts)) > LONGEST - 17:
+        del parts[-1]
+    return f"{''.join(parts)}_{blake2b(plain.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+
+
+def folded(text: str) -> str:
+    """Return free text without what is mere spelling: texts that are the same then are one value.
+
+    That is: upper or lower case; the kind and number of blanks and underscores; a blank in the place of a hyphen
+    between two words (``-1.5``, ``ER-`` and ``ER- PR+`` hold minus signs, and keep them); the kind of the hyphen;
+    full stops at the end; blanks beside a sign such as ``<``, ``%`` or ``(``, not beside ``. , + -``; and how
+    Unicode composes an accented letter.
+    """
+    plain = normalize("NFC", normalize("NFC", text).lower())
+    plain = _DASHES.sub("-", _BLANKS.sub(" ", plain)).strip()
+    plain = _FULL_STOPS.sub("", plain)
+    plain = _BESIDE_A_SIGN.sub(r"\1", plain)
+    return normalize("NFC", _HYPHEN.sub(" ", plain))
+
+
+def _spelled(character: str) -> str:
+    """Return what stands for one character of folded text in a name; no other character has the same."""
+    if character in _AS_IT_IS:
+        return character
+    if character == " ":
+        return "-"
+    if character in _WORDS:
+        return f"_{_WORDS[character]}_"
+    decomposed = normalize("NFD", character)
+    if len(decomposed) > 1:
+        return "".join(map(_spelled, decomposed))
+    return f"_u{ord(character):x}_"
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omidbfs.errors import UserError
+from omidbfs.errors import UserError, meant
 from omidbfs.names import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add SOURCE and the options that say what is read, how, and how it is classified."""
     months: dict[str, Any] = {"type": int, "metavar": "MONTHS"}
     options = (
-        click.option("--clients-file", type=PATH, help="Only the clients in this file, one a line."),
+        click.option("--clients-file", type=PATH, help="Only the clients in this list or .csv file."),
         click.option("--link-all", is_flag=True, help="Link studies to events even where links are not unique."),
         click.option("--num-months-ci-prior", **months, help="Oldest prior of an interval cancer."),
         click.option("--num-months-cancer-prior", **months, help="Oldest prior of another cancer."),
@@ -113,9 +113,36 @@ def warn(line: str) -> None:
 
 
 def read_clients(path: Path) -> frozenset[str]:
-    """Return the names in a list of clients, one a line."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return frozenset(line.strip() for line in lines if line.strip())
+    """Return the names in a list of clients (:func:`omidbfs.lists.listed`).
+
+    Raises
+    ------
+    UserError
+        The file is no such list.
+    """
+    from omidbfs.definitions import RefusedError
+    from omidbfs.lists import listed
+
+    try:
+        return frozenset(listed(path, "client"))
+    except RefusedError as error:
+        raise UserError(f"--clients-file: {printable(str(error))}") from None
+
+
+def configuration() -> Path | None:
+    """Return the configuration that the command at hand reads."""
+    path: Path | None = click.get_current_context().find_root().params.get("config")  # set by main()
+    return path
+
+
+def said_at(context: click.Context, option: str) -> str | None:
+    """Return where the configuration gives an option its value, ``None`` if something else does."""
+    from omidbfs.config import place_of
+
+    path = configuration()
+    if path is None or context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT_MAP:
+        return None
+    return place_of(path, context.info_name or "", option)
 
 
 def session_of(source: Path, options: dict[str, Any]) -> "Session":
@@ -127,7 +154,6 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
 
     from omidbfs.clinical import Windows
     from omidbfs.config import read_definitions
-    from omidbfs.errors import UserError
     from omidbfs.facets import BY_NAME
     from omidbfs.index.classification import Classification
     from omidbfs.index.executors import available_cpus
@@ -144,16 +170,17 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     only = None
     if options.get("clients_file") is not None:
         only = read_clients(options["clients_file"])
-    config: Path | None = click.get_current_context().find_root().params["config"]
+    config = configuration()
     definitions = read_definitions(config)
     listed = None
     if options.get("facets"):
         listed = frozenset(name.strip().removeprefix("by-") for name in options["facets"].split(","))
-        unknown = listed - BY_NAME.keys() - {one.name for one in definitions.facets}
+        known = BY_NAME.keys() | {one.name for one in definitions.facets}
+        unknown = sorted(listed - known)
         if unknown:
-            raise UserError(
-                f"--facets: there is no facet {', '.join(sorted(unknown))}; `omidbfs facets SOURCE` shows them"
-            )
+            place = said_at(click.get_current_context(), "facets") or "--facets"
+            hint = meant(unknown[0], known) or "; `omidbfs facets SOURCE` shows them"
+            raise UserError(f"{place}: there is no facet {', '.join(unknown)}{hint}")
     return Session(
         found,
         (options["index"] or default_path(found)).absolute(),  # a drive in the background leaves this directory

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omidbfs.complete import complete_cohort
-from omidbfs.errors import UserError
-from omidbfs.options import warn
+from omidbfs.errors import UserError, meant
+from omidbfs.options import configuration, warn
 
 if TYPE_CHECKING:
     from omidbfs.cohort import Cohort
@@ -65,6 +65,8 @@ def _unknown(view: "View", directory: "Directory", component: str) -> str:
 
     from omidbfs.nodes import Shape
 
+    if directory.shape is Shape.NAMED or (directory.shape is Shape.ROOT and component == "cohorts"):
+        return _no_cohort(view, component)
     if directory.shape is Shape.FACET:
         what, names = f"{component} is no value of by-{directory.facet.name}", []
         listing = view.listing(directory)
@@ -74,3 +76,13 @@ def _unknown(view: "View", directory: "Directory", component: str) -> str:
         what, names = f"there is no {component}", [f"by-{name}" for name in view.index.registry.by_name] + ["all"]
     close = get_close_matches(component, names, 1)
     return what + (f"; did you mean {close[0]}?" if close else "; `omidbfs facets SOURCE` shows what there is")
+
+
+def _no_cohort(view: "View", name: str) -> str:
+    """Return what there is in place of a named cohort, and which configuration says so."""
+    config, named = configuration(), sorted(view.lists.named)
+    if config is None:
+        return "no configuration was read that names cohorts; --config FILE reads one"
+    if not named:
+        return f"{config} names no cohorts"
+    return f"there is no cohort {name}; those of {config} are {', '.join(named)}{meant(name, named)}"

@@ -342,14 +342,15 @@ class Reference:
         return lambda image: any(token in wanted for token in image.tokens[facet.name])
 
 
-def label(facet: Facet, token: str | int) -> str:
+def label(facet: Facet, token: str | int | None) -> str:
     """Return the name under which a token is listed."""
+    if token is None:
+        return "unknown"
     if isinstance(token, int):
         if not facet.lowest <= token <= facet.highest:
             return "other"
         low = token - token % facet.band
         return str(token) if facet.band == 1 else f"{low}-{low + facet.band - 1}"
-    if facet.kind is Kind.TEXT and token != "unknown":
-        name = facet.label(token)
-        return f"_{name}" if name in RESERVED else name
+    if facet.kind is Kind.TEXT:
+        return facet.label(token)
     return next((value.label for value in facet.values if value.code == token), token)

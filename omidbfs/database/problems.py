@@ -16,7 +16,8 @@ KINDS: dict[str, str] = {
     "duplicate-file": "the same JSON under two spellings of its name; the first one is used, both are shown",
     "duplicate-uid": "an image UID that occurs more than once; shown as <uid>~<client>~<study>",
     "client-not-on-disk": "a client of the list given (--clients-file) that the source does not have",
-    "cohort-entry-missing": "something that a named cohort lists and the source does not have",
+    "entry-missing": "something that a list or table of the configuration names and the source does not have",
+    "entry-conflict": "rows of a table of the configuration that contradict each other; the value is other",
     "nbss-missing": "a client without NBSS JSON",
     "imagedb-missing": "a client without ImageDB JSON",
     "dcm-missing": "an image JSON without its DICOM file",
@@ -38,6 +39,9 @@ KINDS: dict[str, str] = {
     "image-not-on-disk": "an image of ImageDB of which neither the DICOM file nor the JSON exists",
 }
 """Every kind of problem and what it means; ``docs/problems.md`` and ``omidbfs check`` show these texts."""
+
+OF_LISTS = ("entry-missing", "entry-conflict")
+"""Kinds of problems that lists and tables of the configuration have; they belong to no client."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -27,14 +27,14 @@ from omidbfs.facets.tables import (
     TRANSFER_SYNTAX_CODES,
     TRANSFER_SYNTAXES,
 )
-from omidbfs.names import LONGEST, slug
+from omidbfs.names import slug
 
 _VENDORS = (
     ("hologic", "hologic"),
     ("lorad", "lorad"),
-    ("ge ", "ge"),
     ("ge-", "ge"),
-    ("general electric", "ge"),
+    ("ge_", "ge"),
+    ("general-electric", "ge"),
     ("siemens", "siemens"),
     ("philips", "philips"),
     ("sectra", "sectra"),
@@ -42,7 +42,7 @@ _VENDORS = (
 )
 _AGE = re.compile(r"0*([0-9]+)\s*([YMWD]?)", re.ASCII)
 _AGE_UNITS = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
-_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*", re.ASCII)
+_CODE = re.compile(r"[a-z0-9-]+")
 
 
 # What depends on what. Fields that few images share are left out of the header and stand alone.
@@ -118,13 +118,14 @@ def _yes_no(text: str | None) -> str | None:
 
 def vendor(text: str) -> str:
     """Return the value of a Manufacturer: one name for the spellings of one company, else the text's slug."""
-    lower = text.lower() + " "
-    return next((name for start, name in _VENDORS if lower.startswith(start)), slug(text))
+    name = slug(text)
+    return next((company for start, company in _VENDORS if f"{name}-".startswith(start)), name)
 
 
 def code_label(text: str) -> str:
-    """Return the name of a DICOM code string (MG, MONOCHROME2): as it is, in capitals; otherwise a slug."""
-    return text.upper() if _CODE.fullmatch(text) and len(text) <= LONGEST else slug(text)
+    """Return the name of a DICOM code string (MG, YBR_FULL): in capitals, with underscores; otherwise a slug."""
+    name = slug(text)
+    return name.upper().replace("-", "_") if _CODE.fullmatch(name) else name
 
 
 def _uid(text: str | None, known: frozenset[str]) -> str | None:

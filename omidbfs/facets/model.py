@@ -1,5 +1,6 @@
 """What a facet is, and the image that facets look at."""
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,9 +18,9 @@ RESERVED: dict[str, str] = {
     NONE: "known to be empty",
     UNLINKED: "the image belongs to no episode",
 }
-"""Values that every facet shares, with codes 0 to 3 in this order."""
+"""Values that every facet shares, with codes 0 to 3 in this order; :func:`slug` gives none of them to a text."""
 
-Token = str | int
+Token = str | int | None
 
 
 class Kind(Enum):
@@ -66,11 +67,12 @@ class Subject:
 class Facet:
     """One facet.
 
-    It takes one or several *tokens* from each image: a code of its table, a number, free text, or one of the
-    :data:`RESERVED` words. Images (studies, clients, by its ``level``) for which ``depends_on`` gives the same
-    have the same tokens. ``lowest``, ``highest`` and ``band`` belong to numbers; ``label`` names the value of a
-    free text. ``definition`` is that of a facet of the user's (:mod:`omidbfs.facets.user`), as text that
-    changes with it.
+    It takes one or several *tokens* from each image: a code of its table, a number, one of the :data:`RESERVED`
+    words, or free text, which may read like one of these and is none of them. ``None`` is ``unknown``. Images
+    (studies, clients, by its ``level``) for which ``depends_on`` gives the same have the same tokens.
+
+    ``lowest``, ``highest`` and ``band`` belong to numbers; ``label`` names the value of a free text.
+    ``definition`` is that of a facet of the user's (:mod:`omidbfs.facets.user`), as text that changes with it.
     """
 
     name: str
@@ -89,20 +91,15 @@ class Facet:
     definition: str = ""
 
 
-def one(read: Callable[[Subject], Token | None]) -> Callable[[Subject], Sequence[Token]]:
+def one(read: Callable[[Subject], Token]) -> Callable[[Subject], Sequence[Token]]:
     """Return the tokens of a facet with one value per image; ``None`` is ``unknown``."""
-
-    def tokens(subject: Subject) -> Sequence[Token]:
-        token = read(subject)
-        return (UNKNOWN,) if token is None else (token,)
-
-    return tokens
+    return lambda subject: (read(subject),)
 
 
-def of_episode(read: Callable[[Subject, str], Token | None]) -> Callable[[Subject], Sequence[Token]]:
+def of_episode(read: Callable[[Subject, str], Token]) -> Callable[[Subject], Sequence[Token]]:
     """Return the tokens of a facet of the episode, given by its number; without episode ``unlinked``."""
 
-    def token(subject: Subject) -> Token | None:
+    def token(subject: Subject) -> Token:
         episode = subject.study.episode
         return UNLINKED if episode is None else read(subject, episode.id)
 
@@ -112,8 +109,13 @@ def of_episode(read: Callable[[Subject, str], Token | None]) -> Callable[[Subjec
 def table(texts: Mapping[str, str], labels: Mapping[str, str] | None = None) -> tuple[Value, ...]:
     """Return the values of a table of codes and their texts; what has no label of its own is named by its text."""
     return tuple(
-        Value(code, (labels or {}).get(code) or slug(text), (code, text), text) for code, text in texts.items()
+        Value(code, (labels or {}).get(code) or _words(text), (code, text), text) for code, text in texts.items()
     )
+
+
+def _words(text: str) -> str:
+    """Return the words of a text of a table. Unlike with free text, it is known that no two are alike."""
+    return "-".join(re.findall("[a-z0-9]+", text.lower()))
 
 
 YES_NO = (Value("yes", "yes", ("YES", "Y")), Value("no", "no", ("NO", "N")))

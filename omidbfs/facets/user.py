@@ -4,31 +4,26 @@ A definition says where a text is found, and how the text becomes the name of a 
 map, or as a slug. It is plain data, so that it can be handed to other processes and kept in an index.
 """
 
-import csv
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
-from omidbfs.definitions import RefusedError, defined
+from omidbfs.definitions import RefusedError, Where, defined
+from omidbfs.errors import meant
 from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
+from omidbfs.lists import table as read_table
 from omidbfs.names import LONGEST, slug
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "client": ("client", "ClientID"),
-    "study": ("study", "StudyInstanceUID"),
-    "image": ("image", "SOPInstanceUID"),
-}
-"""Level -> the names that the column with the identifiers of a table may have."""
 
 _OPTIONS = {
     "tag": {"description", "bins", "map"},
@@ -42,9 +37,9 @@ class Definition:
     """A facet of the user's.
 
     ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence), ``nbss`` a
-    path of keys, within the episode unless ``level`` is ``client``; ``table`` maps identifiers to texts. Exactly
-    one of them is there. ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps
-    texts to names.
+    path of keys, within the episode unless ``level`` is ``client``; ``table`` has pairs of an identifier and a
+    text, where an identifier may come twice. Exactly one of them is there. ``bins`` are ascending edges, each the
+    start of a half-open interval; ``texts`` maps texts to names.
     """
 
     name: str
@@ -53,7 +48,7 @@ class Definition:
     source: str
     tag: tuple[str, ...] = ()
     nbss: tuple[str, ...] = ()
-    table: Mapping[str, str] | None = field(default=None, repr=False)
+    table: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)
     bins: tuple[float, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
 
@@ -61,13 +56,13 @@ class Definition:
         """Return the facet, with the whole definition as text; of a table its digest."""
         whole = asdict(self)
         if self.table is not None:
-            content = json.dumps(sorted(self.table.items())).encode("utf-8", "surrogatepass")
+            content = json.dumps(sorted(self.table)).encode("utf-8", "surrogatepass")
             whole["table"] = blake2b(content, digest_size=16).hexdigest()
         definition = json.dumps(whole, sort_keys=True)
         return Facet(self.name, self.description, self.level, self.source, Kind.TEXT, definition=definition)
 
     def label(self, text: str | None) -> str:
-        """Return the name of the value that a text of the source has; it may be a reserved word."""
+        """Return the name of the value that a text of the source has; bins and maps may give a reserved word."""
         text = None if text is None else text.strip(" \0")
         if not text:
             return UNKNOWN
@@ -101,7 +96,7 @@ def definitions(tables: Mapping[str, object], place: Path, text: str) -> tuple[D
     return defined("facets", tables, place, text, _definition)
 
 
-def _definition(name: str, table: object, _: str, directory: Path) -> Definition:
+def _definition(name: str, table: object, _: Where, directory: Path) -> Definition:
     if not isinstance(table, dict):
         raise RefusedError("is not a table")
     if not NAME.fullmatch(name) or len(name) > LONGEST:
@@ -114,12 +109,14 @@ def _definition(name: str, table: object, _: str, directory: Path) -> Definition
     kind = kinds[0]
     for key, value in table.items():
         if key != kind and key not in _OPTIONS[kind]:
-            raise RefusedError(f"{key} is not understood beside {kind}; {', '.join(sorted(_OPTIONS[kind]))} are")
+            known = sorted(_OPTIONS[kind])
+            what = f"{key} is not understood beside {kind}; {', '.join(known)} are"
+            raise RefusedError(f"{what}{meant(key, known)}", key)
         if key not in ("bins", "map") and not isinstance(value, str):
-            raise RefusedError(f"{key} has to be text")
+            raise RefusedError(f"{key} has to be text", key)
     bins, texts = _bins(table.get("bins")), _map(table.get("map"))
     if bins and texts:
-        raise RefusedError("bins and map exclude each other")
+        raise RefusedError("bins and map exclude each other", "map")
     said = str(table[kind])
     description = str(table.get("description", f"{kind} {said}"))
     if kind == "tag":
@@ -130,12 +127,15 @@ def _definition(name: str, table: object, _: str, directory: Path) -> Definition
     if kind == "nbss":
         level = str(table.get("level", "episode"))
         if level not in ("episode", "client"):
-            raise RefusedError("level is episode or client")
+            raise RefusedError(f"level is episode or client{meant(level, ('episode', 'client'))}", "level")
         if not all(said.split(".")):
-            raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel")
+            raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
         keys = tuple(said.split("."))
         return Definition(name, description, level, f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
-    level, column, rows = _table(directory / said, table.get("key"), table.get("column"))
+    try:
+        level, column, rows = read_table(directory / said, table.get("key"), table.get("column"))
+    except RefusedError as error:
+        raise RefusedError(str(error), *(error.keys or ("csv",))) from None
     return Definition(name, description, level, f"{said}, {column}", table=rows, bins=bins, texts=texts)
 
 
@@ -143,12 +143,12 @@ def _bins(edges: object) -> tuple[float, ...]:
     if edges is None:
         return ()
     if not isinstance(edges, list) or not edges or not all(type(edge) in (int, float) for edge in edges):
-        raise RefusedError("bins is a list of numbers")
+        raise RefusedError("bins is a list of numbers", "bins")
     if not all(-_LARGEST < edge < _LARGEST for edge in edges):  # which no NaN is
-        raise RefusedError("bins is a list of numbers, none of them beyond all measure")
+        raise RefusedError("bins is a list of numbers, none of them beyond all measure", "bins")
     numbers = [float(f"{edge:.15g}") for edge in edges]  # as they are named
     if any(low >= high for low, high in pairwise(numbers)):
-        raise RefusedError("bins have to ascend")
+        raise RefusedError("bins have to ascend", "bins")
     return tuple(numbers)
 
 
@@ -156,7 +156,7 @@ def _map(texts: object) -> tuple[tuple[str, str], ...]:
     if texts is None:
         return ()
     if not isinstance(texts, dict) or not texts or not all(isinstance(name, str) for name in texts.values()):
-        raise RefusedError("map is a table of texts")
+        raise RefusedError("map is a table of texts", "map")
     return tuple((text, _safe(name)) for text, name in texts.items())
 
 
@@ -168,50 +168,10 @@ def _tag(text: str) -> str:
     match = _TAG.fullmatch(text)
     if match is not None:
         return (match[1] + match[2]).upper()
-    from pydicom.datadict import tag_for_keyword  # here: it takes 0.2 s to import
+    from pydicom.datadict import keyword_dict, tag_for_keyword  # here: it takes 0.2 s to import
 
     tag = tag_for_keyword(text)
     if tag is None:
-        raise RefusedError(f"tag: {text} is neither a DICOM keyword nor a tag like 0018,0060")
+        known = meant(text, keyword_dict)
+        raise RefusedError(f"tag: {text} is neither a DICOM keyword nor a tag like 0018,0060{known}", "tag")
     return f"{tag:08X}"
-
-
-def _table(path: Path, key: str | None, column: str | None) -> tuple[str, str, dict[str, str]]:
-    """Return level, column and content of a table of the user's."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = list(reader.fieldnames or ())
-            level, key = _key(header, key)
-            others = [name for name in header if name != key]
-            if column is None and len(others) != 1:
-                raise RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
-            column = column or others[0]
-            if column not in header:
-                raise RefusedError(f"column: {path} has no column {column}")
-            return level, column, dict(_rows(reader, key, column))
-    except OSError as error:
-        raise RefusedError(f"csv: {path} cannot be read: {error.strerror}") from None
-    except (ValueError, csv.Error) as error:
-        raise RefusedError(f"csv: {path} is no table in UTF-8: {error}") from None
-
-
-def _rows(reader: "csv.DictReader[str]", key: str, column: str) -> Iterator[tuple[str, str]]:
-    for row in reader:
-        if row[key] and row[column]:
-            yield row[key].strip(), row[column].strip()
-
-
-def _key(header: list[str], wanted: str | None) -> tuple[str, str]:
-    """Return the level of a table, and the column that holds the identifiers."""
-    if wanted is not None:
-        level = next((level for level, names in _KEYS.items() if wanted in names), None)
-        column = next((name for name in _KEYS[level] if name in header), None) if level is not None else None
-        if level is None or column is None:
-            raise RefusedError(f"key: {wanted} is not client, study or image, or the table has no such column")
-        return level, column
-    for level, names in _KEYS.items():
-        for name in names:
-            if name in header:
-                return level, name
-    raise RefusedError("csv: the table has no column client, study or image to tell whose the values are")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.database.layout import Scanner, Source, listing_digest
-from omidbfs.database.problems import Problem
+from omidbfs.database.problems import OF_LISTS, Problem
 from omidbfs.errors import UserError
 from omidbfs.facets.user import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
@@ -59,7 +59,8 @@ def refreshed(
             clients = [client for client in clients if client in only]
         changed = _changed(source, clients, previous, work)
         if previous is not None and not changed and len(clients) == len(previous.clients):
-            known = {problem for problem in previous.problems if client_of(problem) is None}
+            of_trees = (problem for problem in previous.problems if problem.kind not in OF_LISTS)
+            known = {problem for problem in of_trees if client_of(problem) is None}
             if known == set(problems):
                 if previous.registry.user == tuple(one.facet() for one in user_facets):
                     return previous

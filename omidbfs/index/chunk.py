@@ -67,7 +67,9 @@ class _Known(dict[Token, int]):
         facet = self.facet
         if isinstance(token, int):
             return token - facet.lowest + FIRST_CODE if facet.lowest <= token <= facet.highest else _OTHER
-        if facet.kind is Kind.TEXT and token != UNKNOWN:
+        if token is None:
+            return RESERVED_CODES[UNKNOWN]
+        if facet.kind is Kind.TEXT:
             self.texts.append(token)
             return FIRST_CODE + len(self.texts) - 1
         code = RESERVED_CODES.get(token)

@@ -11,7 +11,7 @@ from pyroaring import BitMap
 
 from omidbfs.database.layout import DOCUMENTS, Source
 from omidbfs.database.problems import Problem, problem_lines
-from omidbfs.facets import FACETS, RESERVED, Facet, Kind
+from omidbfs.facets import FACETS, Facet, Kind
 from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, TextValue, smallest
 from omidbfs.index.episodes import joined_episodes
@@ -203,9 +203,7 @@ def text_values(
     """Return the values of all raw texts, sorted by name, and for each chunk its codes' final codes."""
     raw_of: dict[str, set[str]] = {}
     for raw in {raw for texts in dictionaries for several in texts for raw in several}:
-        label = facet.label(raw)
-        # A text that reads like a reserved word is not that word.
-        raw_of.setdefault(f"_{label}" if label in RESERVED else label, set()).add(raw)
+        raw_of.setdefault(facet.label(raw), set()).add(raw)
     values = tuple(TextValue(label, tuple(sorted(raw_of[label]))) for label in sorted(raw_of))
     code_of = {raw: code for code, value in enumerate(values, FIRST_CODE) for raw in value.raw}
     reserved = list(range(FIRST_CODE))

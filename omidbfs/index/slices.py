@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.database.layout import CLIENT_NAME, Source
-from omidbfs.database.problems import Problem
+from omidbfs.database.problems import OF_LISTS, Problem
 from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import FileColumns, Index
 from omidbfs.index.episodes import COLUMNS, EpisodeColumns
@@ -19,7 +19,7 @@ _OF_THE_TREE = ("unexpected-entry", "symlink", "tree-missing", "client-not-on-di
 def client_of(problem: Problem) -> str | None:
     """Return the client that a problem belongs to, ``None`` for one of the trees themselves."""
     parts = problem.file.split("/")
-    if len(parts) < 2 or not CLIENT_NAME.fullmatch(parts[1]):
+    if problem.kind in OF_LISTS or len(parts) < 2 or not CLIENT_NAME.fullmatch(parts[1]):
         return None
     return None if len(parts) == 2 and problem.kind in _OF_THE_TREE else parts[1]
 

@@ -1,6 +1,5 @@
 """The columns of facets that a user defines, made after all others from what each of them needs, and no more."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 from omidbfs.database.client import ClientReader
 from omidbfs.database.header import JsonError, load_json
 from omidbfs.database.layout import Source
-from omidbfs.facets import OTHER, Registry
+from omidbfs.database.problems import OF_LISTS, Problem, problem_lines
+from omidbfs.facets import OTHER, UNKNOWN, Registry
 from omidbfs.facets.user import Definition
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue, smallest
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.identity import NOBODY
-from omidbfs.names import safe_bytes
+from omidbfs.lists import found, lost
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -55,21 +55,29 @@ def with_user_facets(
     texts = {name: values for name, values in index.texts.items() if name not in _names(index)}
     labels = {one.name: np.full(len(index), "", object) for one in wanted}
     needed: dict[str, NDArray[np.bool_]] = {}
+    of_tables: list[Problem] = []
     for one in wanted:
         missing = np.ones(len(index.clients), np.bool_)
         if previous is not None and one.facet() in previous.registry.user:
             carried, missing = _carried(index, previous, one.name)
             labels[one.name] = carried
         if one.table is not None:
-            labels[one.name] = _from_table(index, one, one.table)
+            labels[one.name], problems = _from_table(index, one, one.table)
+            of_tables += problems
         else:
             needed[one.name] = missing
     for pattern, clients in _patterns(index, [one for one in wanted if one.table is None], needed).items():
         runs = [clients[start : start + clients_per_chunk] for start in range(0, len(clients), clients_per_chunk)]
         _read(index, source, pattern, runs, labels, work)
     for one in wanted:
-        columns[one.name], texts[one.name] = _coded(one.ordered(), labels[one.name])
-    return replace(index, columns=columns, texts=texts, registry=Registry(tuple(one.facet() for one in wanted)))
+        known = [TextValue(name, tuple(text for text, to in one.texts if to == name)) for name in one.ordered()]
+        columns[one.name], texts[one.name] = _coded(known, labels[one.name])
+    lines = index.problem_lines
+    if of_tables or index.registry.user:
+        others = [problem for problem in index.problems if problem.kind not in OF_LISTS]
+        lines = problem_lines(sorted([*others, *of_tables]))
+    registry = Registry(tuple(one.facet() for one in wanted))
+    return replace(index, columns=columns, texts=texts, registry=registry, problem_lines=lines)
 
 
 def carried_over(index: Index, previous: Index) -> Index:
@@ -77,14 +85,8 @@ def carried_over(index: Index, previous: Index) -> Index:
     columns, texts = dict(index.columns), dict(index.texts)
     for facet in previous.registry.user:
         labels, _ = _carried(index, previous, facet.name)
-        columns[facet.name], texts[facet.name] = _coded(
-            [value.label for value in previous.texts[facet.name]], labels
-        )
+        columns[facet.name], texts[facet.name] = _coded(previous.texts[facet.name], labels)
     return replace(index, columns=columns, texts=texts, registry=previous.registry)
-
-
-def _ordered(index: Index, name: str) -> list[str]:
-    return [value.label for value in index.texts[name]]
 
 
 def _names(index: Index) -> set[str]:
@@ -105,26 +107,48 @@ def _carried(index: Index, previous: Index, name: str) -> tuple[NDArray[np.objec
     return labels, missing
 
 
-def _from_table(index: Index, one: Definition, table: Mapping[str, str]) -> NDArray[np.object_]:
-    tables = {"client": index.client_table, "study": index.study_table, "image": index.image_table}
+def _from_table(
+    index: Index, one: Definition, table: Sequence[tuple[str, str]]
+) -> tuple[NDArray[np.object_], list[Problem]]:
+    """Return the labels that a table gives, and the problems of its rows: what they name is missing, or contested.
+
+    What rows contradict each other about is ``other``.
+    """
+    names = {"client": index.clients, "study": index.studies, "image": index.images}[one.level]
+    label_of = {text: one.label(text) for text in {text for _, text in table}}
+    said = [""] * len(names)
+    contested: dict[int, dict[str, None]] = {}
+    missing: dict[str, str] = {}
+    for identifier, text in table:
+        ordinals, label = found(index, one.level, identifier), label_of[text]
+        if not ordinals:
+            missing[identifier] = ""
+        for ordinal in ordinals:
+            if said[ordinal] not in ("", label):
+                contested.setdefault(ordinal, {said[ordinal]: None})[label] = None
+            said[ordinal] = label
+    contradictory: dict[str, str] = {}
+    for ordinal, contradiction in contested.items():
+        said[ordinal] = OTHER
+        contradictory[names[ordinal].decode()] = f": {', '.join(contradiction)}"
+    where = f"in the table of the facet {one.name}"
+    problems = [*lost("entry-missing", where, missing), *lost("entry-conflict", where, contradictory)]
+    labels = np.array([label or UNKNOWN for label in said], object)
     bounds = {"client": index.client_rows, "study": index.study_rows}.get(one.level)
-    labels = np.full(len(index), one.label(None), object)
-    for identifier, text in table.items():
-        for ordinal in tables[one.level].find(safe_bytes(os.fsencode(identifier))):
-            first, end = (ordinal, ordinal + 1) if bounds is None else bounds[ordinal : ordinal + 2].tolist()
-            labels[first:end] = one.label(text)
-    return labels
+    return (labels if bounds is None else np.repeat(labels, np.diff(bounds))), problems
 
 
 def _coded(
-    ordered: Sequence[str], labels: NDArray[np.object_]
+    known: Sequence[TextValue], labels: NDArray[np.object_]
 ) -> tuple[NDArray[np.unsignedinteger], tuple[TextValue, ...]]:
-    order = {label: place for place, label in enumerate(ordered)}
+    """Return the column of labels, and what its codes stand for: first what is ``known``, in its order."""
+    order = {value.label: place for place, value in enumerate(known)}
+    raw = {value.label: value.raw for value in known}
     found = {str(label) for label in labels.tolist()} - RESERVED_CODES.keys()
     values = sorted(found, key=lambda label: (order.get(label, len(order)), label))
     codes = {**RESERVED_CODES, **{label: code for code, label in enumerate(values, FIRST_CODE)}}
     column = np.fromiter(map(codes.__getitem__, labels.tolist()), np.uint32, len(labels))
-    return smallest(column), tuple(TextValue(label, ()) for label in values)
+    return smallest(column), tuple(TextValue(label, raw.get(label, ())) for label in values)
 
 
 # Reading ------------------------------------------------------------------------------------------------------

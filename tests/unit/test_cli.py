@@ -220,8 +220,10 @@ def test_check_finds_every_planted_problem_and_no_other(
 
 
 def test_only_the_clients_of_a_file_are_read(run: Run, database: Path, tmp_path: Path) -> None:
-    (tmp_path / "clients").write_text("\n demd2 \r\ndemd9\n\n")
-    assert said(run("count", database, "--clients-file", "clients")) == "2\n"
+    (tmp_path / "clients").write_text("\ufeffdemd2 \r\ndemd9\n\n demd2\n", encoding="utf-8")
+    (tmp_path / "clients.csv").write_text("site,client\nadde, demd2\n")
+    for name in ("clients", "clients.csv"):
+        assert said(run("count", database, "--clients-file", name)) == "2\n"
     result = run("check", database, "--clients-file", "clients")
     assert "demd9: client-not-on-disk: named in the list of clients\n" in result.stdout
 
@@ -276,7 +278,11 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         (["ls", "DB", "README.txt"], "README.txt: README.txt is a file, and a directory is needed"),
         (["count", "DB", "by-view/.."], "by-view/..: .. is no value of by-view"),
         (["count", "DB", ".omidbfs"], ".omidbfs: holds texts about the drive, and a cohort is needed"),
-        (["count", "DB", "--clients-file", "none"], "none: No such file or directory"),
+        (
+            ["count", "DB", "--clients-file", "none"],
+            "--clients-file: none cannot be read: No such file or directory",
+        ),
+        (["count", "DB", "--clients-file", "."], "--clients-file: . cannot be read: Is a directory"),
         (["count", "DB", "--images", "none"], "none: no such directory (given as --images)"),
         (["--config", "none", "count", "DB"], "none: cannot be read: No such file or directory"),
         (["umount", "none"], "none: no drive of omidbfs is mounted there"),
@@ -315,7 +321,65 @@ def test_what_is_no_command_line_is_a_usage_error(run: Run, arguments: list[str]
 
 def test_a_mistake_in_the_configuration_is_one_line(run: Run, database: Path, tmp_path: Path) -> None:
     (tmp_path / "omidbfs.toml").write_text("link_al = true")
-    assert complaint(run("count", database)) == "omidbfs.toml: link_al is no option of any command"
+    assert complaint(run("count", database)) == (
+        "omidbfs.toml:1: link_al is no option of any command; did you mean link-all?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "line"),
+    [
+        (
+            '[mount]\nlinks = "symlnk"',
+            ["mount", "DB", "."],
+            "omidbfs.toml:2: links: 'symlnk' is not one of 'none', 'symlink'; did you mean symlink?",
+        ),
+        ('\nworkers = "many"\n', ["count", "DB"], "omidbfs.toml:2: workers: 'many' is not a valid integer range"),
+        (
+            'link-all = true\n[ls]\nfacets = "view,outcom"',
+            ["ls", "DB"],
+            "omidbfs.toml:3: facets: there is no facet outcom; did you mean outcome?",
+        ),
+        ("", ["ls", "DB", "--facets", "outcom"], "--facets: there is no facet outcom; did you mean outcome?"),
+        (
+            "",
+            ["ls", "DB", "--facets", "zzz"],
+            "--facets: there is no facet zzz; `omidbfs facets SOURCE` shows them",
+        ),
+    ],
+)
+def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_meant(
+    run: Run, database: Path, tmp_path: Path, text: str, arguments: list[str], line: str
+) -> None:
+    (tmp_path / "omidbfs.toml").write_text(text)
+    assert complaint(run(*(str(database) if argument == "DB" else argument for argument in arguments))) == line
+
+
+def test_the_configuration_may_be_named_behind_the_command(run: Run, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.toml").write_text('[cohorts.first]\nclients = "list.txt"\n')
+    (tmp_path / "list.txt").write_text("demd1\n")
+    for arguments in (
+        ("--config", "some.toml", "count", database, "cohorts/first"),
+        ("count", "--config", "some.toml", database, "cohorts/first"),
+        ("count", database, "cohorts/first", "--config=some.toml"),
+        ("count", "--config", "some.toml", "--", database, "cohorts/first"),
+    ):
+        assert said(run(*arguments)) == "3\n"
+
+
+def test_a_cohort_that_is_none_is_answered_with_those_there_are_and_where_they_are_from(
+    run: Run, database: Path, tmp_path: Path
+) -> None:
+    line = "cohorts/trian: no configuration was read that names cohorts; --config FILE reads one"
+    assert complaint(run("count", database, "cohorts/trian")) == line
+    (tmp_path / "omidbfs.toml").write_text("")
+    assert complaint(run("count", database, "cohorts/trian")) == "cohorts/trian: omidbfs.toml names no cohorts"
+    (tmp_path / "some.toml").write_text('cohorts.train.path = "all"\ncohorts.test.path = "all"\n')
+    there = "cohorts/{}: there is no cohort {}; those of some.toml are test, train"
+    line = complaint(run("--config", "some.toml", "count", database, "cohorts/trian"))
+    assert line == there.format("trian", "trian") + "; did you mean train?"
+    line = complaint(run("--config", "some.toml", "ls", database, "cohorts/xyz/by-view"))
+    assert line == "cohorts/xyz/by-view: there is no cohort xyz; those of some.toml are test, train"
 
 
 def shell(command: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from omidbfs.config import config_file, read_config
+from omidbfs.definitions import Lines
 from omidbfs.errors import UserError
 
 OPTIONS = {"mount": {"allow_other", "link_all", "links"}, "ls": {"link_all"}, "umount": set[str]()}
@@ -40,6 +41,7 @@ def read(text: str) -> Defaults:
         ('[mount]\nlinks = "symlink"', {"mount": {"links": "symlink"}}),
         ("link-all = true\n[ls]\nlink-all = false", {"mount": {"link_all": True}, "ls": {"link_all": False}}),
         ("[ls]", {}),
+        ("\ufefflink-all = true\r\n", {"mount": {"link_all": True}, "ls": {"link_all": True}}),
     ],
 )
 def test_an_option_holds_for_every_command_that_has_it_or_for_the_one_named(text: str, defaults: Defaults) -> None:
@@ -49,9 +51,16 @@ def test_an_option_holds_for_every_command_that_has_it_or_for_the_one_named(text
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("link-al = true", "some.toml: link-al is no option of any command"),
-        ("[mont]\nlink-all = true", r"some.toml: \[mont\] is no command of omidbfs"),
-        ("[ls]\nallow-other = true", "some.toml: allow-other is no option of omidbfs ls"),
+        ("link-al = true", r"some.toml:1: link-al is no option of any command; did you mean link-all\?$"),
+        ("#\n[mont]\nlink-all = true", r"some.toml:2: \[mont\] is no command of omidbfs; did you mean mount\?$"),
+        ("[cohort.x]\npath = 1", r"some.toml:1: \[cohort\] is no command of omidbfs; did you mean cohorts\?$"),
+        ("[ls]\nallow-other = true", "some.toml:2: allow-other is no option of omidbfs ls$"),
+        (
+            "[mount]\n\n allow_othr = true",
+            r"some.toml:3: allow_othr is no option of omidbfs mount; did you mean allow-other\?$",
+        ),
+        ("mount.link = true", r"some.toml:1: link is no option of omidbfs mount; did you mean links\?$"),
+        ("mount = { link = true }", r"some.toml:1: link is no option of omidbfs mount; did you mean links\?$"),
         ("link-all = ", "some.toml: not valid TOML: "),
         ("link-all = true\nlink-all = true", "some.toml: not valid TOML: "),
     ],
@@ -60,6 +69,21 @@ def test_a_mistake_is_one_line_with_its_place(text: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}") as caught:
         read(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "line"),
+    [
+        ("a = 1\nb.c = 2\n", ("b", "c"), 2),
+        ("[a]\n'x y' = 1\n[a.b] # here\nc=1", ("a", "b", "c"), 4),
+        ('[ a . "b" ]\nc = "d = 1"', ("a", "b", "d"), 1),
+        ("[a]\nb = { c = 1 }\n", ("a", "b", "c"), 2),
+        ('[a]\n"b=c" = 1\nd = 1', ("a", "d"), 3),
+        ("[[a]]\nb = 1", ("z",), 1),
+    ],
+)
+def test_a_key_has_its_line_or_that_of_what_it_is_in(text: str, keys: tuple[str, ...], line: int) -> None:
+    assert Lines(text).of(*keys) == line
 
 
 def test_a_file_that_is_no_text_is_not_valid() -> None:

@@ -43,7 +43,8 @@ TESTED_BY = {
     "S15": "test_the_laws_of_sets_hold_for_paths test_a_component_names_values",
     "S16": "test_ages_have_bands_and_ranges_go_by_the_exact_age test_a_component_names_values",
     "S17": "test_codes_names_and_meanings_are_the_same_cohort "
-    "test_the_name_of_a_text_wins_over_the_raw_text_of_another",
+    "test_the_name_of_a_text_wins_over_the_raw_text_of_another "
+    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word",
     "S18": "test_a_literal_value_wins_over_a_complement_a_union_and_a_range",
     "S19": "test_an_unknown_facet_or_value_does_not_exist test_what_is_not_there_is_not_found",
     "S20": "test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one",
@@ -52,7 +53,10 @@ TESTED_BY = {
     "test_a_study_without_episode_is_unlinked",
     "S23": "test_a_single_valued_facet_puts_every_image_in_exactly_one_directory",
     "S24": "test_texts_that_share_a_slug_are_one_value_that_knows_them_all "
-    "test_a_text_that_reads_like_a_reserved_word_is_not_that_word",
+    "test_two_texts_have_one_name_exactly_if_they_differ_in_spelling_only test_what_is_mere_spelling "
+    "test_a_slug_is_a_short_safe_name_that_says_nothing_that_the_drive_understands test_free_text_becomes_a_slug "
+    "test_a_text_that_reads_like_a_reserved_word_is_not_that_word "
+    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word test_code_strings_are_in_capitals",
     "S25": "test_the_fold_of_a_client_never_changes",
     "S26": "test_a_client_without_images_is_in_by_client_and_in_no_cohort",
     "S27": "test_the_real_tree_of_a_client_is_that_of_the_source",
@@ -111,6 +115,10 @@ TESTED_BY = {
     "S65": "test_a_facet_is_what_its_definition_finds test_a_definition_that_changes_re_reads_only_what_it_needs "
     "test_the_drive_shows_what_the_configuration_says",
     "S66": "test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes "
+    "test_a_row_of_a_table_is_understood_or_a_problem "
+    "test_of_very_many_names_that_are_missing_one_line_counts_the_rest "
+    "test_a_list_names_images_as_the_source_and_the_drive_do "
+    "test_only_the_clients_of_a_file_are_read "
     "test_the_drive_shows_what_the_configuration_says",
     "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh",
     "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks",

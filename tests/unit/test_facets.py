@@ -17,7 +17,7 @@ from omidbfs.database.layout import find_source
 from omidbfs.database.views import MODIFIERS, VIEWS, view, view_of_position
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind
 from omidbfs.facets.clinical import fold_of
-from omidbfs.facets.image import age_in_years
+from omidbfs.facets.image import age_in_years, code_label
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.names import safe_name
@@ -174,9 +174,12 @@ def test_laterality(image: Callable[..., Tree], keywords: dict[str, str], side: 
         ("manufacturer", "Manufacturer", "Sectra Imtec AB", "sectra"),
         ("manufacturer", "Manufacturer", "FUJIFILM Corporation", "fujifilm"),
         ("manufacturer", "Manufacturer", "Gentec", "gentec"),
-        ("manufacturer", "Manufacturer", "IMS s.r.l.", "ims-s.r.l."),
+        ("manufacturer", "Manufacturer", "IMS s.r.l.", "ims-s.r.l"),
         ("manufacturer", "Manufacturer", "Data anonymised", "unknown"),
         ("model", "ManufacturerModelName", "Lorad Selenia", "lorad-selenia"),
+        ("manufacturer", "Manufacturer", "GE_Healthcare", "ge"),
+        ("manufacturer", "Manufacturer", "unknown", "_unknown"),
+        ("model", "ManufacturerModelName", "unknown", "_unknown"),
         ("model", "ManufacturerModelName", "unlinked", "_unlinked"),
         ("model", "ManufacturerModelName", "Other", "_other"),
         ("model", "ManufacturerModelName", "", "unknown"),
@@ -184,6 +187,22 @@ def test_laterality(image: Callable[..., Tree], keywords: dict[str, str], side: 
 )
 def test_texts_of_the_header(image: Callable[..., Tree], facet: str, keyword: str, text: str, name: str) -> None:
     assert listed(facet, image(**{keyword: text})) == [name]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("MG", "MG"),
+        ("mg ", "MG"),
+        ("YBR_FULL_422", "YBR_FULL_422"),
+        ("ybr full 422.", "YBR_FULL_422"),
+        ("MG+", "mg+"),
+        ("<MG", "_less_mg"),
+        ("UNKNOWN", "_unknown"),
+    ],
+)
+def test_code_strings_are_in_capitals(text: str, name: str) -> None:
+    assert code_label(text) == name
 
 
 @pytest.mark.parametrize(
@@ -302,7 +321,9 @@ def test_classification(client: Callable[..., Client], code: str | None, name: s
     assert listed("classification", tree) == [name]
 
 
-@pytest.mark.parametrize(("site", "name"), [("stge", "stge"), ("St. George's", "st.-george-s"), (None, "unknown")])
+@pytest.mark.parametrize(
+    ("site", "name"), [("stge", "stge"), ("St. George's", "st.-george_apostrophe_s"), (None, "unknown")]
+)
 def test_site(client: Callable[..., Client], site: str | None, name: str) -> None:
     assert listed("site", client(site=site).study("1.1").image("1.1.1").of.tree) == [name]
 

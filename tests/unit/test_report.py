@@ -78,7 +78,7 @@ def cohorts_of(source: Path, run: Callable[..., Result]) -> Cohorts:
 
 
 def at(cohorts: Cohorts, path: str) -> Cohort:
-    return resolved(cohorts, [NamedCohort("x", "here", Selection(path))])[0]["x"]
+    return resolved(cohorts, [NamedCohort("x", Selection(path, "here"))])[0]["x"]
 
 
 @pytest.fixture

@@ -482,12 +482,12 @@ def test_the_name_of_a_text_wins_over_the_raw_text_of_another(tree: Tree) -> Non
 
 def test_a_text_that_reads_like_a_reserved_word_is_not_that_word(tree: Tree) -> None:
     study = tree.client().study().image("1.1", dcm=None)
-    study.image("1.2", dcm=None, ManufacturerModelName="Other").image(
-        "1.3", dcm=None, ManufacturerModelName="None"
-    )
+    for number, text in enumerate(("Other", "None", "unknown", "UNKNOWN", "unlinked"), 2):
+        study.image(f"1.{number}", dcm=None, ManufacturerModelName=text)
     both = Both(tree.root)
-    assert [*both.listed("by-model")] == ["_none", "_other", "unknown"]
+    assert [*both.listed("by-model")] == ["_none", "_other", "_unknown", "_unlinked", "unknown"]
     assert [*both.listed("by-model/unknown")] == ["1.1.json"]
+    assert [*both.listed("by-model/UNKNOWN")] == [*both.listed("by-model/_unknown")] == ["1.4.json", "1.5.json"]
     assert [*both.listed("by-model/other")] == []
 
 
