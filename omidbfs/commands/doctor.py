@@ -231,13 +231,13 @@ def trees(source: "Source") -> Finding:
 def index_of(source: "Source", path: Path | None) -> Finding:
     """Check the saved index of a source."""
     try:
-        from omidbfs.index.build import source_fingerprint
-        from omidbfs.index.store import IndexFileError, default_path, load
+        from omidbfs.index.build import saved_index
+        from omidbfs.index.store import IndexFileError, default_path
     except ImportError:
         return Finding("index", "fail", "cannot be read without the packages above", "install omidbfs again")
     path = path or default_path(source)
     try:
-        stored = load(path, source_fingerprint(source))
+        stored = saved_index(path, source)
     except IndexFileError as error:
         remedy = "omidbfs index SOURCE builds it, and so does the first mount"
         return Finding("index", "warn", f"{path}: {error}", remedy)

@@ -354,6 +354,8 @@ def test_every_quirk_can_be_exported(quirky_database: Quirky) -> None:
         ("-1", "'-1"),
         ("@a", "'@a"),
         ("\tx", "'\tx"),
+        ("\nx", '"\'\nx"'),
+        ("\uff1d1", "'\uff1d1"),
         ('a"b', '"a""b"'),
         ("a,b", '"a,b"'),
         ("=a\nb", '"\'=a\nb"'),
