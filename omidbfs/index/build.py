@@ -25,7 +25,7 @@ from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
 from omidbfs.index.slices import client_of, slices_of
-from omidbfs.index.store import IndexFileError, Stored, fingerprint, load
+from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
 from omidbfs.index.user import with_user_facets
 from omidbfs.names import printable
 from omidbfs.progress import Progress
@@ -131,13 +131,18 @@ def saved_index(path: Path, source: Source) -> Stored:
     UserError
         The source is gone.
     """
-    stored = load(path, source_fingerprint(source))
-    clients = stored.index.clients
-    sample = {number * len(clients) // _SAMPLE for number in range(_SAMPLE)} if len(clients) else set()
-    if sample and not any(_may_be_there(source, clients[ordinal].decode()) for ordinal in sample):
-        # Where a file system does not say when a directory came to be, two disks may have one fingerprint.
+    now = source_fingerprint(source)
+    stored = load(path, now)
+    if not is_certain(now) and not _has_clients_of(stored.index, source):
         raise IndexFileError("of another source, as none of its clients is there")
     return stored
+
+
+def _has_clients_of(index: Index, source: Source) -> bool:
+    """Return whether some client of an index is in a source, by a sample; an empty index has those of any."""
+    clients = index.clients
+    sample = {number * len(clients) // _SAMPLE for number in range(_SAMPLE)} if len(clients) else set()
+    return not sample or any(_may_be_there(source, clients[ordinal].decode()) for ordinal in sample)
 
 
 def _may_be_there(source: Source, client: str) -> bool:

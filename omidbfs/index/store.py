@@ -130,6 +130,11 @@ def is_of(saved: str, now: str) -> bool:
     return bool(one == other) and all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
+def is_certain(source_fingerprint: str) -> bool:
+    """Return whether a fingerprint says when a root of the source came to be: then no other source has it."""
+    return any(json.loads(source_fingerprint)["born"])
+
+
 def may_replace(path: Path) -> bool:
     """Return whether there is nothing at ``path``, an empty file, or an index of ours: nothing else is ever lost.
 

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,54 @@ def test_an_interrupt_leaves_no_process_behind(demo_database: Path, monkeypatch:
         refreshed(find_source(demo_database), None, Work(executor, 2, interrupt))
     assert len(started) == 2
     assert not any(exists(process) for process in started)
+
+
+def test_work_that_is_given_up_ends_at_once() -> None:
+    started: list[int] = []
+
+    def work() -> None:
+        with executor_for("local", 3) as executor:
+            assert executor is not None
+            for _ in range(2):
+                executor.submit(time.sleep, 600)
+            large = executor.submit(bytes, 1 << 28)  # it is still on its way here when nobody wants it any more
+            executor.submit(str, bytes(1 << 20))
+            wait([large], 0.5)
+            started.extend(processes(executor))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert len(started) == 3
+    assert not any(exists(process) for process in started)
+
+
+WORK_FOR_EVER = """
+import time
+from omidbfs.index.executors import executor_for
+if __name__ == "__main__":
+    with executor_for("local", 2) as executor:
+        for _ in range(2):
+            executor.submit(time.sleep, 600)
+        print(*executor._processes, flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_gave_the_work(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "work.py").write_text(WORK_FOR_EVER)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "work.py"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        workers = [int(word) for word in process.stdout.readline().split()]
+        process.send_signal(number)
+    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while any(map(exists, workers)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(exists, workers))
 
 
 @pytest.mark.parametrize("name", ["", "locale", "dask", "dask:/", "mpi:2", "http://localhost"])
