@@ -8,7 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +88,19 @@ def test_several_workers_tell_of_the_same_work_in_shorter_steps_towards_the_end(
     assert together == [4, 7, 10, 12, 14, *range(15, 26)]
 
 
+def interrupts_are_blocked(process: int) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")]
+    return bool(int(mask, 16) >> signal.SIGINT - 1 & 1)
+
+
 def test_workers_are_new_processes_that_leave_interrupts_to_their_parent() -> None:
     with executor_for("local", 2) as executor:
         assert executor is not None
-        assert executor.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+        first = executor.submit(signal.getsignal, signal.SIGINT)
+        assert interrupts_are_blocked(*processes(executor))  # it is not up yet
+        assert not interrupts_are_blocked(os.getpid())
+        assert first.result() == signal.SIG_IGN
         assert executor.submit(os.getpid).result() != os.getpid()
         executor.submit(os.getpid).result()
         for process in processes(executor):
@@ -141,11 +158,9 @@ def test_work_that_is_given_up_ends_at_once() -> None:
     def work() -> None:
         with executor_for("local", 3) as executor:
             assert executor is not None
-            for _ in range(2):
-                executor.submit(time.sleep, 600)
-            large = executor.submit(bytes, 1 << 28)  # it is still on its way here when nobody wants it any more
-            executor.submit(str, bytes(1 << 20))
-            wait([large], 0.5)
+            results = [executor.submit(bytes, 1 << 24) for _ in range(60)]
+            results += [executor.submit(time.sleep, 600) for _ in range(3)]
+            wait(results, 60, FIRST_COMPLETED)  # the next ones are on their way when nobody wants them any more
             started.extend(processes(executor))
             raise KeyboardInterrupt
 
