@@ -110,7 +110,8 @@ class Session:
         if stored is not None and has_facets and not verify:
             return stored, False
         fingerprint = source_fingerprint(self.source)
-        keeps = has_facets and self._can_be_kept(warn)
+        # Reading everything may take hours: then it is said first that it cannot be kept.
+        keeps = has_facets and (stored is not None or self._can_be_kept(warn))
         if stored is not None:
             self._tell_of_facets(stored, warn)
         with self._work() as work:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -140,20 +140,39 @@ def test_without_a_place_for_the_index_a_question_is_answered_all_the_same(
     assert result.stderr.endswith("; name another place with --index FILE\n")
 
 
-def test_on_a_full_disk_a_question_is_answered_all_the_same(run: Run, tree: Tree, tmp_path: Path) -> None:
-    place = tmp_path / "full"
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB, to which the place of the index is a link."""
+    place = tmp_path / "small"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", place], check=False).returncode != 0:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=False).returncode != 0:
         pytest.skip("a small disk cannot be mounted here")
-    try:
-        (tmp_path / "i").symlink_to(place / "i")
-        result = run("count")
-        assert (result.exit_code, result.stdout) == (0, "1\n")
-        assert "the index cannot be kept there (No space left on device)" in result.stderr
-        assert result.stderr.count("\n") == 1
-        assert os.listdir(place) == []
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
+    (tmp_path / "i").symlink_to(place / "i")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_on_a_full_disk_a_question_is_answered_all_the_same(run: Run, tree: Tree, small_disk: Path) -> None:
+    (small_disk / "other").write_bytes(bytes(56 << 10))
+    result = run("count")
+    assert (result.exit_code, result.stdout) == (0, "1\n")
+    assert "the index cannot be kept there (No space left on device)" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert os.listdir(small_disk) == ["other"]
+
+
+def test_an_index_that_cannot_be_written_is_told_of_only_where_it_is_to_be(
+    run: Run, tree: Tree, small_disk: Path
+) -> None:
+    answer(run("index"))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert answer(run("count --verify-first")) == "1\n"
+    tree.client("demd2").study("2.1").image("2")
+    result = run("count --verify-first")
+    assert (result.exit_code, result.stdout) == (0, "2\n")
+    assert "the index cannot be kept there (Read-only file system)" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert answer(run("count")) == "1\n"
 
 
 # What is left alone ------------------------------------------------------------------------------------------

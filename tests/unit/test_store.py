@@ -241,6 +241,23 @@ def test_two_disks_that_were_filled_alike_are_two_sources_at_one_place(disks: Ca
     assert is_of(fingerprint(other), fingerprint(find_source(other.images and Path(other.images).parent)))
 
 
+def test_a_disk_that_is_mounted_again_is_the_same_source(tmp_path: Path) -> None:
+    image, place = tmp_path / "image", tmp_path / "disk"
+    image.write_bytes(bytes(1 << 20))
+    place.mkdir()
+    seen = []
+    for filled in (False, True):
+        if not filled and subprocess.run(["mkfs.ext4", "-q", "-F", image], check=False).returncode != 0:
+            pytest.skip("a disk cannot be made here")
+        if subprocess.run(["mount", "-o", "loop", image, place], check=False).returncode != 0:
+            pytest.skip("a disk cannot be mounted here")
+        try:
+            seen.append(fingerprint(find_source(place if filled else Tree(place).root)))
+        finally:
+            subprocess.run(["umount", place], check=True)
+    assert seen[0] == seen[1]
+
+
 def test_a_disk_of_which_a_client_does_not_know_its_age_is_known_by_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
