@@ -43,7 +43,15 @@ from omidbfs.options import (
     warn,
 )
 from omidbfs.process import has_current_directory, module_command, open_standard_streams, output_is_lost
-from omidbfs.selection import cohort_argument, directory_at, json_option, opened_view, selected_by
+from omidbfs.selection import (
+    cohort_argument,
+    directory_at,
+    json_option,
+    opened_view,
+    selected_by,
+    view_and_age,
+    warn_of_links,
+)
 
 if TYPE_CHECKING:
     from omidbfs.database.problems import Problem
@@ -53,7 +61,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class _Group(click.Group):
-    """Errors are for people: one line. A traceback only with ``--debug``."""
+    """Errors are for people: one line. A traceback only with ``--debug``. So is Ctrl-C."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         open_standard_streams()
@@ -67,8 +75,15 @@ class _Group(click.Group):
             ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if (
+            signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        ):  # from here on there may be something to put in order
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return self._invoked(ctx)
+        except KeyboardInterrupt:
+            click.echo("omidbfs: interrupted", err=True)
+            ctx.exit(128 + signal.SIGINT)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click knows what to do; a pipe breaks when `head` has seen enough
         except Exception as error:
@@ -195,6 +210,8 @@ def mount(
             if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
                 return 1  # it has said why
             stored = session.saved()
+        else:
+            warn_of_links(stored.index)
         from omidbfs.mount.daemon import Mount, drive, serve
         from omidbfs.mount.refresh import Schedule
 
@@ -214,18 +231,12 @@ def mount(
 @json_option
 def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
     """Build the index of SOURCE, or bring it up to date: only what changed is read."""
-    from omidbfs.index.store import IndexFileError
-
     session = session_of(source, options)
-    try:
-        previous = None if rebuild else session.saved()
-    except IndexFileError as error:
-        previous = None
-        if str(error) != "missing":
-            warn(f"{session.index_path}: {error}; building it anew")
+    previous = None if rebuild else session.saved_or_told(warn)
     started = time.monotonic()
     stored = session.brought_up_to_date(previous)
     found = stored.index
+    warn_of_links(found)
     facts = {
         "index": str(session.index_path),
         "written": stored.written,
@@ -310,9 +321,9 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
 @click.option("--dicom", is_flag=True, help="Also read the header of every DICOM file; slow.")
 @click.pass_context
 def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **options: Any) -> None:
-    """List everything that is odd in SOURCE; the exit status is 1 if there is anything."""
+    """List everything that is odd in SOURCE as it is now; the exit status is 1 if there is anything."""
     session = session_of(source, options)
-    view = opened_view(session, options)
+    view = opened_view(session, {**options, "verify_first": True})  # what was mended is no problem any more
     problems = list(view.index.problems)
     if dicom:
         from omidbfs.check import unreadable_headers
@@ -350,11 +361,13 @@ def export(source: Path, cohort: str, format: str | None, output: Path | None, *
 
     chosen = checked_format(format, output)
     session = session_of(source, options)
-    view = opened_view(session, options)
+    view, age = view_and_age(session, options)
     selected_by(view, cohort)
     said = written(session, view, directory_at(view, cohort), chosen, output)
     if output is not None:
         click.echo(f"{output}: {said}", err=True)
+    if age:  # not to a terminal alone: what is written outlives the moment
+        warn(age)
 
 
 for _command in (

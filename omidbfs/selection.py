@@ -16,6 +16,7 @@ from omidbfs.options import configuration, warn
 
 if TYPE_CHECKING:
     from omidbfs.cohort import Cohort
+    from omidbfs.index.columns import Index
     from omidbfs.nodes import Directory
     from omidbfs.session import Session
     from omidbfs.view import View
@@ -25,12 +26,28 @@ json_option = click.option("--json", is_flag=True, help="Print JSON.")
 
 
 def opened_view(session: "Session", options: dict[str, Any]) -> "View":
-    """Return the view that a drive would show; of a saved index at once, as of when that was written."""
+    """Return the view that a drive would show; of a saved index at once. A terminal is told how old that is."""
+    view, age = view_and_age(session, options)
+    if age and sys.stderr.isatty():
+        warn(age)
+    return view
+
+
+def view_and_age(session: "Session", options: dict[str, Any]) -> "tuple[View, str]":
+    """Return the view that a drive would show, and what to say of its age: nothing if the source was looked at."""
     stored, is_fresh = session.opened(warn, verify=options["verify_first"])
-    if not is_fresh and sys.stderr.isatty():
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
-        warn(f"as of {when}, when the index was written; --verify-first looks for changes since then")
-    return session.view(stored)
+    if not len(stored.index):
+        warn_of_links(stored.index)
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
+    age = f"as of {when}, when the index was written; --verify-first looks for changes since then"
+    return session.view(stored), "" if is_fresh else age
+
+
+def warn_of_links(index: "Index") -> None:
+    """Say how many symbolic links were not followed, if any: what they lead to is not shown."""
+    links = index.problem_lines.count(b'"kind":"symlink"')  # there may be millions; in a text " is escaped
+    if links:
+        warn(f"{len(index)} images; symbolic links that are not followed: {links}, see --follow-symlinks")
 
 
 def selected_by(view: "View", path: str) -> "Cohort":

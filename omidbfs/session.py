@@ -1,8 +1,8 @@
 """From what a command was asked for to an index and a view: opens the saved index, or builds and saves it."""
 
-import errno
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from omidbfs.config import Definitions
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import problem_lines
 from omidbfs.errors import UserError
-from omidbfs.index.build import clients_not_on_disk, refreshed, source_fingerprint, with_facets
+from omidbfs.index.build import clients_not_on_disk, refreshed, saved_index, source_fingerprint, with_facets
 from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
@@ -27,6 +27,10 @@ from omidbfs.root import Root, root_of
 from omidbfs.view import View, drive_access
 
 Shown = Callable[[], AbstractContextManager[Progress]]
+
+
+class _NotKeptError(UserError):
+    """The index cannot be written where it is to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Session:
         UserError
             The source is gone.
         """
-        return load(self.index_path, source_fingerprint(self.source))
+        return saved_index(self.index_path, self.source)
 
     def saved_or_none(self) -> Stored | None:
         """Return the saved index, ``None`` if there is none that can be used."""
@@ -71,32 +75,79 @@ class Session:
         except IndexFileError:
             return None
 
-    def opened(self, warn: Callable[[str], None], *, verify: bool = False) -> tuple[Stored, bool]:
-        """Return the saved index, and whether it is known to be up to date; without one, build and save it.
+    def saved_or_told(self, warn: Callable[[str], None]) -> Stored | None:
+        """Return the saved index, ``None`` if there is none that can be used.
 
-        ``warn`` is told of an index that cannot be used, other than for being missing. ``verify`` looks for
-        changes first.
+        ``warn`` is told of one that cannot be used, other than for being missing.
+
+        Raises
+        ------
+        UserError
+            The source is gone, or something else is in the place of the index.
         """
         try:
-            stored = self.saved()
+            return self.saved()
         except IndexFileError as error:
+            self._check_replaceable()
             if str(error) != "missing":
                 warn(f"{self.index_path}: {error}; building it anew")
-            return self.brought_up_to_date(None), True
-        if verify:
-            return self.brought_up_to_date(stored), True
-        return (stored if self.has_all_facets(stored) else self._with_facets(stored)), False
+            return None
+
+    def opened(self, warn: Callable[[str], None], *, verify: bool = False) -> tuple[Stored, bool]:
+        """Return an index for a command that only asks, and whether it is known to be up to date.
+
+        That is the saved one, with ``verify`` brought up to date; without one that can be used the source is read.
+        What was read is saved where that is possible. But an index that is there keeps the facets of a user's that
+        it has: where others are defined, what is read is for this command alone. ``warn`` is told of that.
+
+        Raises
+        ------
+        UserError
+            The source went away, or something else is in the place of the index.
+        """
+        stored = self.saved_or_told(warn)
+        has_facets = stored is None or self.has_all_facets(stored)
+        if stored is not None and has_facets and not verify:
+            return stored, False
+        fingerprint = source_fingerprint(self.source)
+        # Reading everything may take hours: then it is said first that it cannot be kept.
+        keeps = has_facets and (stored is not None or self._can_be_kept(warn))
+        if stored is not None:
+            self._tell_of_facets(stored, warn)
+        with self._work() as work:
+            if stored is not None and not verify:
+                index = with_facets(stored.index, self.source, self.definitions.facets, work)
+                return Stored(index, stored.written), False
+            known = stored.index if stored is not None else None
+            index = refreshed(self.source, known, work, user_facets=self.definitions.facets)
+        if stored is not None and index is known:
+            return stored, True
+        try:
+            return self._saved(index, fingerprint) if keeps else Stored(index, time.time()), True
+        except _NotKeptError as error:
+            warn(f"{error}; this command goes on without")
+            return Stored(index, time.time()), True
+
+    def _can_be_kept(self, warn: Callable[[str], None]) -> bool:
+        try:
+            self._check_place()
+        except _NotKeptError as error:
+            warn(f"{error}; this command goes on without")
+            return False
+        return True
+
+    def _tell_of_facets(self, stored: Stored, warn: Callable[[str], None]) -> None:
+        lacking = {one.facet() for one in self.definitions.facets} - {*stored.index.registry.user}
+        if lacking:
+            names = ", ".join(sorted(facet.name for facet in lacking))
+            warn(
+                f"{self.index_path}: lacks facets of the configuration ({names}); they are made for this command "
+                "alone, and `omidbfs index` keeps them"
+            )
 
     def has_all_facets(self, stored: Stored) -> bool:
         """Return whether an index has the facets that are defined, as they are defined."""
         return stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
-
-    def _with_facets(self, stored: Stored) -> Stored:
-        """Return a saved index with the facets that are defined; nothing else of the source is looked at."""
-        fingerprint = source_fingerprint(self.source)
-        with self._work() as work:
-            index = with_facets(stored.index, self.source, self.definitions.facets, work)
-        return self._saved(index, fingerprint)
 
     @contextmanager
     def _work(self) -> Iterator[Work]:
@@ -113,6 +164,7 @@ class Session:
         """
         fingerprint = source_fingerprint(self.source)
         if previous is None:  # reading everything may take hours: first see whether it can be kept
+            self._check_replaceable()
             self._check_place()
         known = previous.index if previous is not None else None
         with self._work() as work:
@@ -132,23 +184,22 @@ class Session:
             raise UserError(f"{self.index_path}: {error}; another process is writing it, try again") from error
 
     def _check_place(self) -> None:
-        directory = self.index_path.parent
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=directory):
+            self.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(self.index_path))):
                 pass
-            if self.index_path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         except OSError as error:
             raise self._cannot_be_kept(error) from error
-        self._check_replaceable()
 
     def _check_replaceable(self) -> None:
         if not may_replace(self.index_path):
-            raise UserError(f"{self.index_path}: is no index of omidbfs, and is left alone; name another --index")
+            raise UserError(
+                f"{self.index_path}: is not known to be an index of omidbfs, and is left alone; "
+                "name another --index, or remove it"
+            )
 
-    def _cannot_be_kept(self, error: OSError) -> UserError:
-        return UserError(
+    def _cannot_be_kept(self, error: OSError) -> "_NotKeptError":
+        return _NotKeptError(
             f"{self.index_path}: the index cannot be kept there ({error.strerror}); "
             "name another place with --index FILE"
         )

@@ -232,8 +232,8 @@ def trees(source: "Source") -> Finding:
 def index_of(source: "Source", path: Path | None) -> Finding:
     """Check the saved index of a source."""
     try:
-        from omidbfs.index.build import source_fingerprint
-        from omidbfs.index.store import IndexFileError, default_path, load
+        from omidbfs.index.build import saved_index
+        from omidbfs.index.store import IndexFileError, default_path
     except ImportError:
         return Finding("index", "fail", "cannot be read without the packages above", "install omidbfs again")
     try:
@@ -241,7 +241,7 @@ def index_of(source: "Source", path: Path | None) -> Finding:
     except UserError as error:
         return Finding("index", "warn", str(error))
     try:
-        stored = load(path, source_fingerprint(source))
+        stored = saved_index(path, source)
     except IndexFileError as error:
         remedy = "omidbfs index SOURCE builds it, and so does the first mount"
         return Finding("index", "warn", f"{path}: {error}", remedy)

@@ -9,8 +9,8 @@ import click
 
 from omidbfs import __version__
 from omidbfs.errors import UserError
-from omidbfs.options import PATH, session_of, source_options
-from omidbfs.selection import cohort_argument, opened_view, selected_by
+from omidbfs.options import PATH, session_of, source_options, warn
+from omidbfs.selection import cohort_argument, selected_by, view_and_age
 
 if TYPE_CHECKING:
     from omidbfs.index.columns import Index
@@ -32,7 +32,7 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
     if find_spec("matplotlib") is None:  # before an index is built for it
         raise UserError("report: not installed; pip install 'omidbfs[report]'")
     session = session_of(source, options)
-    view = opened_view(session, options)
+    view, age = view_and_age(session, options)
     selected = selected_by(view, cohort)
     from omidbfs.export.output import write
     from omidbfs.report.figures import figures
@@ -45,6 +45,8 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
     write([text.encode()], output)
     images = len(view.cohorts.rows(selected))
     click.echo(f"{output}: {images} images", err=True)
+    if age:
+        warn(age)
 
 
 def definition(cohort: str) -> str:

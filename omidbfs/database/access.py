@@ -4,9 +4,12 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from dataclasses import dataclass
 
 _OPENAT2 = 437  # the same number on every Linux architecture
+_AT_FDCWD = -100
+_STATX_BTIME = 0x800
 _RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
@@ -73,6 +76,25 @@ def is_local(descriptor: int) -> bool:
     """
     answer = (ctypes.c_ulong * 32)()  # struct statfs, which begins with the type, is less than half of it
     return _libc.fstatfs(descriptor, ctypes.byref(answer)) == 0 and answer[0] & 0xFFFFFFFF in _LOCAL
+
+
+def born(path: str) -> int | None:
+    """Return when a file or directory came to be, in ns since 1970; ``None`` where nobody knows (statx(2)).
+
+    Raises
+    ------
+    OSError
+        It cannot be reached.
+    """
+    answer = ctypes.create_string_buffer(256)  # struct statx
+    try:
+        failed = _libc.statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_BTIME, answer)
+    except AttributeError:  # a C library from before 2018
+        return None
+    if failed and (number := ctypes.get_errno()) != errno.ENOSYS:
+        raise OSError(number, os.strerror(number), path)
+    (known,), (seconds, nanoseconds) = struct.unpack_from("I", answer), struct.unpack_from("qI", answer, 80)
+    return (seconds * 10**9 + nanoseconds if known & _STATX_BTIME else 0) or None
 
 
 class TreeReader:

@@ -9,6 +9,7 @@ from omidbfs.database.client import ClientReader, ClientRecord
 from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import ImageDb, Nbss
+from omidbfs.export.table import harmless
 from omidbfs.index.classification import Classification
 from omidbfs.summary import HEADER, summary_rows
 
@@ -62,13 +63,23 @@ def _client_rows(
 
 
 def lines(rows: Iterable[Row]) -> Iterator[bytes]:
-    """Yield rows as lines of CSV, as ``omidb`` writes them; what is no Unicode is escaped."""
+    """Yield rows as lines of CSV, as ``omidb`` writes them; what is no Unicode is escaped.
+
+    Unlike there, no spreadsheet calculates a text (:func:`~omidbfs.export.table.harmless`).
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     for row in rows:
-        writer.writerow(row)
+        writer.writerow(map(_harmless, row))
         if text.tell() > _PIECE:
             yield text.getvalue().encode("utf-8", "backslashreplace")
             text.seek(0)
             text.truncate()
     yield text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _harmless(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.encode("utf-8", "surrogatepass")
+    return value if harmless(text) == text else f"'{value}"

@@ -3,10 +3,10 @@
 import errno
 import os
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+
+from omidbfs.whole import replacing
 
 
 def write(chunks: Iterable[bytes], output: Path | None) -> None:
@@ -31,20 +31,7 @@ def write(chunks: Iterable[bytes], output: Path | None) -> None:
         with open(output, "wb") as stream:
             stream.writelines(chunks)
         return
-    output = Path(os.path.realpath(output))  # a link keeps leading to the file
-    if not output.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)  # made with mode 0600
-    try:
-        with open(descriptor, "wb") as stream:
-            _write_whole(chunks, stream)
-        os.replace(temporary, output)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _write_whole(chunks: Iterable[bytes], stream: BinaryIO) -> None:
-    stream.writelines(chunks)
-    stream.flush()
-    os.fsync(stream.fileno())
+    if not (place := Path(os.path.realpath(output)).parent).is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+    with replacing(output) as stream:
+        stream.writelines(chunks)

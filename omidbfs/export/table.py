@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from omidbfs.cohort import Cohort, Cohorts
 from omidbfs.export.columns import NO_NUMBER, Column, Rows, Type, columns_of, pages
 
-_CALCULATED = (b"=", b"+", b"-", b"@", b"\t", b"\r")
+_FULL_WIDTH = tuple(sign.encode() for sign in "\uff1d\uff0b\uff0d\uff20")
+_CALCULATED = (b"=", b"+", b"-", b"@", b"\t", b"\r", b"\n", *_FULL_WIDTH)
 _QUOTED = (b'"', b",", b"\n", b"\r")
 
 
@@ -30,13 +31,17 @@ def csv(cohorts: Cohorts, cohort: Cohort) -> Iterator[bytes]:
         yield b"\n".join(map(b",".join, zip(*page, strict=True))) + b"\n"
 
 
-def cell(text: bytes) -> bytes:
-    """Return a text as a cell: quoted where it must be.
+def harmless(text: bytes) -> bytes:
+    """Return a text with a ``'`` in front if a spreadsheet would calculate it.
 
-    A text that a spreadsheet would calculate, as it starts with ``= + - @``, a tab or a CR, gets a ``'`` in front.
+    That is one that starts with ``= + - @``, as they are or in full width, a tab, or an end of line.
     """
-    if text.startswith(_CALCULATED):
-        text = b"'" + text
+    return b"'" + text if text.startswith(_CALCULATED) else text
+
+
+def cell(text: bytes) -> bytes:
+    """Return a text as a cell: :func:`harmless`, and quoted where it must be."""
+    text = harmless(text)
     return b'"' + text.replace(b'"', b'""') + b'"' if any(sign in text for sign in _QUOTED) else text
 
 

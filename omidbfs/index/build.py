@@ -5,10 +5,12 @@ of names, sizes, times and permissions with the one in the index; what differs i
 taken over column by column.
 """
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +25,15 @@ from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
 from omidbfs.index.slices import client_of, slices_of
-from omidbfs.index.store import fingerprint
+from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
 from omidbfs.index.user import with_user_facets
 from omidbfs.names import printable
 from omidbfs.progress import Progress
 
 CLIENTS_PER_CHUNK = 512
 """Most clients that are read at a time."""
+_SAMPLE = 8
+"""How many clients of a saved index are looked for, to know its source again."""
 
 
 def refreshed(
@@ -116,6 +120,42 @@ def source_fingerprint(source: Source) -> str:
         raise UserError(
             f"{error.filename}: the source is gone ({error.strerror}); is its disk mounted?"
         ) from error
+
+
+def saved_index(path: Path, source: Source) -> Stored:
+    """Return the index of a source that is saved at ``path``.
+
+    Raises
+    ------
+    IndexFileError
+        There is none that can be used.
+    UserError
+        The source is gone.
+    """
+    now = source_fingerprint(source)
+    stored = load(path, now)
+    if not is_certain(now) and not _has_clients_of(stored.index, source):
+        raise IndexFileError("of another source, as none of its clients is there")
+    return stored
+
+
+def _has_clients_of(index: Index, source: Source) -> bool:
+    """Return whether some client of an index is in a source, by a sample; an empty index has those of any."""
+    clients = index.clients
+    sample = {number * len(clients) // _SAMPLE for number in range(_SAMPLE)} if len(clients) else set()
+    return not sample or any(_may_be_there(source, clients[ordinal].decode()) for ordinal in sample)
+
+
+def _may_be_there(source: Source, client: str) -> bool:
+    for tree in source.trees():
+        try:
+            os.lstat(f"{tree}/{client}")
+        except FileNotFoundError:
+            continue
+        except OSError:  # a disk that fails says nothing of whose it is
+            return True
+        return True
+    return False
 
 
 def clients_not_on_disk(only: Collection[str], on_disk: Collection[str]) -> list[Problem]:

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Executor, Future, InvalidStateErr
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -66,9 +66,12 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
             return
         with safe_imports():
             # spawn: a fork would copy a process that may hold a mount, threads and locks.
-            pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+            pool = _Pool(workers, mp_context=get_context("spawn"), initializer=_start_worker)
             try:
                 yield pool
+            except BaseException:
+                pool.give_up()
+                raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
     elif name.startswith("dask://"):
@@ -79,6 +82,29 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
             yield executor
     else:
         raise UserError(f"--executor {name}: not known; use local, dask://HOST:PORT or mpi")
+
+
+class _Pool(ProcessPoolExecutor):
+    """Local processes that Ctrl-C does not reach, and that can be ended in the middle of their work."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give a task to the pool."""
+        # A terminal sends SIGINT to everybody. What is started here, processes and threads, has it held back from
+        # its first instruction on, and this thread gets it when the pool knows all that it has started.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def give_up(self) -> None:
+        """End every process at once, also those that are not up yet; after that the pool can be shut down."""
+        # One may be in the middle of writing a result, or of reading a task. The threads of the pool wait for the
+        # rest for ever if this process keeps the other ends of these pipes, which it does not use, open.
+        self._result_queue._writer.close()  # type: ignore[attr-defined]
+        self._call_queue._reader.close()  # type: ignore[attr-defined]
+        for process in [*self._processes.values()]:
+            process.kill()
 
 
 @contextmanager
@@ -195,14 +221,24 @@ def in_order(
     except BrokenProcessPool:
         raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
     finally:
-        for future in waiting:
-            future.cancel()
+        if not isinstance(executor, _Pool):  # that ends with its processes, and stumbles over what is cancelled
+            for future in waiting:
+                future.cancel()
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the process that gives the work, and look for cycles less often."""
+    """Leave Ctrl-C to the process that gives the work, end with it, and look for cycles less often."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
     # Reading makes next to no cycles, but objects without end: Python would look through them every 700, which
     # takes 5 % of the time. What pydicom leaves behind is still found.
     gc.freeze()
     gc.set_threshold(100_000)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has, however that ended."""
+    parent = parent_process()
+    assert parent is not None, "this is a worker"
+    parent.join()
+    os._exit(1)

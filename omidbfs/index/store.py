@@ -10,7 +10,6 @@ import json
 import mmap
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from omidbfs.database.access import born
 from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.facets import FACETS, Facet, Kind, Registry
@@ -33,6 +33,7 @@ from omidbfs.index.episodes import EpisodeColumns
 from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
 from omidbfs.places import user_directory
+from omidbfs.whole import replacing
 
 SCHEMA = "3"
 """Changes with any change to what the arrays mean."""
@@ -41,6 +42,7 @@ _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32,
 _DTYPES |= {"I32": np.int32, "I64": np.int64}
 _DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _FORMAT = "omidbfs index"
+_METADATA = ("format", "schema", "source", "checksums", "header")
 _UNSEALED = "........"
 """Stands in the header for its own checksum while that is taken."""
 _LONGEST_HEADER = 1 << 24
@@ -102,34 +104,78 @@ def default_path(source: Source) -> Path:
 def fingerprint(source: Source) -> str:
     """Return what tells one source from another: the same from every machine that mounts the same disk.
 
+    It holds the number of each root's inode and the time at which it came to be, as disks that were filled in the
+    same way give the same numbers; see :func:`is_of`.
+
     Raises
     ------
     OSError
         A tree cannot be reached: the disk is not mounted.
     """
-    inodes = [os.stat(tree).st_ino if tree is not None else None for tree in (source.images, source.data)]
+    trees = (source.images, source.data)
     registry = [(facet.name, facet.kind.name, [value.code for value in facet.values]) for facet in FACETS]
-    digest = blake2b(repr(registry).encode(), digest_size=8).hexdigest()
-    return json.dumps([*inodes, source.images_label, source.data_label, source.follow_symlinks, digest])
+    facts = {
+        "inodes": [os.stat(tree).st_ino if tree is not None else None for tree in trees],
+        "born": [born(tree) if tree is not None else None for tree in trees],
+        "labels": [source.images_label, source.data_label],
+        "follow_symlinks": source.follow_symlinks,
+        "facets": blake2b(repr(registry).encode(), digest_size=8).hexdigest(),
+    }
+    return json.dumps(facts)
+
+
+def is_of(saved: str, now: str) -> bool:
+    """Return whether two fingerprints are of one source.
+
+    Not every file system says when a directory came to be; an NFS server may know what its clients do not. What
+    one of both does not know does not count.
+    """
+    if saved == now:
+        return True
+    try:
+        one, other = json.loads(saved), json.loads(now)
+        pairs = list(zip(one.pop("born"), other.pop("born"), strict=True))
+    except _NOT_OURS:
+        return False
+    return bool(one == other) and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def is_certain(source_fingerprint: str) -> bool:
+    """Return whether a fingerprint says when a root of the source came to be: then no other source has it."""
+    return any(json.loads(source_fingerprint)["born"])
 
 
 def may_replace(path: Path) -> bool:
-    """Return whether there is nothing at ``path``, or an index of ours, whole or damaged: nothing else is lost."""
-    if path.exists() and not path.is_file():
-        return False
+    """Return whether there is nothing at ``path``, an empty file, or an index of ours: nothing else is ever lost.
+
+    Ours is a file with the header of an index, of any version, whatever follows it.
+    """
     try:
-        with open(path, "rb") as stream:
-            start = stream.read(1 << 20)
+        with open(path, "rb", opener=_open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return False
+            start = stream.read(8)
+            length = int.from_bytes(start, "little")
+            text = stream.read(length) if length <= _LONGEST_HEADER else b""
+    except (FileNotFoundError, NotADirectoryError):
+        return True  # or writing will say what is in the way
     except OSError:
-        return True  # there is nothing, or writing will say what is in the way
-    is_container = int.from_bytes(start[:8], "little") <= _LONGEST_HEADER and start[8:9] == b"{"
-    return not start or is_container or _FORMAT.encode() in start
+        return False
+    return not start or _metadata_of(text) is not None
+
+
+def _metadata_of(header: bytes) -> dict[str, str] | None:
+    """Return the metadata of an index of ours by its header; ``None`` if that is not one."""
+    try:
+        metadata = json.loads(header)["__metadata__"]
+        is_ours = metadata["format"] == _FORMAT and all(isinstance(metadata[name], str) for name in _METADATA)
+    except _NOT_OURS:
+        return None
+    return metadata if is_ours else None
 
 
 def save(path: Path, index: Index, source_fingerprint: str) -> None:
-    """Write an index with all windows off and unique links.
-
-    The file appears whole or not at all, and readers of an old one keep it.
+    """Write an index with all windows off and unique links, whole or not at all (:func:`omidbfs.whole.replacing`).
 
     Raises
     ------
@@ -158,18 +204,10 @@ def save(path: Path, index: Index, source_fingerprint: str) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     text = text.replace(_UNSEALED.encode(), b"%08x" % crc32(text))
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with mode 0600
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(len(text).to_bytes(8, "little") + text)
-            for name in names:
-                stream.write(np.ascontiguousarray(arrays[name]).data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            stream.write(np.ascontiguousarray(arrays[name]).data)
 
 
 def load(path: Path, source_fingerprint: str) -> Stored:
@@ -197,7 +235,7 @@ def load(path: Path, source_fingerprint: str) -> Stored:
     try:
         header, data = _header(content)
         metadata = header.pop("__metadata__")
-        if metadata["source"] != source_fingerprint:
+        if not is_of(metadata["source"], source_fingerprint):
             raise IndexFileError("of another source, or of other facets")
         arrays = {name: _array(entry, data) for name, entry in header.items()}
         _compare(arrays, json.loads(metadata["checksums"]))

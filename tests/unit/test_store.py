@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 from test_index import plain
 from trees import Quirky, Tree
 
+from omidbfs.database.access import born
 from omidbfs.database.layout import Source, find_source
+from omidbfs.index import store
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
-from omidbfs.index.store import SCHEMA, IndexFileError, default_path, fingerprint, load, may_replace, save
+from omidbfs.index.store import SCHEMA, IndexFileError, default_path, fingerprint, is_of, load, may_replace, save
 
 SOURCE = "what tells the source"
 
@@ -205,6 +207,74 @@ def test_a_source_is_known_again_and_another_is_not(tmp_path: Path) -> None:
     (tmp_path / "moved" / "images").rename(tmp_path / "moved" / "old")
     with pytest.raises(FileNotFoundError):
         fingerprint(one)
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """A function that mounts another disk at one place, filled in one way, and returns the place."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = 0
+
+    def mount() -> Path:
+        nonlocal mounted
+        done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], capture_output=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"a disk cannot be mounted here: {done.stderr.decode().strip()}")
+        mounted += 1
+        return Tree(place).client().study().image().of.tree.root
+
+    yield mount
+    for _ in range(mounted):
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_two_disks_that_were_filled_alike_are_two_sources_at_one_place(disks: Callable[[], Path]) -> None:
+    one = find_source(disks())
+    before, inodes = fingerprint(one), [os.stat(tree).st_ino for tree in one.trees()]
+    other = find_source(disks())
+    assert one == other
+    assert [os.stat(tree).st_ino for tree in other.trees()] == inodes
+    if born(str(other.images)) is None:
+        pytest.skip("this kernel does not say when a directory of a tmpfs came to be")
+    assert not is_of(before, fingerprint(other))
+    assert is_of(fingerprint(other), fingerprint(find_source(other.images and Path(other.images).parent)))
+
+
+def test_a_disk_that_is_mounted_again_is_the_same_source(tmp_path: Path) -> None:
+    image, place = tmp_path / "image", tmp_path / "disk"
+    image.write_bytes(bytes(1 << 20))
+    place.mkdir()
+    seen = []
+    for filled in (False, True):
+        if not filled and subprocess.run(["mkfs.ext4", "-q", "-F", image], check=False).returncode != 0:
+            pytest.skip("a disk cannot be made here")
+        if subprocess.run(["mount", "-o", "loop", image, place], check=False).returncode != 0:
+            pytest.skip("a disk cannot be mounted here")
+        try:
+            seen.append(fingerprint(find_source(place if filled else Tree(place).root)))
+        finally:
+            subprocess.run(["umount", place], check=True)
+    assert seen[0] == seen[1]
+
+
+def test_a_disk_of_which_a_client_does_not_know_its_age_is_known_by_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, other = (find_source(Tree(tmp_path / name).root) for name in ("one", "other"))
+    before = fingerprint(source)
+    monkeypatch.setattr(store, "born", lambda _: None)
+    assert is_of(before, fingerprint(source))
+    assert is_of(fingerprint(source), before)
+    assert not is_of(before, fingerprint(other))
+
+
+def test_a_directory_is_as_old_as_stat_says(tmp_path: Path) -> None:
+    said = subprocess.run(["stat", "-c", "%W", tmp_path], capture_output=True, text=True, check=True).stdout
+    found = born(str(tmp_path))
+    assert (0 if found is None else found // 10**9) == int(said)
+    with pytest.raises(FileNotFoundError):
+        born(str(tmp_path / "none"))
 
 
 # Damage ----------------------------------------------------------------------------------------------------
@@ -556,7 +626,23 @@ def test_one_that_is_killed_while_it_saves_leaves_a_whole_file(saved: Saved, emp
         assert stat.S_IMODE((target.parent / name).stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("content", [b"some notes\n", b"PK\x03\x04" * 100, b"\x00" * 5000])
+def safetensors_file(metadata: dict[str, str] | None) -> bytes:
+    return safetensors.numpy.save({"weights": np.zeros((2, 2), np.float32)}, metadata)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"some notes\n",
+        b"#!/bin/sh\nomidbfs index /data/omidb\n",
+        b"PK\x03\x04" * 100,
+        b"\x00" * 5000,
+        safetensors_file(None),
+        safetensors_file({"format": "pt", "schema": SCHEMA, "source": "", "checksums": "{}", "header": ""}),
+        safetensors_file({"format": "omidbfs index"}),
+        sealed({"omidbfs index": {}, "__metadata__": ["omidbfs index"]}),
+    ],
+)
 def test_a_file_that_is_no_index_is_not_overwritten(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes"
     path.write_bytes(content)
@@ -565,12 +651,23 @@ def test_a_file_that_is_no_index_is_not_overwritten(tmp_path: Path, content: byt
 
 def test_a_pipe_in_the_place_of_an_index_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
     assert not may_replace(tmp_path / "pipe")
+    assert not may_replace(tmp_path / "circle")
+    assert not may_replace(tmp_path)
 
 
-def test_nothing_an_index_and_a_damaged_one_may_be_replaced(tmp_path: Path, saved: Saved) -> None:
+def test_nothing_an_index_of_any_version_and_a_damaged_one_may_be_replaced(tmp_path: Path, saved: Saved) -> None:
     path, whole = tmp_path / "db.index", saved.content
     assert may_replace(path)
-    for content in (whole, b"", whole[:5000], b"\xff" * 8 + whole[8:], whole[:9] + b"\xff" + whole[10:]):
+    middle = (saved.data + len(whole)) // 2
+    damaged = whole[:middle] + b"\xff" * 64 + whole[middle + 64 :]
+    older = whole[: saved.data].replace(f'"schema":"{SCHEMA}"'.encode(), b'"schema":"1"') + whole[saved.data :]
+    for content in (whole, b"", whole[: saved.data], whole[:middle], damaged, older, whole + b"more"):
         path.write_bytes(content)
         assert may_replace(path)
+    (tmp_path / "link").symlink_to(path)
+    assert may_replace(tmp_path / "link")
+    for cut in (1, 8, saved.data // 2):  # nobody can tell whose it was
+        path.write_bytes(whole[:cut])
+        assert not may_replace(path)
