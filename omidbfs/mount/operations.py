@@ -22,7 +22,7 @@ from omidbfs.files import Files, is_directory, is_export
 from omidbfs.mount.answers import TIMEOUT, entry_of, fill
 from omidbfs.mount.changes import changed_file
 from omidbfs.mount.counters import Counters
-from omidbfs.mount.disks import Disks
+from omidbfs.mount.disks import Disks, Latest
 from omidbfs.mount.exports import Exports, OpenContent
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.handles import OpenDirectory
@@ -95,8 +95,8 @@ class Operations(pyfuse3.Operations):
         self.counters = Counters()
         self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | bytes] = {}
         self._next_handle = 1
-        self._source = source
-        self._capacity = 4096, 0
+        # A disk that hangs must not hang whoever asks for its size.
+        self._below = Latest(self.disks.threads("statfs"), functools.partial(os.statvfs, next(source.trees())))
 
     def init(self) -> None:
         """Note that the kernel has said hello: it can be told things from now on."""
@@ -182,14 +182,9 @@ class Operations(pyfuse3.Operations):
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """Return the capacity of the disk below, with nothing free: the drive is read-only."""
         stat = StatvfsData()
-        with trio.move_on_after(_PATIENCE):  # a disk that hangs must not hang whoever asks for its size
-            try:
-                below = await self.disks.threads("statfs").run(0, os.statvfs, next(self._source.trees()))
-                self._capacity = below.f_frsize, below.f_blocks
-            except OSError:  # the source is away; the drive goes on
-                self._capacity = 4096, 0
-        stat.f_bsize = stat.f_frsize = self._capacity[0]
-        stat.f_blocks = self._capacity[1]
+        below = await self._below.answer(_PATIENCE)  # None: the source is away; the drive goes on
+        stat.f_bsize = stat.f_frsize = 4096 if below is None else below.f_frsize
+        stat.f_blocks = 0 if below is None else below.f_blocks
         stat.f_files = len(self.view.index)
         stat.f_namemax = 255
         return stat
