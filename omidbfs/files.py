@@ -33,7 +33,7 @@ _KEY = _IMAGE | _DOCUMENT | _GENERATED | _NUMBER
 _MIX_SIZE, _MIX_TIME = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 _MIXED = 0xFFFFFFFFFFFFFFFF
 _EXPORT = _IMAGE | _DOCUMENT  # both bits: nothing else has them
-_ABOUT_THE_DRIVE = (b"README.txt", b"status.json")
+_ABOUT_THE_DRIVE = ("README.txt", "status.json")
 """Texts that quote nothing of the source: all others do."""
 _KEPT_TEXTS = 4
 """Contents of a text that changes while it is looked up and opened: more than change in that time."""
@@ -94,8 +94,7 @@ class Files:
         self._index = index
         self._ownership = ownership or Ownership()
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
-        self._access = access
-        self._quoting = quoting
+        self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
         self._generated = [(name.encode(), content) for name, content in generated.items()]
         self._links_to = links_to
         self._links = links
@@ -157,8 +156,7 @@ class Files:
             content = self.content(inode)
             if content is None:
                 return None
-            name, _ = self._generated[inode & _NUMBER]
-            access = self._access if name in _ABOUT_THE_DRIVE else self._quoting
+            access = self._text_accesses[inode & _NUMBER]
             mode = stat.S_IFREG | access.mode & 0o444
             return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
         facts = self.facts(inode)
