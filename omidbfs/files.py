@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.database.access import Access
+from omidbfs.database.access import Access, no_more_than
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.records import FileFacts
 from omidbfs.index.columns import JSON, Index
@@ -33,6 +33,8 @@ _KEY = _IMAGE | _DOCUMENT | _GENERATED | _NUMBER
 _MIX_SIZE, _MIX_TIME = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 _MIXED = 0xFFFFFFFFFFFFFFFF
 _EXPORT = _IMAGE | _DOCUMENT  # both bits: nothing else has them
+_ABOUT_THE_DRIVE = ("README.txt", "status.json")
+"""Texts that quote nothing of the source: all others do."""
 _KEPT_TEXTS = 4
 """Contents of a text that changes while it is looked up and opened: more than change in that time."""
 
@@ -73,15 +75,17 @@ class Files:
     """The files over one index.
 
     Immutable but for :meth:`update`, which records that a source file was found changed. ``generated`` maps the
-    name of each generated text to its content; ``links`` are the link counts of rows; ``links_to`` are the
-    directories of the two trees, (images, data), where files are to be symbolic links into them; ``ownership`` is
-    shown in place of the source's.
+    name of each generated text to its content; ``access`` is that of texts about the drive, ``quoting`` that of
+    texts that quote the source; ``links`` are the link counts of rows; ``links_to`` are the directories of the two
+    trees, (images, data), where files are to be symbolic links into them; ``ownership`` is shown in place of the
+    source's.
     """
 
     def __init__(
         self,
         index: Index,
         access: Access,
+        quoting: Access,
         generated: Mapping[str, bytes],
         links: NDArray[np.unsignedinteger],
         links_to: tuple[bytes, bytes] | None = None,
@@ -90,7 +94,7 @@ class Files:
         self._index = index
         self._ownership = ownership or Ownership()
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
-        self._access = access
+        self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
         self._generated = [(name.encode(), content) for name, content in generated.items()]
         self._links_to = links_to
         self._links = links
@@ -149,9 +153,10 @@ class Files:
     def attributes(self, inode: int) -> Attributes | None:
         """Return the attributes of a file, ``None`` if it is gone or has another version by now."""
         if inode & _GENERATED:
-            content, access = self.content(inode), self._access
+            content = self.content(inode)
             if content is None:
                 return None
+            access = self._text_accesses[inode & _NUMBER]
             mode = stat.S_IFREG | access.mode & 0o444
             return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
         facts = self.facts(inode)
@@ -211,10 +216,20 @@ class Files:
         return None if place is None else (place[0], place[1] if inode & _IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
-        """Record that a source file was found changed: from now on it has these facts, and another inode."""
+        """Record that a source file was found changed: from now on it has these facts, and another inode.
+
+        The directories above were judged when the source was read, so nobody may do more with it than before.
+        """
         access = self._ownership.shown(facts.mode, facts.uid, facts.gid)
-        self._changed[inode & _KEY] = FileFacts(facts.size, facts.mtime_ns, *access)
+        key = inode & _KEY
+        self._changed[key] = self._limited(key, FileFacts(facts.size, facts.mtime_ns, *access))
         self.updates += 1
+
+    def _limited(self, key: int, facts: FileFacts) -> FileFacts:
+        """Return the facts of a changed file with no more rights than what is known of it gives."""
+        before = self._facts(key)
+        mode = no_more_than(Access(before.mode, before.uid, before.gid), facts.mode, facts.uid, facts.gid)
+        return FileFacts(facts.size, facts.mtime_ns, mode, facts.uid, facts.gid)
 
     def found_changed(self) -> dict[int, FileFacts]:
         """Return what :meth:`update` has recorded so far, for :meth:`continue_from`."""
@@ -242,7 +257,7 @@ class Files:
         self._replaced_texts = old._replaced_texts
         for key, facts in old._changed.items():
             if seen.get(key) != facts and self._place(key) is not None:
-                self._changed[key] = facts
+                self._changed[key] = self._limited(key, facts)
 
     def content(self, inode: int) -> bytes | None:
         """Return the content of a generated text, ``None`` for anything else and for a text that has changed."""

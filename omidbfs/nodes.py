@@ -31,8 +31,12 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Directory:
-    """A directory: its path from the root, its inode (a hash of the path, so that it survives a remount)."""
+    """A directory: its path from the root, its inode (a hash of the path, so that it survives a remount).
 
+    It holds ordinals and codes of one index, so it belongs to the view that made it, which ``view`` names.
+    """
+
+    view: bytes
     path: bytes
     inode: int
     shape: Shape
@@ -53,6 +57,11 @@ class Export:
     inode: int
     directory: Directory
     format: str
+
+    @property
+    def view(self) -> bytes:
+        """The name of the view that it belongs to, as of :class:`Directory`."""
+        return self.directory.view
 
 
 class Attributes(NamedTuple):

@@ -3,8 +3,12 @@
 Used by ``mount/operations.py``, which translates between the kernel and a view, and by tests. A view is
 immutable but for ``files.update``, which records that a source file was found changed; every method may be
 called from any thread. Names are bytes. Directories are :class:`Directory` values, files are inode numbers.
+
+A directory or generated file belongs to the view that made it: what it holds means something else in any other.
+A view refuses those of others with ESTALE.
 """
 
+import errno
 import functools
 import operator
 import os
@@ -74,17 +78,33 @@ class View:
         self.index = index
         self.lists = root_of(index) if root is None else root
         self.cohorts = self.lists.cohorts
-        self.root = Directory(b"", ROOT_INODE, Shape.ROOT)
-        self.files = Files(index, access, generated, self.lists.links, links_to, ownership)
+        self.name = os.urandom(16)
+        self.root = Directory(self.name, b"", ROOT_INODE, Shape.ROOT)
         self._access = access
-        self._export_access = export_access(index, access, ownership)
+        self.export_access = export_access(index, access, ownership)
+        """Who may read what quotes the source: generated files, and lists of problems and values."""
+        self.files = Files(index, access, self.export_access, generated, self.lists.links, links_to, ownership)
         self._list_nested = list_nested
-        self._name = os.urandom(16)
+
+    def has_made(self, node: Directory | Export) -> bool:
+        """Return whether a directory or generated file is of this view."""
+        return node.view == self.name
+
+    def _check(self, directory: Directory) -> None:
+        if directory.view != self.name:
+            raise OSError(errno.ESTALE, "a directory of another view")
 
     # Lookup
 
     def lookup(self, directory: Directory, name: bytes) -> Directory | Export | int | None:
-        """Return the child of a directory: a directory, a generated file, the inode of a file, or ``None``."""
+        """Return the child of a directory: a directory, a generated file, the inode of a file, or ``None``.
+
+        Raises
+        ------
+        OSError
+            ESTALE: the directory is of another view. So do all methods that take a directory or generated file.
+        """
+        self._check(directory)
         match directory.shape:
             case Shape.COHORT:  # first: the cases are tried in turn, and most lookups are here
                 return self._facet(directory, name) or self._in_cohort(directory, name)
@@ -124,6 +144,7 @@ class View:
 
     def cohort(self, directory: Directory) -> Cohort:
         """Return the images that a directory stands for: a place in the real tree is a term like others."""
+        self._check(directory)
         cohort = directory.cohort
         if directory.client >= 0:
             cohort = cohort.narrowed(Term("client", frozenset([directory.client])))
@@ -133,7 +154,7 @@ class View:
 
     def _child(self, parent: Directory, name: bytes, shape: Shape, cohort: Cohort, **fields: object) -> Directory:
         path = parent.path + b"/" + name if parent.path else name
-        return Directory(path, directory_inode(path), shape, cohort, **fields)  # type: ignore[arg-type]
+        return Directory(self.name, path, directory_inode(path), shape, cohort, **fields)  # type: ignore[arg-type]
 
     def _facet(self, directory: Directory, name: bytes) -> Directory | None:
         """Return what every directory of images has, listed or not: facets, and its generated files."""
@@ -221,12 +242,7 @@ class View:
         known = BY_FILE.get(name)
         if known is None or not known.is_there():
             return None
-        return Export(export_inode(self._name, directory.path + b"/" + name), directory, known.name)
-
-    def has_made(self, export: Export) -> bool:
-        """Return whether a generated file is of this view."""
-        name = FORMATS[export.format].file.encode()
-        return export_inode(self._name, export.directory.path + b"/" + name) == export.inode
+        return Export(export_inode(self.name, directory.path + b"/" + name), directory, known.name)
 
     def content(self, export: Export) -> Iterator[bytes]:
         """Yield the content of a generated file of this view."""
@@ -250,7 +266,7 @@ class View:
 
     def export_attributes(self, export: Export, size: int) -> Attributes:
         """Return the attributes of a generated file whose content has a size."""
-        access = self._export_access
+        access = self.export_access
         mode = stat.S_IFREG | access.mode
         return Attributes(export.inode, mode, 1, access.uid, access.gid, size, self.index.newest)
 
@@ -258,6 +274,7 @@ class View:
 
     def listing(self, directory: Directory) -> Listing:
         """Return the entries of a directory, without ``.`` and ``..``."""
+        self._check(directory)
         match directory.shape:
             case Shape.ROOT:
                 names = [b"README.txt", b"all", *_names_of(self.lists.facets), b".omidbfs"]

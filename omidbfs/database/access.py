@@ -5,7 +5,10 @@ import errno
 import os
 import stat
 import struct
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec
 
 _OPENAT2 = 437  # the same number on every Linux architecture
 _AT_FDCWD = -100
@@ -16,6 +19,12 @@ _RESOLVE_BENEATH = 0x08
 _RESOLVE_CACHED = 0x20
 _RESOLVE_AT_ONCE = _RESOLVE_CACHED | _RESOLVE_NO_XDEV
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # O_NONBLOCK: a FIFO must not block the open
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
+"""Seconds between two attempts to open what is not to be had yet."""
+_PATIENCE = 60.0
+"""Seconds after which such a file is given up: more than the 45 that the kernel gives the holder of a lease."""
+
+_Arguments = ParamSpec("_Arguments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +44,27 @@ def limited_mode(mode: int, uid: int, gid: int, above: list[Access]) -> int:
     directories that shut out their own owner or group (0705), too.
     """
     for directory in above:
-        as_owner, as_group, as_other = directory.mode >> 6, directory.mode >> 3, directory.mode
-        owner = as_owner if directory.uid == uid else as_group & as_other
-        group = as_group if directory.gid == gid else as_group & as_other
-        other = as_other if directory.gid == gid else as_group & as_other
-        if directory.uid != uid:  # who is not the file's owner may be the directory's
-            group, other = group & as_owner, other & as_owner
-        if not owner & 1:
-            mode &= ~0o700
-        if not group & 1:
-            mode &= ~0o070
-        if not other & 1:
-            mode &= ~0o007
+        mode &= (_least_bits(directory, uid, gid) & 0o111) * 0o7
     return mode
+
+
+def no_more_than(before: Access, mode: int, uid: int, gid: int) -> int:
+    """Return the bits of ``mode`` that remain when nobody may do more than with ``before``.
+
+    Classes of users are compared as in :func:`limited_mode`.
+    """
+    return mode & _least_bits(before, uid, gid)
+
+
+def _least_bits(known: Access, uid: int, gid: int) -> int:
+    """Return what the owner ``uid``, the group ``gid`` and others may do with ``known`` at least, as a mode."""
+    as_owner, as_group, as_other = known.mode >> 6 & 7, known.mode >> 3 & 7, known.mode & 7
+    owner = as_owner if known.uid == uid else as_group & as_other
+    group = as_group if known.gid == gid else as_group & as_other
+    other = as_other if known.gid == gid else as_group & as_other
+    if known.uid != uid:  # who is not the owner here may be the owner there
+        group, other = group & as_owner, other & as_owner
+    return owner << 6 | group << 3 | other
 
 
 class _OpenHow(ctypes.Structure):
@@ -187,11 +204,11 @@ class TreeReader:
 
     def opened_in(self, directory: int, name: str) -> int:
         """Return a descriptor of whatever is called ``name`` in a ``directory`` below the root."""
-        return os.open(name, self._name_flags, dir_fd=directory)
+        return _patiently(os.open, name, self._name_flags, dir_fd=directory)
 
     def _open(self, path: bytes) -> int:
         if self._follow:
-            return os.open(path, _FLAGS, dir_fd=self._root)
+            return _patiently(os.open, path, _FLAGS, dir_fd=self._root)
         descriptor = self._openat2(path, _FILE)
         return self._open_by_component(path) if descriptor is None else descriptor
 
@@ -211,17 +228,16 @@ class TreeReader:
 
     def _openat2(self, path: bytes, how: _OpenHow) -> int | None:
         """Return a descriptor, ``None`` where the system has no openat2."""
-        while self._has_openat2:
-            descriptor: int = _libc.syscall(_OPENAT2, self._root, path, ctypes.byref(how), _HOW_SIZE)
-            if descriptor >= 0:
-                return descriptor
-            error = ctypes.get_errno()
-            if error in (errno.ENOSYS, errno.EPERM):  # an old kernel, or a sandbox that does not know the call
+        if self._has_openat2:
+            try:
+                return _patiently(_openat2, self._root, path, how)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+                # An old kernel, or a sandbox that does not know the call.
+                if error.errno not in (errno.ENOSYS, errno.EPERM):
+                    raise
                 self._has_openat2 = False
-            elif error == errno.EXDEV:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            elif error not in (errno.EAGAIN, errno.EINTR):
-                raise OSError(error, os.strerror(error))
         return None
 
     def _open_by_component(self, path: bytes, flags: int = _FLAGS) -> int:
@@ -237,13 +253,46 @@ class TreeReader:
                 )
                 os.close(parent)
                 parent = inner
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            return _patiently(os.open, name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         finally:
             os.close(parent)
 
     def close(self) -> None:
         """Close the root; open files stay open."""
         os.close(self._root)
+
+
+def _openat2(root: int, path: bytes, how: _OpenHow) -> int:
+    """Return a descriptor: openat2(2)."""
+    while True:
+        descriptor: int = _libc.syscall(_OPENAT2, root, path, ctypes.byref(how), _HOW_SIZE)
+        if descriptor >= 0:
+            return descriptor
+        error = ctypes.get_errno()
+        if error != errno.EINTR:
+            raise OSError(error, os.strerror(error))
+
+
+def _patiently(opened: Callable[_Arguments, int], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> int:
+    """Return what ``opened`` returns; while that is EAGAIN, wait.
+
+    So it is where another has a lease on the file (fcntl(2)), as Samba does, until it has given it up; and where
+    somebody moves directories on the way.
+
+    Raises
+    ------
+    OSError
+        As ``opened`` does; EAGAIN after a minute.
+    """
+    pause, waited = _FIRST_PAUSE, 0.0
+    while True:
+        try:
+            return opened(*args, **kwargs)
+        except BlockingIOError:
+            if waited >= _PATIENCE:
+                raise
+        time.sleep(pause)
+        pause, waited = min(2 * pause, _LONGEST_PAUSE), waited + pause
 
 
 def _regular(descriptor: int) -> tuple[int, os.stat_result]:

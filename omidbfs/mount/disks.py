@@ -11,9 +11,11 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 import trio
+
+from omidbfs.export.spool import MOST_FILES
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +27,8 @@ _STUCK = 5.0
 """Seconds after which a thread that is still waiting does not count any more."""
 _MOST_STUCK = 224
 """How many of a disk's threads may be stuck before the others have to wait for them."""
-_RESERVE = 64
-"""Descriptors that are kept for the drive itself: trees, log, index, and the process that renews it."""
+_RESERVE = 64 + MOST_FILES
+"""Descriptors that are kept for the drive itself: trees, log, index, the process that renews it, and the spool."""
 _SILENCE = 60.0
 """Seconds in which the same thing is not said again."""
 
@@ -109,6 +111,38 @@ class Threads:
         stuck = sum(started < limit for started in self._started.values())
         self._limiter.total_tokens = _THREADS + min(stuck, _MOST_STUCK)
         return stuck
+
+
+class Latest(Generic[_Answer]):
+    """The latest answer to a question that a disk may take any time to answer.
+
+    One thread at most waits for it. Whoever asks meanwhile shares its answer, or goes on with the one before.
+    """
+
+    def __init__(self, threads: Threads, question: Callable[[], _Answer]) -> None:
+        self._threads = threads
+        self._question = question
+        self._under_way: trio.Event | None = None
+        self._latest: _Answer | None = None
+
+    async def answer(self, patience: float) -> _Answer | None:
+        """Return the answer, after ``patience`` seconds the one before; ``None`` if that failed or is none."""
+        if self._under_way is None:
+            self._under_way = trio.Event()
+            # Not a task of the caller's, who may give up: the thread then still waits, and nobody would know.
+            trio.lowlevel.spawn_system_task(self._ask, self._under_way)
+        with trio.move_on_after(patience):
+            await self._under_way.wait()
+        return self._latest
+
+    async def _ask(self, answered: trio.Event) -> None:
+        try:
+            self._latest = await self._threads.run(0, self._question)
+        except (OSError, MemoryError):
+            self._latest = None
+        finally:
+            self._under_way = None
+            answered.set()
 
 
 class Disk:

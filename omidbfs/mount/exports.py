@@ -1,7 +1,8 @@
 """Generated files: made when the kernel asks for one, kept on disk, and read from there like any other file.
 
 The kernel must know the size of a file before anybody may read it, so whoever looks one up waits until it is made;
-everybody else goes on. Listing their directory makes nothing: what it tells the kernel is not to be kept.
+everybody else goes on. Where the size is not known, what the kernel is told is not to be kept: listing a directory
+makes nothing, nor does a caller who may not read the file.
 """
 
 import errno
@@ -10,11 +11,14 @@ import logging
 import os
 
 import trio
+from pyfuse3 import EntryAttributes, RequestContext
 
 from omidbfs.database.records import FileFacts
 from omidbfs.export.spool import Content, Spool
+from omidbfs.mount.answers import entry_of
+from omidbfs.mount.callers import may_read
 from omidbfs.mount.disks import Disks
-from omidbfs.nodes import Attributes, Export
+from omidbfs.nodes import Export
 from omidbfs.view import View
 
 log = logging.getLogger(__name__)
@@ -78,10 +82,14 @@ class Exports:
         self._spool.forget_all()
 
     def told(self, export: Export, size: int | None = None) -> None:
-        """Count that the kernel was told of a file, and of its size if that is known."""
-        known = self._known.setdefault(export.inode, _Known(export))
-        known.times += 1
-        known.size = known.size if size is None else size
+        """Count that the kernel was told of a file, and note its size if that is known."""
+        self._known.setdefault(export.inode, _Known(export)).times += 1
+        self._note(export, size)
+
+    def _note(self, export: Export, size: int | None) -> None:
+        known = self._known.get(export.inode)
+        if known is not None and size is not None:
+            known.size = size
 
     def forget(self, inode: int, times: int) -> None:
         """Count down; other inodes are none of our business."""
@@ -101,40 +109,53 @@ class Exports:
         known = self._known.get(inode)
         return known.export if known is not None and self._view.has_made(known.export) else None
 
-    async def attributes(self, export: Export) -> Attributes:
-        """Return the attributes of a file of the view; makes it if nobody has yet.
+    def entry(self, export: Export) -> EntryAttributes:
+        """Return the attributes of a file; where its size is not known, the kernel is to ask again each time."""
+        size = self.size(export.inode)
+        entry = entry_of(self._view.export_attributes(export, size or 0))
+        if size is None:
+            entry.attr_timeout = 0
+        return entry
+
+    async def size_for(self, caller: RequestContext, export: Export) -> int | None:
+        """Return the size of a file; makes it if nobody has yet, and the caller may read it.
+
+        ``None`` if the caller may not, or another view has taken the place of the file's meanwhile.
 
         Raises
         ------
         OSError
             It cannot be made: ENOSPC where the disk is full.
         """
-        view, size = self._view, self.size(export.inode)
-        if size is None:
+        size = self.size(export.inode)
+        if size is None and may_read(self._view.export_access, caller):
             content = await self._content(export)
-            os.close(content.descriptor)
-            size = content.size
-            if (known := self._known.get(export.inode)) is not None:
-                known.size = size
-        return view.export_attributes(export, size)
+            if content is not None:
+                os.close(content.descriptor)
+                size = content.size
+                self._note(export, size)
+        return size
 
     async def open(self, inode: int) -> OpenContent:
-        """Open a file; makes it if it is not kept.
+        """Open a file; makes it if it is not kept. The kernel has seen to it that the caller may read it.
 
         Raises
         ------
         OSError
-            ESTALE if it is not of the view, EMFILE if too many are open; otherwise as :meth:`attributes`.
+            ESTALE if it is not of the view, EMFILE if too many are open; otherwise as :meth:`size_for`.
         """
         view, export = self._view, self.find(inode)
         if export is None:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise _stale()
         self._disks.count_open()
         try:
             content = await self._content(export)
+            if content is None:
+                raise _stale()
         except BaseException:
             self._disks.open_files -= 1
             raise
+        self._note(export, content.size)
         told = view.export_attributes(export, content.size)
         facts = FileFacts(content.size, told.mtime, told.mode & 0o777, told.uid, told.gid)
         return OpenContent(inode, content.descriptor, facts)
@@ -148,18 +169,19 @@ class Exports:
         self._disks.open_files -= 1
         os.close(file.descriptor)
 
-    async def _content(self, export: Export) -> Content:
-        inode = export.inode
-        while True:
-            kept = self._spool.open(inode)
+    async def _content(self, export: Export) -> Content | None:
+        """Return the content of a file, ``None`` if it is not of the view, perhaps no more."""
+        while self._view.has_made(export):
+            kept = self._spool.open(export.inode)
             if kept is not None:
                 return kept
-            making = self._making.get(inode)
+            making = self._making.get(export.inode)
             if making is None:
                 return await self._make(export)
             await making.done.wait()  # whoever came first makes it for all
             if making.errno:
                 raise OSError(making.errno, os.strerror(making.errno))
+        return None
 
     async def _make(self, export: Export) -> Content:
         view, inode = self._view, export.inode
@@ -186,3 +208,7 @@ class Exports:
     def stop(self) -> None:
         """Have whatever is being made end soon, with EINTR, and let go of everything."""
         self._spool.stop()
+
+
+def _stale() -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -12,25 +12,24 @@ log = logging.getLogger(__name__)
 class Directories:
     """Counts, for every directory the kernel has been told of, how often: it is forgotten at zero.
 
-    When the view is replaced, a directory is found again by its path, at its next use.
+    When the view is replaced, a directory is found again by its path, at its next use. What the kernel does not
+    forget keeps no view, and its index, alive: a directory only names its own.
     """
 
     def __init__(self, view: View) -> None:
         self._view = view
-        # By number, not itself: what the kernel does not forget must not keep a view, and its index, alive.
-        self._view_number = 0
-        self._known: dict[int, tuple[Directory, int, int]] = {}
+        self._known: dict[int, tuple[Directory, int]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
     def times(self) -> dict[int, int]:
         """Return how often the kernel was told of each directory and has not yet forgotten it."""
-        return {inode: times for inode, (_, times, _) in self._known.items()}
+        return {inode: times for inode, (_, times) in self._known.items()}
 
     def known(self) -> list[Directory]:
         """Return the directories that the kernel knows, without the root; of whatever view they were told."""
-        return [directory for directory, _, _ in self._known.values()]
+        return [directory for directory, _ in self._known.values()]
 
     def paths(self) -> list[bytes]:
         """Return the paths of the directories that the kernel knows, without the root."""
@@ -39,7 +38,6 @@ class Directories:
     def replace_view(self, view: View) -> None:
         """Find directories in another view from now on."""
         self._view = view
-        self._view_number += 1
 
     def get(self, inode: int) -> Directory | None:
         """Return the directory of an inode; ``None`` if the inode is a file's, was forgotten, or is gone."""
@@ -48,17 +46,17 @@ class Directories:
         known = self._known.get(inode)
         if known is None:
             return None
-        directory, times, view_number = known
-        if view_number != self._view_number:
+        directory, times = known
+        if not self._view.has_made(directory):
             found = self._view.resolve(directory.path)
             if found is None:
                 return None
             directory = found
-            self._known[inode] = (directory, times, self._view_number)
+            self._known[inode] = (directory, times)
         return directory
 
-    def told(self, directory: Directory, view: View) -> None:
-        """Count that the kernel was told of a directory of ``view``.
+    def told(self, directory: Directory) -> None:
+        """Count that the kernel was told of a directory, of whatever view.
 
         Raises
         ------
@@ -69,11 +67,11 @@ class Directories:
             return
         known = self._known.get(directory.inode)
         if known is None:
-            self._known[directory.inode] = (directory, 1, self._view_number if view is self._view else -1)
+            self._known[directory.inode] = (directory, 1)
         elif known[0].path != directory.path:
             raise OSError(errno.EIO, "two directories with one inode")
         else:
-            self._known[directory.inode] = (known[0], known[1] + 1, known[2])
+            self._known[directory.inode] = (known[0], known[1] + 1)
 
     def forget(self, inode: int, times: int) -> None:
         """Count down; inodes that are not directories are none of our business.
@@ -83,10 +81,10 @@ class Directories:
         known = self._known.get(inode)
         if known is None:
             return
-        directory, told, view_number = known
+        directory, told = known
         if told < times:
             log.error("a directory was forgotten %d times and told %d times; a defect", times, told)
         if told > times:
-            self._known[inode] = (directory, told - times, view_number)
+            self._known[inode] = (directory, told - times)
         else:
             del self._known[inode]

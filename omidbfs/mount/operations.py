@@ -22,7 +22,7 @@ from omidbfs.files import Files, is_directory, is_export
 from omidbfs.mount.answers import TIMEOUT, entry_of, fill
 from omidbfs.mount.changes import changed_file
 from omidbfs.mount.counters import Counters
-from omidbfs.mount.disks import Disks
+from omidbfs.mount.disks import Disks, Latest
 from omidbfs.mount.exports import Exports, OpenContent
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.handles import OpenDirectory
@@ -95,8 +95,8 @@ class Operations(pyfuse3.Operations):
         self.counters = Counters()
         self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | bytes] = {}
         self._next_handle = 1
-        self._source = source
-        self._capacity = 4096, 0
+        # A disk that hangs must not hang whoever asks for its size.
+        self._below = Latest(self.disks.threads("statfs"), functools.partial(os.statvfs, next(source.trees())))
 
     def init(self) -> None:
         """Note that the kernel has said hello: it can be told things from now on."""
@@ -136,16 +136,15 @@ class Operations(pyfuse3.Operations):
         else:
             child = self.view.lookup(self._directory(parent_inode), name)
         while isinstance(child, Export):
-            view = self.view
-            attributes = await self.exports.attributes(child)
-            if view is self.view:
-                self.exports.told(child, attributes.size)
-                return entry_of(attributes)
+            size = await self.exports.size_for(ctx, child)
+            if self.view.has_made(child):
+                self.exports.told(child, size)
+                return self.exports.entry(child)
             child = self.view.lookup(self._directory(parent_inode), name)  # of what took its place meanwhile
         if child is None:
             raise FUSEError(errno.ENOENT)
         if isinstance(child, Directory):
-            self.directories.told(child, self.view)
+            self.directories.told(child)
             return entry_of(self.view.directory_attributes(child))
         return self._file_entry(child)
 
@@ -162,7 +161,10 @@ class Operations(pyfuse3.Operations):
         if directory is not None:
             return entry_of(self.view.directory_attributes(directory))
         export = self.exports.find(inode)
-        return self._file_entry(inode) if export is None else entry_of(await self.exports.attributes(export))
+        if export is not None:
+            await self.exports.size_for(ctx, export)
+        export = self.exports.find(inode)  # another view may have taken over meanwhile
+        return self._file_entry(inode) if export is None else self.exports.entry(export)
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -180,14 +182,9 @@ class Operations(pyfuse3.Operations):
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """Return the capacity of the disk below, with nothing free: the drive is read-only."""
         stat = StatvfsData()
-        with trio.move_on_after(_PATIENCE):  # a disk that hangs must not hang whoever asks for its size
-            try:
-                below = await self.disks.threads("statfs").run(0, os.statvfs, next(self._source.trees()))
-                self._capacity = below.f_frsize, below.f_blocks
-            except OSError:  # the source is away; the drive goes on
-                self._capacity = 4096, 0
-        stat.f_bsize = stat.f_frsize = self._capacity[0]
-        stat.f_blocks = self._capacity[1]
+        below = await self._below.answer(_PATIENCE)  # None: the source is away; the drive goes on
+        stat.f_bsize = stat.f_frsize = 4096 if below is None else below.f_frsize
+        stat.f_blocks = 0 if below is None else below.f_blocks
         stat.f_files = len(self.view.index)
         stat.f_namemax = 255
         return stat
@@ -252,7 +249,7 @@ class Operations(pyfuse3.Operations):
                     self.counters.entries_listed += cursor - 1 - first
                     return
                 if directory is not None:
-                    self.directories.told(directory, handle.view)
+                    self.directories.told(directory)
                 elif has_exports:
                     self._told_export(handle, name)
         self.counters.entries_listed += cursor - first

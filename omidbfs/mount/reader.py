@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import stat
 
 from omidbfs.database.access import TreeReader, is_local
 from omidbfs.database.layout import Source
@@ -89,9 +90,10 @@ class Reader:
         self._disks.open_files -= 1
         os.close(descriptor)
         self._disks.complaints.say("a file of the source is not what it was when it was read", logging.INFO)
-        # The directories above were judged when the source was read: the file gains no bits.
-        mode = found.st_mode & facts.mode
-        files.update(inode, FileFacts(found.st_size, found.st_mtime_ns, mode, found.st_uid, found.st_gid))
+        files.update(
+            inode,
+            FileFacts(found.st_size, found.st_mtime_ns, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid),
+        )
         raise FileChangedError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     async def _open_waiting(self, number: int, path: bytes, inode: int) -> tuple[int, os.stat_result, bool]:

@@ -11,7 +11,7 @@ import trio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from pyfuse3 import FUSEError
+from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
 from omidbfs.database.layout import find_source
@@ -22,7 +22,7 @@ from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
 from omidbfs.view import ROOT_INODE, View, drive_access
 
-CONTEXT: Any = None
+CONTEXT = RequestContext()  # of root
 NAMES = st.sampled_from(
     (
         *(".", "..", "all", "by-view", "by-client", "by-model", ".omidbfs", "README.txt", "status.json"),

@@ -414,7 +414,7 @@ def test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on(
 ) -> None:
     drive.expect_log("files are open, and no more can be")
     with contextlib.ExitStack() as held:
-        for _ in range(136):
+        for _ in range(104):
             descriptor = os.open(small_drive / NAMES[0], os.O_RDONLY)
             held.callback(os.close, descriptor)
         for _ in range(5):
@@ -422,7 +422,7 @@ def test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on(
         assert len(os.listdir(small_drive / "all")) == 2 * IMAGES
         assert os.pread(descriptor, SIZE, 0) == content(0)
         refresh(small_drive)
-        assert len(lines_of(drive, "136 files are open, and no more can be")) == 1
+        assert len(lines_of(drive, "104 files are open, and no more can be")) == 1
     eventually(lambda: os.close(os.open(small_drive / NAMES[1], os.O_RDONLY)) is None, "closed")
     everything_else_works(small_drive)
 

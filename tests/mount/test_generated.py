@@ -16,12 +16,14 @@ import pytest
 from drives import Drives, eventually
 from trees import Tree
 
+from omidbfs.export.spool import MEMORY
+
 FILES = {"index.csv", "index.parquet", "coco.json", "summary.json", "paths.txt"}
 COHORT = "by-outcome/malignant/.omidbfs"
 
 
 def spooled(process: int) -> int:
-    """Return how many files without a name a drive has open: what it made and keeps."""
+    """Return how many files without a name a drive has open: what it made and keeps, but for small ones."""
     links = Path(f"/proc/{process}/fd").iterdir()
     return sum(os.readlink(link).endswith(" (deleted)") for link in links if link.is_symlink())
 
@@ -101,7 +103,8 @@ def test_many_who_ask_at_once_get_the_same_file_which_is_made_once(drive: Drives
         assert spooled(drive.pid(place)) == 1
         paths = [place / cohort / ".omidbfs" / name for cohort in ("by-view/CC", "all") for name in FILES]
         assert all(pool.map(lambda path: len(path.read_bytes()) == path.stat().st_size, paths * 3))
-    assert spooled(drive.pid(place)) == 2 * len(FILES)
+    large = [path for path in paths if path.stat().st_size > MEMORY // 256]
+    eventually(lambda: spooled(drive.pid(place)) == len(large), "each is kept once, and closed")
 
 
 def test_a_refresh_gives_new_content_and_leaves_open_files_alone(drive: Drives, tmp_path: Path) -> None:
@@ -124,7 +127,25 @@ def test_a_refresh_gives_new_content_and_leaves_open_files_alone(drive: Drives, 
         assert path.read_bytes().count(b"\n") == 4
         file.seek(0)
         assert file.read() == before
-    eventually(lambda: spooled(drive.pid(place)) == 1, "what nobody can ask for any more is let go")
+    eventually(lambda: spooled(drive.pid(place)) == 0, "what nobody can ask for any more is let go")
+
+
+def test_any_number_of_files_is_made_and_closed_where_few_can_be_open(drive: Drives, tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "db")
+    for number in range(40):
+        tree.client(f"demd{number}").study(f"1.{number}").image(f"1.{number}.1", dcm=b"pixels")
+    place = drive.directory_for_mount()
+    command = ["prlimit", "--nofile=140:140", sys.executable, "-m", "omidbfs", "mount", tree.root, place]
+    subprocess.run([*command, "--log-file", drive.log_file()], env=drive.environment, check=True, timeout=120)
+    drive.mounted.append(place)
+    before = len(os.listdir(f"/proc/{drive.pid(place)}/fd"))
+    for client in range(40):
+        for name in FILES:
+            assert (place / f"by-client/demd{client}/.omidbfs" / name).read_bytes()
+    assert (place / "all/1.0.1.dcm").read_bytes() == b"pixels"
+    assert (place / "all/.omidbfs/index.csv").read_bytes()
+    drive.run("refresh", place)
+    eventually(lambda: len(os.listdir(f"/proc/{drive.pid(place)}/fd")) <= before, "all of them closed")
 
 
 @pytest.fixture

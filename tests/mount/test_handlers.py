@@ -2,26 +2,39 @@
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from pyfuse3 import FUSEError
+from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
+from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
 from omidbfs.export.spool import Spool
 from omidbfs.index.build import Classification, build_index
+from omidbfs.mount.callers import may_read
 from omidbfs.mount.changes import Changes
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
 from omidbfs.nodes import Export
 from omidbfs.view import ROOT_INODE, View, drive_access
 
-CONTEXT: Any = None
+CONTEXT = RequestContext()  # of root
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A caller other than root."""
+
+    uid: int = 4242
+    gid: int = 4242
+    pid: int = 0
 
 
 @pytest.fixture
@@ -242,9 +255,9 @@ def test_what_cannot_be_made_fails_for_all_who_wait(
 
 
 def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
-    operations: Operations, monkeypatch: pytest.MonkeyPatch
+    operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, source = operations.view, operations._source
+    old, source = operations.view, find_source(tmp_path)
     go_on, made = make_slowly(operations, monkeypatch)
     new = View(old.index, drive_access(source), {})
     place = inode(operations, EXPORTED)
@@ -264,6 +277,116 @@ def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
             go_on.set()
 
     trio.run(ask)
+
+
+def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Tree(tmp_path)
+    for number in (1, 2, 3):
+        tree.client(f"demd{number}").study(f"{number}").image(f"{number}.1")
+    source = find_source(tree.root)
+    old = View(build_index(source, Classification()), drive_access(source), {})
+    shutil.rmtree(tree.data / "demd1")  # all ordinals move by one
+    shutil.rmtree(tree.images / "demd1")
+    new = View(build_index(source, Classification()), drive_access(source), {})
+    operations = Operations(old, source, spool=Spool((tmp_path,)))
+    go_on, making, content = threading.Event(), threading.Event(), old.content
+
+    def slow(export: Export) -> Iterator[bytes]:
+        making.set()
+        assert go_on.wait(20)
+        yield from content(export)
+
+    file = inode(operations, "by-client/demd2/.omidbfs/index.csv")
+    operations.exports._spool.forget_all()
+    monkeypatch.setattr(old, "content", slow)
+    found: list[bytes | int | None] = []
+
+    async def read() -> None:
+        try:
+            handle = (await operations.open(file, os.O_RDONLY, CONTEXT)).fh
+        except FUSEError as error:
+            found.append(error.errno)
+        else:
+            found.append(bytes(await operations.read(handle, 0, 1 << 20)))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(read)
+            await trio.to_thread.run_sync(making.wait, 20)
+            operations.replace_view(new, Reader(source, operations.disks))
+            go_on.set()
+
+    trio.run(main)
+    tables = [answer for answer in found if isinstance(answer, bytes)]
+    assert len(tables) == 1, "that of who had it made"
+    assert all(row.startswith(b"demd2,") for row in tables[0].splitlines()[1:])
+    assert [answer for answer in found if not isinstance(answer, bytes)] == [errno.ESTALE] * 2
+    assert operations.exports._spool.open(file) is None, "nobody will ask for it again"
+    again = inode(operations, "by-client/demd2/.omidbfs/index.csv")
+    handle = call(operations.open, again, os.O_RDONLY, CONTEXT).fh
+    assert call(operations.read, handle, 0, 1 << 20) == tables[0]
+    operations.close()
+
+
+@pytest.mark.parametrize("ask", ["lookup", "getattr"])
+def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    made: list[int] = []
+    content = operations.view.content
+
+    def counted(export: Export) -> Iterator[bytes]:
+        made.append(export.inode)
+        yield from content(export)
+
+    monkeypatch.setattr(operations.view, "content", counted)
+    operations.view.export_access = Access(0o400, os.geteuid(), os.getegid())
+    place = inode(operations, EXPORTED)
+    entry = call(operations.lookup, place, b"index.csv", Caller())
+    if ask == "getattr":
+        entry = call(operations.getattr, entry.st_ino, Caller())
+    assert (entry.st_size, entry.attr_timeout) == (0, 0), "not known, and to be asked again"
+    assert made == []
+    known = call(operations.getattr, entry.st_ino, CONTEXT)
+    assert made == [entry.st_ino]
+    assert known.st_size > 0
+    assert call(operations.getattr, entry.st_ino, Caller()).st_size == known.st_size
+    assert call(operations.lookup, place, b"index.csv", Caller()).attr_timeout > 0
+
+
+def test_whoever_the_kernel_lets_open_a_file_is_told_its_size(operations: Operations) -> None:
+    operations.view.export_access = Access(0o400, os.geteuid(), os.getegid())
+    caller = Caller()  # with CAP_DAC_READ_SEARCH, say
+    file = call(operations.lookup, inode(operations, EXPORTED), b"index.csv", caller).st_ino
+    handle = call(operations.open, file, os.O_RDONLY, caller).fh
+    size = call(operations.getattr, file, caller).st_size
+    assert len(call(operations.read, handle, 0, 1 << 20)) == size > 0
+
+
+OURS = os.getgroups()[0] if os.getgroups() else os.getegid()
+
+
+@pytest.mark.parametrize(
+    ("mode", "caller", "may"),
+    [
+        (0o000, Caller(0, 0), True),
+        (0o400, Caller(5), True),
+        (0o044, Caller(5), False),
+        (0o400, Caller(), False),
+        (0o444, Caller(), True),
+        (0o440, Caller(gid=OURS), True),
+        (0o404, Caller(gid=OURS), False),
+        (0o440, Caller(pid=os.getpid()), bool(os.getgroups())),
+        (0o404, Caller(pid=os.getpid()), not os.getgroups()),
+        (0o440, Caller(pid=0), False),  # of another PID namespace: nothing is known of its groups
+        (0o404, Caller(pid=0), False),
+    ],
+)
+def test_what_may_be_made_for_a_caller_is_what_the_caller_may_read(mode: int, caller: Any, may: bool) -> None:
+    assert may_read(Access(mode, 5, OURS), caller) is may
 
 
 def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations) -> None:

@@ -392,8 +392,37 @@ def test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_jud
     assert read_as(OTHER, source) == b"another one, for everybody"
     assert path.read_bytes() == b"another one, for everybody"  # the drive has noticed
     assert read_as(OTHER, path) is None
+    theirs, shown = guarded / "images/demd1/3/3.0.dcm", mount / "all/3.0.dcm"
+    replaced(theirs, b"of one who may not search the study")
+    os.chown(theirs, OTHER, 0)
+    assert read_as(OTHER, theirs) is None
+    assert shown.read_bytes() == b"of one who may not search the study"
+    assert read_as(OTHER, shown) is None
     refresh(mount)
     assert read_as(OTHER, path) == b"another one, for everybody"
+    assert read_as(OTHER, shown) is None
+    drive.umount(mount)
+
+
+@needs_root
+def test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it(
+    drive: Drives, guarded: Path, open_path: Path
+) -> None:
+    (open_path / "drive").mkdir()
+    mount = drive(guarded, "--allow-other", at=open_path / "drive")
+    quoting = [mount / name for name in (".omidbfs/problems.jsonl", ".omidbfs/facets.json")]
+    table = mount / "all/.omidbfs/index.csv"
+    for path in (mount / "README.txt", mount / ".omidbfs/status.json"):
+        assert read_as(OTHER, path)
+    assert [read_as(OTHER, path) for path in (*quoting, table)] == [None] * 3
+    command = ["stat", "--format=%s", table]
+    said = subprocess.run(command, user=OTHER, group=OTHER, extra_groups=[], capture_output=True, check=True)
+    assert said.stdout == b"0\n", "it has not been made"
+    assert table.stat().st_size == len(table.read_bytes()) > 0
+    for path in guarded.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    refresh(mount)
+    assert all(read_as(OTHER, path) == path.read_bytes() for path in (*quoting, table))
     drive.umount(mount)
 
 

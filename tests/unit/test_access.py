@@ -1,8 +1,10 @@
 """Opening and permissions: nothing outside the source is opened, and nobody may read more than in the source."""
 
 import errno
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from omidbfs.database.access import Access, TreeReader, limited_mode, read_file
+from omidbfs.database.access import Access, TreeReader, limited_mode, no_more_than, read_file, read_listed
 
 
 @pytest.fixture
@@ -136,6 +138,74 @@ def test_a_tree_that_is_renamed_is_still_the_tree(reader: TreeReader, tree: Path
     assert content(reader, b"a/b/file") == b"content"
 
 
+# Files that another has a lease on
+
+
+class Leased:
+    """A write lease on a file, as Samba takes it, that is given up when somebody has waited three times."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDWR)
+        fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        self.pauses: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Take the place of ``time.sleep``."""
+        self.pauses.append(seconds)
+        if len(self.pauses) == 3:
+            fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+@pytest.fixture
+def leased(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leased]:
+    """A lease on the file of the tree."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
+    lease = Leased(tree / "a/b/file")
+    monkeypatch.setattr("omidbfs.database.access.time.sleep", lease.sleep)
+    yield lease
+    os.close(lease.descriptor)
+    signal.signal(signal.SIGIO, before)
+
+
+def test_a_file_that_another_has_a_lease_on_is_waited_for_without_spinning(
+    reader: TreeReader, leased: Leased
+) -> None:
+    assert reader.open_at_once(b"a/b/file") is None, "that may take long"
+    assert leased.pauses == []
+    assert content(reader, b"a/b/file") == b"content"
+    assert leased.pauses == [0.001, 0.002, 0.004]
+
+
+def test_so_is_one_where_links_are_followed(tree: Path, leased: Leased) -> None:
+    with closing(TreeReader(str(tree), follow_symlinks=True)) as reader:
+        assert content(reader, b"a/b/file") == b"content"
+    assert len(leased.pauses) == 3
+
+
+def test_so_is_one_that_was_listed(reader: TreeReader, leased: Leased) -> None:
+    directory = reader.directory(b"a/b")
+    assert read_listed(reader, directory, "file", 7, 100) == b"content"
+    assert len(leased.pauses) == 3
+    os.close(directory)
+
+
+def test_one_whose_lease_is_not_given_up_is_refused_after_a_minute(
+    reader: TreeReader, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object, **__: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    pauses: list[float] = []
+    monkeypatch.setattr("omidbfs.database.access.time.sleep", pauses.append)
+    monkeypatch.setattr("omidbfs.database.access.os.open", locked)
+    directory = os.dup(reader._root)
+    with pytest.raises(BlockingIOError):
+        reader.opened_in(directory, "file")
+    os.close(directory)
+    assert 60 <= sum(pauses) < 61
+    assert max(pauses) == 0.1
+
+
 @pytest.mark.parametrize(("size", "fits"), [(99, True), (100, True), (101, False)])
 def test_a_file_larger_than_the_limit_is_refused(reader: TreeReader, tree: Path, size: int, fits: bool) -> None:
     (tree / "large").write_bytes(b"x" * size)
@@ -210,6 +280,25 @@ def test_below_directories_of_its_owner_and_group_a_file_keeps_what_its_readers_
         searches = bits(directory, 1, 1, caller, groups) & 1
         allowed = bits(mode, 1, 1, caller, groups) if searches else 0
         assert bits(limited, 1, 1, caller, groups) == allowed
+
+
+@given(
+    before=st.builds(Access, st.integers(0, 0o777), one_of_two, one_of_two),
+    mode=st.integers(0, 0o777),
+    uid=one_of_two,
+    gid=one_of_two,
+    caller=st.sampled_from([1, 2, 3]),
+    groups=st.frozensets(st.sampled_from([1, 2, 3])),
+)
+@example(Access(0o440, 1, 1), 0o640, 2, 1, 2, frozenset())
+def test_nobody_may_do_more_with_a_file_than_with_the_one_that_it_replaced(
+    before: Access, mode: int, uid: int, gid: int, caller: int, groups: frozenset[int]
+) -> None:
+    limited = no_more_than(before, mode, uid, gid)
+    allowed = bits(before.mode, before.uid, before.gid, caller, groups) & bits(mode, uid, gid, caller, groups)
+    assert bits(limited, uid, gid, caller, groups) & ~allowed == 0
+    if (uid, gid) == (before.uid, before.gid):
+        assert limited == mode & before.mode
 
 
 AS_CALLER = """

@@ -77,7 +77,8 @@ TESTED_BY = {
     "S39": "test_rows_say_what_stat_says test_cp_copies_a_cohort_with_its_times",
     "S40": "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
     "test_nobody_may_do_more_with_a_file_than_in_the_source",
-    "S41": "test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source",
+    "S41": "test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source "
+    "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it",
     "S42": "test_inodes_survive_refreshes_and_a_remount "
     "test_an_index_that_is_lost_is_made_anew_and_no_inode_changes_hands "
     "test_a_directory_has_the_inode_of_its_path_and_no_other_has_it",
@@ -113,7 +114,8 @@ TESTED_BY = {
     "S60": "test_the_readme_names_every_facet_and_fits_a_screen",
     "S61": "test_the_status_says_what_is_served_and_how",
     "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives",
-    "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems",
+    "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems "
+    "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it",
     "S64": "test_every_nested_path_of_a_random_database_is_what_the_model_says "
     "test_an_episode_is_found_by_client_and_number",
     "S65": "test_a_facet_is_what_its_definition_finds test_a_definition_that_changes_re_reads_only_what_it_needs "
@@ -133,7 +135,9 @@ TESTED_BY = {
     "test_what_others_have_open_says_nothing_of_what_is_at_a_path "
     "test_a_listing_that_is_under_way_tells_of_the_file_as_it_was_found_meanwhile",
     "S71": "test_with_allow_other_a_user_loses_what_the_source_takes_from_her "
-    "test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_judged_anew",
+    "test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_judged_anew "
+    "test_nobody_may_do_more_with_a_file_than_with_the_one_that_it_replaced "
+    "test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since",
     "S72": "test_what_the_drive_says_of_itself_speaks_to_no_terminal "
     "test_what_commands_print_speaks_to_no_terminal",
     "S73": "test_a_json_of_100_mb_hides_nothing_and_fills_no_memory "
@@ -143,7 +147,8 @@ TESTED_BY = {
     "test_a_disk_that_went_away_and_came_back_is_used_again",
     "S75": "test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte "
     "test_a_handle_never_mixes_what_was_written_over_a_file",
-    "S76": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on",
+    "S76": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on "
+    "test_what_is_on_disk_takes_a_bounded_number_of_descriptors",
     "S77": "test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale",
     "S78": "test_a_drive_answers_as_soon_as_the_command_returns "
     "test_a_drive_that_ends_before_it_is_ready_gives_its_status "
@@ -174,14 +179,21 @@ TESTED_BY = {
     "test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it",
     "S92": "test_listing_makes_nothing_and_asking_for_one_makes_that_one "
     "test_many_who_ask_at_once_get_the_same_file_which_is_made_once "
-    "test_while_a_file_is_made_everything_else_is_answered",
+    "test_while_a_file_is_made_everything_else_is_answered "
+    "test_a_caller_who_may_not_read_a_file_cannot_have_it_made",
     "S93": "test_a_generated_file_can_be_mapped_and_read_anywhere "
-    "test_a_listing_takes_nothing_from_what_is_mapped",
+    "test_a_listing_takes_nothing_from_what_is_mapped "
+    "test_whoever_the_kernel_lets_open_a_file_is_told_its_size",
     "S94": "test_a_refresh_gives_new_content_and_leaves_open_files_alone "
-    "test_a_generated_file_has_another_inode_in_every_view_and_at_every_path",
+    "test_a_generated_file_has_another_inode_in_every_view_and_at_every_path "
+    "test_who_waited_for_the_table_of_a_client_never_gets_that_of_another "
+    "test_a_view_refuses_what_another_has_made",
     "S95": "test_on_a_full_disk_asking_fails_and_the_drive_goes_on test_the_least_recently_used_is_let_go_first "
-    "test_what_is_kept_has_no_name_and_is_private",
-    "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything",
+    "test_what_is_kept_has_no_name_and_is_private "
+    "test_a_thousand_small_ones_take_no_descriptor_and_bounded_memory "
+    "test_any_number_of_files_is_made_and_closed_where_few_can_be_open",
+    "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything "
+    "test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it",
     "S97": "test_the_facets_of_a_file_are_extended_attributes test_a_cohort_says_its_number_and_definition "
     "test_the_json_of_a_client_has_the_facets_of_the_client",
     "S98": "test_what_we_start_imports_nothing_from_the_current_directory "

@@ -1,12 +1,14 @@
 """Each file that is made of a cohort is read back by the libraries that it is for, and agrees with the index."""
 
 import contextlib
+import errno
 import io
 import json
 import math
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -494,6 +496,25 @@ def test_a_generated_file_has_another_inode_in_every_view_and_at_every_path(view
                 assert one.files.facts(export.inode) is None
                 found.add(export.inode)
     assert len(found) == 2 * 3 * len(BY_FILE)
+
+
+def test_a_view_refuses_what_another_has_made(view: View) -> None:
+    other = View(view.index, Access(0o555, 0, 0), {})
+    cohort, place = directory(other, "by-view/CC"), directory(other, "all/.omidbfs")
+    export = other.lookup(place, b"index.csv")
+    assert isinstance(export, Export)
+    refused: list[Callable[[], object]] = [
+        lambda: view.lookup(other.root, b"all"),
+        lambda: view.lookup(place, b"index.csv"),
+        lambda: view.listing(cohort),
+        lambda: view.cohort(cohort),
+        lambda: view.selection(cohort),
+        lambda: view.content(export),
+    ]
+    for refuses in refused:
+        with pytest.raises(OSError, match="another view") as raised:
+            refuses()
+        assert raised.value.errno == errno.ESTALE
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,15 @@ def read(content: Content | None) -> bytes | None:
     return data
 
 
+def on_disk(*directories: Path, limit: int = 1 << 20, most_files: int = 10) -> Spool:
+    """A spool that keeps nothing in memory."""
+    return Spool(directories, limit, memory=0, most_files=most_files)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
 def fill(spool: Spool, key: int, size: int) -> None:
     assert read(spool.make(key, lambda: iter([b"%d" % (key % 10) * size]))) == b"%d" % (key % 10) * size
 
@@ -43,12 +52,14 @@ def test_what_was_made_can_be_opened_any_number_of_times(tmp_path: Path) -> None
     spool.stop()
 
 
-def test_what_is_kept_has_no_name_and_is_private(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", [0, 1 << 20])
+def test_what_is_kept_has_no_name_and_is_private(tmp_path: Path, memory: int) -> None:
     place = tmp_path / "cache"
-    spool = Spool((place,))
+    spool = Spool((place,), memory=memory)
     content = spool.make(1, lambda: iter([b"secret"]))
-    assert os.listdir(place) == []
-    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    if memory == 0:
+        assert os.listdir(place) == []
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert stat.S_IMODE(os.fstat(content.descriptor).st_mode) == 0o600
     assert os.fstat(content.descriptor).st_nlink == 0
     os.close(content.descriptor)
@@ -56,7 +67,7 @@ def test_what_is_kept_has_no_name_and_is_private(tmp_path: Path) -> None:
 
 
 def test_the_least_recently_used_is_let_go_first(tmp_path: Path) -> None:
-    spool = Spool((tmp_path,), limit=100)
+    spool = on_disk(tmp_path, limit=100)
     for key in range(3):
         fill(spool, key, 40)
     assert kept(spool, range(3)) == [1, 2]
@@ -66,8 +77,32 @@ def test_the_least_recently_used_is_let_go_first(tmp_path: Path) -> None:
     spool.stop()
 
 
+def test_a_thousand_small_ones_take_no_descriptor_and_bounded_memory(tmp_path: Path) -> None:
+    spool = Spool((tmp_path / "none",), memory=256 * 100)
+    before = descriptors()
+    for key in range(1000):
+        fill(spool, key, 100)
+    assert kept(spool, range(1000)) == list(range(1000 - 256, 1000))
+    assert descriptors() == before
+    assert not (tmp_path / "none").exists()
+    assert read(spool.open(999)) == b"9" * 100
+    spool.stop()
+
+
+def test_what_is_on_disk_takes_a_bounded_number_of_descriptors(tmp_path: Path) -> None:
+    spool = Spool((tmp_path,), memory=256 * 100, most_files=3)
+    before = descriptors()
+    for key in range(8):
+        fill(spool, key, 101)
+        fill(spool, 10 + key, 100)
+    assert descriptors() == before + 3
+    assert kept(spool, range(20)) == [5, 6, 7, *range(10, 18)], "small ones push out no large ones"
+    spool.stop()
+    assert descriptors() == before
+
+
 def test_one_that_is_larger_than_all_that_may_be_kept_is_kept_alone(tmp_path: Path) -> None:
-    spool = Spool((tmp_path,), limit=100)
+    spool = on_disk(tmp_path, limit=100)
     fill(spool, 1, 10)
     fill(spool, 2, 1000)
     assert kept(spool, range(4)) == [2]
@@ -92,16 +127,16 @@ def test_nothing_is_left_of_what_fails(tmp_path: Path) -> None:
         yield b"half"
         raise ValueError("a defect")
 
-    spool = Spool((tmp_path,))
-    before = len(os.listdir("/proc/self/fd"))
+    spool = on_disk(tmp_path)
+    before = descriptors()
     with pytest.raises(ValueError, match="a defect"):
         spool.make(1, failing)
     assert spool.open(1) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_on_a_full_disk_what_is_kept_is_given_up(tmp_path: Path) -> None:
-    spool = Spool((tmp_path,))
+    spool = on_disk(tmp_path)
     fill(spool, 1, 10)
     attempts = []
 
@@ -118,12 +153,12 @@ def test_on_a_full_disk_what_is_kept_is_given_up(tmp_path: Path) -> None:
 
 def test_where_the_first_place_cannot_be_written_to_the_next_is_taken(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    spool = Spool((tmp_path / "file", tmp_path / "other"))
+    spool = on_disk(tmp_path / "file", tmp_path / "other")
     fill(spool, 1, 10)
     assert (tmp_path / "other").is_dir()
     spool.stop()
     with pytest.raises(FileExistsError):
-        Spool((tmp_path / "file",)).make(1, lambda: iter([b"x"]))
+        on_disk(tmp_path / "file").make(1, lambda: iter([b"x"]))
 
 
 def test_stopping_ends_what_is_being_made(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import string
 import tempfile
 from collections import Counter
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
+from omidbfs.index.columns import DCM
 from omidbfs.nodes import Attributes, Directory, Listing
 from omidbfs.view import View, drive_access
 
@@ -378,6 +381,14 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "db")
 
 
+@pytest.fixture
+def open_tree() -> Iterator[Tree]:
+    """An empty database that every user may enter, as pytest's own directories may not be."""
+    with tempfile.TemporaryDirectory(prefix="omidbfs-") as directory:
+        os.chmod(directory, 0o755)
+        yield Tree(Path(directory) / "db")
+
+
 def test_a_value_directory_lists_the_pairs_of_its_images(tree: Tree) -> None:
     tree.client().study().image("1.1", ViewPosition="CC").image("1.2", ViewPosition="MLO").image("1.3")
     both = Both(tree.root)
@@ -642,3 +653,34 @@ def test_a_directory_has_the_inode_of_its_path_and_no_other_has_it(tree: Tree) -
 def test_every_facet_of_the_model_is_a_facet_of_the_drive() -> None:
     assert BY_NAME.keys() == {facet.name for facet in FACETS}
     assert label(BY_NAME["age"], 57) == "55-59"
+
+
+def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since(
+    open_tree: Tree,
+) -> None:
+    study = open_tree.client().study().image("1.1", dcm=b"old")
+    old = view_of(open_tree.root)
+    inode = old.files.image(0, DCM)
+    assert inode is not None
+    found = old.files.facts(inode)
+    assert found is not None
+    old.files.update(inode, msgspec.structs.replace(found, size=9, mode=0o644))
+    study.images.chmod(0o700)  # before the source is read anew, and the file was found changed after that
+    new = view_of(open_tree.root)
+    new.files.continue_from(old.files, {})
+    now = new.files.current(inode)
+    assert now is not None
+    facts = new.files.facts(now)
+    assert facts is not None
+    assert (facts.size, facts.mode) == (9, 0o400)
+
+
+def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_tree: Tree) -> None:
+    study = open_tree.client().study().image("1.1", dcm=b"")
+    mine = os.geteuid()
+    for mode, quoting in ((0o644, 0o444), (0o640, 0o440), (0o600, 0o400)):
+        (study.images / "1.1.dcm").chmod(mode)
+        listed = Both(open_tree.root).listed(".omidbfs")
+        modes = {name: stat.S_IMODE(attributes.mode) for name, attributes in listed.items()}
+        assert modes == {"status.json": 0o444, "facets.json": quoting, "problems.jsonl": quoting}
+        assert {attributes.uid for attributes in listed.values()} == {mine}
