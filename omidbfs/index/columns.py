@@ -33,13 +33,13 @@ DCM, JSON = 0, 1
 class FileColumns:
     """Facts of one file per row (or of the documents of one client per row: shape ``(clients, 4)``).
 
-    ``size`` in bytes (uint64, or uint32 where that is enough), ``mtime`` in ns (int64), ``access`` (uint16) points
-    into ``Index.accesses``; access 0 says that there is no such file.
+    ``size`` in bytes (uint64, or uint32 where that is enough), ``mtime`` in ns (int64), ``access`` (uint16, or
+    uint32 where that is not enough) points into ``Index.accesses``; access 0 says that there is no such file.
     """
 
     size: NDArray[np.unsignedinteger]
     mtime: NDArray[np.int64]
-    access: NDArray[np.uint16]
+    access: NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,19 @@ CONTEXT: Any = None
 @pytest.fixture
 def operations(tmp_path: Path) -> Iterator[Operations]:
     """The handlers over a database of one image, which nothing is mounted of."""
-    tree = Tree(tmp_path)
+    with handlers_over(tmp_path) as handlers:
+        yield handlers
+
+
+@contextmanager
+def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]:
+    """Make a database of one image, whose DICOM file is from ``time``, and give its handlers."""
+    tree = Tree(root)
     tree.client().study().image("1.1.1", dcm=b"pixels", ViewPosition="CC")
+    os.utime(tree.images / "demd1/1.1/1.1.1.dcm", (time, time))
     source = find_source(tree.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    handlers = Operations(view, source, spool=Spool((tmp_path,)))
+    handlers = Operations(view, source, spool=Spool((root,)))
     yield handlers
     handlers.close()
 
@@ -311,3 +320,13 @@ def test_a_file_found_changed_while_another_view_takes_over_is_stale(
     monkeypatch.setattr(reader, "open", opened_meanwhile)
     monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda found: None)
     assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
+
+
+def test_a_file_from_after_2262_is_opened_as_often_as_one_likes(tmp_path: Path) -> None:
+    with handlers_over(tmp_path, time=10_000_000_000) as operations:
+        file = inode(operations, "all/1.1.1.dcm")
+        for _ in range(2):
+            handle = call(operations.open, file, os.O_RDONLY, CONTEXT).fh
+            assert bytes(call(operations.read, handle, 0, 100)) == b"pixels"
+        assert inode(operations, "all/1.1.1.dcm") == file
+        assert call(operations.getattr, file, CONTEXT).st_mtime_ns == (1 << 63) - 1

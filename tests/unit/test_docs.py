@@ -70,7 +70,9 @@ TESTED_BY = {
     "S36": "test_every_name_is_safe_and_stands_for_one_file",
     "S37": "test_du_counts_a_file_once test_rsync_keeps_hard_links_between_views",
     "S38": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
-    "S39": "test_rows_say_what_stat_says test_cp_copies_a_cohort_with_its_times",
+    "S39": "test_rows_say_what_stat_says test_cp_copies_a_cohort_with_its_times "
+    "test_a_time_that_64_bits_do_not_hold_is_shown_as_the_nearest_that_they_do "
+    "test_a_file_from_after_2262_is_opened_as_often_as_one_likes",
     "S40": "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
     "test_nobody_may_do_more_with_a_file_than_in_the_source",
     "S41": "test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source",
