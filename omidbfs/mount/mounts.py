@@ -28,7 +28,7 @@ class Mount:
 def mounts() -> list[Mount]:
     """Return all mounts that this process sees, in the order in which they were made."""
     found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             place, _, rest = line.partition(" - ")
             type_, source, *_ = rest.split(" ")
