@@ -51,6 +51,14 @@ def test_a_table_finds_what_a_dictionary_finds(known: list[bytes], unknown: byte
     table = NameTable.of(Names.of(known))
     for name in (*known, unknown):
         assert table.find(name) == places.get(name, [])
+        assert table._found_at_once(name, crc32(name) & (len(table.slots) - 1)) == places.get(name, [])
+
+
+def test_a_name_that_occurs_very_often_is_found_wherever_it_does() -> None:
+    known = [b"1", b"2", b"x", b"1"] * 500
+    table = NameTable.of(Names.of(known))
+    for name in (b"1", b"2", b"x", b"y"):
+        assert table.find(name) == [ordinal for ordinal, other in enumerate(known) if other == name]
 
 
 @given(st.lists(names, max_size=40))
