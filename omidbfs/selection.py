@@ -46,12 +46,17 @@ def selected_by(view: "View", path: str) -> "Cohort":
 def directory_at(view: "View", path: str) -> "Directory":
     """Return the directory at a path of the drive."""
     from omidbfs.nodes import Directory
+    from omidbfs.view import LONGEST_PATH
 
     directory = view.root
     for component in path.split("/"):
         if not component:
             continue
-        child = view.lookup(directory, os.fsencode(component))
+        try:
+            child = view.lookup(directory, os.fsencode(component))
+        except OSError as error:
+            said = f"{error.strerror}: no facet is found below a path of more than {LONGEST_PATH} bytes"
+            raise UserError(f"{path[:40]}...: {said}") from None
         if child is None:
             raise UserError(f"{path}: {_unknown(view, directory, component)}")
         if not isinstance(child, Directory):

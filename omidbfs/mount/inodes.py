@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections.abc import Iterator
 
 from omidbfs.nodes import Directory
 from omidbfs.view import View
@@ -28,13 +29,19 @@ class Directories:
         """Return how often the kernel was told of each directory and has not yet forgotten it."""
         return {inode: times for inode, (_, times, _) in self._known.items()}
 
-    def known(self) -> list[Directory]:
-        """Return the directories that the kernel knows, without the root; of whatever view they were told."""
-        return [directory for directory, _, _ in self._known.values()]
-
     def paths(self) -> list[bytes]:
         """Return the paths of the directories that the kernel knows, without the root."""
-        return [directory.path for directory in self.known()]
+        return [directory.path for directory, _, _ in self._known.values()]
+
+    def known_in(self, view: View) -> Iterator[Directory]:
+        """Return those that the kernel knows now, as they are in a view, without the root and what is not in it.
+
+        Any thread may look for them: there may be a million.
+        """
+        number = self._view_number if view is self._view else -1
+        known = list(self._known.values())
+        found = (one if of == number >= 0 else view.resolve(one.path) for one, _, of in known)
+        return (directory for directory in found if directory is not None)
 
     def replace_view(self, view: View) -> None:
         """Find directories in another view from now on."""

@@ -93,8 +93,9 @@ TESTED_BY = {
     "test_an_open_file_reads_on_or_is_stale_and_never_gives_other_bytes",
     "S51": "test_a_link_that_leaves_the_source_is_not_followed test_a_link_is_followed_where_that_is_asked_for",
     "S52": "test_extended_attributes_are_not_supported",
-    "S53": "test_statvfs_says_read_only_and_how_long_names_may_be",
-    "S54": "test_dot_and_dot_dot_lead_where_they_do_everywhere",
+    "S53": "test_statvfs_says_what_the_drive_holds_and_that_nothing_is_free",
+    "S54": "test_dot_and_dot_dot_lead_where_they_do_everywhere "
+    "test_dot_and_dot_dot_are_listed_with_their_own_inodes",
     "S55": "test_a_signal_ends_a_drive_in_the_background_even_in_use",
     "S56": "test_a_drive_is_there_with_a_saved_index_and_then_shows_what_changed "
     "test_the_source_is_not_needed_to_classify_again "
@@ -172,6 +173,10 @@ TESTED_BY = {
     "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything",
     "S97": "test_the_facets_of_a_file_are_extended_attributes test_a_cohort_says_its_number_and_definition "
     "test_the_json_of_a_client_has_the_facets_of_the_client",
+    "S98": "test_a_path_goes_only_so_deep test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below "
+    "test_a_path_that_says_the_same_again_is_the_same_cohort",
+    "S99": "test_a_long_listing_holds_nobody_up test_open_directories_of_one_cohort_share_its_files "
+    "test_listing_a_facet_does_not_go_through_all_values_for_each",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 
