@@ -180,7 +180,10 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """Return what the files take, with nothing free, as of a CD; without a number of files none is a limit."""
+        """Return what the files take, and that nothing is free, as of a CD.
+
+        There is no number of files: a monitor would take it for a limit that is reached.
+        """
         stat = StatvfsData()
         stat.f_bsize = stat.f_frsize = _BLOCK
         stat.f_blocks = -(-self.view.files.size // _BLOCK)
