@@ -286,7 +286,7 @@ class Cohorts:
         return list(counts.items())
 
     def values(self, cohort: Cohort, facet: Facet) -> NDArray[np.integer]:
-        """Return what a facet lists in a cohort, in order, one for each name: codes, or ordinals (see `Term`)."""
+        """Return what a facet lists in a cohort, in order, one for each name: the codes of :class:`Term`."""
         index = self.index
         match facet.name:
             case "client":  # at the root all are listed, with or without images
