@@ -212,7 +212,10 @@ class Cohorts:
 
     def contains(self, cohort: Cohort, row: int) -> bool:
         """Return whether a row satisfies every term: a comparison of codes, no set is built."""
-        return all(self._satisfies(term, row) for term in cohort.terms)
+        for term in cohort.terms:  # noqa: SIM110  all() of a generator takes half as long again, at every lookup
+            if not self._satisfies(term, row):
+                return False
+        return True
 
     def _satisfies(self, term: Term, row: int) -> bool:
         index = self.index
