@@ -92,7 +92,7 @@ class View:
         self._export_access = export_access(index, access, ownership)
         self._list_nested = list_nested
         self._name = os.urandom(16)
-        self._shared: WeakValueDictionary[tuple[Cohort, str], NDArray[np.integer]] = WeakValueDictionary()
+        self._shared: WeakValueDictionary[tuple[Cohort, str, int], NDArray[np.integer]] = WeakValueDictionary()
 
     # Lookup
 
@@ -300,12 +300,9 @@ class View:
                     names = [self.index.document_name(directory.client, slot) for slot in present] + names
                 return self._looked_up(directory, names)
             case Shape.STUDY:
-                files = self.files.of_rows(self._study_rows(cohort, directory.study), cohort.files)
-                return self._files(files, flat=False)
+                return self._files(directory, lambda: self._study_rows(cohort, directory.study))
             case Shape.COHORT:
-                of_rows, row_array = self.files.of_rows, self.cohorts.row_array
-                files = self._shared_by_all(directory, lambda: of_rows(row_array(cohort), cohort.files))
-                listing = self._files(files, flat=True)
+                listing = self._files(directory, lambda: self.cohorts.row_array(cohort))
                 return joined(self._nested(directory), listing) if self._list_nested else listing
 
     def _shared_by_all(self, directory: Directory, make: Callable[[], NDArray[np.integer]]) -> NDArray[np.integer]:
@@ -372,7 +369,9 @@ class View:
     def _directory_entry(self, name: bytes, directory: Directory) -> Entry:
         return Entry(name, *self.directory_attributes(directory), directory)
 
-    def _files(self, files: NDArray[np.integer], *, flat: bool) -> Listing:
+    def _files(self, directory: Directory, rows: Callable[[], NDArray[np.uint32]]) -> Listing:
+        shown, flat = directory.cohort.files, directory.shape is Shape.COHORT
+        files = self._shared_by_all(directory, lambda: self.files.of_rows(rows(), shown))
         return Listing(len(files), lambda start, count: self.files.page(files[start : start + count], flat=flat))
 
     def directory_attributes(self, directory: Directory) -> Attributes:
@@ -382,8 +381,8 @@ class View:
         return Attributes(directory.inode, mode, 1, access.uid, access.gid, 0, self.index.newest)
 
 
-def _shared_key(directory: Directory) -> tuple[Cohort, str]:
-    return directory.cohort, directory.facet.name if directory.shape is Shape.FACET else ""
+def _shared_key(directory: Directory) -> tuple[Cohort, str, int]:
+    return directory.cohort, directory.facet.name if directory.shape is Shape.FACET else "", directory.study
 
 
 def _names_of(facets: Iterable[Facet]) -> list[bytes]:
