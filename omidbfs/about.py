@@ -3,7 +3,6 @@
 import os
 import textwrap
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -51,7 +50,7 @@ def generated_texts(
     source: Sequence[str | None],
     classification: Classification,
     state: Mapping[str, object] | None = None,
-) -> dict[str, bytes]:
+) -> dict[str, bytes | memoryview]:
     """Return name -> content of the generated texts of a drive; ``state`` joins its status."""
     return {
         "README.txt": readme(root.cohorts.index.registry.facets).encode(),
@@ -66,6 +65,11 @@ def status_text(
 ) -> bytes:
     """Return the content of ``status.json``."""
     return _lines([{**status(root, source, classification), **state}], indent=True)
+
+
+def renewed_status(text: bytes | memoryview, state: Mapping[str, object]) -> bytes:
+    """Return the content of ``status.json`` with another state: what is served is not counted again."""
+    return _lines([{**orjson.loads(text), **state}], indent=True)
 
 
 def readme(facets: Sequence[Facet]) -> str:
@@ -110,7 +114,7 @@ def status(root: Root, source: Sequence[str | None], classification: Classificat
             "num_months_benign_follow_up": windows.benign_follow_up,
             "link_all": classification.link_all,
         },
-        "problems": dict(sorted(Counter(problem.kind for problem in index.problems).items())),
+        "problems": index.problem_kinds(),
     }
 
 

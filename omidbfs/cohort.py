@@ -6,23 +6,34 @@ and ``-49`` are inclusive ranges on numbers. A literal value always wins over su
 
 import functools
 import os
-import re
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap, FrozenBitMap
+from pyroaring import BitMap
 
 from omidbfs.facets import RESERVED, UNLINKED, Facet, Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, blocks
-from omidbfs.index.names import NameTable
+from omidbfs.index.columns import (
+    DCM,
+    FIRST_CODE,
+    JSON,
+    Index,
+    blocks,
+    counted,
+    occupied,
+    runs,
+    top,
+)
+from omidbfs.index.names import NameTable, first_of_each
 from omidbfs.names import safe_bytes, slug
+from omidbfs.readings import Codes, compact, number_range, readings_of
 
-_RANGE = re.compile(r"([0-9]{1,9})?(-)?([0-9]{1,9})?")
 _REMEMBERED = 256
+_FEW_ROWS = 256
+"""Rows of a client or a study that are compared one by one: a set is not worth its making."""
 _NO_EPISODE = -1
 """Stands for ``unlinked`` among the ordinals of episodes."""
 
@@ -38,7 +49,7 @@ class Term:
     """
 
     facet: str
-    codes: frozenset[int] | FrozenBitMap
+    codes: Codes
     negated: bool = False
 
 
@@ -50,9 +61,9 @@ class Cohort:
     files: tuple[bool, bool] = (True, True)
 
     def narrowed(self, term: Term) -> "Cohort":
-        """Return the cohort with one more term."""
+        """Return the cohort with one more term; the cohort itself if it has it already."""
         if term.facet != "file-type":
-            return Cohort((*self.terms, term), self.files)
+            return self if term in self.terms else Cohort((*self.terms, term), self.files)
         shown = [(kind in term.codes) != term.negated for kind in (DCM, JSON)]
         return Cohort(self.terms, (self.files[DCM] and shown[DCM], self.files[JSON] and shown[JSON]))
 
@@ -78,7 +89,7 @@ class Cohorts:
             return None if codes is None else Term(facet.name, codes, negated=True)
         return None if codes is None else Term(facet.name, codes)
 
-    def _union(self, facet: Facet, text: str) -> frozenset[int] | None:
+    def _union(self, facet: Facet, text: str) -> Codes | None:
         codes = self._literal(facet, text)
         if codes is not None:
             return codes
@@ -86,13 +97,13 @@ class Cohorts:
         for part in text.split(","):
             codes = self._literal(facet, part)
             if codes is None:
-                codes = _number_range(facet, part)
+                codes = number_range(facet, part)
             if codes is None:
                 return None
-            union |= codes
-        return frozenset(union)
+            union.update(codes)
+        return compact(union)
 
-    def _literal(self, facet: Facet, name: str) -> frozenset[int] | None:
+    def _literal(self, facet: Facet, name: str) -> Codes | None:
         if facet.name == "episode":
             return self._episodes(name)
         if facet.kind is Kind.NAME:
@@ -104,34 +115,28 @@ class Cohorts:
         if facet.kind is Kind.FILE:
             kinds = {"dcm": DCM, "json": JSON}
             return frozenset([kinds[name]]) if name in kinds else None
-        # A name on the drive before a code or a raw text: what is listed is found. One name may stand for two:
-        # what NBSS calls "Other" is listed with what is outside its table.
-        names = [value.label for value in self.index.texts.get(facet.name, facet.values)]
-        codes = {code for code, label in enumerate(names, FIRST_CODE) if label == name}
-        if name in RESERVED:
-            codes.add(RESERVED_CODES[name])
-        if codes:
-            return frozenset(codes)
-        if facet.kind is Kind.TEXT:
-            label = slug(name) if facet.definition else None  # of a user's facet only those in a map are kept
-            for code, text in enumerate(self.index.texts[facet.name], FIRST_CODE):
-                if name in text.raw or text.label == label:
-                    return frozenset([code])
-        for code, choice in enumerate(facet.values, FIRST_CODE):
-            if name == choice.code or name in choice.aliases:
-                return frozenset([code])
-        return None
+        readings = self.readings[facet.name]
+        codes = readings.get(name)
+        if codes is None and facet.kind is Kind.TEXT and facet.definition:
+            codes = readings.get(slug(name))  # of a user's facet only the raw texts in a map are kept
+        return frozenset([codes]) if isinstance(codes, int) else codes
+
+    @functools.cached_property
+    def readings(self) -> Mapping[str, Mapping[str, int | frozenset[int]]]:
+        """For each coded facet what its names, codes and raw texts stand for: one code, or several."""
+        facets = (facet for facet in self.index.registry.facets if facet.kind not in (Kind.NAME, Kind.FILE))
+        return {facet.name: readings_of(self.index.texts.get(facet.name, facet.values)) for facet in facets}
 
     def _name_table(self, facet: Facet) -> NameTable:
         return self.index.client_table if facet.name == "client" else self.index.study_table
 
-    def _episodes(self, name: str) -> frozenset[int] | None:
+    def _episodes(self, name: str) -> Codes | None:
         """Return the episode ``<client>~<number>``, or all that have a number."""
         if name == UNLINKED:
             return frozenset([_NO_EPISODE])
         client, tilde, number = os.fsencode(name).partition(b"~")
         if not tilde:
-            return frozenset(self.index.episode_table.find(client)) or None
+            return compact(self.index.episode_table.find(client)) or None
         ids = self.index.episodes.ids
         hers = (
             range(*self._first_episode[ordinal : ordinal + 2]) for ordinal in self.index.client_table.find(client)
@@ -199,7 +204,7 @@ class Cohorts:
                 rows.add_range(int(bounds[ordinal]), int(bounds[ordinal + 1]))
         else:
             column = index.columns[term.facet]
-            wanted = np.zeros(_top(column), np.bool_)
+            wanted = np.zeros(top(column), np.bool_)
             combinations = index.combinations.get(term.facet)
             if combinations is None:
                 wanted[[code for code in term.codes if code < len(wanted)]] = True
@@ -210,7 +215,10 @@ class Cohorts:
 
     def contains(self, cohort: Cohort, row: int) -> bool:
         """Return whether a row satisfies every term: a comparison of codes, no set is built."""
-        return all(self._satisfies(term, row) for term in cohort.terms)
+        for term in cohort.terms:  # noqa: SIM110  all() of a generator takes half as long again, at every lookup
+            if not self._satisfies(term, row):
+                return False
+        return True
 
     def _satisfies(self, term: Term, row: int) -> bool:
         index = self.index
@@ -237,17 +245,35 @@ class Cohorts:
             return np.arange(len(self.index), dtype=np.uint32)
         return np.array(self.rows(cohort).to_array(), np.uint32)
 
+    def rows_between(self, cohort: Cohort, first: int, end: int) -> NDArray[np.uint32]:
+        """Return the rows of a cohort in a run of rows, such as those of a client."""
+        if end - first > _FEW_ROWS:
+            return np.array((self.rows(cohort) & BitMap(range(first, end))).to_array(), np.uint32)
+        index, shown = self.index, cohort.files
+        rows = [
+            row
+            for row in range(first, end)
+            if self.contains(cohort, row)
+            and any(shown[kind] and index.has_file(row, kind) for kind in (DCM, JSON))
+        ]
+        return np.array(rows, np.uint32)
+
+    def are_at_hand(self, cohort: Cohort, most: int) -> bool:
+        """Return whether the rows of a cohort are remembered, and are at most so many."""
+        known = self._rows.get(cohort)
+        return known is not None and len(known) <= most
+
     def clients(self, cohort: Cohort) -> NDArray[np.uint32]:
         """Return the ordinals of the clients with an image in the cohort, ascending."""
         if cohort == EVERYTHING:
-            return _occupied(self.index.client_rows)
-        return _runs(self.index.client_of[self.row_array(cohort)])[0]
+            return occupied(self.index.client_rows)
+        return runs(self.index.client_of[self.row_array(cohort)])[0]
 
     def studies(self, cohort: Cohort) -> NDArray[np.uint32]:
         """Return the ordinals of the studies with an image in the cohort, ascending."""
         if cohort == EVERYTHING:
-            return _occupied(self.index.study_rows)
-        return _runs(self.index.study_of[self.row_array(cohort)])[0]
+            return occupied(self.index.study_rows)
+        return runs(self.index.study_of[self.row_array(cohort)])[0]
 
     def counts(self, cohort: Cohort, facet: Facet) -> list[tuple[str, int]]:
         """Return the values of a facet that occur in the cohort, as listed, with their number of images."""
@@ -259,24 +285,62 @@ class Cohorts:
         if facet.kind is Kind.NAME:
             return self._name_counts(cohort, facet)
         counts: dict[str, int] = {}
-        for code, count in self._code_counts(cohort, facet):
+        codes, images = self._code_counts(cohort, facet)
+        for code, count in zip(codes.tolist(), images.tolist(), strict=True):
             label = self.label(facet, code)
             counts[label] = counts.get(label, 0) + count
         return list(counts.items())
 
-    def _code_counts(self, cohort: Cohort, facet: Facet) -> list[tuple[int, int]]:
-        """Return (code, images), the values of the table first and the reserved ones last."""
+    def values(self, cohort: Cohort, facet: Facet) -> NDArray[np.integer]:
+        """Return what a facet lists in a cohort, in order, one for each name: the codes of :class:`Term`."""
+        index = self.index
+        match facet.name:
+            case "client":  # at the root all are listed, with or without images
+                everyone = cohort == EVERYTHING
+                return np.arange(len(index.clients), dtype=np.uint32) if everyone else self.clients(cohort)
+            case "study":
+                studies = self.studies(cohort)
+                return studies if index.studies_unique else first_of_each(index.studies, studies)
+            case "episode":
+                is_unlinked = bool((index.study_episode[self.studies(cohort)] < 0).any())
+                return np.append(self.episodes(cohort), np.array([_NO_EPISODE] * is_unlinked, np.int32))
+            case "file-type":
+                present = [bool(index.files[kind].access[self.row_array(cohort)].any()) for kind in (DCM, JSON)]
+                return np.flatnonzero(np.logical_and(present, cohort.files))
+        codes, _ = self._code_counts(cohort, facet)
+        if facet.kind is Kind.TEXT:  # no two have one name, and there may be one for each image
+            return codes
+        of_label: dict[str, int] = {}
+        for code in codes.tolist():
+            of_label.setdefault(self.label(facet, code), code)
+        return np.array(list(of_label.values()), np.int64)
+
+    def names(self, facet: Facet, listed: NDArray[np.integer]) -> list[bytes]:
+        """Return the names of some of the :meth:`values` of a facet."""
+        match facet.name:
+            case "client":
+                return self.index.clients.take(listed)
+            case "study":
+                return self.index.studies.take(listed)
+            case "episode":
+                linked = listed[listed >= 0]
+                return self.episode_names(linked) + [UNLINKED.encode()] * (len(listed) - len(linked))
+        return [self.label(facet, code).encode() for code in listed.tolist()]
+
+    def _code_counts(self, cohort: Cohort, facet: Facet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return codes and their numbers of images, the values of the table first and the reserved ones last."""
         column = self.index.columns[facet.name]
-        counts = _counted(column if cohort == EVERYTHING else column[self.row_array(cohort)])
+        counts = counted(column if cohort == EVERYTHING else column[self.row_array(cohort)])
         if facet.several:
-            found: Counter[int] = Counter()
-            for codes, count in zip(self.index.combinations[facet.name], counts, strict=False):
-                found.update(dict.fromkeys(codes, count))
-            pairs = list(found.items())
-        else:
-            pairs = list(enumerate(counts))
-        occurring = [(code, count) for code, count in pairs if count]
-        return sorted(occurring, key=lambda pair: (pair[0] < FIRST_CODE, pair[0]))
+            combinations = self.index.combinations[facet.name][: len(counts)]
+            each = np.repeat(counts[: len(combinations)], [len(codes) for codes in combinations])
+            together = [code for codes in combinations for code in codes]
+            counts = np.zeros(max(together, default=0) + 1, np.int64)
+            np.add.at(counts, together, each)
+        occurring = np.flatnonzero(counts)
+        first = np.searchsorted(occurring, FIRST_CODE)
+        occurring = np.roll(occurring, -int(first))
+        return occurring, counts[occurring]
 
     def episodes(self, cohort: Cohort) -> NDArray[np.int32]:
         """Return the ordinals of the episodes with an image in the cohort, ascending."""
@@ -303,7 +367,7 @@ class Cohorts:
             names, column = index.clients, index.client_of
         else:
             names, column = index.studies, index.study_of
-        ordinals, counts = _runs(column[self.row_array(cohort)])
+        ordinals, counts = runs(column[self.row_array(cohort)])
         merged: dict[str, int] = {}
         for name, count in zip(names.take(ordinals), counts.tolist(), strict=True):
             merged[name.decode()] = merged.get(name.decode(), 0) + count
@@ -311,6 +375,8 @@ class Cohorts:
 
     def label(self, facet: Facet, code: int) -> str:
         """Return the name under which a code is listed; for a number with bands, its band."""
+        if facet.kind is Kind.FILE:
+            return facet.values[code].label
         if code < FIRST_CODE:
             return list(RESERVED)[code]
         position = code - FIRST_CODE
@@ -323,44 +389,3 @@ class Cohorts:
             low = number - number % facet.band
             return f"{low}-{low + facet.band - 1}"
         return facet.values[position].label
-
-
-def _runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Return the distinct values of an ascending column and how often each occurs, without sorting it again."""
-    starts = np.flatnonzero(np.diff(column, prepend=np.int64(-1)))
-    return column[starts], np.diff(starts, append=len(column))
-
-
-def _occupied(bounds: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return between which neighbouring bounds there are rows."""
-    return np.flatnonzero(bounds[1:] > bounds[:-1]).astype(np.uint32)
-
-
-def _counted(column: NDArray[np.unsignedinteger]) -> list[int]:
-    """Return how often each code occurs, up to the highest that does."""
-    codes = int(column.max(initial=0)) + 1
-    counts = np.zeros(codes, np.int64)
-    for rows in blocks(len(column)):
-        counts += np.bincount(column[rows], minlength=codes)
-    found: list[int] = counts.tolist()
-    return found
-
-
-def _top(column: NDArray[np.unsignedinteger]) -> int:
-    """Return a number above every code of a column, without looking at each where codes are small."""
-    return int(np.iinfo(column.dtype).max) + 1 if column.itemsize < 4 else int(column.max(initial=0)) + 1
-
-
-def _number_range(facet: Facet, text: str) -> frozenset[int] | None:
-    """Return the codes of ``50-69``, ``2012-``, ``-49`` or ``57``; ``None`` if the text is no range."""
-    if facet.kind is not Kind.NUMBER:
-        return None
-    match = _RANGE.fullmatch(text)
-    if match is None or (match[1] is None and match[3] is None):
-        return None
-    low = int(match[1]) if match[1] is not None else facet.lowest
-    high = int(match[3]) if match[3] is not None else facet.highest if match[2] else low
-    if match[1] is not None and match[3] is not None and low > high:
-        return None
-    numbers = range(max(low, facet.lowest), min(high, facet.highest) + 1)
-    return frozenset(number - facet.lowest + FIRST_CODE for number in numbers)

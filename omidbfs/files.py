@@ -7,6 +7,7 @@ who holds the old one open goes on reading the old bytes, and the kernel can nev
 
 import functools
 import stat
+from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import repeat
 from zlib import crc32
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from omidbfs.database.access import Access, no_more_than
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.records import FileFacts
-from omidbfs.index.columns import JSON, Index
+from omidbfs.index.columns import JSON, Index, blocks
 from omidbfs.index.identity import NOBODY
 from omidbfs.names import LONGEST, digest
 from omidbfs.nodes import Attributes, Entry
@@ -38,12 +39,21 @@ _ABOUT_THE_DRIVE = ("README.txt", "status.json")
 _KEPT_TEXTS = 4
 """Contents of a text that changes while it is looked up and opened: more than change in that time."""
 
+Content = bytes | memoryview
 _new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new__, Entry)
+
+
+ROOT_INODE = 1
 
 
 def directory_inode(path: bytes) -> int:
     """Return the inode of a directory: no file has it, and it stays from mount to mount."""
-    return _DIRECTORY | int(digest(path)[:15], 16)
+    return _DIRECTORY | int(digest(path)[:15], 16) if path else ROOT_INODE
+
+
+def parent_inode(path: bytes) -> int:
+    """Return the inode of the directory above one; the root is above itself."""
+    return directory_inode(path.rpartition(b"/")[0])
 
 
 def export_inode(view: bytes, path: bytes) -> int:
@@ -56,7 +66,7 @@ def is_export(inode: int) -> bool:
     return inode & (_DIRECTORY | _EXPORT) == _EXPORT
 
 
-def _text_inode(number: int, content: bytes) -> int:
+def _text_inode(number: int, content: Content) -> int:
     return _GENERATED | (crc32(content) & _VERSION) << _VERSION_AT | number
 
 
@@ -86,7 +96,7 @@ class Files:
         index: Index,
         access: Access,
         quoting: Access,
-        generated: Mapping[str, bytes],
+        generated: Mapping[str, Content],
         links: NDArray[np.unsignedinteger],
         links_to: tuple[bytes, bytes] | None = None,
         ownership: Ownership | None = None,
@@ -95,14 +105,19 @@ class Files:
         self._ownership = ownership or Ownership()
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
         self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
-        self._generated = [(name.encode(), content) for name, content in generated.items()]
+        # By their inodes, which take a checksum: that of a list of a million problems takes 0.1 s.
+        inodes = [_text_inode(number, content) for number, content in enumerate(generated.values())]
+        self._texts = dict(zip((name.encode() for name in generated), inodes, strict=True))
+        self._contents = dict(zip(inodes, generated.values(), strict=True))
         self._links_to = links_to
         self._links = links
         self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
+        self.size = sum(_disk_size(columns.size.reshape(-1)) for columns in (*index.files, index.documents))
+        """Bytes that all files take, each once: in blocks of 512, as ``du`` counts."""
         self._changed: dict[int, FileFacts] = {}
         self.updates = 0
         """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
-        self._replaced_texts: dict[int, bytes] = {}
+        self._replaced_texts: deque[tuple[int, Content]] = deque(maxlen=_KEPT_TEXTS)
 
     # Inodes
 
@@ -120,22 +135,18 @@ class Files:
 
     def text(self, name: bytes) -> int | None:
         """Return the inode of a generated text, ``None`` if there is none of this name."""
-        for number, (known, content) in enumerate(self._generated):
-            if known == name:
-                return _text_inode(number, content)
-        return None
+        return self._texts.get(name)
 
-    def replace_text(self, name: bytes, content: bytes) -> None:
+    def replace_text(self, name: bytes, content: Content) -> None:
         """Give a generated text another content, and thereby another inode; the last few can still be read."""
-        for number, (known, replaced) in enumerate(self._generated):
-            if known == name:
-                kept = [*self._replaced_texts.items(), (_text_inode(number, replaced), replaced)]
-                self._replaced_texts = dict(kept[-_KEPT_TEXTS:])
-        self._generated = [(known, content if known == name else old) for known, old in self._generated]
+        old = self._texts[name]
+        self._replaced_texts.append((old, self._contents.pop(old)))
+        inode = _text_inode(old & _NUMBER, content)
+        self._texts, self._contents[inode] = self._texts | {name: inode}, content
 
     def texts(self) -> list[bytes]:
         """Return the names of the generated texts."""
-        return [name for name, _ in self._generated]
+        return list(self._texts)
 
     def _inode(self, key: int) -> int:
         return _versioned(key, self._facts(key))
@@ -210,9 +221,13 @@ class Files:
     def place(self, inode: int) -> tuple[int, int | None] | None:
         """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
 
-        ``None`` stands for files that are gone, and for all others.
+        ``None`` stands for files that are gone, or have another version by now, and for all others.
         """
-        place = self._place(inode & _KEY) if self.facts(inode) is not None else None
+        return None if self.facts(inode) is None else self.place_of_any_version(inode)
+
+    def place_of_any_version(self, inode: int) -> tuple[int, int | None] | None:
+        """Return the same of a source file that may have another version by now."""
+        place = self._place(inode & _KEY)
         return None if place is None else (place[0], place[1] if inode & _IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
@@ -259,17 +274,10 @@ class Files:
             if seen.get(key) != facts and self._place(key) is not None:
                 self._changed[key] = self._limited(key, facts)
 
-    def content(self, inode: int) -> bytes | None:
+    def content(self, inode: int) -> Content | None:
         """Return the content of a generated text, ``None`` for anything else and for a text that has changed."""
-        return self._text(inode) if inode & _GENERATED and not is_directory(inode) else None
-
-    def _text(self, inode: int) -> bytes | None:
-        number = inode & _NUMBER
-        if number < len(self._generated):
-            name, content = self._generated[number]
-            if self.text(name) == inode:
-                return content
-        return self._replaced_texts.get(inode)
+        content = self._contents.get(inode)
+        return dict(self._replaced_texts).get(inode) if content is None else content
 
     def source_file(self, inode: int) -> tuple[int, bytes]:
         """Return where a file is: its tree (``DCM`` for images, ``JSON`` for data) and its path in it."""
@@ -281,18 +289,15 @@ class Files:
         client, slot = place
         return JSON, index.clients[client] + b"/" + index.document_name(client, slot)
 
-    def names(self, inode: int) -> tuple[bytes, bytes, bytes]:
-        """Return the names of a source file: in flat cohorts, in the real tree, and of its directory there."""
+    def names(self, inode: int) -> tuple[bytes, bytes]:
+        """Return the names of a source file in flat cohorts and in the real tree, whatever its version."""
         index, place = self._index, self._place(inode & _KEY)
         assert place is not None
-        if inode & _IMAGE:
-            row, kind = place
-            name = index.images[row] + SUFFIXES[kind]
-            flat = self.flat_name(row) + SUFFIXES[kind] if row in index.duplicates else name
-            return flat, name, index.studies[int(index.study_of[row])]
-        client, slot = place
-        name = index.document_name(client, slot)
-        return name, name, index.clients[client]
+        number, part = place
+        if not inode & _IMAGE:
+            return (name := index.document_name(number, part)), name
+        name = index.images[number] + SUFFIXES[part]
+        return (self.flat_name(number) + SUFFIXES[part] if number in index.duplicates else name), name
 
     def link_target(self, inode: int) -> bytes:
         """Return where the symbolic link that stands for a file leads, with ``links_to``."""
@@ -302,11 +307,23 @@ class Files:
 
     # Listing
 
-    def page(self, files: NDArray[np.uint64], *, flat: bool) -> list[Entry]:
-        """Return entries of images; ``files`` are twice the row, plus one for the JSON."""
+    def of_rows(self, rows: NDArray[np.uint32], shown: tuple[bool, bool]) -> NDArray[np.integer]:
+        """Return the files of images, each pair side by side: twice the row, plus one for the JSON.
+
+        They are in the smallest type that holds them: the listing of a cohort keeps them.
+        """
+        files = np.repeat(rows.astype(np.min_scalar_type(2 * len(self._index))) << 1, 2)
+        files[1::2] += 1
+        present = np.empty(len(files), np.bool_)
+        for kind, columns in enumerate(self._index.files):
+            present[kind::2] = (columns.access[rows] != 0) & shown[kind]
+        return files if present.all() else files[present]
+
+    def page(self, files: NDArray[np.integer], *, flat: bool) -> list[Entry]:
+        """Return entries of images; ``files`` as of :meth:`of_rows`."""
         # Columns are gathered for the whole page, and map and zip make its entries: 0.5 us each, where a loop that
         # calls their classes takes 0.9 us (scripts/bench drive).
-        index = self._index
+        index, files = self._index, files.astype(np.uint64)
         rows, is_json = (files >> np.uint64(1)).astype(np.intp), (files & np.uint64(1)).astype(np.bool_)
 
         def gathered(name: str) -> NDArray[np.integer]:
@@ -346,6 +363,14 @@ class Files:
     def flat_name(self, row: int) -> bytes:
         """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
         return _flat_name(self._index, row)
+
+
+def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
+    rounded = (
+        sizes[rows].astype(np.uint64) + np.uint64(511) & np.uint64(0xFFFFFFFFFFFFFE00)
+        for rows in blocks(len(sizes))
+    )
+    return sum(int(part.sum()) for part in rounded)
 
 
 def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:

@@ -45,7 +45,7 @@ def view_and_age(session: "Session", options: dict[str, Any]) -> "tuple[View, st
 
 def warn_of_links(index: "Index") -> None:
     """Say how many symbolic links were not followed, if any: what they lead to is not shown."""
-    links = index.problem_lines.count(b'"kind":"symlink"')  # there may be millions; in a text " is escaped
+    links = index.problem_kinds().get("symlink", 0)
     if links:
         warn(f"{len(index)} images; symbolic links that are not followed: {links}, see --follow-symlinks")
 
@@ -63,12 +63,17 @@ def selected_by(view: "View", path: str) -> "Cohort":
 def directory_at(view: "View", path: str) -> "Directory":
     """Return the directory at a path of the drive."""
     from omidbfs.nodes import Directory
+    from omidbfs.view import LONGEST_PATH
 
     directory = view.root
     for component in path.split("/"):
         if not component:
             continue
-        child = view.lookup(directory, os.fsencode(component))
+        try:
+            child = view.lookup(directory, os.fsencode(component))
+        except OSError as error:
+            said = f"{error.strerror}: no facet is found below a path of more than {LONGEST_PATH} bytes"
+            raise UserError(f"{path[:40]}...: {said}") from None
         if child is None:
             raise UserError(f"{path}: {_unknown(view, directory, component)}")
         if not isinstance(child, Directory):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from heapq import merge
 from pathlib import Path
 
 from omidbfs.about import generated_texts
@@ -228,10 +229,10 @@ class Session:
         facets = [facet for facet in index.registry.facets if self.listed is None or facet.name in self.listed]
         named, problems = resolved(Cohorts(index), self.definitions.cohorts)
         if problems:
-            index = replace(index, problem_lines=problem_lines(sorted([*index.problems, *problems])))
+            index = replace(index, problem_lines=problem_lines(merge(index.each_problem(), sorted(problems))))
         return root_of(index, facets, named)
 
-    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes]:
+    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes | memoryview]:
         about = {"index": str(self.index_path), "index_written": written, **state}
         return generated_texts(root, (self.source.images, self.source.data), self.classification, about)
 

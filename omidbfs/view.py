@@ -13,7 +13,10 @@ import functools
 import operator
 import os
 import stat
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +26,25 @@ from omidbfs.database.access import Access, limited_mode
 from omidbfs.database.layout import DOCUMENTS, Source, tree_access
 from omidbfs.export.access import export_access
 from omidbfs.export.formats import BY_FILE, FORMATS, Selection
-from omidbfs.facets import BY_NAME, UNLINKED, Facet
-from omidbfs.files import SUFFIXES, Files, directory_inode, export_inode, flat_names
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.facets import BY_NAME, Facet, Kind
+from omidbfs.files import ROOT_INODE, SUFFIXES, Content, Files, directory_inode, export_inode, flat_names
+from omidbfs.index.columns import JSON, Index
 from omidbfs.nodes import Attributes, Directory, Entry, Export, Listing, Shape, joined
 from omidbfs.ownership import Ownership
 from omidbfs.root import Root, root_of
 
-ROOT_INODE = 1
 EXPORTS = b".omidbfs"
 """The directory of generated files, found in every cohort and listed in none."""
+LONGEST_PATH = 3072
+"""Bytes of the path of a directory of images in which facets are found.
 
-_CLIENT, _STUDY, _EPISODE = BY_NAME["client"], BY_NAME["study"], BY_NAME["episode"]
+Each directory that the kernel knows keeps its path and what that says; it would let anybody go deeper for ever.
+What is below has at most three names more, of a value, a study and a file: PATH_MAX, 4,096, holds them all.
+"""
+_FEW = 1 << 16
+"""Images, of which the rows are gathered and the codes counted in 1 ms."""
+
+_CLIENT, _STUDY = BY_NAME["client"], BY_NAME["study"]
 
 
 def drive_access(source: Source) -> Access:
@@ -66,7 +76,7 @@ class View:
         self,
         index: Index,
         access: Access,
-        generated: Mapping[str, bytes],
+        generated: Mapping[str, Content],
         *,
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
@@ -78,6 +88,7 @@ class View:
         self.index = index
         self.lists = root_of(index) if root is None else root
         self.cohorts = self.lists.cohorts
+        self.cohorts.readings  # noqa: B018  made now, where nobody waits: a free text may have millions of values
         self.name = os.urandom(16)
         self.root = Directory(self.name, b"", ROOT_INODE, Shape.ROOT)
         self._access = access
@@ -85,6 +96,7 @@ class View:
         """Who may read what quotes the source: generated files, and lists of problems and values."""
         self.files = Files(index, access, self.export_access, generated, self.lists.links, links_to, ownership)
         self._list_nested = list_nested
+        self._shared: WeakValueDictionary[tuple[Cohort, str, int], NDArray[np.integer]] = WeakValueDictionary()
 
     def has_made(self, node: Directory | Export) -> bool:
         """Return whether a directory or generated file is of this view."""
@@ -103,6 +115,7 @@ class View:
         ------
         OSError
             ESTALE: the directory is of another view. So do all methods that take a directory or generated file.
+            ENAMETOOLONG: a facet in a directory whose path has more than :data:`LONGEST_PATH` bytes.
         """
         self._check(directory)
         match directory.shape:
@@ -166,6 +179,8 @@ class View:
         facet = self.index.registry.by_name.get(os.fsdecode(name[3:]))
         if facet is None:
             return None
+        if len(directory.path) > LONGEST_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         return self._child(directory, name, Shape.FACET, self.cohort(directory), facet=facet)
 
     def _value(self, directory: Directory, name: bytes) -> Directory | None:
@@ -190,10 +205,11 @@ class View:
 
     def _in_study(self, directory: Directory, name: bytes) -> int | None:
         stem, kind = _split(name)
-        for row in self.index.image_table.find(stem):
-            if self.index.study_of[row] == directory.study:
-                return self._image_inode(directory.cohort, row, kind)
-        return None
+        first, end = self.index.study_rows[directory.study : directory.study + 2].tolist()
+        rows = self.index.image_table.find(stem)
+        number = bisect_left(rows, first)
+        is_there = number < len(rows) and rows[number] < end
+        return self._image_inode(directory.cohort, rows[number], kind) if is_there else None
 
     def _in_cohort(self, directory: Directory, name: bytes) -> int | None:
         stem, kind = _split(name)
@@ -218,23 +234,12 @@ class View:
         return cohort == EVERYTHING or len(self._client_rows(directory)) > 0
 
     def _client_rows(self, directory: Directory) -> NDArray[np.uint32]:
-        bounds = self.index.client_rows
-        return self._rows_between(directory.cohort, bounds[directory.client], bounds[directory.client + 1])
+        first, end = self.index.client_rows[directory.client : directory.client + 2].tolist()
+        return self.cohorts.rows_between(directory.cohort, first, end)
 
     def _study_rows(self, cohort: Cohort, study: int) -> NDArray[np.uint32]:
-        bounds = self.index.study_rows
-        return self._rows_between(cohort, bounds[study], bounds[study + 1])
-
-    def _rows_between(self, cohort: Cohort, first: np.uint32, end: np.uint32) -> NDArray[np.uint32]:
-        """Return the rows of a cohort in a run of rows: a woman has a dozen, so each is compared."""
-        index, shown = self.index, cohort.files
-        rows = [
-            row
-            for row in range(int(first), int(end))
-            if self.cohorts.contains(cohort, row)
-            and any(shown[kind] and index.has_file(row, kind) for kind in (DCM, JSON))
-        ]
-        return np.array(rows, np.uint32)
+        first, end = self.index.study_rows[study : study + 2].tolist()
+        return self.cohorts.rows_between(cohort, first, end)
 
     # Generated files
 
@@ -272,9 +277,19 @@ class View:
 
     # Listing
 
+    def lists_at_once(self, directory: Directory) -> bool:
+        """Return whether :meth:`listing` takes no longer than a few lookups; otherwise do not let others wait."""
+        if len(self.index) <= _FEW or directory.shape not in (Shape.COHORT, Shape.FACET):
+            return True
+        return _shared_key(directory) in self._shared or self.cohorts.are_at_hand(directory.cohort, _FEW)
+
     def listing(self, directory: Directory) -> Listing:
-        """Return the entries of a directory, without ``.`` and ``..``."""
+        """Return the entries of a directory, without ``.`` and ``..``.
+
+        What takes room for each image, or value, is shared by all listings of one cohort.
+        """
         self._check(directory)
+        cohort = directory.cohort
         match directory.shape:
             case Shape.ROOT:
                 names = [b"README.txt", b"all", *_names_of(self.lists.facets), b".omidbfs"]
@@ -296,43 +311,35 @@ class View:
                     names = [self.index.document_name(directory.client, slot) for slot in present] + names
                 return self._looked_up(directory, names)
             case Shape.STUDY:
-                rows = self._study_rows(directory.cohort, directory.study)
-                return self._files(rows, directory.cohort.files, flat=False)
+                return self._files(directory, lambda: self._study_rows(cohort, directory.study))
             case Shape.COHORT:
-                files = self._files(self.cohorts.row_array(directory.cohort), directory.cohort.files, flat=True)
-                return joined(self._nested(directory), files) if self._list_nested else files
+                listing = self._files(directory, lambda: self.cohorts.row_array(cohort))
+                return joined(self._nested(directory), listing) if self._list_nested else listing
+
+    def _shared_by_all(self, directory: Directory, make: Callable[[], NDArray[np.integer]]) -> NDArray[np.integer]:
+        """Return what ``make`` gives, the same for all listings of a cohort, as long as there is one."""
+        key = _shared_key(directory)
+        known = self._shared.get(key)
+        if known is None:
+            known = self._shared[key] = make()
+        return known
 
     def _nested(self, directory: Directory) -> Listing:
         used = {term.facet for term in directory.cohort.terms}
         if not all(directory.cohort.files):
             used.add("file-type")
-        facets = [facet for facet in self.lists.facets if facet.name not in used]
+        is_deep = len(directory.path) > LONGEST_PATH
+        facets = [facet for facet in self.lists.facets if facet.name not in used and not is_deep]
         return self._looked_up(directory, _names_of(facets))
 
     def _values(self, directory: Directory) -> Listing:
-        facet, cohort = directory.facet, directory.cohort
-        if facet is _CLIENT:
-            everyone = np.arange(len(self.index.clients), dtype=np.uint32)
-            ordinals = everyone if cohort == EVERYTHING else self.cohorts.clients(cohort)
-            return self._named(directory, self.index.clients.take, ordinals)
-        if facet is _EPISODE:
-            ordinals = self.cohorts.episodes(cohort).astype(np.uint32)
-            listed = self._named(directory, self.cohorts.episode_names, ordinals)
-            is_unlinked = (self.index.study_episode[self.cohorts.studies(cohort)] < 0).any()
-            return joined(listed, self._looked_up(directory, [UNLINKED.encode()] if is_unlinked else []))
-        if facet is _STUDY:
-            studies = self.cohorts.studies(cohort)
-            if self.index.studies_unique:
-                return self._named(directory, self.index.studies.take, studies)
-            return self._looked_up(directory, list(dict.fromkeys(self.index.studies.take(studies))))
-        return self._looked_up(directory, [name.encode() for name, _ in self.cohorts.counts(cohort, facet)])
+        facet, cohorts = directory.facet, self.cohorts
+        found = self._shared_by_all(directory, lambda: cohorts.values(directory.cohort, facet))
+        if facet.kind is Kind.NAME and (facet is not _STUDY or self.index.studies_unique):
+            return self._named(directory, found)
+        return self._looked_up(directory, found, functools.partial(cohorts.names, facet))
 
-    def _named(
-        self,
-        directory: Directory,
-        names_of: Callable[[NDArray[np.uint32]], list[bytes]],
-        ordinals: NDArray[np.uint32],
-    ) -> Listing:
+    def _named(self, directory: Directory, ordinals: NDArray[np.integer]) -> Listing:
         """Return the listing of clients, studies or episodes: there are too many to look each of them up."""
         cohort, facet = directory.cohort, directory.facet
 
@@ -344,18 +351,20 @@ class View:
 
         def page(start: int, count: int) -> list[Entry]:
             part = ordinals[start : start + count]
-            pairs = zip(names_of(part), part.tolist(), strict=True)
+            pairs = zip(self.cohorts.names(facet, part), part.tolist(), strict=True)
             return [self._directory_entry(name, child(name, ordinal)) for name, ordinal in pairs]
 
         return Listing(len(ordinals), page)
 
-    def _looked_up(self, directory: Directory, names: list[bytes]) -> Listing:
-        """Return a listing of names that lookup answers: the two cannot disagree."""
+    def _looked_up(
+        self, directory: Directory, keys: Any, names_of: Callable[[Any], Iterable[bytes]] = iter
+    ) -> Listing:
+        """Return a listing of names that lookup answers, so that the two cannot disagree: those of ``keys``."""
 
         def page(start: int, count: int) -> list[Entry]:
-            return [self._entry(directory, name) for name in names[start : start + count]]
+            return [self._entry(directory, name) for name in names_of(keys[start : start + count])]
 
-        return Listing(len(names), page)
+        return Listing(len(keys), page)
 
     def _entry(self, directory: Directory, name: bytes) -> Entry:
         child = self.lookup(directory, name)
@@ -371,25 +380,20 @@ class View:
     def _directory_entry(self, name: bytes, directory: Directory) -> Entry:
         return Entry(name, *self.directory_attributes(directory), directory)
 
-    def _files(self, rows: NDArray[np.uint32], shown: tuple[bool, bool], *, flat: bool) -> Listing:
-        """Return the files of ``rows``, each pair side by side."""
-        coded = np.repeat(rows.astype(np.uint64) << np.uint64(1), 2)
-        coded[1::2] += np.uint64(1)
-        present = np.empty(len(coded), np.bool_)
-        for kind in (DCM, JSON):
-            present[kind::2] = (self.index.files[kind].access[rows] != 0) & shown[kind]
-        files = coded[present]
-
-        def page(start: int, count: int) -> list[Entry]:
-            return self.files.page(files[start : start + count], flat=flat)
-
-        return Listing(len(files), page)
+    def _files(self, directory: Directory, rows: Callable[[], NDArray[np.uint32]]) -> Listing:
+        shown, flat = directory.cohort.files, directory.shape is Shape.COHORT
+        files = self._shared_by_all(directory, lambda: self.files.of_rows(rows(), shown))
+        return Listing(len(files), lambda start, count: self.files.page(files[start : start + count], flat=flat))
 
     def directory_attributes(self, directory: Directory) -> Attributes:
         """Return the attributes of a directory; its link count of 1 says that it is not counted."""
         access = self._access
         mode = stat.S_IFDIR | access.mode
         return Attributes(directory.inode, mode, 1, access.uid, access.gid, 0, self.index.newest)
+
+
+def _shared_key(directory: Directory) -> tuple[Cohort, str, int]:
+    return directory.cohort, directory.facet.name if directory.shape is Shape.FACET else "", directory.study
 
 
 def _names_of(facets: Iterable[Facet]) -> list[bytes]:

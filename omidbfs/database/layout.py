@@ -17,7 +17,7 @@ import msgspec
 
 from omidbfs.database.access import Access, TreeReader, limited_mode
 from omidbfs.database.problems import Problem
-from omidbfs.database.records import FileFacts
+from omidbfs.database.records import FIRST_TIME, LAST_TIME, FileFacts, mtime_of
 from omidbfs.errors import UserError
 from omidbfs.names import printable
 
@@ -282,12 +282,10 @@ class Scanner:
         access = listed.access
         try:
             facts = entry.stat(follow_symlinks=False)
-            mode = facts.st_mode
-            if stat.S_ISREG(mode):
-                if access:
-                    return file_facts(facts, access)
-                # The same in one call less, of two million.
-                return FileFacts(facts.st_size, facts.st_mtime_ns, mode & _READABLE, facts.st_uid, facts.st_gid)
+            mode, time = facts.st_mode, facts.st_mtime_ns
+            if stat.S_ISREG(mode) and not access and FIRST_TIME <= time <= LAST_TIME:
+                # As at the end, in three calls less, of two million.
+                return FileFacts(facts.st_size, time, mode & _READABLE, facts.st_uid, facts.st_gid)
         except OSError:
             pass  # below it is said why
         place = f"{listed.place}/{entry.name}"
@@ -305,6 +303,8 @@ class Scanner:
         if not stat.S_ISREG(facts.st_mode):
             self._report(place, "not-a-regular-file", "a file belongs here")
             return None
+        if mtime_of(facts) != facts.st_mtime_ns:
+            self._report(place, "odd-time", f"{facts.st_mtime_ns // 10**9} seconds since 1970")
         return file_facts(facts, access)
 
     def _is_directory(self, entry: os.DirEntry[str], directory: str, place: str) -> bool:
@@ -367,7 +367,7 @@ def file_facts(facts: os.stat_result, above: list[Access]) -> FileFacts:
     mode = facts.st_mode & _READABLE
     if above:
         mode = limited_mode(mode, facts.st_uid, facts.st_gid, above)
-    return FileFacts(facts.st_size, facts.st_mtime_ns, mode, facts.st_uid, facts.st_gid)
+    return FileFacts(facts.st_size, mtime_of(facts), mode, facts.st_uid, facts.st_gid)
 
 
 def narrowed(above: list[Access], directory: Access) -> list[Access]:

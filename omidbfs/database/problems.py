@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "sidecar-missing": "a DICOM file without its JSON",
     "bad-json": "an empty, cut-off, oversized or otherwise invalid JSON file",
     "bad-dicom": "a DICOM file whose header cannot be read",
+    "odd-time": "a modification time before 1677 or after 2262; the nearest time between them is shown",
     "client-mismatch": "the ClientID in a JSON file is not the client of its directory",
     "odd-value": "a value whose type or format cannot be understood; it is taken as absent",
     "unknown-code": "a coded value outside its table",

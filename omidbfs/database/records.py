@@ -6,6 +6,7 @@ not say, and :data:`OTHER` that it says something outside the code's table.
 """
 
 import datetime
+import os
 
 import msgspec
 
@@ -21,6 +22,16 @@ class FileFacts(msgspec.Struct, frozen=True, gc=False):
     mode: int
     uid: int
     gid: int
+
+
+FIRST_TIME, LAST_TIME = -(1 << 63), (1 << 63) - 1
+"""The times that 64 bits of nanoseconds hold: from 1677-09-21 to 2262-04-11. A file system may know others."""
+
+
+def mtime_of(found: os.stat_result) -> int:
+    """Return the modification time of a file in nanoseconds; one outside of 64 bits is the nearest inside."""
+    time = found.st_mtime_ns
+    return time if FIRST_TIME <= time <= LAST_TIME else max(FIRST_TIME, min(time, LAST_TIME))
 
 
 # NBSS ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
-from omidbfs.index.slices import client_of, slices_of
+from omidbfs.index.slices import client_of, problems_by_client, slices_of
 from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
 from omidbfs.index.user import with_user_facets
 from omidbfs.names import printable
@@ -63,7 +63,7 @@ def refreshed(
             clients = [client for client in clients if client in only]
         changed = _changed(source, clients, previous, work)
         if previous is not None and not changed and len(clients) == len(previous.clients):
-            of_trees = (problem for problem in previous.problems if problem.kind not in OF_LISTS)
+            of_trees = (problem for problem in previous.each_problem() if problem.kind not in OF_LISTS)
             known = {problem for problem in of_trees if client_of(problem) is None}
             if known == set(problems):
                 if previous.registry.user == tuple(one.facet() for one in user_facets):
@@ -216,12 +216,13 @@ def _chunks(
     segments = [(is_changed, list(run)) for is_changed, run in groupby(clients, changed.__contains__)]
     runs = [run for is_changed, segment in segments if is_changed for run in _runs(segment, work.workers)]
     read = in_order(work.executor, work.workers, partial(read_chunk, source), runs)
+    problems = problems_by_client(previous) if previous is not None else {}
     chunks: list[Chunk] = []
     done = images = 0
     for is_changed, segment in segments:
         if not is_changed:
             assert previous is not None
-            chunks += slices_of(previous, [client.encode() for client in segment])
+            chunks += slices_of(previous, [client.encode() for client in segment], problems)
             continue
         for run in _runs(segment, work.workers):
             chunks.append(next(read))

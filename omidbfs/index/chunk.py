@@ -136,7 +136,7 @@ class _FileLists:
     accesses: Accesses
     sizes: "array[int]" = field(default_factory=partial(array, "Q"))
     mtimes: "array[int]" = field(default_factory=partial(array, "q"))
-    codes: "array[int]" = field(default_factory=partial(array, "H"))
+    codes: "array[int]" = field(default_factory=partial(array, "I"))
 
     def extend(self, facts: Sequence[FileFacts | None]) -> None:
         """Append files, ``None`` where there is none."""
@@ -151,7 +151,7 @@ class _FileLists:
     def columns(self) -> FileColumns:
         """Return the columns."""
         return FileColumns(
-            np.array(self.sizes, np.uint64), np.array(self.mtimes, np.int64), np.array(self.codes, np.uint16)
+            np.array(self.sizes, np.uint64), np.array(self.mtimes, np.int64), np.array(self.codes, np.uint32)
         )
 
 

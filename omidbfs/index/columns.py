@@ -1,9 +1,10 @@
 """The index: one row per image, sorted by client, study and image; see DESIGN in ``docs/architecture.md``."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,13 +34,13 @@ DCM, JSON = 0, 1
 class FileColumns:
     """Facts of one file per row (or of the documents of one client per row: shape ``(clients, 4)``).
 
-    ``size`` in bytes (uint64, or uint32 where that is enough), ``mtime`` in ns (int64), ``access`` (uint16) points
-    into ``Index.accesses``; access 0 says that there is no such file.
+    ``size`` in bytes (uint64, or uint32 where that is enough), ``mtime`` in ns (int64), ``access`` (uint16, or
+    uint32 where that is not enough) points into ``Index.accesses``; access 0 says that there is no such file.
     """
 
     size: NDArray[np.unsignedinteger]
     mtime: NDArray[np.int64]
-    access: NDArray[np.uint16]
+    access: NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,47 @@ def smallest(column: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]
     return column.astype(np.min_scalar_type(int(column.max(initial=0))))
 
 
-_problem_decoder = msgspec.json.Decoder(Problem)
+def runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Return the distinct values of an ascending column and how often each occurs, without sorting it again."""
+    starts = np.flatnonzero(np.diff(column, prepend=np.int64(-1)))
+    return column[starts], np.diff(starts, append=len(column))
+
+
+def occupied(bounds: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return between which neighbouring bounds there are rows."""
+    return np.flatnonzero(bounds[1:] > bounds[:-1]).astype(np.uint32)
+
+
+def counted(column: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Return how often each code occurs, up to the highest that does."""
+    codes = int(column.max(initial=0)) + 1
+    counts = np.zeros(codes, np.int64)
+    for rows in blocks(len(column)):
+        counts += np.bincount(column[rows], minlength=codes)
+    return counts
+
+
+def top(column: NDArray[np.unsignedinteger]) -> int:
+    """Return a number above every code of a column, without looking at each where codes are small."""
+    return int(np.iinfo(column.dtype).max) + 1 if column.itemsize < 4 else int(column.max(initial=0)) + 1
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+_problem_decoder, _kind_decoder = msgspec.json.Decoder(Problem), msgspec.json.Decoder(_Kind)
+_Decoded = TypeVar("_Decoded")
+
+
+def _decoded(lines: bytes | memoryview, decoder: "msgspec.json.Decoder[_Decoded]") -> Iterator[_Decoded]:
+    """Yield what each line says; there may be one for each image, so they are decoded a megabyte at a time."""
+    start, size = 0, 1 << 20
+    while start < len(lines):
+        part = bytes(lines[start : start + size])
+        end = part.rfind(b"\n") + 1 if start + size < len(lines) else len(part)
+        yield from decoder.decode_lines(part[:end])
+        start, size = start + end, size if end else 2 * size
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +122,7 @@ class Index:
     study that is linked to none; ``study_date`` (int32) is a proleptic ordinal, 0 where ImageDB has none.
     ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``client_digest``
     changes with any file of a client, so that a refresh reads only clients that changed. ``problem_lines`` is
-    ``problems.jsonl``.
+    ``problems.jsonl``: of a saved index a part of its file, not a copy.
     """
 
     images: Names
@@ -111,7 +152,7 @@ class Index:
     raw_images: Mapping[int, str]
     raw_studies: Mapping[int, str]
     newest: int
-    problem_lines: bytes
+    problem_lines: bytes | memoryview
     episodes: "EpisodeColumns"
     episode_table: NameTable
     study_episode: NDArray[np.int32]
@@ -127,7 +168,15 @@ class Index:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is odd in the source, sorted; read anew from ``problem_lines`` at every use."""
-        return tuple(_problem_decoder.decode_lines(self.problem_lines))
+        return tuple(self.each_problem())
+
+    def each_problem(self) -> Iterator[Problem]:
+        """Yield the same, one by one."""
+        return _decoded(self.problem_lines, _problem_decoder)
+
+    def problem_kinds(self) -> dict[str, int]:
+        """Return how many problems there are of each kind, sorted; counted anew at every use."""
+        return dict(sorted(Counter(one.kind for one in _decoded(self.problem_lines, _kind_decoder)).items()))
 
     def on_disk(self, row: int) -> tuple[str, str]:
         """Return the names of an image's study and of the image itself as on disk."""

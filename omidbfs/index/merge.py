@@ -135,14 +135,15 @@ def _boundaries(counts: NDArray[np.uint32]) -> NDArray[np.uint32]:
 def _file_columns(
     parts: Sequence[tuple[Chunk, FileColumns]], access_codes: dict[tuple[int, int, int], int]
 ) -> FileColumns:
+    code_type = np.promote_types(np.uint16, np.min_scalar_type(len(access_codes)))
     access = [
-        np.array([0, *(access_codes[key] for key in chunk.accesses)], np.uint16)[files.access]
+        np.array([0, *(access_codes[key] for key in chunk.accesses)], code_type)[files.access]
         for chunk, files in parts
     ]
     return FileColumns(
         shorter(np.concatenate([np.zeros(0, np.uint64), *(files.size for _, files in parts)])),
         _joined(np.int64, [files.mtime for _, files in parts]),
-        _joined(np.uint16, access),
+        np.concatenate([np.zeros(0, np.uint16), *access]),
     )
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EMPTY = 0xFFFFFFFF
+_FEW = 64
+"""Slots that are looked at one by one: only names that occur many times take more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,25 @@ class NameTable:
         """Return the ordinals of ``name``, ascending; empty if there is none. About 1 us."""
         slots, names = self.slots, self.names
         mask = len(slots) - 1
-        place, found = crc32(name) & mask, []
-        while (ordinal := slots.item(place)) != _EMPTY:
+        start = crc32(name) & mask
+        found: list[int] = []
+        for place in range(start, start + _FEW):
+            ordinal = slots.item(place & mask)
+            if ordinal == _EMPTY:
+                found.sort()
+                return found
             if names[ordinal] == name:
                 found.append(ordinal)
-            place = (place + 1) & mask
-        found.sort()
+        return self._found_at_once(name, start)
+
+    def _found_at_once(self, name: bytes, start: int) -> list[int]:
+        """Return the same, of the whole run of slots from ``start`` to an empty one: 10 ms for a million names."""
+        slots, offsets, heap = np.roll(self.slots, -start), self.names.offsets, self.names.heap
+        run = slots[: int(np.argmax(slots == _EMPTY))]
+        run = run[offsets[run + np.uint32(1)] - offsets[run] == len(name)]
+        for position, byte in enumerate(name):
+            run = run[heap[offsets[run] + np.uint8(position)] == byte]
+        found: list[int] = np.sort(run).tolist()
         return found
 
 
@@ -114,6 +129,14 @@ def duplicated(names: Names, sums: NDArray[np.uint32] | None = None) -> NDArray[
     for ordinal, name in zip(suspects.tolist(), names.take(suspects), strict=True):
         groups.setdefault(name, []).append(ordinal)
     return np.sort(np.array(_in_groups(groups.values()), np.uint32))
+
+
+def first_of_each(names: Names, ordinals: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return those of ``ordinals`` at which a name occurs for the first time."""
+    first: dict[bytes, int] = {}
+    for ordinal, name in zip(ordinals.tolist(), names.take(ordinals), strict=True):
+        first.setdefault(name, ordinal)
+    return np.array(list(first.values()), np.uint32)
 
 
 def _in_groups(groups: Iterable[list[int]]) -> list[int]:

@@ -24,16 +24,23 @@ def client_of(problem: Problem) -> str | None:
     return None if len(parts) == 2 and problem.kind in _OF_THE_TREE else parts[1]
 
 
-def slices_of(index: Index, clients: Sequence[bytes]) -> Iterator[Chunk]:
-    """Yield chunks with the columns of ``clients``, each a run of neighbours in the index."""
+def slices_of(
+    index: Index, clients: Sequence[bytes], problems: Mapping[bytes, Sequence[Problem]]
+) -> Iterator[Chunk]:
+    """Yield chunks with the columns of ``clients``, each a run of neighbours in the index, and their problems."""
     ordinals = np.array([index.client_table.find(client)[0] for client in clients], np.intp)
-    problems: dict[bytes, list[Problem]] = {}
-    for problem in index.problems:
-        client = client_of(problem)
-        if client is not None and problem.kind != "duplicate-uid":  # those are found anew
-            problems.setdefault(client.encode(), []).append(problem)
     for run in np.split(ordinals, np.flatnonzero(np.diff(ordinals) != 1) + 1):
         yield _slice(index, int(run[0]), int(run[-1]) + 1, problems)
+
+
+def problems_by_client(index: Index) -> Mapping[bytes, Sequence[Problem]]:
+    """Return the problems of each client, but for those that are found anew whenever an index is made."""
+    problems: dict[bytes, list[Problem]] = {}
+    for problem in index.each_problem():
+        client = client_of(problem)
+        if client is not None and problem.kind != "duplicate-uid":
+            problems.setdefault(client.encode(), []).append(problem)
+    return problems
 
 
 def only_clients(index: Index, clients: Collection[str], problems: Iterable[Problem], source: Source) -> Index:
@@ -42,12 +49,12 @@ def only_clients(index: Index, clients: Collection[str], problems: Iterable[Prob
     ``problems`` are added to those of the trees and of the clients.
     """
     kept = [name for name in index.clients if name.decode() in clients]
-    of_trees = [problem for problem in index.problems if client_of(problem) is None]
-    chunks = list(slices_of(index, kept)) if kept else []
+    of_trees = [problem for problem in index.each_problem() if client_of(problem) is None]
+    chunks = list(slices_of(index, kept, problems_by_client(index))) if kept else []
     return carried_over(merge(chunks, [*of_trees, *problems], source, index), index)
 
 
-def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, list[Problem]]) -> Chunk:
+def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, Sequence[Problem]]) -> Chunk:
     rows = slice(int(index.client_rows[first]), int(index.client_rows[end]))
     of_client = index.study_client
     studies = slice(int(np.searchsorted(of_client, first)), int(np.searchsorted(of_client, end)))

@@ -364,7 +364,7 @@ def _stored(arrays: Arrays) -> Stored:
         raw_images=dict(meta["raw_images"]),
         raw_studies=dict(meta["raw_studies"]),
         newest=meta["newest"],
-        problem_lines=arrays["problems"].tobytes(),
+        problem_lines=arrays["problems"].data,
         episodes=EpisodeColumns(ids=ids, **{name: arrays[f"episodes.{name}"] for name in episodes.COLUMNS}),
         episode_table=NameTable(ids, arrays["episodes.slots"]),
         marks=MarkColumns(

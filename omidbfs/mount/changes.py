@@ -12,7 +12,7 @@ import numpy as np
 from omidbfs.cohort import IMAGES, Cohort, Term
 from omidbfs.export.formats import BY_FILE
 from omidbfs.facets import Kind
-from omidbfs.files import SUFFIXES, Files, directory_inode
+from omidbfs.files import SUFFIXES, directory_inode, parent_inode
 from omidbfs.index.columns import Index
 from omidbfs.nodes import Directory, Shape
 from omidbfs.view import View
@@ -32,22 +32,30 @@ class Changes:
     attributes: list[int] = field(default_factory=list)
 
 
-def changed_file(files: Files, inode: int, known: Iterable[Directory]) -> Changes:
+def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     """Return what the kernel must forget of a file of the source that was found changed when it was opened.
 
     It may know it by any path, and would say of each, as long as somebody has the old version open, what that is.
+    ``known`` are the directories that it knows, as they are in the view: those that hold the file are told.
     """
-    flat, real, folder = files.names(inode)
-    names = {Shape.COHORT: flat, Shape.STUDY: real, Shape.CLIENT: real}
-    return Changes(
-        [
-            (directory.inode, names[directory.shape])
-            for directory in known
-            if directory.shape is Shape.COHORT
-            or (directory.shape in names and directory.path.endswith(b"/" + folder))
-        ],
-        [inode],
-    )
+    flat, real = view.files.names(inode)
+    place = view.files.place_of_any_version(inode)
+    assert place is not None, "what was opened is of this view"
+    row, kind = place
+    found = Changes(attributes=[inode])
+    for directory in known:
+        shape, cohort = directory.shape, directory.cohort
+        if kind is None:
+            is_hers = shape is Shape.CLIENT and directory.client == row
+            is_there = is_hers and view.lookup(directory, real) is not None
+        else:
+            is_place = shape is Shape.COHORT or (
+                shape is Shape.STUDY and directory.study == view.index.study_of[row]
+            )
+            is_there = is_place and cohort.files[kind] and view.cohorts.contains(cohort, row)
+        if is_there:
+            found.entries.append((directory.inode, flat if shape is Shape.COHORT else real))
+    return found
 
 
 def changed_clients(old: Index, new: Index) -> set[bytes]:
@@ -83,8 +91,7 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
             found.entries += ((directory.inode, name) for name in BY_FILE)
         after = new.resolve(directory.path)
         if after is None:
-            parent, _, name = directory.path.rpartition(b"/")
-            found.entries.append((directory_inode(parent) if parent else old.root.inode, name))
+            found.entries.append((parent_inode(directory.path), directory.path.rpartition(b"/")[2]))
         is_same = after is not None and _meaning(old, directory.cohort) == _meaning(new, after.cohort)
         if directory.shape is Shape.COHORT and is_same:
             found.entries += _differing(old, new, directory, after, _names_in(old, directory, names))

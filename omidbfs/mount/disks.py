@@ -11,7 +11,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from typing import Generic, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import trio
 
@@ -111,38 +111,6 @@ class Threads:
         stuck = sum(started < limit for started in self._started.values())
         self._limiter.total_tokens = _THREADS + min(stuck, _MOST_STUCK)
         return stuck
-
-
-class Latest(Generic[_Answer]):
-    """The latest answer to a question that a disk may take any time to answer.
-
-    One thread at most waits for it. Whoever asks meanwhile shares its answer, or goes on with the one before.
-    """
-
-    def __init__(self, threads: Threads, question: Callable[[], _Answer]) -> None:
-        self._threads = threads
-        self._question = question
-        self._under_way: trio.Event | None = None
-        self._latest: _Answer | None = None
-
-    async def answer(self, patience: float) -> _Answer | None:
-        """Return the answer, after ``patience`` seconds the one before; ``None`` if that failed or is none."""
-        if self._under_way is None:
-            self._under_way = trio.Event()
-            # Not a task of the caller's, who may give up: the thread then still waits, and nobody would know.
-            trio.lowlevel.spawn_system_task(self._ask, self._under_way)
-        with trio.move_on_after(patience):
-            await self._under_way.wait()
-        return self._latest
-
-    async def _ask(self, answered: trio.Event) -> None:
-        try:
-            self._latest = await self._threads.run(0, self._question)
-        except (OSError, MemoryError):
-            self._latest = None
-        finally:
-            self._under_way = None
-            answered.set()
 
 
 class Disk:

@@ -1,20 +1,25 @@
 """What the kernel has open, other than files of the source and generated ones: directories."""
 
-from omidbfs.nodes import Directory, Entry
+from collections import OrderedDict
+
+from omidbfs.nodes import Directory, Entry, Listing
 from omidbfs.view import View
 
 _PAGE = 1024
+_MOST_PAGES = 64
+"""Handles that have a page at hand, of 400 kB; others make theirs anew when they go on."""
 
 
 class OpenDirectory:
     """A directory handle: the view it started with, its listing there, and the page at hand."""
 
-    __slots__ = ("directory", "first", "listing", "page", "updates", "view")
+    __slots__ = ("directory", "first", "listing", "page", "pages", "updates", "view")
 
-    def __init__(self, directory: Directory, view: View) -> None:
+    def __init__(self, directory: Directory, view: View, listing: Listing, pages: "Pages") -> None:
         self.directory = directory
         self.view = view
-        self.listing = view.listing(directory)
+        self.listing = listing
+        self.pages = pages
         self.first = 0
         self.page: list[Entry] = []
         self.updates = view.files.updates
@@ -27,4 +32,24 @@ class OpenDirectory:
         if not 0 <= offset < len(self.page):
             self.first, offset = position, 0
             self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
+            self.pages.note(self)
         return self.page[offset:] if offset else self.page
+
+
+class Pages:
+    """Which handles have a page at hand: the last few that made one."""
+
+    def __init__(self) -> None:
+        self._handles: OrderedDict[OpenDirectory, None] = OrderedDict()
+
+    def note(self, handle: OpenDirectory) -> None:
+        """Note that a handle has another page, or none."""
+        self._handles.pop(handle, None)
+        if handle.page:
+            self._handles[handle] = None
+        if len(self._handles) > _MOST_PAGES:
+            self._handles.popitem(last=False)[0].page = []
+
+    def close(self, handle: OpenDirectory) -> None:
+        """Let go of the page of a handle."""
+        self._handles.pop(handle, None)

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections.abc import Iterator
 
 from omidbfs.nodes import Directory
 from omidbfs.view import View
@@ -27,13 +28,18 @@ class Directories:
         """Return how often the kernel was told of each directory and has not yet forgotten it."""
         return {inode: times for inode, (_, times) in self._known.items()}
 
-    def known(self) -> list[Directory]:
-        """Return the directories that the kernel knows, without the root; of whatever view they were told."""
-        return [directory for directory, _ in self._known.values()]
-
     def paths(self) -> list[bytes]:
         """Return the paths of the directories that the kernel knows, without the root."""
-        return [directory.path for directory in self.known()]
+        return [directory.path for directory, _ in self._known.values()]
+
+    def known_in(self, view: View) -> Iterator[Directory]:
+        """Return those that the kernel knows now, as they are in a view, without the root and what is not in it.
+
+        Any thread may look for them: there may be a million.
+        """
+        known = list(self._known.values())
+        found = (one if view.has_made(one) else view.resolve(one.path) for one, _ in known)
+        return (directory for directory in found if directory is not None)
 
     def replace_view(self, view: View) -> None:
         """Find directories in another view from now on."""

@@ -18,14 +18,14 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from omidbfs import xattrs
 from omidbfs.database.layout import Source
 from omidbfs.export.spool import Spool, spool_directories
-from omidbfs.files import Files, is_directory, is_export
+from omidbfs.files import Content, is_directory, is_export, parent_inode
 from omidbfs.mount.answers import TIMEOUT, entry_of, fill
 from omidbfs.mount.changes import changed_file
 from omidbfs.mount.counters import Counters
-from omidbfs.mount.disks import Disks, Latest
+from omidbfs.mount.disks import Disks
 from omidbfs.mount.exports import Exports, OpenContent
 from omidbfs.mount.forgetting import tell_kernel
-from omidbfs.mount.handles import OpenDirectory
+from omidbfs.mount.handles import OpenDirectory, Pages
 from omidbfs.mount.inodes import Directories
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
 from omidbfs.nodes import Directory, Export, Shape
@@ -34,8 +34,10 @@ from omidbfs.view import View
 log = logging.getLogger(__name__)
 
 _FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
-_PATIENCE = 1.0
-"""Seconds that the disk of the source gets to say how large it is."""
+_LISTS = 2
+"""How many long lists are gone through at the same time; others wait for their turn."""
+_BLOCK = 4096
+"""Bytes of the blocks in which `statfs` says how large the drive is."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 _Arguments = ParamSpec("_Arguments")
@@ -93,10 +95,10 @@ class Operations(pyfuse3.Operations):
         self._has_xattrs = has_xattrs
         self.started = trio.Event()
         self.counters = Counters()
-        self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | bytes] = {}
+        self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | Content] = {}
         self._next_handle = 1
-        # A disk that hangs must not hang whoever asks for its size.
-        self._below = Latest(self.disks.threads("statfs"), functools.partial(os.statvfs, next(source.trees())))
+        self._pages = Pages()
+        self._lists = trio.CapacityLimiter(_LISTS)
 
     def init(self) -> None:
         """Note that the kernel has said hello: it can be told things from now on."""
@@ -180,12 +182,13 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """Return the capacity of the disk below, with nothing free: the drive is read-only."""
+        """Return what the files take, and that nothing is free, as of a CD.
+
+        There is no number of files: a monitor would take it for a limit that is reached.
+        """
         stat = StatvfsData()
-        below = await self._below.answer(_PATIENCE)  # None: the source is away; the drive goes on
-        stat.f_bsize = stat.f_frsize = 4096 if below is None else below.f_frsize
-        stat.f_blocks = 0 if below is None else below.f_blocks
-        stat.f_files = len(self.view.index)
+        stat.f_bsize = stat.f_frsize = _BLOCK
+        stat.f_blocks = -(-self.view.files.size // _BLOCK)
         stat.f_namemax = 255
         return stat
 
@@ -217,8 +220,15 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory on the view as it is now."""
-        directory = self._directory(inode)
-        return self._handle(OpenDirectory(directory, self.view))
+        view, directory = self.view, self._directory(inode)
+        listing = await self._unhurried(view, directory, view.listing)
+        return self._handle(OpenDirectory(directory, view, listing, self._pages))
+
+    async def _unhurried(self, view: View, directory: Directory, ask: Callable[[Directory], _Answer]) -> _Answer:
+        """Return what a view says of a directory; in a thread if that takes more than a moment."""
+        if view.lists_at_once(directory):
+            return ask(directory)
+        return await trio.to_thread.run_sync(ask, directory, limiter=self._lists, abandon_on_cancel=True)
 
     @_answered
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
@@ -231,9 +241,10 @@ class Operations(pyfuse3.Operations):
         has_exports = handle.directory.shape is Shape.EXPORTS
         lasts = handle.view is self.view and not has_exports
         attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if lasts else 0
-        for cursor, name in ((1, b"."), (2, b"..")):
+        known = handle.view.directory_attributes(handle.directory)
+        for cursor, name, place in ((1, b".", known.inode), (2, b"..", parent_inode(handle.directory.path))):
             if start_id < cursor:
-                fill(attributes, *handle.view.directory_attributes(handle.directory))
+                fill(attributes, *known._replace(inode=place))
                 if not pyfuse3.readdir_reply(token, name, attributes, cursor):
                     return
         first = cursor = max(start_id, _FIRST_CURSOR)
@@ -262,7 +273,9 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def releasedir(self, fh: int) -> None:
         """Close a directory."""
-        del self._handles[fh]
+        handle = self._handles.pop(fh)
+        assert isinstance(handle, OpenDirectory)
+        self._pages.close(handle)
 
     # Files
 
@@ -278,12 +291,13 @@ class Operations(pyfuse3.Operations):
             return FileInfo(fh=self._handle(content), keep_cache=True)
         # For an inode of an earlier version the answer is ESTALE. The kernel then looks the name up again, once:
         # what it finds has to be the file as it is now, which may have changed again since that version.
-        files = self.view.files  # of the view that is asked: another may take its place while a disk is waited for
+        view = self.view  # that is asked: another may take its place while a disk is waited for
+        files = view.files
         current = files.current(inode) or inode
         try:
             file = await self.reader.open(files, current)
         except FileChangedError:
-            await self._forget_file(files, current)
+            await self._forget_file(view, current)
             raise
         if current != inode:
             await self.reader.close(file)
@@ -299,7 +313,7 @@ class Operations(pyfuse3.Operations):
         elif isinstance(handle, OpenContent):
             content = await self.exports.read(handle, off, size)
         else:
-            assert isinstance(handle, bytes)
+            assert isinstance(handle, bytes | memoryview)
             content = handle[off : off + size]
         self.counters.bytes_read += len(content)
         return content  # type: ignore[return-value]
@@ -318,7 +332,7 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Return an extended attribute; without ``--xattr`` ENOSYS, after which the kernel does not ask again."""
-        value = self._xattrs(inode).get(bytes(name))
+        value = (await self._xattrs(inode)).get(bytes(name))
         if value is None:
             raise FUSEError(pyfuse3.ENOATTR)
         return value
@@ -326,24 +340,25 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         """Return the names of the extended attributes; otherwise as :meth:`getxattr`."""
-        return list(self._xattrs(inode))
+        return list(await self._xattrs(inode))
 
-    def _xattrs(self, inode: int) -> Mapping[bytes, bytes]:
+    async def _xattrs(self, inode: int) -> Mapping[bytes, bytes]:
         if not self._has_xattrs:
             raise FUSEError(errno.ENOSYS)
         directory = self.directories.get(inode)
         if directory is not None:
-            return xattrs.of_directory(self.view, directory)
+            return await self._unhurried(self.view, directory, functools.partial(xattrs.of_directory, self.view))
         return {} if is_directory(inode) or is_export(inode) else xattrs.of_file(self.view, inode)
 
-    def _handle(self, handle: OpenFile | OpenContent | OpenDirectory | bytes) -> int:
+    def _handle(self, handle: OpenFile | OpenContent | OpenDirectory | Content) -> int:
         number, self._next_handle = self._next_handle, self._next_handle + 1
         self._handles[number] = handle
         return number
 
-    async def _forget_file(self, files: Files, inode: int) -> None:
+    async def _forget_file(self, view: View, inode: int) -> None:
         # In a thread: the kernel may first wait for requests of this very inode, which this loop has to answer.
-        found = changed_file(files, inode, self.directories.known())
+        known = self.directories.known_in(view)
+        found = await trio.to_thread.run_sync(changed_file, view, inode, known, limiter=self._lists)
         await trio.to_thread.run_sync(tell_kernel, found)
 
     def close(self) -> None:

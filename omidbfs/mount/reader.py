@@ -7,7 +7,7 @@ import stat
 
 from omidbfs.database.access import TreeReader, is_local
 from omidbfs.database.layout import Source
-from omidbfs.database.records import FileFacts
+from omidbfs.database.records import FileFacts, mtime_of
 from omidbfs.files import Files
 from omidbfs.mount.disks import Disk, Disks
 
@@ -85,15 +85,13 @@ class Reader:
                 raise self._explained(error) from error
             raise
         disk = self._disks.disk(found.st_dev, local=local)
-        if found.st_size == facts.size and found.st_mtime_ns == facts.mtime_ns:
+        if found.st_size == facts.size and mtime_of(found) == facts.mtime_ns:
             return OpenFile(inode, descriptor, facts, disk)
         self._disks.open_files -= 1
         os.close(descriptor)
         self._disks.complaints.say("a file of the source is not what it was when it was read", logging.INFO)
-        files.update(
-            inode,
-            FileFacts(found.st_size, found.st_mtime_ns, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid),
-        )
+        mode = stat.S_IMODE(found.st_mode)
+        files.update(inode, FileFacts(found.st_size, mtime_of(found), mode, found.st_uid, found.st_gid))
         raise FileChangedError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     async def _open_waiting(self, number: int, path: bytes, inode: int) -> tuple[int, os.stat_result, bool]:
@@ -247,4 +245,4 @@ def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: rang
 def _is_as_it_was(descriptor: int, facts: FileFacts) -> bool:
     # Asked after reading: whoever writes gives the file its new time first.
     found = os.fstat(descriptor)
-    return found.st_mtime_ns == facts.mtime_ns and found.st_size == facts.size
+    return mtime_of(found) == facts.mtime_ns and found.st_size == facts.size

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from omidbfs.about import status_text
+from omidbfs.about import renewed_status
 from omidbfs.config import read_definitions
 from omidbfs.database.records import FileFacts
 from omidbfs.errors import UserError
@@ -189,18 +189,11 @@ class Refresher:
 
     async def _renew_status(self) -> None:
         view = self.operations.view
-        source, classification = self._session.source, self._session.classification
-        text = await trio.to_thread.run_sync(
-            status_text,
-            view.lists,
-            (source.images, source.data),
-            classification,
-            self._status(self._stored),
-            limiter=self._thread,
-        )
-        if view is not self.operations.view:
-            return  # the refresh that has replaced it has more to say
-        view.files.replace_text(b"status.json", text)
+        inode = view.files.text(b"status.json")
+        assert inode is not None, "every drive has it"
+        text = view.files.content(inode)
+        assert text is not None, "a name leads to the content of now"
+        view.files.replace_text(b"status.json", renewed_status(text, self._status(self._stored)))
         parent = view.resolve(b".omidbfs")
         assert parent is not None, "every drive has it"
         await self._tell_kernel(Changes(entries=[(parent.inode, b"status.json")]))

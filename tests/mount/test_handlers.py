@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from omidbfs.export.spool import Spool
 from omidbfs.index.build import Classification, build_index
 from omidbfs.mount.callers import may_read
 from omidbfs.mount.changes import Changes
+from omidbfs.mount.handles import OpenDirectory, Pages
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
-from omidbfs.nodes import Export
+from omidbfs.nodes import Directory, Export, Listing
 from omidbfs.view import ROOT_INODE, View, drive_access
 
 CONTEXT = RequestContext()  # of root
@@ -40,11 +42,19 @@ class Caller:
 @pytest.fixture
 def operations(tmp_path: Path) -> Iterator[Operations]:
     """The handlers over a database of one image, which nothing is mounted of."""
-    tree = Tree(tmp_path)
+    with handlers_over(tmp_path) as handlers:
+        yield handlers
+
+
+@contextmanager
+def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]:
+    """Make a database of one image, whose DICOM file is from ``time``, and give its handlers."""
+    tree = Tree(root)
     tree.client().study().image("1.1.1", dcm=b"pixels", ViewPosition="CC")
+    os.utime(tree.images / "demd1/1.1/1.1.1.dcm", (time, time))
     source = find_source(tree.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    handlers = Operations(view, source, spool=Spool((tmp_path,)))
+    handlers = Operations(view, source, spool=Spool((root,)))
     yield handlers
     handlers.close()
 
@@ -434,3 +444,75 @@ def test_a_file_found_changed_while_another_view_takes_over_is_stale(
     monkeypatch.setattr(reader, "open", opened_meanwhile)
     monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda found: None)
     assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
+
+
+def test_a_file_from_after_2262_is_opened_as_often_as_one_likes(tmp_path: Path) -> None:
+    with handlers_over(tmp_path, time=10_000_000_000) as operations:
+        file = inode(operations, "all/1.1.1.dcm")
+        for _ in range(2):
+            handle = call(operations.open, file, os.O_RDONLY, CONTEXT).fh
+            assert bytes(call(operations.read, handle, 0, 100)) == b"pixels"
+        assert inode(operations, "all/1.1.1.dcm") == file
+        assert call(operations.getattr, file, CONTEXT).st_mtime_ns == (1 << 63) - 1
+
+
+def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, go_on, threads = inode(operations, "all"), threading.Event(), []
+    listing = View.listing
+
+    def slowly(view: View, directory: Directory) -> Listing:
+        threads.append(threading.current_thread())
+        assert go_on.wait(10)
+        return listing(view, directory)
+
+    monkeypatch.setattr("omidbfs.view._FEW", 0)  # one image is many now
+    monkeypatch.setattr(View, "listing", slowly)
+
+    async def ask() -> None:
+        handles = []
+        async with trio.open_nursery() as nursery:
+
+            async def open_it() -> None:
+                handles.append(await operations.opendir(place, CONTEXT))
+
+            nursery.start_soon(open_it)
+            while not threads:
+                await trio.sleep(0.001)
+            assert (await operations.getattr(place, CONTEXT)).st_ino == place
+            assert not handles
+            go_on.set()
+        assert handles
+        assert await operations.opendir(place, CONTEXT), "somebody has it open: that takes no time"
+
+    trio.run(ask)
+    assert [thread is threading.main_thread() for thread in threads] == [False, True]
+
+
+def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omidbfs.mount.handles._MOST_PAGES", 2)
+    view, pages = operations.view, Pages()
+    place = view.resolve(b"")
+    assert place is not None
+    handles = [OpenDirectory(place, view, view.listing(place), pages) for _ in range(4)]
+    for position in range(5):
+        expected = [entry.name for entry in handles[0].listing.page(position, 1024)]
+        for handle in handles:
+            assert [entry.name for entry in handle.entries(position)] == expected
+            assert sum(bool(handle.page) for handle in handles) <= 2
+    pages.close(handles[3])
+    assert handles[0].entries(1000) == []
+    assert sum(bool(handle.page) for handle in handles[:3]) == 1
+
+
+def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
+    operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Changes] = []
+    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", told.append)
+    places = {inode(operations, path) for path in ("all", "by-view/CC", "by-client/demd1/1.1")}
+    inode(operations, "by-view/not-CC")
+    source, old = find_source(tmp_path), operations.view
+    operations.replace_view(View(old.index, drive_access(source), {}), Reader(source, operations.disks))
+    (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(b"other pixels")
+    assert call(operations.open, inode(operations, "all/1.1.1.dcm"), os.O_RDONLY, CONTEXT) == errno.ESTALE
+    assert {(place, b"1.1.1.dcm") for place in places} == set(told[0].entries)

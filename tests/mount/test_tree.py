@@ -241,8 +241,13 @@ def test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source(
         assert facts.st_mode & 0o222 == 0
 
 
-def test_statvfs_says_read_only_and_how_long_names_may_be(demo_drive: Path) -> None:
+def test_statvfs_says_what_the_drive_holds_and_that_nothing_is_free(demo_drive: Path, demo_database: Path) -> None:
     facts = os.statvfs(demo_drive)
+    shown = [path for tree in ("images", "data") for path in (demo_database / tree).rglob("*") if path.is_file()]
+    taken = sum(-(-path.stat().st_size // 512) * 512 for path in shown)
+    assert facts.f_blocks == -(-taken // facts.f_frsize)
+    assert facts.f_bsize == facts.f_frsize
+    assert facts.f_files == facts.f_ffree == facts.f_favail == 0, "no limit, so nothing can be at it"
     assert facts.f_flag & os.ST_RDONLY
     assert facts.f_flag & os.ST_NOSUID
     assert facts.f_namemax == 255
@@ -319,6 +324,16 @@ def test_the_inodes_of_a_listing_are_those_of_stat(demo_drive: Path) -> None:
                 facts = os.stat(entry.path)
                 assert entry.inode() == facts.st_ino
                 assert entry.is_dir(follow_symlinks=False) == stat.S_ISDIR(facts.st_mode)
+
+
+def test_dot_and_dot_dot_are_listed_with_their_own_inodes(demo_drive: Path) -> None:
+    client = os.listdir(demo_drive / "by-client")[0]
+    for path in ("by-view", "by-view/CC", f"by-client/{client}"):
+        descriptor = os.open(demo_drive / path, os.O_RDONLY | os.O_DIRECTORY)
+        inodes = {name: inode for name, inode, _ in dirents(descriptor, 4096)}
+        os.close(descriptor)
+        place = (demo_drive / path).stat()
+        assert (inodes["."], inodes[".."]) == (place.st_ino, (demo_drive / path).parent.stat().st_ino)
 
 
 def test_names_that_no_shell_likes_are_safe_on_the_drive(drive: Drives, tmp_path: Path) -> None:

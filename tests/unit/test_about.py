@@ -2,16 +2,17 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from trees import MARK, Tree
 
 from omidbfs import __version__
-from omidbfs.about import facet_counts, generated_texts, readme, status
+from omidbfs.about import facet_counts, generated_texts, readme, renewed_status, status, status_text
 from omidbfs.clinical import Windows
 from omidbfs.database.layout import find_source
-from omidbfs.database.problems import KINDS, Problem
+from omidbfs.database.problems import KINDS, Problem, problem_lines
 from omidbfs.facets import FACETS
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
@@ -88,6 +89,21 @@ def test_the_values_of_a_single_valued_facet_add_up_to_all_images(index: Index) 
 def test_a_problem_is_a_line_of_json(index: Index) -> None:
     lines = generated_texts(root_of(index), (None, None), OPTIONS)["problems.jsonl"].splitlines()
     assert [Problem(**json.loads(line)) for line in lines] == list(index.problems)
+
+
+@pytest.mark.parametrize("length", [1, 300_000, 3 << 20])
+def test_problems_are_read_piece_by_piece(index: Index, length: int) -> None:
+    problems = tuple(Problem(f"data/{number}", "bad-json", "x" * length) for number in range(7))
+    much = replace(index, problem_lines=memoryview(problem_lines(problems)))
+    assert tuple(much.each_problem()) == much.problems == problems
+    assert much.problem_kinds() == {"bad-json": 7}
+
+
+def test_a_status_is_renewed_without_counting_again(index: Index) -> None:
+    state = {"refresh": {"state": "idle"}, "started": "today"}
+    before = status_text(root_of(index), (None, None), OPTIONS, {"refresh": {"state": "failed"}})
+    assert json.loads(before)["started"] != "today"
+    assert renewed_status(before, state) == status_text(root_of(index), (None, None), OPTIONS, state)
 
 
 def test_a_drive_adds_four_texts(index: Index, database: Path) -> None:

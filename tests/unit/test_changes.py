@@ -13,13 +13,14 @@ from trees import Tree
 
 from omidbfs.about import generated_texts
 from omidbfs.database.layout import Source, find_source
+from omidbfs.database.records import FileFacts
 from omidbfs.export.formats import BY_FILE
 from omidbfs.files import directory_inode
-from omidbfs.index.build import refreshed
+from omidbfs.index.build import build_index, refreshed
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.mount import changes as module
-from omidbfs.mount.changes import Changes, changes
+from omidbfs.mount.changes import Changes, changed_file, changes
 from omidbfs.mount.continuity import continued
 from omidbfs.nodes import Directory, Shape
 from omidbfs.root import root_of
@@ -271,3 +272,28 @@ def test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed(tmp_path: Pa
     assert place is not None
     forgotten = changes(old, new, [path]).entries
     assert {(place.inode, name) for name in BY_FILE} <= set(forgotten)
+
+
+def test_of_a_changed_file_those_directories_are_told_that_hold_it(tmp_path: Path) -> None:
+    image = ("Foo Bar", "CC", 1, True)
+    other = ("b", "MLO", 2, True)
+    source = write(
+        tmp_path / "db",
+        {"demd1": (1, {"1.1": {"7": image, "8": other}}), "demd2": (0, {"2.2": {"7": other, "9": image}})},
+    )
+    view = view_of(source, build_index(source, Classification()))
+    known = list(known_to_the_kernel(view))
+    listed: dict[int, set[tuple[int, bytes]]] = {}
+    for directory in known:
+        listing = view.listing(directory)
+        for entry in listing.page(0, listing.length):
+            listed.setdefault(entry.inode, set()).add((directory.inode, entry.name))
+    files = [inode for inode in listed if view.files.facts(inode) is not None]
+    assert len(files) == 4 * 2 + 2 * 2
+    for inode in files:
+        facts = view.files.facts(inode)
+        assert facts is not None
+        view.files.update(inode, FileFacts(facts.size + 1, facts.mtime_ns, facts.mode, facts.uid, facts.gid))
+        found = changed_file(view, inode, known)
+        assert found.attributes == [inode]
+        assert set(found.entries) == listed[inode]

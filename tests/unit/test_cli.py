@@ -277,6 +277,10 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         (["ls", "DB", "by-view/CC/1.dcm"], "by-view/CC/1.dcm: 1.dcm is a file, and a directory is needed"),
         (["ls", "DB", "README.txt"], "README.txt: README.txt is a file, and a directory is needed"),
         (["count", "DB", "by-view/.."], "by-view/..: .. is no value of by-view"),
+        (
+            ["count", "DB", "by-view/CC/" * 300],
+            "File name too long: no facet is found below a path of more than 3072 bytes",
+        ),
         (["count", "DB", ".omidbfs"], ".omidbfs: holds texts about the drive, and a cohort is needed"),
         (
             ["count", "DB", "--clients-file", "none"],

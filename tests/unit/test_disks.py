@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from omidbfs.mount.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Complaints, Disks, Latest, Threads
+from omidbfs.mount.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
 
 
 class Held:
@@ -125,45 +125,6 @@ def test_who_gives_up_does_not_wait(held: Held) -> None:
         assert scope.cancelled_caught
 
     trio.run(main)
-
-
-def test_one_thread_at_most_waits_for_the_latest_answer(held: Held) -> None:
-    answers = []
-
-    def question() -> int:
-        held()
-        answers.append(len(answers) + 1)
-        return answers[-1]
-
-    async def main() -> None:
-        latest = Latest(Threads(), question)
-        assert [await latest.answer(0.001) for _ in range(40)] == [None] * 40, "nothing is known yet"
-        assert held.most == 1
-        found: list[int | None] = []
-
-        async def ask() -> None:
-            found.append(await latest.answer(60))
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(5):
-                nursery.start_soon(ask)
-            await trio.testing.wait_all_tasks_blocked()
-            held.may.set()
-        assert found == [1] * 5, "who asks meanwhile shares the answer"
-        held.may.clear()
-        assert [await latest.answer(0.001) for _ in range(40)] == [1] * 40, "the last one that is known"
-        held.may.set()
-        await until(lambda: len(answers) == 2)
-        assert held.most == 1
-
-    trio.run(main)
-
-
-def test_an_answer_that_failed_is_none(held: Held) -> None:
-    def fail() -> int:
-        raise OSError(errno.EREMOTEIO, "no")
-
-    assert trio.run(Latest(Threads(), fail).answer, 60) is None
 
 
 def test_an_error_of_a_call_is_the_caller_s() -> None:

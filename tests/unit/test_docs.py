@@ -74,7 +74,9 @@ TESTED_BY = {
     "S36": "test_every_name_is_safe_and_stands_for_one_file",
     "S37": "test_du_counts_a_file_once test_rsync_keeps_hard_links_between_views",
     "S38": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
-    "S39": "test_rows_say_what_stat_says test_cp_copies_a_cohort_with_its_times",
+    "S39": "test_rows_say_what_stat_says test_cp_copies_a_cohort_with_its_times "
+    "test_a_time_that_64_bits_do_not_hold_is_shown_as_the_nearest_that_they_do "
+    "test_a_file_from_after_2262_is_opened_as_often_as_one_likes",
     "S40": "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
     "test_nobody_may_do_more_with_a_file_than_in_the_source",
     "S41": "test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source "
@@ -96,8 +98,9 @@ TESTED_BY = {
     "test_an_open_file_reads_on_or_is_stale_and_never_gives_other_bytes",
     "S51": "test_a_link_that_leaves_the_source_is_not_followed test_a_link_is_followed_where_that_is_asked_for",
     "S52": "test_extended_attributes_are_not_supported",
-    "S53": "test_statvfs_says_read_only_and_how_long_names_may_be",
-    "S54": "test_dot_and_dot_dot_lead_where_they_do_everywhere",
+    "S53": "test_statvfs_says_what_the_drive_holds_and_that_nothing_is_free",
+    "S54": "test_dot_and_dot_dot_lead_where_they_do_everywhere "
+    "test_dot_and_dot_dot_are_listed_with_their_own_inodes",
     "S55": "test_a_signal_ends_a_drive_in_the_background_even_in_use",
     "S56": "test_a_drive_is_there_with_a_saved_index_and_then_shows_what_changed "
     "test_the_source_is_not_needed_to_classify_again "
@@ -218,6 +221,10 @@ TESTED_BY = {
     "test_work_that_is_given_up_ends_at_once test_workers_end_with_the_process_that_gave_the_work",
     "S105": "test_a_cell_is_quoted_where_it_must_be_and_never_calculated "
     "test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary",
+    "S106": "test_a_path_goes_only_so_deep test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below "
+    "test_a_path_that_says_the_same_again_is_the_same_cohort",
+    "S107": "test_a_long_listing_holds_nobody_up test_open_directories_of_one_cohort_share_its_files "
+    "test_listing_a_facet_does_not_go_through_all_values_for_each",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 

@@ -3,11 +3,12 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -17,12 +18,18 @@ from trees import Quirky, Tree
 
 from omidbfs.clinical import Windows
 from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.database.layout import find_source
+from omidbfs.database.client import ClientReader, read_client
+from omidbfs.database.header import Header
+from omidbfs.database.layout import Scanner, find_source
+from omidbfs.database.records import FileFacts
+from omidbfs.database.study import ImageRecord
 from omidbfs.facets import BY_NAME
 from omidbfs.index import build
 from omidbfs.index.build import build_index
+from omidbfs.index.chunk import ChunkBuilder
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.merge import merge
 from omidbfs.index.names import Names, NameTable, duplicated
 
 # Names -----------------------------------------------------------------------------------------------------
@@ -44,6 +51,14 @@ def test_a_table_finds_what_a_dictionary_finds(known: list[bytes], unknown: byte
     table = NameTable.of(Names.of(known))
     for name in (*known, unknown):
         assert table.find(name) == places.get(name, [])
+        assert table._found_at_once(name, crc32(name) & (len(table.slots) - 1)) == places.get(name, [])
+
+
+def test_a_name_that_occurs_very_often_is_found_wherever_it_does() -> None:
+    known = [b"1", b"2", b"x", b"1"] * 500
+    table = NameTable.of(Names.of(known))
+    for name in (b"1", b"2", b"x", b"y"):
+        assert table.find(name) == [ordinal for ordinal, other in enumerate(known) if other == name]
 
 
 @given(st.lists(names, max_size=40))
@@ -307,3 +322,24 @@ def test_the_quirks_are_found_and_nothing_else(quirky_database: Quirky) -> None:
     assert {(problem.file, problem.kind) for problem in index.problems} == planted
     for problem in index.problems:
         assert re.fullmatch(r"[^\x00-\x1f]*", problem.detail)
+
+
+def test_a_source_may_have_more_owners_than_two_bytes_count(tmp_path: Path) -> None:
+    """Nobody can give files to 70,000 owners here: a client is taken for one that has them."""
+    source = find_source(Tree(tmp_path).client("demd1").study().image().of.tree.root)
+    with ClientReader(source) as reader:
+        client = read_client(Scanner(source, []), reader, "demd1", [])
+    study = client.studies[0]
+    images = tuple(
+        ImageRecord(f"1.{number}", FileFacts(1, 0, 0o400, number, 0), None, ".json", Header(), None)
+        for number in range(70_000)
+    )
+    builder = ChunkBuilder([])
+    builder.add(replace(client, studies=(msgspec.structs.replace(study, images=images),)), 0)
+    index = merge([builder.finish()], [], source)
+    assert [index.accesses[code][1] for code in index.files[DCM].access[[0, 65_535, 69_999]]] == [
+        0,
+        65_535,
+        69_999,
+    ]
+    assert index.files[JSON].access.max() == 0

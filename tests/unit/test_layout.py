@@ -462,3 +462,23 @@ def test_a_directory_that_may_not_be_read_is_reported_and_the_rest_is_shown(
     unreadable = [file for file, kind in problems if kind == "unreadable"]
     assert unreadable
     assert all(file.startswith(place) for file in unreadable)
+
+
+# Times -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("second", "shown"), [(-(10**10), -(1 << 63)), (2 * 10**10, (1 << 63) - 1)])
+@pytest.mark.parametrize("mode", [0o755, 0o750])
+def test_a_time_that_64_bits_do_not_hold_is_shown_as_the_nearest_that_they_do(
+    second: int, shown: int, mode: int
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:  # a tmpfs holds every time; other disks do not
+        tree = Tree(Path(place, "db")).client("demd1").study("1.1").image("1.1.1").of.tree
+        (tree.images / "demd1/1.1").chmod(mode)
+        file = tree.images / "demd1/1.1/1.1.1.dcm"
+        os.utime(file, (second, second))
+        clients, problems = scanned(tree)
+        facts = clients["demd1"].studies["1.1"]["1.1.1"].dcm
+        assert facts is not None
+        assert (facts.mtime_ns, facts.size) == (shown, file.stat().st_size)
+        assert problems == [("images/demd1/1.1/1.1.1.dcm", "odd-time")]

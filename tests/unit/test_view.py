@@ -1,5 +1,6 @@
 """The view, without a mount, against the plain model of it: random databases, random paths."""
 
+import errno
 import os
 import re
 import stat
@@ -8,10 +9,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,13 +22,15 @@ from reference import File, Node, Place, Reference, label
 from trees import MARK, Tree
 
 from omidbfs.clinical import Windows
+from omidbfs.cohort import Cohort
+from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM
+from omidbfs.index.columns import DCM, TextValue
 from omidbfs.nodes import Attributes, Directory, Listing
-from omidbfs.view import View, drive_access
+from omidbfs.view import LONGEST_PATH, View, drive_access
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
 NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
@@ -684,3 +689,122 @@ def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_t
         modes = {name: stat.S_IMODE(attributes.mode) for name, attributes in listed.items()}
         assert modes == {"status.json": 0o444, "facets.json": quoting, "problems.jsonl": quoting}
         assert {attributes.uid for attributes in listed.values()} == {mine}
+
+
+# Much of everything -----------------------------------------------------------------------------------------
+
+MANY = 300
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> View:
+    """A view of a study with many images, each of a model of its own."""
+    study = Tree(tmp_path_factory.mktemp("many")).client("demd1").study("1.1")
+    for number in range(MANY):
+        view, model = ("CC", "MLO")[number % 2], f"Model {number}"
+        study.image(f"1.1.{number}", dcm=None, ViewPosition=view, ManufacturerModelName=model)
+    return view_of(study.of.tree.root)
+
+
+def at(view: View, path: bytes) -> Directory:
+    found = view.resolve(path)
+    assert found is not None, path
+    return found
+
+
+def names_at(view: View, path: bytes) -> list[bytes]:
+    listing = view.listing(at(view, path))
+    return [entry.name for entry in listing.page(0, listing.length)]
+
+
+class CountsLooks(tuple[TextValue, ...]):
+    """Values of a facet that know how often somebody went through them."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[TextValue]:
+        CountsLooks.looks += 1
+        return super().__iter__()
+
+
+def test_listing_a_facet_does_not_go_through_all_values_for_each(many: View) -> None:
+    texts = {**many.index.texts, "model": CountsLooks(many.index.texts["model"])}
+    view = View(replace(many.index, texts=texts), Access(0o755, 0, 0), GENERATED)
+    names = names_at(view, b"by-model")
+    assert names == sorted(b"model-%d" % number for number in range(MANY))
+    assert view.resolve(b"by-model/Model 7") is not None
+    assert CountsLooks.looks <= 4
+
+
+def test_a_client_with_many_images_is_pruned_like_any_other(many: View) -> None:
+    flat = names_at(many, b"by-view/CC")
+    assert len(flat) == MANY // 2
+    assert sorted(names_at(many, b"by-view/CC/by-client/demd1/1.1")) == sorted(flat)
+    assert names_at(many, b"by-file-type/dcm/by-client/demd1") == []
+    assert names_at(many, b"by-view/none/by-client/demd1") == []
+
+
+def test_open_directories_of_one_cohort_share_its_files(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered: list[Cohort] = []
+    row_array = many.cohorts.row_array
+    monkeypatch.setattr(many.cohorts, "row_array", lambda cohort: gathered.append(cohort) or row_array(cohort))
+    for _ in range(2):
+        listings = [many.listing(at(many, path)) for path in (b"by-view/MLO", b"by-view/MLO", b"by-view/not-CC")]
+        assert [listing.length for listing in listings] == [MANY // 2] * 3
+        del listings  # what nobody has open takes no room
+    assert len(gathered) == 4, "two cohorts, twice"
+
+
+def test_the_files_of_a_listing_take_no_more_room_than_they_must(many: View) -> None:
+    files = many.files.of_rows(np.arange(MANY, dtype=np.uint32), (True, True))
+    assert files.itemsize == 2
+    assert files.tolist() == [2 * row + 1 for row in range(MANY)]
+
+
+def test_a_path_that_says_the_same_again_is_the_same_cohort(many: View) -> None:
+    once = at(many, b"by-view/CC/by-age/0-130")
+    again = at(many, b"by-view/CC/by-age/0-130/by-view/CC/by-age/0-130/by-view/CC")
+    assert again.cohort == once.cohort
+    assert len(once.cohort.terms) == 2
+    assert len(once.cohort.terms[1].codes.serialize()) < 100, "131 codes, in little room"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("value", [b"CC", b"CC,MLO", b"not-CC"])
+def test_a_path_goes_only_so_deep(many: View, value: bytes) -> None:
+    view = View(many.index, Access(0o755, 0, 0), GENERATED, list_nested=True)
+    place = view.root
+    with pytest.raises(OSError, match="too long") as raised:  # noqa: PT012
+        while True:
+            facet = view.lookup(place, b"by-view")
+            assert isinstance(facet, Directory)
+            deeper = view.lookup(facet, value)
+            assert isinstance(deeper, Directory)
+            place = deeper
+    assert raised.value.errno == errno.ENAMETOOLONG
+    assert LONGEST_PATH < len(place.path) <= LONGEST_PATH + 256
+    assert len(place.cohort.terms) == 1
+    listing = view.listing(place)
+    assert [entry for entry in listing.page(0, listing.length) if entry.directory is not None] == []
+    assert isinstance(view.lookup(place, b".omidbfs"), Directory)
+    assert isinstance(view.lookup(place, b"nonesuch"), type(None))
+    assert view.lookup(place, b"by-nonesuch") is None
+
+
+def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View) -> None:
+    place = b"by-client/demd1/1.1" + b"/by-view/CC" * (LONGEST_PATH // 11 - 3) + b"/by-client"
+    while len(place) <= LONGEST_PATH:
+        place += b"/demd1/by-client"
+    assert names_at(many, place) == [b"demd1"]
+    assert names_at(many, place + b"/demd1")[-1] == b"1.1"
+    assert len(names_at(many, place + b"/demd1/1.1")) == MANY // 2
+
+
+def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View(many.index, Access(0o755, 0, 0), {**GENERATED, "problems.jsonl": memoryview(b"{}\n" * 9)})
+    monkeypatch.setattr("omidbfs.files.crc32", lambda content: pytest.fail("of a list of a million problems"))
+    inode = view.lookup(at(view, b".omidbfs"), b"problems.jsonl")
+    assert isinstance(inode, int)
+    attributes, content = view.files.attributes(inode), view.files.content(inode)
+    assert attributes is not None
+    assert content == b"{}\n" * 9
+    assert attributes.size == len(content)

@@ -1,0 +1,52 @@
+"""What one component of a path says of a facet with codes: a name, a code of the source, a range of numbers."""
+
+import re
+from collections.abc import Collection, Sequence
+
+from pyroaring import FrozenBitMap
+
+from omidbfs.facets import Facet, Kind, Value
+from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, TextValue
+
+Codes = frozenset[int] | FrozenBitMap
+
+_RANGE = re.compile(r"([0-9]{1,9})?(-)?([0-9]{1,9})?")
+_FEW = 32
+
+
+def readings_of(values: Sequence[Value | TextValue]) -> dict[str, int | frozenset[int]]:
+    """Return the codes that texts stand for.
+
+    A name on the drive goes before a code or a raw text: what is listed is found. One name may stand for two: what
+    NBSS calls "Other" is listed with what is outside its table.
+    """
+    # Numbers, and sets only where there are several: a free text may have a value for each image.
+    found: dict[str, int | frozenset[int]] = dict(RESERVED_CODES)
+    for code, value in enumerate(values, FIRST_CODE):
+        known = found.setdefault(value.label, code)
+        if known != code:
+            found[value.label] = frozenset([known, code]) if isinstance(known, int) else known | {code}
+    for code, value in enumerate(values, FIRST_CODE):
+        for text in value.raw if isinstance(value, TextValue) else (value.code, *value.aliases):
+            found.setdefault(text, code)
+    return found
+
+
+def compact(codes: Collection[int]) -> Codes:
+    """Return codes so that they take little room: as a set, those of a range of numbers may take 30 kB."""
+    return frozenset(codes) if len(codes) <= _FEW or min(codes) < 0 else FrozenBitMap(codes)
+
+
+def number_range(facet: Facet, text: str) -> Codes | None:
+    """Return the codes of ``50-69``, ``2012-``, ``-49`` or ``57``; ``None`` if the text is no range."""
+    if facet.kind is not Kind.NUMBER:
+        return None
+    match = _RANGE.fullmatch(text)
+    if match is None or (match[1] is None and match[3] is None):
+        return None
+    low = int(match[1]) if match[1] is not None else facet.lowest
+    high = int(match[3]) if match[3] is not None else facet.highest if match[2] else low
+    if match[1] is not None and match[3] is not None and low > high:
+        return None
+    numbers = range(max(low, facet.lowest), min(high, facet.highest) + 1)
+    return compact([number - facet.lowest + FIRST_CODE for number in numbers])
