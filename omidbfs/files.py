@@ -54,6 +54,27 @@ def is_export(inode: int) -> bool:
     return inode & (_DIRECTORY | _EXPORT) == _EXPORT
 
 
+def file_key(inode: int) -> int:
+    """Return what all versions of a file of the source have in common, and no two files do."""
+    return inode & _KEY
+
+
+def image_keys(identities: NDArray[np.uint32], kind: int) -> NDArray[np.uint64]:
+    """Return the keys of the files of one kind of some images."""
+    return identities.astype(np.uint64) << np.uint64(1) | np.uint64(_IMAGE | kind)
+
+
+def document_keys(identities: NDArray[np.uint32], slot: int) -> NDArray[np.uint64]:
+    """Return the keys of one of the documents of some clients."""
+    return identities.astype(np.uint64) * np.uint64(len(DOCUMENTS)) + np.uint64(_DOCUMENT | slot)
+
+
+def all_keys(index: Index) -> tuple[range, range]:
+    """Return the keys of all files of an index, and of those that were in it once."""
+    images, documents = 2 * len(index.row_of), len(DOCUMENTS) * len(index.client_ordinal)
+    return range(_IMAGE, _IMAGE + images), range(_DOCUMENT, _DOCUMENT + documents)
+
+
 def _text_inode(number: int, content: bytes) -> int:
     return _GENERATED | (crc32(content) & _VERSION) << _VERSION_AT | number
 
@@ -224,15 +245,10 @@ class Files:
         """Return whether a source file was found changed."""
         return inode & _KEY in self._changed
 
-    def clients_found_changed(self) -> set[bytes]:
-        """Return the names of the clients of whom a file was found changed."""
-        index, names = self._index, set()
-        for key in self._changed:
-            place = self._place(key)
-            assert place is not None, "what was found changed is of this index"
-            client = int(index.client_of[place[0]]) if key & _IMAGE else place[0]
-            names.add(index.clients[client])
-        return names
+    def found_changed_inodes(self) -> list[int]:
+        """Return the inodes of the source files that were found changed."""
+        # A copy first, which nothing interrupts: this is asked in a thread while the loop may find another one.
+        return [self._inode(key) for key in list(self._changed)]
 
     def continue_from(self, old: "Files", seen: Mapping[int, FileFacts]) -> None:
         """Take over what the files of the view before found out and this index cannot know.

@@ -121,7 +121,7 @@ class ClientFiles:
     """What the two trees hold for one client.
 
     ``documents`` maps the name of each NBSS and ImageDB file to its facts; ``studies`` maps study to image to
-    files; ``in_data`` are the studies that have a directory in data/; ``ctimes`` are the ``st_ctime_ns`` of all files.
+    files; ``in_data`` are the studies that have a directory in data/; ``ctimes`` the ``st_ctime_ns`` of all files.
     """
 
     name: str
