@@ -104,22 +104,26 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     return Changes(entries, chain(attributes, found.inodes(old.files)), found.touched)
 
 
-def all_that_is_known(view: View, known: Collection[bytes], held: Collection[int]) -> Changes:
+def all_that_is_known(views: Collection[View], known: Collection[bytes], held: Collection[int]) -> Changes:
     """Return all that the kernel may have been told, for when it is not known what it should forget of that.
 
-    Arguments are those of :func:`changes`, for the view that is shown.
+    ``views`` are those that it may have been told of, the one that is shown last; else as :func:`changes`.
     """
-    root = view.root
+    *_, shown = views
     directories = [directory_inode(path) for path in known]
-    entries = [*_names_in_root(view), *(_place_of(path, root) for path in known)]
-    entries += ((directory_inode(b".omidbfs"), name) for name in view.files.texts())
-    entries += ((inode, name) for inode in directories for name in BY_FILE)
-    names = {name for inode in held if view.files.current(inode) for name in view.files.names(inode)[:2]}
-    entries += ((inode, name) for inode in directories for name in names)
+    entries = [_place_of(path, shown.root) for path in known]
+    entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts())
+    entries.append((shown.root.inode, b"README.txt"))
+    of_held = {name for view in views for inode in held for name in _names_of(view.files, inode)}
+    entries += ((inode, name) for inode in directories for name in (*of_held, *BY_FILE))
     touched = BitMap64()
-    for keys in all_keys(view.index):
+    for keys in all_keys(shown.index):
         touched.add_range(keys.start, keys.stop)
-    return Changes(entries, [root.inode, *directories, *held], touched)
+    return Changes(entries, [shown.root.inode, *directories, *held], touched)
+
+
+def _names_of(files: Files, inode: int) -> tuple[bytes, ...]:
+    return () if files.current(inode) is None else files.names(inode)[:2]
 
 
 def _place_of(path: bytes, root: Directory) -> tuple[int, bytes]:

@@ -58,8 +58,11 @@ def _old_identities(new: Index, old: Index) -> tuple[NDArray[np.int64], NDArray[
             start = int(old.client_rows[before[first]])
             images[rows] = old.identity[start : start + rows.stop - rows.start]
         elif known[first]:
-            numbers = dict(zip(_names(old, int(before[first])), _identities(old, int(before[first])), strict=True))
-            images[rows] = [numbers.get(name, -1) for name in _names(new, first)]
+            numbers, names = _identities(old, int(before[first])), _names(old, int(before[first]))
+            if (now := _names(new, first)) != names:
+                known_names = dict(zip(names, numbers, strict=True))
+                numbers = [known_names.get(name, -1) for name in now]
+            images[rows] = numbers
     return clients, images
 
 

@@ -27,6 +27,7 @@ from omidbfs.mount.exports import Exports, OpenContent
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.handles import OpenDirectory
 from omidbfs.mount.inodes import Directories
+from omidbfs.mount.pages import Pages
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
 from omidbfs.nodes import Directory, Export, Shape
 from omidbfs.view import View
@@ -90,6 +91,7 @@ class Operations(pyfuse3.Operations):
         self.disks = Disks(readahead)
         self.exports = Exports(view, spool or Spool(spool_directories()), self.disks)
         self.reader = Reader(source, self.disks)
+        self.pages = Pages(self.disks.threads("pages"))
         self._has_xattrs = has_xattrs
         self.started = trio.Event()
         self.counters = Counters()
@@ -283,12 +285,14 @@ class Operations(pyfuse3.Operations):
         # what it finds has to be the file as it is now, which may have changed again since that version.
         files = self.view.files  # of the view that is asked: another may take its place while a disk is waited for
         current = files.current(inode) or inode
+        if self.pages.are_doubtful(current):
+            await self.pages.drop(current)
         try:
             file = await self.reader.open(files, current)
         except FileChangedError:
             await self._forget_file(files, current)
             raise
-        if current != inode:
+        if current != inode or self.pages.are_doubtful(inode):  # in doubt again: a refresh came between
             await self.reader.close(file)
             raise FUSEError(errno.ESTALE)
         return FileInfo(fh=self._handle(file), keep_cache=True)
