@@ -379,8 +379,8 @@ def resident(path: Path) -> bool:
 
 
 @pytest.mark.alone
-def test_unchanged_files_keep_their_cached_pages(mount: Path, tree: Tree) -> None:
-    kept, changed = mount / "all/1.2.1.dcm", mount / "all/1.1.1.dcm"
+def test_files_of_unchanged_clients_keep_their_cached_pages(mount: Path, tree: Tree) -> None:
+    kept, changed = mount / "all/2.1.1.dcm", mount / "all/1.1.1.dcm"
     for path in (kept, changed):
         path.read_bytes()
         assert resident(path)
