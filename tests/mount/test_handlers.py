@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 import trio
 from pyfuse3 import FUSEError
+from pyroaring import BitMap64
 from trees import Tree
 
 from omidbfs.database.layout import find_source
 from omidbfs.export.spool import Spool
+from omidbfs.files import Files, file_key
 from omidbfs.index.build import Classification, build_index
+from omidbfs.mount import pages
 from omidbfs.mount.changes import Changes
 from omidbfs.mount.operations import Operations
-from omidbfs.mount.reader import Reader
+from omidbfs.mount.reader import OpenFile, Reader
 from omidbfs.nodes import Export
 from omidbfs.view import ROOT_INODE, View, drive_access
 
@@ -311,3 +314,85 @@ def test_a_file_found_changed_while_another_view_takes_over_is_stale(
     monkeypatch.setattr(reader, "open", opened_meanwhile)
     monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda found: None)
     assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
+
+
+# Pages in doubt
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """What the kernel, which is not there, is told to forget of inodes."""
+    told: list[tuple[int, bool]] = []
+    monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", lambda *arguments: told.append(arguments))
+    return told
+
+
+def test_pages_in_doubt_are_dropped_once_before_an_opening_is_answered(
+    operations: Operations, dropped: list[tuple[int, bool]]
+) -> None:
+    image, sidecar = inode(operations, "all/1.1.1.dcm"), inode(operations, "all/1.1.1.json")
+    operations.pages.doubt(BitMap64([file_key(image), file_key(sidecar)]))
+    for _ in range(2):
+        call(operations.release, call(operations.open, image, 0, CONTEXT).fh)
+    assert dropped == [(image, False)], "data and attributes"
+    assert operations.pages.are_doubtful(sidecar)
+
+
+def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
+    operations: Operations, dropped: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = inode(operations, "all/1.1.1.dcm")
+    keys = BitMap64([file_key(image)])
+    opened = operations.reader.open
+
+    async def open_meanwhile(files: Files, number: int) -> OpenFile:
+        found = await opened(files, number)
+        operations.pages.doubt(keys)
+        return found
+
+    operations.pages.doubt(keys)
+    monkeypatch.setattr(operations.reader, "open", open_meanwhile)
+    assert call(operations.open, image, 0, CONTEXT) == errno.ESTALE, "upon which the kernel tries again"
+    monkeypatch.undo()
+    assert operations.disks.open_files == 0
+    assert operations.pages.are_doubtful(image)
+
+
+def test_a_file_that_cannot_be_settled_stays_in_doubt(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    expect_warning("the kernel did not take a change")
+    monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", refuse)
+    image = inode(operations, "all/1.1.1.dcm")
+    operations.pages.doubt(BitMap64([file_key(image)]))
+    assert call(operations.open, image, 0, CONTEXT) == errno.ENOMEM
+    trio.run(operations.pages.drop_open, [image])
+    assert operations.pages.are_doubtful(image)
+
+
+def test_a_refresh_waits_no_longer_for_pages_that_are_being_read_and_leaves_one_thread(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, told = threading.Event(), []
+
+    def hang(number: int, _: bool) -> None:
+        told.append(number)
+        go_on.wait()
+
+    monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", hang)
+    monkeypatch.setattr(pages, "_PATIENCE", 0.05)
+    image = inode(operations, "all/1.1.1.dcm")
+    operations.pages.doubt(BitMap64([file_key(image)]))
+
+    async def refreshes() -> None:
+        for _ in range(5):
+            await operations.pages.drop_open([image])
+
+    try:
+        trio.run(refreshes)
+        assert told == [image]
+    finally:
+        go_on.set()
