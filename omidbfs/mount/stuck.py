@@ -28,9 +28,10 @@ def threads_of(group: int) -> Seen:
 def are_stuck(before: Seen, now: Seen) -> bool:
     """Return whether threads seen twice, some time apart, wait for a disk that does not answer.
 
-    Nothing has run meanwhile; or a thread is still in the same sleep that no signal can end.
+    Nothing has run meanwhile, nor is about to; or a thread is still in the same sleep that no signal can end.
     """
-    return before == now or any(one[0] == "D" and before.get(thread) == one for thread, one in now.items())
+    same = [state for thread, (state, times) in now.items() if before.get(thread) == (state, times)]
+    return "D" in same or (before == now and "R" not in same)
 
 
 def _fields(place: Path) -> list[str]:

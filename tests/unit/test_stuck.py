@@ -20,6 +20,7 @@ from omidbfs.mount.stuck import Seen, are_stuck, threads_of
         ({7: ("S", 5), 8: ("D", 3)}, {7: ("S", 6), 8: ("D", 4)}, False),
         ({7: ("S", 5)}, {7: ("S", 5), 9: ("D", 1)}, False),
         ({7: ("R", 5)}, {9: ("S", 5)}, False),
+        ({7: ("R", 5), 8: ("S", 3)}, {7: ("R", 5), 8: ("S", 3)}, False),
     ],
 )
 def test_who_has_not_run_or_sleeps_beyond_every_signal_is_stuck(before: Seen, now: Seen, stuck: bool) -> None:
