@@ -596,6 +596,7 @@ def test_nothing_changed_writes_nothing(mount: Path) -> None:
     after = index.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert (mount / ".omidbfs/facets.json").stat().st_ino == inode
+    assert set(told["refresh"]) == {"state", "since", "done", "error", "stuck"}
     moving = {"refresh": None, "counters": None}
     assert {**status(mount), **moving} == {**told, **moving}
     assert list(index.parent.glob(f".{index.name}*")) == []
