@@ -85,6 +85,14 @@ def _versioned(key: int, facts: FileFacts) -> int:
     return key | mixed >> 40 << _VERSION_AT
 
 
+def _all_versioned(
+    keys: NDArray[np.uint64], sizes: NDArray[np.unsignedinteger], mtimes: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Return the same of many files."""
+    mixed = sizes.astype(np.uint64) * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
+    return keys | mixed >> np.uint64(40) << np.uint64(_VERSION_AT)
+
+
 def is_directory(inode: int) -> bool:
     """Return whether an inode can only be a directory's."""
     return inode >= _DIRECTORY
@@ -128,6 +136,13 @@ class Files:
         if not self._index.has_file(row, kind):
             return None
         return self._inode(_IMAGE | self._index.identity.item(row) << 1 | kind)
+
+    def images(self, rows: NDArray[np.integer], kind: int) -> NDArray[np.uint64]:
+        """Return the inodes of files of one kind, which must exist, as the index knows them."""
+        columns = self._index.files[kind]
+        return _all_versioned(
+            image_keys(self._index.identity[rows], kind), columns.size[rows], columns.mtime[rows]
+        )
 
     def document(self, client: int, slot: int) -> int | None:
         """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
@@ -318,9 +333,8 @@ class Files:
         names = flat_names(index, rows) if flat else index.images.take(rows)
         names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
-        mixed = sizes * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
-        keys = index.identity[rows].astype(np.uint64) << np.uint64(1) | files & np.uint64(1) | np.uint64(_IMAGE)
-        inodes = (keys | mixed >> np.uint64(40) << np.uint64(_VERSION_AT)).tolist()
+        keys = image_keys(index.identity[rows], 0) | files & np.uint64(1)
+        inodes = _all_versioned(keys, sizes, mtimes).tolist()
         modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
         links = self._links[rows].tolist()
         columns = (

@@ -18,7 +18,6 @@ from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, blo
 from omidbfs.index.identity import NOBODY
 from omidbfs.view import View
 
-_Rows = NDArray[np.integer]
 _Mask = NDArray[np.bool_]
 
 
@@ -47,10 +46,12 @@ class Differences:
 
     def inodes(self, files: Files) -> Iterator[int]:
         """Yield the inodes of the files whose attributes are others; ``files`` are those of the old view."""
-        found = (files.image(row, kind) for kind, rows in enumerate(self.images) for row in _one_by_one(rows))
-        yield from (inode for inode in found if inode is not None)
+        for kind, rows in enumerate(self.images):
+            for part in blocks(len(rows)):
+                yield from files.images(rows[part], kind).tolist()
         documents = (files.document(client, slot) for client, slot in self.documents)
         yield from (inode for inode in documents if inode is not None)
+        yield from files.found_changed_inodes()
 
 
 def differences(old: View, new: View, *, same_lists: bool) -> Differences:
@@ -60,8 +61,7 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
     """
     before, after = old.index, new.index
     touched = _touched_clients(before, after)
-    elsewhere: list[_Rows] = []
-    others: tuple[list[_Rows], list[_Rows]] = ([], [])
+    elsewhere, *others = (np.zeros(len(before), np.bool_) for _ in range(3))
     keys = BitMap64()
     say_otherwise = _facets(before, after)
     duplicates = _flags(before), _flags(after)
@@ -78,32 +78,25 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
             exists, is_other, is_shown_otherwise = _files(before, after, kind, rows, there, is_gone)
             leads_elsewhere |= exists & is_other
             shown = exists & (is_other | is_shown_otherwise | has_other_links)
-            others[kind].append(np.flatnonzero(shown) + rows.start)
+            others[kind][rows] = shown
             doubtful = exists & ~is_other & touched[before.client_of[rows]]
             keys |= BitMap64(image_keys(before.identity[rows][doubtful], kind))
-        elsewhere.append(np.flatnonzero(leads_elsewhere) + rows.start)
+        elsewhere[rows] = leads_elsewhere
     documents, clients, of_documents = _documents(before, after, touched)
     keys |= BitMap64(of_documents)
     for inode in old.files.found_changed_inodes():  # the kernel may know each version by a different path
         place = old.files.place(inode)
         if place is not None and place[1] is not None:
-            elsewhere.append(np.array([place[0]]))
-            others[place[1]].append(np.array([place[0]]))
+            elsewhere[place[0]] = True
         elif place is not None:
             clients[place[0]] = True
-            documents += [(place[0], slot) for slot in range(before.documents.access.shape[1])]
-    found = _joined(elsewhere)
+    found = _rows(elsewhere)
     clients[before.client_of[found]] = True
-    return Differences(found, clients, (_joined(others[DCM]), _joined(others[JSON])), documents, keys)
+    return Differences(found, clients, (_rows(others[DCM]), _rows(others[JSON])), documents, keys)
 
 
-def _one_by_one(rows: NDArray[np.uint32]) -> Iterator[int]:
-    for part in blocks(len(rows)):
-        yield from rows[part].tolist()
-
-
-def _joined(parts: list[_Rows]) -> NDArray[np.uint32]:
-    return np.unique(np.concatenate([np.zeros(0, np.uint32), *(part.astype(np.uint32) for part in parts)]))
+def _rows(mask: _Mask) -> NDArray[np.uint32]:
+    return np.flatnonzero(mask).astype(np.uint32)
 
 
 def _found(identities: NDArray[np.uint32], inverse: NDArray[np.uint32]) -> tuple[NDArray[np.intp], _Mask]:
@@ -187,13 +180,13 @@ def _other_episodes(before: Index, after: Index, rows: slice, there: NDArray[np.
     one = before.study_episode[before.study_of[rows]].astype(np.int64)
     other = after.study_episode[after.study_of[there]].astype(np.int64)
     pairs, of_row = np.unique((one + 1) << 32 | (other + 1), return_inverse=True)
-    each = zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True)
-    differ = np.array([_episode(before, a) != _episode(after, b) for a, b in each], np.bool_)
-    return differ[of_row]
-
-
-def _episode(index: Index, number: int) -> bytes | None:
-    return index.episodes.ids[number - 1] if number else None
+    numbers = pairs >> 32, pairs & 0xFFFFFFFF
+    differ = (numbers[0] == 0) != (numbers[1] == 0)
+    linked = np.flatnonzero((numbers[0] != 0) & (numbers[1] != 0))
+    ids = (index.episodes.ids.take(of[linked] - 1) for index, of in zip((before, after), numbers, strict=True))
+    differ[linked] = [one != other for one, other in zip(*ids, strict=True)]
+    found: _Mask = differ[of_row]
+    return found
 
 
 def _facets(before: Index, after: Index) -> list[Callable[[slice, NDArray[np.intp]], _Mask]]:
