@@ -66,6 +66,27 @@ def is_export(inode: int) -> bool:
     return inode & (_DIRECTORY | _EXPORT) == _EXPORT
 
 
+def file_key(inode: int) -> int:
+    """Return what all versions of a file of the source have in common, and no two files do."""
+    return inode & _KEY
+
+
+def image_keys(identities: NDArray[np.uint32], kind: int) -> NDArray[np.uint64]:
+    """Return the keys of the files of one kind of some images."""
+    return identities.astype(np.uint64) << np.uint64(1) | np.uint64(_IMAGE | kind)
+
+
+def document_keys(identities: NDArray[np.uint32], slot: int) -> NDArray[np.uint64]:
+    """Return the keys of one of the documents of some clients."""
+    return identities.astype(np.uint64) * np.uint64(len(DOCUMENTS)) + np.uint64(_DOCUMENT | slot)
+
+
+def all_keys(index: Index) -> tuple[range, range]:
+    """Return the keys of all files of an index, and of those that were in it once."""
+    images, documents = 2 * len(index.row_of), len(DOCUMENTS) * len(index.client_ordinal)
+    return range(_IMAGE, _IMAGE + images), range(_DOCUMENT, _DOCUMENT + documents)
+
+
 def _text_inode(number: int, content: Content) -> int:
     return _GENERATED | (crc32(content) & _VERSION) << _VERSION_AT | number
 
@@ -74,6 +95,14 @@ def _versioned(key: int, facts: FileFacts) -> int:
     """Return the inode of one version of a source file."""
     mixed = (facts.size * _MIX_SIZE + facts.mtime_ns * _MIX_TIME) & _MIXED
     return key | mixed >> 40 << _VERSION_AT
+
+
+def _all_versioned(
+    keys: NDArray[np.uint64], sizes: NDArray[np.unsignedinteger], mtimes: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Return the same of many files."""
+    mixed = sizes.astype(np.uint64) * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
+    return keys | mixed >> np.uint64(40) << np.uint64(_VERSION_AT)
 
 
 def is_directory(inode: int) -> bool:
@@ -126,6 +155,13 @@ class Files:
         if not self._index.has_file(row, kind):
             return None
         return self._inode(_IMAGE | self._index.identity.item(row) << 1 | kind)
+
+    def images(self, rows: NDArray[np.integer], kind: int) -> NDArray[np.uint64]:
+        """Return the inodes of files of one kind, which must exist, as the index knows them."""
+        columns = self._index.files[kind]
+        return _all_versioned(
+            image_keys(self._index.identity[rows], kind), columns.size[rows], columns.mtime[rows]
+        )
 
     def document(self, client: int, slot: int) -> int | None:
         """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
@@ -254,15 +290,10 @@ class Files:
         """Return whether a source file was found changed."""
         return inode & _KEY in self._changed
 
-    def clients_found_changed(self) -> set[bytes]:
-        """Return the names of the clients of whom a file was found changed."""
-        index, names = self._index, set()
-        for key in self._changed:
-            place = self._place(key)
-            assert place is not None, "what was found changed is of this index"
-            client = int(index.client_of[place[0]]) if key & _IMAGE else place[0]
-            names.add(index.clients[client])
-        return names
+    def found_changed_inodes(self) -> list[int]:
+        """Return the inodes of the source files that were found changed."""
+        # A copy first, which nothing interrupts: this is asked in a thread while the loop may find another one.
+        return [self._inode(key) for key in list(self._changed)]
 
     def continue_from(self, old: "Files", seen: Mapping[int, FileFacts]) -> None:
         """Take over what the files of the view before found out and this index cannot know.
@@ -323,8 +354,8 @@ class Files:
         """Return entries of images; ``files`` as of :meth:`of_rows`."""
         # Columns are gathered for the whole page, and map and zip make its entries: 0.5 us each, where a loop that
         # calls their classes takes 0.9 us (scripts/bench drive).
-        index, files = self._index, files.astype(np.uint64)
-        rows, is_json = (files >> np.uint64(1)).astype(np.intp), (files & np.uint64(1)).astype(np.bool_)
+        index, numbers = self._index, files.astype(np.uint64)
+        rows, is_json = (numbers >> np.uint64(1)).astype(np.intp), (numbers & np.uint64(1)).astype(np.bool_)
 
         def gathered(name: str) -> NDArray[np.integer]:
             dcm, json = (getattr(columns, name) for columns in index.files)
@@ -334,9 +365,8 @@ class Files:
         names = flat_names(index, rows) if flat else index.images.take(rows)
         names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
-        mixed = sizes * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
-        keys = index.identity[rows].astype(np.uint64) << np.uint64(1) | files & np.uint64(1) | np.uint64(_IMAGE)
-        inodes = (keys | mixed >> np.uint64(40) << np.uint64(_VERSION_AT)).tolist()
+        keys = image_keys(index.identity[rows], 0) | numbers & np.uint64(1)
+        inodes = _all_versioned(keys, sizes, mtimes).tolist()
         modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
         links = self._links[rows].tolist()
         columns = (

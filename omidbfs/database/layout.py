@@ -121,21 +121,24 @@ class ClientFiles:
     """What the two trees hold for one client.
 
     ``documents`` maps the name of each NBSS and ImageDB file to its facts; ``studies`` maps study to image to
-    files; ``in_data`` are the studies that have a directory in data/.
+    files; ``in_data`` are the studies that have a directory in data/; ``ctimes`` the ``st_ctime_ns`` of all files.
     """
 
     name: str
     documents: dict[str, FileFacts] = field(default_factory=dict)
     studies: dict[str, dict[str, ImageFiles]] = field(default_factory=dict)
     in_data: set[str] = field(default_factory=set)
+    ctimes: list[int] = field(default_factory=list)
 
 
 def listing_digest(files: ClientFiles, problems: Sequence[Problem]) -> int:
     """Return 64 bits that change with any name, size, time or permission among a client's files.
 
-    ``problems`` are those that listing her has met: what is not shown may change too.
+    Among the times is ``st_ctime``, which no program can set: it also shows an edit after which a file got back
+    its old time. ``problems`` are those that listing the client has met: what is not shown may change too.
     """
-    facts = (files.documents, files.studies, sorted(files.in_data), [(p.file, p.kind) for p in problems])
+    ctimes = [ctime & _64_BITS for ctime in files.ctimes]
+    facts = (files.documents, files.studies, sorted(files.in_data), [(p.file, p.kind) for p in problems], ctimes)
     try:
         encoded = msgspec.msgpack.encode(facts)
     except UnicodeEncodeError:  # a name that is no UTF-8
@@ -143,6 +146,7 @@ def listing_digest(files: ClientFiles, problems: Sequence[Problem]) -> int:
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "big")
 
 
+_64_BITS = (1 << 64) - 1
 _NAME = operator.attrgetter("name")
 _READABLE = 0o555
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -178,6 +182,7 @@ class Scanner:
         self.source = source
         self.problems = problems
         self._same_tree = source.images == source.data
+        self._ctimes: list[int] = []
         self._tree_access = {tree: _path_access(tree) for tree in source.trees()}
 
     def clients(self) -> list[str]:
@@ -199,6 +204,7 @@ class Scanner:
     def client(self, name: str) -> ClientFiles:
         """Return the files of one client; never raises for what is on disk."""
         files = ClientFiles(name)
+        self._ctimes = files.ctimes
         for tree, label in self._trees():
             path, place = f"{tree}/{name}", f"{label}/{name}"
             try:
@@ -285,6 +291,7 @@ class Scanner:
             mode, time = facts.st_mode, facts.st_mtime_ns
             if stat.S_ISREG(mode) and not access and FIRST_TIME <= time <= LAST_TIME:
                 # As at the end, in three calls less, of two million.
+                self._ctimes.append(facts.st_ctime_ns)
                 return FileFacts(facts.st_size, time, mode & _READABLE, facts.st_uid, facts.st_gid)
         except OSError:
             pass  # below it is said why
@@ -305,6 +312,7 @@ class Scanner:
             return None
         if mtime_of(facts) != facts.st_mtime_ns:
             self._report(place, "odd-time", f"{facts.st_mtime_ns // 10**9} seconds since 1970")
+        self._ctimes.append(facts.st_ctime_ns)
         return file_facts(facts, access)
 
     def _is_directory(self, entry: os.DirEntry[str], directory: str, place: str) -> bool:

@@ -1,8 +1,8 @@
 """Building an index and bringing one up to date: only clients whose files changed are read.
 
 The unit of work is a run of clients, handed to an executor. A refresh lists every client and compares a digest
-of names, sizes, times and permissions with the one in the index; what differs is read again, everything else is
-taken over column by column.
+of names, sizes, times (``st_ctime``, too) and permissions with the one in the index; what differs is read again,
+everything else is taken over column by column.
 """
 
 import os

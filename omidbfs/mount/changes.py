@@ -4,32 +4,39 @@ The kernel keeps names and attributes for a day. Names that were not found it do
 no word; what is gone, or leads elsewhere, does.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap64
 
 from omidbfs.cohort import IMAGES, Cohort, Term
 from omidbfs.export.formats import BY_FILE
 from omidbfs.facets import Kind
-from omidbfs.files import SUFFIXES, directory_inode, parent_inode
-from omidbfs.index.columns import Index
+from omidbfs.files import SUFFIXES, Files, all_keys, directory_inode, parent_inode
+from omidbfs.index.columns import blocks
+from omidbfs.mount.differences import differences
 from omidbfs.nodes import Directory, Shape
 from omidbfs.view import View
 
 MOST_COMPARISONS = 1_000_000
 """Files times directories that are looked at, about two seconds; beyond that the kernel forgets every name."""
 
-_Names = Mapping[int, list[tuple[int, bytes, int]]]
-"""For each row the kind, name in flat cohorts and inode of its files."""
-
 
 @dataclass(slots=True)
 class Changes:
-    """Entries to forget, as (inode of the directory, name), and inodes whose attributes to forget."""
+    """What the kernel is to forget.
+
+    ``entries`` are names, as (inode of the directory, name). ``attributes`` are inodes whose attributes to forget,
+    one after the other, as there may be millions. ``touched`` are the keys of files of which it may have pages
+    from before an edit.
+    """
 
     entries: list[tuple[int, bytes]] = field(default_factory=list)
-    attributes: list[int] = field(default_factory=list)
+    attributes: Iterable[int] = ()
+    touched: BitMap64 = field(default_factory=BitMap64)
 
 
 def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
@@ -58,95 +65,99 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     return found
 
 
-def changed_clients(old: Index, new: Index) -> set[bytes]:
-    """Return the names of the clients that are new, gone, or not as they were."""
-    before = dict(zip(old.clients, old.client_digest.tolist(), strict=True))
-    after = dict(zip(new.clients, new.client_digest.tolist(), strict=True))
-    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-
-
 def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] = ()) -> Changes:
     """Return what changed between two views.
 
     ``known`` are the paths of the directories that the kernel knows, without the root; ``held`` the inodes of
     files that are open.
     """
-    clients = changed_clients(old.index, new.index) | old.files.clients_found_changed()
-    names = {row: _file_names(old, row) for row in _affected_rows(old.index, new.index, clients)}
+    same_lists = _root(old) == _root(new)
+    found = differences(old, new, same_lists=same_lists)
     directories = [old.root, *(there for path in known if (there := old.resolve(path)) is not None)]
-    found = Changes(attributes=[directory.inode for directory in directories])
-    found.attributes += (inode for files in names.values() for _, _, inode in files)
-    found.attributes += _documents(old, clients)
-    found.entries += ((directory_inode(b".omidbfs"), name) for name in old.files.texts())
-    found.entries.append((old.root.inode, b"README.txt"))
-    flat = [directory for directory in directories if _may_hold(directory, old.index, names)]
-    if len(flat) * len(names) > MOST_COMPARISONS:
-        # What is not in use the kernel then forgets at all depths; what is open stays, and is told one by one.
-        found.entries += ((old.root.inode, entry.name) for entry in old.listing(old.root).page(0, 1000))
-        names = {row: kept for row, files in names.items() if (kept := [f for f in files if f[2] in held])}
-    if _root(old) != _root(new):  # then the link count of any file may differ: every name is to be looked up again
-        found.entries += ((old.root.inode, entry.name) for entry in old.listing(old.root).page(0, 1000))
+    entries: list[tuple[int, bytes]] = [(directory_inode(b".omidbfs"), name) for name in old.files.texts()]
+    entries.append((old.root.inode, b"README.txt"))
+    attributes = [directory.inode for directory in directories]
+    flat, whole = [], []
     for directory in directories:
         if directory.shape is Shape.EXPORTS:  # made of whatever there is: all of it is another file now
-            found.entries += ((directory.inode, name) for name in BY_FILE)
+            entries += ((directory.inode, name) for name in BY_FILE)
         after = new.resolve(directory.path)
         if after is None:
-            found.entries.append((parent_inode(directory.path), directory.path.rpartition(b"/")[2]))
+            entries.append(_place_of(directory.path))
         is_same = after is not None and _meaning(old, directory.cohort) == _meaning(new, after.cohort)
-        if directory.shape is Shape.COHORT and is_same:
-            found.entries += _differing(old, new, directory, after, _names_in(old, directory, names))
-        elif directory.shape is Shape.COHORT or (
-            directory.shape in (Shape.CLIENT, Shape.STUDY)
-            and not (is_same and old.index.clients[directory.client] not in clients)
+        if directory.shape is Shape.COHORT:
+            flat.append((directory, after, is_same))
+        elif directory.shape in (Shape.CLIENT, Shape.STUDY) and not (
+            is_same and not found.clients[directory.client]
         ):
-            listing = old.listing(directory)
-            listed = [(entry.name, entry.inode) for entry in listing.page(0, listing.length)]
-            found.entries += _differing(old, new, directory, after, listed)
-    return found
+            whole.append((directory, after))
+    comparisons = sum(len(_candidates(old, place, found.rows)) for place, _, is_same in flat if is_same)
+    comparisons += sum(len(old.cohorts.rows(place.cohort)) for place, _, is_same in flat if not is_same)
+    is_open = _open_images(old, held) if comparisons > MOST_COMPARISONS else None
+    if is_open is not None or not same_lists:
+        # What is not in use the kernel then forgets at all depths; what is open stays, and is told one by one.
+        entries += _names_in_root(old)
+    if not same_lists:  # the link count of any file may be another
+        attributes += held
+    for directory, after, is_same in flat:
+        rows = found.rows if is_same else old.cohorts.row_array(directory.cohort) if is_open is None else is_open
+        if is_open is not None:
+            rows = np.intersect1d(rows, is_open)
+        names = _names_in(old, directory, _candidates(old, directory, rows))
+        entries += _differing(old, new, directory, after, names)
+    for directory, after in whole:
+        listing = old.listing(directory)
+        listed = ((entry.name, entry.inode) for entry in listing.page(0, listing.length))
+        entries += _differing(old, new, directory, after, listed)
+    return Changes(entries, chain(attributes, found.inodes(old.files)), found.touched)
 
 
-def _affected_rows(old: Index, new: Index, clients: Iterable[bytes]) -> list[int]:
-    """Return the rows of the clients in the old index, and those that share a UID with one of theirs, ever.
+def all_that_is_known(views: Collection[View], known: Collection[bytes], held: Collection[int]) -> Changes:
+    """Return all that the kernel may have been told, for when it is not known what it should forget of that.
 
-    The name of the latter in flat cohorts may change.
+    ``views`` are those that it may have been told of, the one that is shown last; else as :func:`changes`.
     """
-    rows = set(_rows(old, clients))
-    names = {old.images[row] for row in rows} | {new.images[row] for row in _rows(new, clients)}
-    for name in names:
-        rows.update(old.image_table.find(name))
-    return sorted(rows)
+    *_, shown = views
+    directories = [directory_inode(path) for path in known]
+    entries = [_place_of(path) for path in known]
+    entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts())
+    entries.append((shown.root.inode, b"README.txt"))
+    of_held = {name for view in views for inode in held for name in _names_of(view.files, inode)}
+    entries += ((inode, name) for inode in directories for name in (*of_held, *BY_FILE))
+    touched = BitMap64()
+    for keys in all_keys(shown.index):
+        touched.add_range(keys.start, keys.stop)
+    return Changes(entries, [shown.root.inode, *directories, *held], touched)
 
 
-def _rows(index: Index, clients: Iterable[bytes]) -> Iterator[int]:
-    for name in clients:
-        for client in index.client_table.find(name):
-            yield from range(int(index.client_rows[client]), int(index.client_rows[client + 1]))
+def _names_of(files: Files, inode: int) -> tuple[bytes, ...]:
+    return () if files.current(inode) is None else files.names(inode)[:2]
 
 
-def _file_names(view: View, row: int) -> list[tuple[int, bytes, int]]:
-    index = view.index
-    stem = view.files.flat_name(row) if row in index.duplicates else index.images[row]
-    inodes = ((kind, view.files.image(row, kind)) for kind in range(len(SUFFIXES)))
-    return [(kind, stem + SUFFIXES[kind], inode) for kind, inode in inodes if inode is not None]
+def _place_of(path: bytes) -> tuple[int, bytes]:
+    return parent_inode(path), path.rpartition(b"/")[2]
 
 
-def _documents(view: View, clients: Iterable[bytes]) -> Iterator[int]:
-    index = view.index
-    for name in clients:
-        for client in index.client_table.find(name):
-            for slot in range(index.documents.access.shape[1]):
-                inode = view.files.document(client, slot)
-                if inode is not None:
-                    yield inode
+def _names_in_root(view: View) -> list[tuple[int, bytes]]:
+    return [(view.root.inode, entry.name) for entry in view.listing(view.root).page(0, 1000)]
 
 
-def _may_hold(directory: Directory, index: Index, rows: Iterable[int]) -> bool:
-    """Return whether a flat cohort may hold one of the rows: those of other clients and studies do not."""
-    if directory.shape is not Shape.COHORT:
-        return False
-    columns = {"client": index.client_of, "study": index.study_of}
-    named = [term for term in directory.cohort.terms if term.facet in columns and not term.negated]
-    return not named or any(all(int(columns[term.facet][row]) in term.codes for term in named) for row in rows)
+def _open_images(view: View, held: Iterable[int]) -> NDArray[np.uint32]:
+    """Return the rows of the images of which a file is open."""
+    places = (view.files.place(inode) for inode in held)
+    return np.array(sorted({place[0] for place in places if place and place[1] is not None}), np.uint32)
+
+
+def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return which of some rows, which ascend, a flat cohort may hold: those of other clients and studies not."""
+    bounds = {"client": view.index.client_rows, "study": view.index.study_rows}
+    for term in directory.cohort.terms:
+        if term.facet in bounds and not term.negated:
+            of = bounds[term.facet]
+            ends = ((of[code], of[code + 1]) for code in sorted(term.codes))
+            parts = [rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)] for first, end in ends]
+            rows = np.concatenate([rows[:0], *parts])
+    return rows
 
 
 def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int | bytes | str]]]:
@@ -185,11 +196,18 @@ def _word(view: View, facet: str, code: int) -> int | bytes | str:
     return view.cohorts.label(known, code) if known.kind is Kind.TEXT else code
 
 
-def _names_in(view: View, directory: Directory, names: _Names) -> Iterator[tuple[bytes, int]]:
-    cohort = directory.cohort
-    for row, files in names.items():
-        if view.cohorts.contains(cohort, row):
-            yield from ((name, inode) for kind, name, inode in files if cohort.files[kind])
+def _names_in(view: View, directory: Directory, rows: NDArray[np.uint32]) -> Iterator[tuple[bytes, int]]:
+    """Yield name and inode of the files of those rows that are in a flat cohort."""
+    index, cohort = view.index, directory.cohort
+    for part in blocks(len(rows)):
+        for row in rows[part].tolist():
+            if not view.cohorts.contains(cohort, row):
+                continue
+            stem = view.files.flat_name(row) if row in index.duplicates else index.images[row]
+            for kind, suffix in enumerate(SUFFIXES):
+                inode = view.files.image(row, kind) if cohort.files[kind] else None
+                if inode is not None:
+                    yield stem + suffix, inode
 
 
 def _differing(

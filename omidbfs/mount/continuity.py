@@ -5,13 +5,18 @@ was mounted, or two processes may have renewed it at once: then a number may sta
 has pages under the inodes that it was told, so a drive keeps to its own numbers.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import starmap
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.index.columns import Index
 from omidbfs.index.identity import NOBODY
+
+_AT_ONCE = 4096
+"""Clients whose names are compared at once, in arrays of which the allocator keeps nothing."""
 
 
 def continued(new: Index, old: Index) -> Index:
@@ -44,23 +49,49 @@ def _old_identities(new: Index, old: Index) -> tuple[NDArray[np.int64], NDArray[
     before = np.array([ordinals.get(name, -1) for name in new.clients], np.int64)
     clients = np.where(before < 0, -1, old.client_identity.astype(np.int64)[before] if len(old.clients) else -1)
     images = np.full(len(new), -1, np.int64)
-    # A digest is of all names of a client, so where it is the same her images are, in the same order.
-    known = before >= 0
-    same = known.copy()
-    same[known] = new.client_digest[known] == old.client_digest[before[known]]
-    ends = np.flatnonzero((np.diff(before) != 1) | ~same[1:] | ~same[:-1]) + 1
-    for run in np.split(np.arange(len(before)), ends):
-        if not len(run):
-            continue
-        first, last = int(run[0]), int(run[-1])
-        rows = slice(int(new.client_rows[first]), int(new.client_rows[last + 1]))
-        if same[first]:
-            start = int(old.client_rows[before[first]])
-            images[rows] = old.identity[start : start + rows.stop - rows.start]
-        elif known[first]:
-            numbers = dict(zip(_names(old, int(before[first])), _identities(old, int(before[first])), strict=True))
-            images[rows] = [numbers.get(name, -1) for name in _names(new, first)]
+    known = np.flatnonzero(before >= 0)
+    for run in np.split(known, np.flatnonzero((np.diff(known) != 1) | (np.diff(before[known]) != 1)) + 1):
+        for start in range(0, len(run), _AT_ONCE):
+            part = run[start : start + _AT_ONCE]
+            first, end = int(part[0]), int(part[-1]) + 1
+            rows = slice(int(new.client_rows[first]), int(new.client_rows[end]))
+            images[rows] = _of_run(new, old, first, end, int(before[first]))
     return clients, images
+
+
+def _of_run(new: Index, old: Index, first: int, end: int, before: int) -> NDArray[np.integer] | list[int]:
+    """Return the identities in ``old`` of the images of neighbouring clients, from ``before`` on there."""
+    count = end - first
+    # Most images are where they were: arrays are compared, and a run in which anything differs is halved.
+    if _named_alike(new, old, first, end, before):
+        return old.identity[old.client_rows[before] : old.client_rows[before + count]]
+    if count == 1:
+        numbers = dict(zip(_names(old, before), _identities(old, before), strict=True))
+        return [numbers.get(name, -1) for name in _names(new, first)]
+    half = count // 2
+    parts = (_of_run(new, old, first, first + half, before), _of_run(new, old, first + half, end, before + half))
+    return np.concatenate([np.asarray(part, np.int64) for part in parts])
+
+
+def _named_alike(new: Index, old: Index, first: int, end: int, before: int) -> bool:
+    """Return whether the studies and images of a run of clients have the same names in the same order."""
+    one, other = _run(new, first, end), _run(old, before, before + end - first)
+    return all(starmap(np.array_equal, zip(one, other, strict=False)))  # the first says how many there are
+
+
+def _run(index: Index, first: int, end: int) -> Iterator[NDArray[np.generic]]:
+    """Yield arrays that are the same where, and only where, runs of clients have images of the same names."""
+    rows = slice(int(index.client_rows[first]), int(index.client_rows[end]))
+    yield index.client_rows[first : end + 1] - index.client_rows[first]
+    studies = index.study_of[rows]
+    if len(studies):
+        yield studies - studies[0]
+        for names in (
+            index.images.between(rows.start, rows.stop),
+            index.studies.between(int(studies[0]), int(studies[-1]) + 1),
+        ):
+            yield names.offsets
+            yield names.heap
 
 
 def _identities(index: Index, client: int) -> list[int]:

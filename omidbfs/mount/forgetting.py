@@ -10,18 +10,25 @@ from omidbfs.mount.changes import Changes
 log = logging.getLogger(__name__)
 
 
-def tell_kernel(found: Changes) -> None:
-    """Have the kernel forget; not to be called where requests are answered: it may first wait for answers."""
+def tell_kernel(found: Changes) -> bool:
+    """Have the kernel forget, and return whether it did.
+
+    Not to be called where requests are answered: it may first wait for answers.
+    """
+    refused = 0
     for inode in found.attributes:
-        _told(pyfuse3.invalidate_inode, inode, True)
+        refused += not _told(pyfuse3.invalidate_inode, inode, True)
     for inode, name in found.entries:
-        _told(pyfuse3.invalidate_entry, inode, name)
+        refused += not _told(pyfuse3.invalidate_entry, inode, name)
+    return not refused
 
 
-def _told(tell: Callable[..., None], *arguments: object) -> None:
+def _told(tell: Callable[..., None], *arguments: object) -> bool:
     try:
         tell(*arguments)
     except FileNotFoundError:
         pass  # the kernel does not know it, so it has nothing to forget
     except OSError as error:
         log.warning("the kernel did not take a change: %s", error.strerror)
+        return False
+    return True

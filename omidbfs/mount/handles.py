@@ -15,7 +15,7 @@ class OpenDirectory:
 
     __slots__ = ("directory", "first", "listing", "page", "pages", "updates", "view")
 
-    def __init__(self, directory: Directory, view: View, listing: Listing, pages: "Pages") -> None:
+    def __init__(self, directory: Directory, view: View, listing: Listing, pages: "EntryPages") -> None:
         self.directory = directory
         self.view = view
         self.listing = listing
@@ -36,7 +36,7 @@ class OpenDirectory:
         return self.page[offset:] if offset else self.page
 
 
-class Pages:
+class EntryPages:
     """Which handles have a page at hand: the last few that made one."""
 
     def __init__(self) -> None:

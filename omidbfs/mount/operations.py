@@ -25,8 +25,9 @@ from omidbfs.mount.counters import Counters
 from omidbfs.mount.disks import Disks
 from omidbfs.mount.exports import Exports, OpenContent
 from omidbfs.mount.forgetting import tell_kernel
-from omidbfs.mount.handles import OpenDirectory, Pages
+from omidbfs.mount.handles import EntryPages, OpenDirectory
 from omidbfs.mount.inodes import Directories
+from omidbfs.mount.pages import Pages
 from omidbfs.mount.reader import FileChangedError, OpenFile, Reader
 from omidbfs.nodes import Directory, Export, Shape
 from omidbfs.view import View
@@ -92,12 +93,13 @@ class Operations(pyfuse3.Operations):
         self.disks = Disks(readahead)
         self.exports = Exports(view, spool or Spool(spool_directories()), self.disks)
         self.reader = Reader(source, self.disks)
+        self.pages = Pages(self.disks.threads("pages"))
         self._has_xattrs = has_xattrs
         self.started = trio.Event()
         self.counters = Counters()
         self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | Content] = {}
         self._next_handle = 1
-        self._pages = Pages()
+        self._entry_pages = EntryPages()
         self._lists = trio.CapacityLimiter(_LISTS)
 
     def init(self) -> None:
@@ -222,7 +224,7 @@ class Operations(pyfuse3.Operations):
         """Open a directory on the view as it is now."""
         view, directory = self.view, self._directory(inode)
         listing = await self._unhurried(view, directory, view.listing)
-        return self._handle(OpenDirectory(directory, view, listing, self._pages))
+        return self._handle(OpenDirectory(directory, view, listing, self._entry_pages))
 
     async def _unhurried(self, view: View, directory: Directory, ask: Callable[[Directory], _Answer]) -> _Answer:
         """Return what a view says of a directory; in a thread if that takes more than a moment."""
@@ -275,7 +277,7 @@ class Operations(pyfuse3.Operations):
         """Close a directory."""
         handle = self._handles.pop(fh)
         assert isinstance(handle, OpenDirectory)
-        self._pages.close(handle)
+        self._entry_pages.close(handle)
 
     # Files
 
@@ -294,12 +296,14 @@ class Operations(pyfuse3.Operations):
         view = self.view  # that is asked: another may take its place while a disk is waited for
         files = view.files
         current = files.current(inode) or inode
+        if self.pages.are_doubtful(current):
+            await self.pages.drop(current)
         try:
             file = await self.reader.open(files, current)
         except FileChangedError:
             await self._forget_file(view, current)
             raise
-        if current != inode:
+        if current != inode or self.pages.are_doubtful(inode):  # in doubt again: a refresh came between
             await self.reader.close(file)
             raise FUSEError(errno.ESTALE)
         return FileInfo(fh=self._handle(file), keep_cache=True)

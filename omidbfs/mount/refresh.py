@@ -13,9 +13,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -25,21 +26,29 @@ from omidbfs.database.records import FileFacts
 from omidbfs.errors import UserError
 from omidbfs.index.store import IndexFileError, Stored
 from omidbfs.mount import notify
-from omidbfs.mount.changes import Changes, changes
+from omidbfs.mount.changes import Changes, all_that_is_known, changes
 from omidbfs.mount.continuity import continued
 from omidbfs.mount.counters import Counters
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
+from omidbfs.mount.stuck import are_stuck, threads_of
 from omidbfs.process import module_command
 from omidbfs.session import Session
 from omidbfs.view import View
 
 log = logging.getLogger(__name__)
 
+_Arguments = TypeVarTuple("_Arguments")
+_Answer = TypeVar("_Answer")
+
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _PATIENCE = 5.0
 """Seconds that the process that renews the index gets to end by itself."""
+_STUCK = 120.0
+"""Seconds after which what waits for a disk, and does nothing else, is given up: as long as the kernel's own."""
+_MOST_LEFT = 3
+"""Processes, and threads, that may be left waiting for a disk: then no other is started that may come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,9 @@ class Refresher:
         self._ended = trio.Event()
         # Of its own: threads that wait for a slow disk, to answer reads, must not keep it from telling the kernel.
         self._thread = trio.CapacityLimiter(1)
+        self._asking = trio.CapacityLimiter(_MOST_LEFT)
+        self._left: list[trio.Process] = []
+        self._has_told = True
 
     async def run(self, schedule: Schedule) -> None:
         """Refresh when asked to, until :meth:`end`."""
@@ -121,14 +133,13 @@ class Refresher:
         await self._enter("refreshing")
         try:
             seen = self.operations.view.files.found_changed()
-            definitions = await trio.to_thread.run_sync(
-                read_definitions, self._session.config, limiter=self._thread, abandon_on_cancel=True
-            )
+            definitions = await self._asked(read_definitions, self._session.config)
+            session = replace(self._session, definitions=definitions)
             is_redefined = definitions != self._session.definitions
-            self._session = replace(self._session, definitions=definitions)
             # What was found changed at an open may be as it was again, while the index has not changed at all.
-            if await self._bring_up_to_date() or seen or is_redefined:
-                await self._take_over(seen)
+            if await self._bring_up_to_date() or seen or is_redefined or not self._has_told:
+                await self._take_over(session, seen)
+            await self.operations.pages.drop_open(self.operations.open_files())
             self._error = None
         except (UserError, OSError) as error:
             self._error = str(error)
@@ -150,7 +161,13 @@ class Refresher:
         UserError
             It cannot be done now.
         """
-        status, output, errors = await _run([*module_command("omidbfs.index"), *self._arguments])
+        self._left = [process for process in self._left if await _is_there(process)]
+        if len(self._left) >= _MOST_LEFT:
+            raise UserError(
+                f"{len(self._left)} processes of earlier refreshes still wait for a disk that does not answer; "
+                "no other is started before one of them has ended"
+            )
+        status, output, errors = await _run([*module_command("omidbfs.index"), *self._arguments], self._left)
         if status != 0:
             lines = errors.decode("utf-8", "replace").strip().splitlines()
             said = lines[-1].removeprefix("omidbfs: ") if lines else ""
@@ -158,34 +175,64 @@ class Refresher:
         written: float = json.loads(output)["written"]
         return written != self._stored.written
 
-    async def _take_over(self, seen: Mapping[int, FileFacts]) -> None:
-        """Show the saved index; ``seen`` is what had been found changed before it was brought up to date."""
+    async def _take_over(self, session: Session, seen: Mapping[int, FileFacts]) -> None:
+        """Show the saved index as ``session`` says; ``seen`` had been found changed before it was up to date."""
         operations, old = self.operations, self.operations.view
-        stored, new, reader = await trio.to_thread.run_sync(
-            self._opened, limiter=self._thread, abandon_on_cancel=True
-        )
+        # What the loop owns is read here: in the thread it might change meanwhile.
+        stored, new, reader = await self._asked(self._opened, session, self._state_now())
         # From here to the first await nothing is answered: the kernel knows what it was told of the old view.
-        known, held = operations.directories.paths(), operations.open_files()
-        self._stored = stored
+        known = operations.directories.paths()
+        self._session, self._stored = session, stored
         new.files.continue_from(old.files, seen)
         operations.replace_view(new, reader)
-        found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
-        await self._tell_kernel(found)
+        await self._make_forget(old, known)
         log.info("refreshed; the kernel knows %d directories", len(operations.directories))
 
-    def _opened(self) -> tuple[Stored, View, Reader]:
+    async def _make_forget(self, old: View, known: list[bytes]) -> None:
+        """Have the kernel forget what is no more as in the ``old`` view, of which it knew some directories.
+
+        Where that cannot be found out, or an earlier refresh has failed at it, it forgets all that it knows.
+        """
+        operations = self.operations
+        new, held = operations.view, operations.open_files()
+        is_known, self._has_told = self._has_told, False
         try:
-            stored = self._session.saved()
+            found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
+        except Exception:  # a defect of ours must not leave the kernel with what is no more
+            log.exception("what has changed could not be found out; the kernel forgets everything")
+            is_known = False
+        if not is_known:
+            found = all_that_is_known((old, new), operations.directories.paths(), operations.open_files())
+        operations.pages.doubt(found.touched)
+        self._has_told = await self._tell_kernel(found)
+
+    def _opened(self, session: Session, told: Mapping[str, object]) -> tuple[Stored, View, Reader]:
+        try:
+            stored = session.saved()
         except IndexFileError as error:
-            raise UserError(f"{self._session.index_path}: {error}") from error
+            raise UserError(f"{session.index_path}: {error}") from error
         stored = replace(stored, index=continued(stored.index, self._stored.index))
-        view = self._session.view(stored, self._status(stored))
-        return stored, view, Reader(self._session.source, self.operations.disks)
+        return stored, session.view(stored, told), Reader(session.source, self.operations.disks)
+
+    async def _asked(self, call: Callable[[*_Arguments], _Answer], *args: *_Arguments) -> _Answer:
+        """Return the answer of what may have to wait for a disk.
+
+        Raises
+        ------
+        UserError
+            The disk does not answer; a thread is left waiting for it.
+        """
+        with trio.move_on_after(_STUCK):
+            return await trio.to_thread.run_sync(call, *args, limiter=self._asking, abandon_on_cancel=True)
+        raise _no_answer()
 
     async def _say(self) -> None:
-        """Bring ``status.json`` up to date."""
+        """Bring ``status.json`` up to date; what goes wrong with it ends neither a refresh nor the drive."""
         async with self._saying:  # an older text must not take the place of a newer one
-            await self._renew_status()
+            try:
+                await self._renew_status()
+            except Exception:
+                log.exception("status.json could not be renewed")
 
     async def _renew_status(self) -> None:
         view = self.operations.view
@@ -193,26 +240,32 @@ class Refresher:
         assert inode is not None, "every drive has it"
         text = view.files.content(inode)
         assert text is not None, "a name leads to the content of now"
-        view.files.replace_text(b"status.json", renewed_status(text, self._status(self._stored)))
+        view.files.replace_text(b"status.json", renewed_status(text, self._state_now()))
         parent = view.resolve(b".omidbfs")
         assert parent is not None, "every drive has it"
         await self._tell_kernel(Changes(entries=[(parent.inode, b"status.json")]))
 
-    async def _tell_kernel(self, found: Changes) -> None:
+    async def _tell_kernel(self, found: Changes) -> bool:
         """Have the kernel forget; in a thread, since it may first wait for answers of this very process."""
-        await trio.to_thread.run_sync(tell_kernel, found, limiter=self._thread)
+        return await trio.to_thread.run_sync(tell_kernel, found, limiter=self._thread)
 
-    def _status(self, stored: Stored) -> dict[str, object]:
-        refresh = {"state": self._state, "since": self._since, "done": self._done, "error": self._error}
-        counted = self.operations.counted()
-        return _status(self._session, stored, refresh, counted) | {"started": self._started}
+    def _state_now(self) -> dict[str, object]:
+        """Return what ``status.json`` says beside what is served; called by the loop."""
+        stuck = len(self._left) + self._asking.borrowed_tokens
+        refresh = _refresh_state(self._state, self._since, self._done, self._error, stuck)
+        return {"refresh": refresh, "counters": self.operations.counted(), "started": self._started}
 
 
-async def _run(command: list[str]) -> tuple[int, bytes, bytes]:
+async def _run(command: list[str], left: list[trio.Process]) -> tuple[int, bytes, bytes]:
     """Run a process; return its exit status and what it wrote to standard output and standard error.
 
-    Unlike ``trio.run_process`` it does not wait for ever when it is cancelled: a process that waits for a disk
-    that hangs cannot be killed.
+    Unlike ``trio.run_process`` it does not wait for ever, neither for a process that waits for a disk that does
+    not answer, nor when it is cancelled: what cannot even be killed is left behind, and joins ``left``.
+
+    Raises
+    ------
+    UserError
+        It was given up.
     """
     # In a group of its own, so that it can be ended together with its workers.
     process = await trio.lowlevel.open_process(
@@ -224,20 +277,39 @@ async def _run(command: list[str]) -> tuple[int, bytes, bytes]:
         async for part in stream:
             text += part
 
+    has_ended = False
     try:
-        async with trio.open_nursery() as nursery:
-            for stream, text in zip((process.stdout, process.stderr), texts, strict=True):
-                assert stream is not None
-                nursery.start_soon(collect, stream, text)
-            status = await process.wait()
+        async with trio.open_nursery() as watched:
+            watched.start_soon(_give_up_when_stuck, process, watched.cancel_scope)
+            async with trio.open_nursery() as nursery:
+                for stream, text in zip((process.stdout, process.stderr), texts, strict=True):
+                    assert stream is not None
+                    nursery.start_soon(collect, stream, text)
+                status = await process.wait()
+            has_ended = True
+            watched.cancel_scope.cancel()
     finally:
-        if process.returncode is None:  # cancelled
+        if not has_ended:
             with trio.CancelScope(shield=True):
-                await _end_group(process)
+                if not await _is_ended(process):
+                    left.append(process)
+    if not has_ended:
+        raise _no_answer()
     return status, bytes(texts[0]), bytes(texts[1])
 
 
-async def _end_group(process: trio.Process) -> None:
+async def _give_up_when_stuck(process: trio.Process, scope: trio.CancelScope) -> None:
+    before = await trio.to_thread.run_sync(threads_of, process.pid)
+    while True:
+        await trio.sleep(_STUCK)
+        now = await trio.to_thread.run_sync(threads_of, process.pid)
+        if are_stuck(before, now):
+            scope.cancel()
+        before = now
+
+
+async def _is_ended(process: trio.Process) -> bool:
+    """End a process and whatever it has started; return whether it did end."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -245,21 +317,37 @@ async def _end_group(process: trio.Process) -> None:
             await process.wait()
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what it has started and has not ended with it
-            return
+            while await _is_there(process):
+                await trio.sleep(_PATIENCE / 100)
+            return True
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            await stream.aclose()
     log.warning("the process that renews the index does not end; it is left behind")
+    return False
+
+
+async def _is_there(process: trio.Process) -> bool:
+    """Return whether anything is left of a process and of what it has started."""
+    return process.returncode is None or bool(await trio.to_thread.run_sync(threads_of, process.pid))
+
+
+def _no_answer() -> UserError:
+    return UserError(f"a disk has not answered for {_STUCK:.0f} seconds; the refresh was given up")
 
 
 def first_status(session: Session, stored: Stored) -> dict[str, object]:
     """Return what ``status.json`` of a new drive says of its index, of refreshes and of requests."""
-    refresh = {"state": "idle", "since": _now(), "done": 0, "error": None}
-    return _status(session, stored, refresh, Counters().shown())
+    refresh = _refresh_state("idle", _now(), 0, None, 0)
+    return _about(session, stored) | {"refresh": refresh, "counters": Counters().shown()}
 
 
-def _status(
-    session: Session, stored: Stored, refresh: Mapping[str, object], counters: Mapping[str, object]
-) -> dict[str, object]:
-    about = {"index": str(session.index_path), "index_written": stored.written}
-    return about | {"refresh": refresh, "counters": counters}
+def _about(session: Session, stored: Stored) -> dict[str, object]:
+    return {"index": str(session.index_path), "index_written": stored.written}
+
+
+def _refresh_state(state: str, since: str, done: int, error: str | None, stuck: int) -> dict[str, object]:
+    return {"state": state, "since": since, "done": done, "error": error, "stuck": stuck}
 
 
 def _now() -> str:

@@ -78,8 +78,15 @@ def test_an_edited_configuration_changes_the_drive_at_the_next_refresh(
     mount = mounted(drive, tree, configuration)
     place = configuration.parent
     before = (mount / "all/1.0.1.dcm").stat()
+    assert (mount / "by-density/b/1.0.1.dcm").stat().st_ino == before.st_ino
+    assert (mount / "by-density/c/by-view/CC/1.1.1.dcm").exists()
     assert names(mount / "cohorts/train/by-client") == ["demd0", "demd2"]
     (place / "train.txt").write_text("demd1\n")
+    (place / "density.csv").write_text("client,density\ndemd0,D\ndemd2,b\ndemd1,unknown\n")
+    refresh(mount)
+    assert not (mount / "by-density/b/1.0.1.dcm").exists()
+    assert not (mount / "by-density/c/by-view/CC/1.1.1.dcm").exists()
+    assert (mount / "by-density/b/1.2.1.dcm").exists()
     (place / "density.csv").write_text("client,density\ndemd0,D\n")
     refresh(mount)
     assert names(mount / "cohorts/train/by-client") == ["demd1"]

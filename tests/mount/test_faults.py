@@ -18,11 +18,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import trio
 from drives import Drives, eventually, mounted_below
 from programs import needs
 from test_refresh import FAILED, refresh, status
 from test_tree import dirents
 from trees import Tree
+
+from omidbfs.database.layout import find_source
+from omidbfs.mount import refresh as renewing
+from omidbfs.mount.daemon import drive as drive_of
+from omidbfs.session import Session
 
 IMAGES = 40
 SIZE = 300_000
@@ -296,6 +302,40 @@ def test_a_signal_ends_a_drive_that_is_refreshed_from_a_disk_that_hangs(
     drive.forget(mount)
     eventually(lambda: not os.path.exists(f"/proc/{process}"), "the process gone", 30)
     disk.works()
+
+
+def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
+    disk: FaultyDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
+) -> None:
+    expect_warning("the process that renews the index does not end|" + FAILED)
+    monkeypatch.setattr(renewing, "_MOST_LEFT", 2)
+    monkeypatch.setattr(renewing, "_PATIENCE", 0.3)
+    monkeypatch.setattr(renewing, "tell_kernel", lambda _: True)  # nothing is mounted of this drive
+    index = tmp_path / "index"
+    session = Session(find_source(disk.mountpoint), index, lambda: contextlib.nullcontext(lambda *_: None))
+    stored, _ = session.opened(pytest.fail)
+    refresher = drive_of(session, stored, ["index", str(disk.mountpoint), "--index", str(index), "--json"])
+    said: list[tuple[object, str]] = []
+
+    def stuck() -> object:
+        return refresher._state_now()["refresh"]["stuck"]  # type: ignore[index]
+
+    async def refreshes() -> None:
+        disk.fails("readdir", "1.1")
+        monkeypatch.setattr(renewing, "_STUCK", 1.0)
+        for _ in range(3):
+            await refresher._refresh()
+            said.append((stuck(), refresher._error or ""))
+        disk.works()
+        monkeypatch.setattr(renewing, "_STUCK", 60.0)
+        with trio.fail_after(60):
+            while stuck() or refresher._error:
+                await refresher._refresh()
+
+    trio.run(refreshes)
+    assert [count for count, _ in said] == [1, 2, 2]
+    assert all("a disk has not answered" in error for _, error in said[:2])
+    assert "2 processes of earlier refreshes still wait" in said[2][1]
 
 
 def test_who_asks_a_drive_before_it_is_there_does_not_end_it(drive: Drives, disk: FaultyDisk) -> None:

@@ -13,17 +13,20 @@ from typing import Any
 import pytest
 import trio
 from pyfuse3 import FUSEError, RequestContext
+from pyroaring import BitMap64
 from trees import Tree
 
 from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
 from omidbfs.export.spool import Spool
+from omidbfs.files import Files, file_key
 from omidbfs.index.build import Classification, build_index
+from omidbfs.mount import pages
 from omidbfs.mount.callers import may_read
 from omidbfs.mount.changes import Changes
-from omidbfs.mount.handles import OpenDirectory, Pages
+from omidbfs.mount.handles import EntryPages, OpenDirectory
 from omidbfs.mount.operations import Operations
-from omidbfs.mount.reader import Reader
+from omidbfs.mount.reader import OpenFile, Reader
 from omidbfs.nodes import Directory, Export, Listing
 from omidbfs.view import ROOT_INODE, View, drive_access
 
@@ -490,7 +493,7 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
 
 def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omidbfs.mount.handles._MOST_PAGES", 2)
-    view, pages = operations.view, Pages()
+    view, pages = operations.view, EntryPages()
     place = view.resolve(b"")
     assert place is not None
     handles = [OpenDirectory(place, view, view.listing(place), pages) for _ in range(4)]
@@ -516,3 +519,85 @@ def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
     (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(b"other pixels")
     assert call(operations.open, inode(operations, "all/1.1.1.dcm"), os.O_RDONLY, CONTEXT) == errno.ESTALE
     assert {(place, b"1.1.1.dcm") for place in places} == set(told[0].entries)
+
+
+# EntryPages in doubt
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """What the kernel, which is not there, is told to forget of inodes."""
+    told: list[tuple[int, bool]] = []
+    monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", lambda *arguments: told.append(arguments))
+    return told
+
+
+def test_pages_in_doubt_are_dropped_once_before_an_opening_is_answered(
+    operations: Operations, dropped: list[tuple[int, bool]]
+) -> None:
+    image, sidecar = inode(operations, "all/1.1.1.dcm"), inode(operations, "all/1.1.1.json")
+    operations.pages.doubt(BitMap64([file_key(image), file_key(sidecar)]))
+    for _ in range(2):
+        call(operations.release, call(operations.open, image, 0, CONTEXT).fh)
+    assert dropped == [(image, False)], "data and attributes"
+    assert operations.pages.are_doubtful(sidecar)
+
+
+def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
+    operations: Operations, dropped: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = inode(operations, "all/1.1.1.dcm")
+    keys = BitMap64([file_key(image)])
+    opened = operations.reader.open
+
+    async def open_meanwhile(files: Files, number: int) -> OpenFile:
+        found = await opened(files, number)
+        operations.pages.doubt(keys)
+        return found
+
+    operations.pages.doubt(keys)
+    monkeypatch.setattr(operations.reader, "open", open_meanwhile)
+    assert call(operations.open, image, 0, CONTEXT) == errno.ESTALE, "upon which the kernel tries again"
+    monkeypatch.undo()
+    assert operations.disks.open_files == 0
+    assert operations.pages.are_doubtful(image)
+
+
+def test_a_file_that_cannot_be_settled_stays_in_doubt(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    expect_warning("the kernel did not take a change")
+    monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", refuse)
+    image = inode(operations, "all/1.1.1.dcm")
+    operations.pages.doubt(BitMap64([file_key(image)]))
+    assert call(operations.open, image, 0, CONTEXT) == errno.ENOMEM
+    trio.run(operations.pages.drop_open, [image])
+    assert operations.pages.are_doubtful(image)
+
+
+def test_a_refresh_waits_no_longer_for_pages_that_are_being_read_and_leaves_one_thread(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, told = threading.Event(), []
+
+    def hang(number: int, _: bool) -> None:
+        told.append(number)
+        go_on.wait()
+
+    monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", hang)
+    monkeypatch.setattr(pages, "_PATIENCE", 0.05)
+    image = inode(operations, "all/1.1.1.dcm")
+    operations.pages.doubt(BitMap64([file_key(image)]))
+
+    async def refreshes() -> None:
+        for _ in range(5):
+            await operations.pages.drop_open([image])
+
+    try:
+        trio.run(refreshes)
+        assert told == [image]
+    finally:
+        go_on.set()

@@ -204,6 +204,20 @@ def sidecar_vanishes(tree: Tree) -> None:
     (tree.data / "demd2/2.1/2.1.1.json").unlink()
 
 
+def in_place(path: Path, content: bytes) -> None:
+    """Write over a file so that neither size nor time shows it, as ``rsync --inplace --times`` may."""
+    facts = path.stat()
+    assert len(content) == facts.st_size
+    with open(path, "r+b") as stream:
+        stream.write(content)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def edited_in_place(tree: Tree) -> None:
+    for path in (tree.images / "demd1/1.1/1.1.1.dcm", tree.data / "demd1/1.1/1.1.1.json"):
+        in_place(path, path.read_bytes().replace(b"CC", b"XX").replace(b"first", b"FIRST"))
+
+
 def model_vanishes(tree: Tree) -> None:
     path = tree.data / "demd1/1.1/1.1.1.json"
     path.write_bytes(path.read_bytes().replace(b"Selenia, old", b"Dimensions"))
@@ -274,6 +288,7 @@ CHANGES: tuple[Callable[[Tree], None], ...] = (
     uid_is_unique_again,
     study_added,
     image_added,
+    edited_in_place,
     pixels_replaced,
     pixels_replaced_by_as_many,
     sidecar_edited,
@@ -379,8 +394,8 @@ def resident(path: Path) -> bool:
 
 
 @pytest.mark.alone
-def test_unchanged_files_keep_their_cached_pages(mount: Path, tree: Tree) -> None:
-    kept, changed = mount / "all/1.2.1.dcm", mount / "all/1.1.1.dcm"
+def test_files_of_unchanged_clients_keep_their_cached_pages(mount: Path, tree: Tree) -> None:
+    kept, changed = mount / "all/2.1.1.dcm", mount / "all/1.1.1.dcm"
     for path in (kept, changed):
         path.read_bytes()
         assert resident(path)
@@ -409,6 +424,26 @@ def test_an_open_file_reads_on_or_is_stale_and_never_gives_other_bytes(mount: Pa
             if path.exists():
                 assert path.read_bytes() == (tree.images / "demd1/1.1/1.1.1.dcm").read_bytes()
                 assert path.stat().st_size == (tree.images / "demd1/1.1/1.1.1.dcm").stat().st_size
+
+
+def test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode(
+    drive: Drives, mount: Path, tree: Tree
+) -> None:
+    path, place = tree.images / "demd1/1.1/1.1.1.dcm", mount / "all/1.1.1.dcm"
+    inode = place.stat().st_ino
+    with open(place, "rb", buffering=0) as held, mmap.mmap(held.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert held.read() == mapped[:] == b"first"
+        for content, rebuilds in ((b"other", False), (b"third", True)):
+            in_place(path, content)
+            if rebuilds:
+                drive.run("index", tree.root, "--rebuild")
+            refresh(mount)
+            assert (mount / "by-view/CC/1.1.1.dcm").read_bytes() == content
+            assert os.pread(held.fileno(), 9, 0) == mapped[:] == content, "a handle goes on"
+            assert place.stat().st_ino == inode
+        in_place(path, b"again")
+        refresh(mount)
+        assert mapped[:] == b"again", "although nobody has opened it since"
 
 
 def test_what_an_open_file_has_shown_at_one_place_is_not_believed_at_another(mount: Path, tree: Tree) -> None:
@@ -561,6 +596,7 @@ def test_nothing_changed_writes_nothing(mount: Path) -> None:
     after = index.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert (mount / ".omidbfs/facets.json").stat().st_ino == inode
+    assert set(told["refresh"]) == {"state", "since", "done", "error", "stuck"}
     moving = {"refresh": None, "counters": None}
     assert {**status(mount), **moving} == {**told, **moving}
     assert list(index.parent.glob(f".{index.name}*")) == []

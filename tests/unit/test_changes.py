@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +18,13 @@ from omidbfs.about import generated_texts
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.records import FileFacts
 from omidbfs.export.formats import BY_FILE
-from omidbfs.files import directory_inode
+from omidbfs.facets.user import Definition
+from omidbfs.files import directory_inode, file_key
 from omidbfs.index.build import build_index, refreshed
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.mount import changes as module
-from omidbfs.mount.changes import Changes, changed_file, changes
+from omidbfs.mount.changes import Changes, all_that_is_known, changed_file, changes
 from omidbfs.mount.continuity import continued
 from omidbfs.nodes import Directory, Shape
 from omidbfs.root import root_of
@@ -192,6 +196,7 @@ def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
         }
         found = changes(old, new, known, files)
         assert untold(old, new, found) == []
+        assert untold(old, new, all_that_is_known((old, new), known[1:], files)) == []
         everything_open = {entry for entry in found.entries if entry[0] != old.root.inode}
         patch.undo()
         entries = {entry for entry in changes(old, new, known).entries if entry[0] != old.root.inode}
@@ -216,6 +221,140 @@ def test_a_new_client_costs_a_word_for_nobody_else(tmp_path: Path) -> None:
     new = view_of(source, refreshed(source, index))
     known = [directory.path for directory in known_to_the_kernel(old)]
     assert all(name.endswith((b".json", b".jsonl", b".txt")) for _, name in changes(old, new, known).entries)
+
+
+TEXTS = (b"README.txt", b"status.json", b"facets.json", b"problems.jsonl")
+
+
+def names_told(found: Changes) -> set[tuple[int, bytes]]:
+    """Return the entries that are told, other than texts."""
+    return {entry for entry in found.entries if entry[1] not in TEXTS}
+
+
+def test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "db")
+    tree.client().study().image("7", ViewPosition="CC").image("8", ViewPosition="CC")
+    source = find_source(tree.root)
+
+    def defined(**texts: str) -> Definition:
+        return Definition("mine", "", "image", "", table={name[1:]: text for name, text in texts.items()})
+
+    old_index = refreshed(source, user_facets=[defined(_7="x", _8="x")])
+    old = view_of(source, old_index)
+    new = view_of(source, refreshed(source, old_index, user_facets=[defined(_7="y", _8="x")]))
+    known = [b"all", b"by-mine", b"by-mine/x", b"by-mine/x/by-client", b"by-mine/x,unknown", b"by-view/CC"]
+    found = changes(old, new, known)
+    assert old_index.client_digest.tolist() == new.index.client_digest.tolist()
+    assert names_told(found) == {
+        (directory_inode(place), name)
+        for place in (b"by-mine/x", b"by-mine/x,unknown")
+        for name in (b"7.dcm", b"7.json")
+    }
+    assert len(found.touched) == 0, "no file is another"
+
+
+def test_what_an_index_says_otherwise_of_the_same_files_is_told(tmp_path: Path) -> None:
+    before = {"demd1": one(), "demd2": one(image="8")}
+    source = write(tmp_path / "db", before)
+    index = refreshed(source)
+    old = view_of(source, index)
+    source = write(tmp_path / "db", {"demd1": one(view="MLO", nbss=1), "demd2": one(image="8")})
+    rebuilt = replace(continued(refreshed(source), index), client_digest=index.client_digest)
+    new = view_of(source, rebuilt)
+    known = [directory.path for directory in known_to_the_kernel(old)]
+    assert untold(old, new, changes(old, new, known)) == []
+
+
+def files_of(view: View) -> dict[str, int]:
+    """Return path in the real tree -> inode."""
+    found = {}
+    for client in view.index.clients:
+        top = view.resolve(b"by-client/" + client)
+        assert top is not None
+        places = [top]
+        while places:
+            place = places.pop()
+            listing = view.listing(place)
+            for entry in listing.page(0, listing.length):
+                if entry.directory is not None:
+                    places.append(entry.directory)
+                else:
+                    found[(place.path + b"/" + entry.name).decode()] = entry.inode
+    return found
+
+
+def test_of_files_of_which_nothing_but_ctime_changed_only_pages_are_in_doubt(tmp_path: Path) -> None:
+    source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
+    index = refreshed(source)
+    old = view_of(source, index)
+    for number, path in enumerate(path for path in (tmp_path / "db").glob("*/demd1/**/*") if path.is_file()):
+        os.link(path, tmp_path / str(number))  # as cp -al does it
+    new = view_of(source, refreshed(source, index))
+    assert files_of(new) == files_of(old), "no inode is another"
+    known = [directory.path for directory in known_to_the_kernel(old)]
+    found = changes(old, new, known)
+    assert names_told(found) == set()
+    assert not set(found.attributes) & set(files_of(old).values())
+    hers = {file_key(inode) for path, inode in files_of(old).items() if "demd1" in path}
+    assert set(found.touched) == hers
+    assert len(hers) == 4
+
+
+def test_of_a_file_whose_rights_changed_the_attributes_are_told_and_no_name(open_place: Path) -> None:
+    source = write(open_place / "db", {"demd1": one(), "demd2": one(image="8")})
+    index = refreshed(source)
+    old = view_of(source, index)
+    for path in (open_place / "db").glob("*/demd1/**/*"):
+        if path.is_file():
+            path.chmod(0o600)
+    new = view_of(source, refreshed(source, index))
+    found = changes(old, new, [directory.path for directory in known_to_the_kernel(old)])
+    assert names_told(found) == set()
+    told = set(found.attributes) & set(files_of(old).values())
+    assert told == {inode for path, inode in files_of(old).items() if "demd1" in path}
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that every user may enter, as pytest's own may not: below those no mode says anything."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+def test_what_the_loop_finds_changed_meanwhile_does_not_disturb_a_thread_that_asks(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "db")
+    study = tree.client().study()
+    for number in range(100):
+        study.image(f"1.{number}")
+    source = find_source(tree.root)
+    files = view_of(source, refreshed(source)).files
+    inodes = [inode for row in range(100) for kind in (0, 1) if (inode := files.image(row, kind))]
+    ended, failed = threading.Event(), []
+
+    def ask() -> None:
+        try:
+            while not ended.is_set():
+                assert set(files.found_changed_inodes()) <= set(inodes)
+        except RuntimeError as error:
+            failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        asking.start()
+        for _ in range(20):
+            for inode in inodes:
+                facts = files.facts(inode)
+                assert facts is not None
+                files.update(inode, facts)
+            files._changed.clear()
+    finally:
+        ended.set()
+        asking.join()
+        sys.setswitchinterval(interval)
+    assert failed == []
 
 
 # Identities

@@ -82,14 +82,16 @@ TESTED_BY = {
     "S41": "test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source "
     "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it",
     "S42": "test_inodes_survive_refreshes_and_a_remount "
+    "test_of_files_of_which_nothing_but_ctime_changed_only_pages_are_in_doubt "
     "test_an_index_that_is_lost_is_made_anew_and_no_inode_changes_hands "
     "test_a_directory_has_the_inode_of_its_path_and_no_other_has_it",
     "S43": "test_files_can_be_symbolic_links_to_the_source",
     "S44": "test_a_change_is_refused test_nothing_of_all_this_reached_the_source",
     "S45": "test_without_allow_other_nobody_else_is_let_in",
-    "S46": "test_files_can_be_mapped_into_memory",
+    "S46": "test_files_can_be_mapped_into_memory test_files_of_unchanged_clients_keep_their_cached_pages",
     "S47": "test_after_each_refresh_every_view_is_what_the_model_says test_refresh_every_needs_no_asking "
-    "test_the_command_returns_when_the_change_is_shown test_a_new_file_is_not_shown_before_the_next_mount",
+    "test_the_command_returns_when_the_change_is_shown test_a_new_file_is_not_shown_before_the_next_mount "
+    "test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode",
     "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time "
     "test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path",
     "S49": "test_what_is_gone_is_stale test_what_comes_back_is_served_again",
@@ -106,7 +108,8 @@ TESTED_BY = {
     "test_the_source_is_not_needed_to_classify_again "
     "test_verify_first_shows_what_changed_before_the_first_answer",
     "S57": "test_a_source_that_is_away_leaves_the_drive_as_it_was "
-    "test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was",
+    "test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was "
+    "test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few",
     "S58": "test_open_directories_finish_on_what_they_started_with",
     "S59": "test_a_flipped_bit_anywhere_is_found test_only_its_owner_may_read_it_whatever_the_umask "
     "test_one_that_is_killed_while_it_saves_leaves_a_whole_file test_an_index_of_another_source_is_refused "
@@ -129,7 +132,8 @@ TESTED_BY = {
     "test_a_list_names_images_as_the_source_and_the_drive_do "
     "test_only_the_clients_of_a_file_are_read "
     "test_the_drive_shows_what_the_configuration_says",
-    "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh",
+    "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh "
+    "test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else",
     "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks",
     "S69": "test_a_directory_is_whole_whatever_the_size_of_the_buffer "
     "test_seekdir_continues_at_any_entry_and_rewinddir_at_the_first "

@@ -1,0 +1,44 @@
+"""Processes that wait for a disk which does not answer: how one sees it, from outside.
+
+Such a process may be beyond every signal, SIGKILL too, until the disk answers.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+Seen = dict[int, tuple[str, int]]
+"""For each thread its state, as proc(5) has it, and how often it has left a processor."""
+
+_DEAD = ("Z", "X")
+
+
+def threads_of(group: int) -> Seen:
+    """Return the threads of all processes of a group; none if it is gone, or only zombies are left of it."""
+    seen: Seen = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):  # it has just ended
+            state, _, its_group = _fields(process)[:3]
+            if int(its_group) == group and state not in _DEAD:
+                for thread in (process / "task").iterdir():
+                    with suppress(OSError, IndexError, ValueError):
+                        seen[int(thread.name)] = _fields(thread)[0], _switches(thread)
+    return seen
+
+
+def are_stuck(before: Seen, now: Seen) -> bool:
+    """Return whether threads seen twice, some time apart, wait for a disk that does not answer.
+
+    Nothing has run meanwhile, nor is about to; or a thread is still in the same sleep that no signal can end.
+    """
+    same = [state for thread, (state, times) in now.items() if before.get(thread) == (state, times)]
+    return "D" in same or (before == now and "R" not in same)
+
+
+def _fields(place: Path) -> list[str]:
+    """Return what follows the name in ``stat``: state, parent, group, and so on."""
+    return (place / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
+def _switches(place: Path) -> int:
+    lines = (place / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)

@@ -1,0 +1,215 @@
+"""Refreshes that go wrong at the wrong moment: the kernel never stays with what is no more.
+
+No drive is mounted: what the kernel would be told is kept.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import trio
+from trees import Tree
+
+from omidbfs.config import read_definitions
+from omidbfs.database.layout import find_source
+from omidbfs.files import directory_inode
+from omidbfs.mount import refresh as module
+from omidbfs.mount.changes import Changes
+from omidbfs.mount.daemon import drive
+from omidbfs.mount.refresh import Refresher
+from omidbfs.session import Session
+
+FORGETS = "what has changed could not be found out; the kernel forgets everything"
+FAILED = "the refresh failed and the drive goes on as it was"
+REMOVED = (directory_inode(b"all"), b"1.1.1.dcm")
+
+
+class Kernel:
+    """In the place of a kernel: it knows ``all``, and keeps the entries and touched files it is told of."""
+
+    def __init__(self) -> None:
+        self.told: list[set[tuple[int, bytes]]] = []
+        self.takes = True
+        self.breaks = False
+
+    def tell(self, found: Changes) -> bool:
+        """Take what it is told, or do not."""
+        if {name for _, name in found.entries} == {b"status.json"}:
+            return True
+        if self.breaks:
+            raise RuntimeError("a defect")
+        if self.takes:
+            self.told.append(set(found.entries))
+        return self.takes
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """What is told of names by the drive of this test."""
+    kernel = Kernel()
+    monkeypatch.setattr(module, "tell_kernel", kernel.tell)
+    return kernel
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """A database of two clients."""
+    tree = Tree(tmp_path / "db")
+    tree.client("demd1").study("1.1").image("1.1.1")
+    tree.client("demd2").study("2.1").image("2.1.1", ViewPosition="CC")
+    return tree
+
+
+@pytest.fixture
+def refresher(tree: Tree, tmp_path: Path) -> Refresher:
+    """A drive of which the kernel knows ``all``."""
+    (tmp_path / "omidbfs.toml").write_text("")
+    config = tmp_path / "omidbfs.toml"
+    session = Session(
+        find_source(tree.root),
+        tmp_path / "index",
+        lambda: nullcontext(lambda *_: None),
+        config=config,
+        definitions=read_definitions(config),
+    )
+    stored, _ = session.opened(pytest.fail)
+    arguments = ["--config", config, "index", tree.root, "--index", tmp_path / "index", "--json"]
+    made = drive(session, stored, [str(argument) for argument in arguments])
+    view = made.operations.view
+    place = view.resolve(b"all")
+    assert place is not None
+    made.operations.directories.told(place, view)
+    return made
+
+
+def refreshed(refresher: Refresher, times: int = 1) -> str | None:
+    """Refresh; return what ``status.json`` says went wrong."""
+    for _ in range(times):
+        trio.run(refresher._refresh)
+    return refresher._error
+
+
+def removed(tree: Tree) -> None:
+    """Remove the first client."""
+    for part in (tree.images, tree.data):
+        shutil.rmtree(part / "demd1")
+
+
+def test_the_kernel_forgets_everything_where_what_changed_cannot_be_found_out(
+    refresher: Refresher,
+    kernel: Kernel,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_warning: Callable[[str], None],
+) -> None:
+    expect_warning(FORGETS)
+    monkeypatch.setattr(module, "changes", lambda *_: 1 / 0)
+    removed(tree)
+    assert refreshed(refresher) is None
+    assert (1, b"all") in kernel.told[-1]
+    inode = refresher.operations.view.lookup(*_at(refresher, b"all", b"2.1.1.dcm"))
+    assert isinstance(inode, int)
+    assert refresher.operations.pages.are_doubtful(inode)
+    assert refreshed(refresher) is None
+    assert len(kernel.told) == 1, "nothing is owed"
+
+
+def _at(refresher: Refresher, path: bytes, name: bytes):
+    directory = refresher.operations.view.resolve(path)
+    assert directory is not None
+    return directory, name
+
+
+@pytest.mark.parametrize("how", ["refused", "a defect"])
+def test_what_the_kernel_was_not_told_it_is_told_at_the_next_refresh(
+    refresher: Refresher, kernel: Kernel, tree: Tree, how: str, expect_warning: Callable[[str], None]
+) -> None:
+    expect_warning(FAILED)
+    kernel.takes, kernel.breaks = how != "refused", how == "a defect"
+    removed(tree)
+    assert (refreshed(refresher) is None) == (how == "refused")
+    kernel.takes, kernel.breaks = True, False
+    assert kernel.told == []
+    assert refreshed(refresher) is None, "although the source has not changed since"
+    assert (1, b"all") in kernel.told[0]
+    assert refreshed(refresher) is None
+    assert len(kernel.told) == 1
+
+
+def test_a_definition_is_shown_after_a_refresh_that_failed_in_between(
+    refresher: Refresher, kernel: Kernel, tree: Tree, tmp_path: Path, expect_warning: Callable[[str], None]
+) -> None:
+    expect_warning(FAILED)
+    (tmp_path / "omidbfs.toml").write_text('[cohorts.mine]\npath = "by-view/CC"\n')
+    away = tree.root.rename(tmp_path / "away")
+    assert "no such directory" in (refreshed(refresher) or "")
+    away.rename(tree.root)
+    assert refreshed(refresher) is None
+    assert list(refresher.operations.view.lists.named) == ["mine"]
+
+
+def test_what_the_loop_owns_is_read_by_the_loop(
+    refresher: Refresher, kernel: Kernel, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    counted = refresher.operations.counted
+
+    def counted_here() -> object:
+        asked.append(threading.current_thread())
+        return counted()
+
+    monkeypatch.setattr(refresher.operations, "counted", counted_here)
+    removed(tree)
+    assert refreshed(refresher) is None
+    assert set(asked) == {threading.main_thread()}
+
+
+def test_a_status_that_cannot_be_renewed_ends_nothing(
+    refresher: Refresher,
+    kernel: Kernel,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_warning: Callable[[str], None],
+) -> None:
+    expect_warning("status.json could not be renewed")
+    monkeypatch.setattr(module, "status_text", lambda *_: 1 / 0)
+    removed(tree)
+    assert refreshed(refresher) is None
+    assert REMOVED in kernel.told[0]
+
+
+def test_a_disk_that_does_not_answer_the_drive_itself_holds_up_no_later_refresh(
+    refresher: Refresher,
+    kernel: Kernel,
+    tree: Tree,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_warning: Callable[[str], None],
+) -> None:
+    expect_warning(FAILED)
+    monkeypatch.setattr(module, "_STUCK", 0.05)
+    config = tmp_path / "omidbfs.toml"
+    config.unlink()
+    os.mkfifo(config)  # opening it waits for a writer, as a dead disk waits for better days
+
+    async def refreshes() -> None:
+        for _ in range(5):
+            await refresher._refresh()
+            assert "a disk has not answered" in (refresher._error or "")
+        assert refresher._state_now()["refresh"]["stuck"] == 3, "no more threads are left"  # type: ignore[index]
+        os.close(os.open(config, os.O_RDWR | os.O_NONBLOCK))  # lets go of whoever waits
+        with trio.fail_after(20):
+            while refresher._state_now()["refresh"]["stuck"]:  # type: ignore[index]
+                await trio.sleep(0.01)
+        config.unlink()
+        config.write_text("")
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "tell_kernel", kernel.tell)
+        await refresher._refresh()
+        assert refresher._error is None
+
+    trio.run(refreshes)
