@@ -273,9 +273,9 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
     view = opened_view(session, options)
     problems = list(view.index.problems)
     if dicom:
-        from omidbfs.check import unreadable_headers
+        from omidbfs.check import header_problems
 
-        problems = sorted({*problems, *unreadable_headers(session.source, view.index, problems)})
+        problems = sorted({*problems, *header_problems(session.source, view.index, problems)})
     for problem in problems:
         click.echo(_problem_line(problem, json))
     if not json:

@@ -172,7 +172,7 @@ def _marks(index: Index, row: int, again: _Again | None, study: str, image: str)
     lesions: Sequence[Lesion] = ()
     side: str | None = None
     if again is not None:
-        from omidbfs.facets.image import laterality
+        from omidbfs.database.terms import laterality
 
         of_study = next(one for one in again.record.studies if one.name == study)
         lesions = of_study.episode.lesions if of_study.episode is not None else ()
