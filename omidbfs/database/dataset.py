@@ -12,6 +12,12 @@ WHOLE = frozenset({"Rows", "Columns", "NumberOfFrames"})
 LARGEST = 0xFFFF
 
 
+def numbered(part: str) -> tuple[str, int]:
+    """Return a tag and the number of a value, from 1, of a part of a path: ``00080008``, ``00080008[3]``."""
+    tag, _, number = part.partition("[")
+    return tag, int(number.rstrip("]") or 1)
+
+
 def stated(value: str | None) -> str | None:
     """Return a text of the source without padding, ``None`` if it says nothing."""
     text = value and value.strip(" \0")

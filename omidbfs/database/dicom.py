@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from omidbfs.database.dataset import MODIFIERS, VIEW_CODES, stated
+from omidbfs.database.dataset import MODIFIERS, VIEW_CODES, numbered, stated
 from omidbfs.database.header import ACQUISITIONS, GROUPS, IMAGE_TYPE, NUMBERS, TAGS, Header, has_groups, header_of
 from omidbfs.database.problems import Report
 
@@ -70,12 +70,6 @@ def dicom_texts(descriptor: int, paths: Sequence[tuple[str, ...]]) -> dict[tuple
     with _quiet():
         dataset = _dataset(descriptor, frozenset(int(tag, 16) for tag in first), [])
         return {path: None if dataset is None else _text_at(dataset, path) for path in paths}
-
-
-def numbered(part: str) -> tuple[str, int]:
-    """Return a tag and the number of a value, from 1, of a part of a path: ``00080008``, ``00080008[3]``."""
-    tag, _, number = part.partition("[")
-    return tag, int(number.rstrip("]") or 1)
 
 
 def _text_at(dataset: Any, path: Sequence[str]) -> str | None:

@@ -21,6 +21,7 @@ from omidbfs.names import LONGEST, slug
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
+_NUMBERED = re.compile(r"(.*)(\[[1-9][0-9]{0,3}\])")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -41,7 +42,8 @@ _OPTIONS = {
 class Definition:
     """A facet of the user's.
 
-    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence), ``nbss`` a
+    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence; ``00080008[3]``:
+    Value 3), ``nbss`` a
     path of keys, within the episode unless ``level`` is ``client``; ``table`` maps identifiers to texts. Exactly
     one of them is there. ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps
     texts to names.
@@ -124,7 +126,7 @@ def _definition(name: str, table: object, _: str, directory: Path) -> Definition
     description = str(table.get("description", f"{kind} {said}"))
     if kind == "tag":
         path = tuple(_tag(part) for part in said.split("."))
-        shown = ".".join(f"({tag[:4]},{tag[4:]})" for tag in path)
+        shown = ".".join(f"({tag[:4]},{tag[4:8]}){tag[8:]}" for tag in path)
         source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
         return Definition(name, description, "image", source, tag=path, bins=bins, texts=texts)
     if kind == "nbss":
@@ -165,6 +167,9 @@ def _safe(name: str) -> str:
 
 
 def _tag(text: str) -> str:
+    """Return eight hexadecimal digits, and after them the number of a value if there is one."""
+    if (parts := _NUMBERED.fullmatch(text)) is not None:
+        return _tag(parts[1]) + parts[2]
     match = _TAG.fullmatch(text)
     if match is not None:
         return (match[1] + match[2]).upper()
