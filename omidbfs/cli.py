@@ -265,7 +265,7 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
 @main.command()
 @source_options
 @json_option
-@click.option("--dicom", is_flag=True, help="Also read the header of every DICOM file; slow.")
+@click.option("--dicom", is_flag=True, help="Also read every DICOM header, and compare it with its JSON; slow.")
 @click.pass_context
 def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **options: Any) -> None:
     """List everything that is odd in SOURCE; the exit status is 1 if there is anything."""

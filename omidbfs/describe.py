@@ -30,7 +30,7 @@ Facts = dict[str, object]
 _TAG = re.compile(r"([\w\[\]]+(?:\.[\w\[\]]+)*)? ?((?:\([0-9A-F]{4},[0-9A-F]{4}\)(?:\[\d+\])?\.?)+)")
 _PART = re.compile(r"([0-9A-F]{4}),([0-9A-F]{4})\)(\[\d+\])?")
 _KEY = re.compile(r"\b[A-Z]\w+(?:\.\w+)*")
-_VIEW_SEQUENCE, _MODIFIERS, _CODE_VALUE = "00540220", "00540222", "00080100"
+_CODE_VALUE = "00080100"
 _LONGEST_RAW = 200
 _MISTAKES = 3
 """Wrong characters in a UID that is still close to another."""
@@ -253,8 +253,6 @@ def _raw(
 
 def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], path: tuple[str, ...]) -> object:
     """Return what the JSON of an image says at a path of tags, else what its DICOM header says."""
-    if path == (_MODIFIERS,):
-        path = (_VIEW_SEQUENCE, _MODIFIERS)
     client, study, image = place
     if index.has_file(row, JSON):
         found: object = again.reader.sidecar(client, study, image, index.sidecar_suffix(row))

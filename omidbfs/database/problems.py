@@ -26,7 +26,7 @@ KINDS: dict[str, str] = {
     "client-mismatch": "the ClientID in a JSON file is not the client of its directory",
     "image-mismatch": "the SOPInstanceUID in a file is not the image that the file is named after",
     "header-mismatch": "the JSON of an image says something else than its DICOM header; the JSON is used",
-    "odd-value": "a value whose type or format cannot be understood: it is as absent; of several the first counts",
+    "odd-value": "a value whose type or format cannot be understood counts as absent; of several the first counts",
     "unknown-code": "a coded value outside its table",
     "bad-mark": "a mark without a readable MarkID or box; it is left out",
     "odd-box": "the box of a mark has no area, or most of it is outside of its image; coco.json leaves it out",

@@ -69,6 +69,12 @@ _of_age, _of_thickness, _of_magnification = (attrgetter(f"image.header.{name}") 
 _of_type = attrgetter(*(f"image.header.{name}" for name in _OF_TYPE))
 
 
+_FRAMES = (
+    ("SharedFunctionalGroupsSequence", "(5200,9229).(0020,9071).(0020,9072)"),
+    ("PerFrameFunctionalGroupsSequence", "(5200,9230).(0020,9071).(0020,9072)"),
+)
+
+
 def _of_files(subject: Subject) -> Hashable:
     return subject.image.dcm is not None, subject.image.sidecar is not None
 
@@ -137,7 +143,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "view-modifier",
         "how the projection was modified",
         "image",
-        "ViewModifierCodeSequence (0054,0222) in ViewCodeSequence and beside it, ViewPosition (0018,5101)",
+        "ViewCodeSequence.ViewModifierCodeSequence (0054,0220).(0054,0222), ViewModifierCodeSequence (0054,0222), "
+        "ViewPosition (0018,5101)",
         Kind.TABLE,
         _view_modifiers,
         of_header,
@@ -148,8 +155,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "laterality",
         "the breast",
         "image",
-        "ImageLaterality (0020,0062), else FrameLaterality (0020,9072) in functional groups, else Laterality "
-        "(0020,0060), else ViewPosition (0018,5101)",
+        "ImageLaterality (0020,0062), else "
+        + "".join(f"{sequence}.FrameAnatomySequence.FrameLaterality {tags}, else " for sequence, tags in _FRAMES)
+        + "Laterality (0020,0060), else ViewPosition (0018,5101)",
         Kind.TABLE,
         one(lambda subject: laterality(subject.image.header)),
         of_header,
@@ -244,7 +252,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "thickness",
         "the thickness of the compressed breast in mm, in bands of ten",
         "image",
-        "BodyPartThickness (0018,11A0)",
+        "BodyPartThickness (0018,11A0), else XRay3DAcquisitionSequence.BodyPartThickness (0018,9507).(0018,11A0)",
         Kind.NUMBER,
         one(_thickness),
         _of_thickness,
@@ -255,7 +263,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "magnification",
         "the factor of magnification, to one tenth",
         "image",
-        "EstimatedRadiographicMagnificationFactor (0018,1114)",
+        "EstimatedRadiographicMagnificationFactor (0018,1114), else "
+        "XRay3DAcquisitionSequence.EstimatedRadiographicMagnificationFactor (0018,9507).(0018,1114)",
         Kind.TEXT,
         one(_magnification),
         _of_magnification,

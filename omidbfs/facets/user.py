@@ -42,11 +42,10 @@ _OPTIONS = {
 class Definition:
     """A facet of the user's.
 
-    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence; ``00080008[3]``:
-    Value 3), ``nbss`` a
-    path of keys, within the episode unless ``level`` is ``client``; ``table`` maps identifiers to texts. Exactly
-    one of them is there. ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps
-    texts to names.
+    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence;
+    ``00080008[3]``: Value 3), ``nbss`` a path of keys, within the episode unless ``level`` is ``client``;
+    ``table`` maps identifiers to texts. Exactly one of them is there. ``bins`` are ascending edges, each the start
+    of a half-open interval; ``texts`` maps texts to names.
     """
 
     name: str
