@@ -290,7 +290,7 @@ def _short(value: object) -> object:
     """Return a value of the source as it is, or the beginning of its text."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    text = printable(value if isinstance(value, str) else str(value))
+    text = printable("\\".join(map(str, value)) if isinstance(value, list) else str(value))
     return text if len(text) <= _LONGEST_RAW else f"{text[:_LONGEST_RAW]}..."
 
 

@@ -594,6 +594,14 @@ def test_what_is_no_dicom_is_reported_without_being_quoted(scratch: int, content
     assert read(scratch, content) == (Header(), [("bad-dicom", "not a DICOM file")])
 
 
+def test_what_the_system_refuses_is_unreadable(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    reports: Reports = []
+    assert read_dicom(descriptor, lambda kind, detail: reports.append((kind, detail))) == Header()
+    os.close(descriptor)
+    assert reports == [("unreadable", "Is a directory")]
+
+
 def test_the_settings_of_pydicom_are_left_alone(scratch: int) -> None:
     mode = pydicom.config.settings.reading_validation_mode
     read(scratch, stored(mammogram()))
