@@ -92,7 +92,6 @@ ACQUISITIONS = "00189507"
 """X-Ray 3D Acquisition Sequence."""
 GROUPS = ("52009229", "52009230")
 """Shared and Per-frame Functional Groups Sequence; of the latter the first frame speaks for all."""
-_FRAMES = (ACQUISITIONS, *GROUPS)
 
 MAX_DOCUMENT = 16 << 20
 """Most bytes of JSON that are decoded whole: as Python objects they take up to 30 times as much memory."""
@@ -159,14 +158,7 @@ class _Sidecar(msgspec.Struct, gc=False, rename={**TAGS, **NUMBERS, **_SEQUENCES
     Modifiers: _Modifiers | None = None
 
 
-class _Groups(msgspec.Struct, rename=dict(zip(("acquisitions", "shared", "frames"), _FRAMES, strict=True))):
-    acquisitions: msgspec.Raw = msgspec.Raw(b"null")
-    shared: msgspec.Raw = msgspec.Raw(b"null")
-    frames: msgspec.Raw = msgspec.Raw(b"null")
-
-
 _decoder = msgspec.json.Decoder(_Sidecar)
-_groups_decoder = msgspec.json.Decoder(_Groups)
 
 
 class JsonError(ValueError):
@@ -245,7 +237,9 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
         if sidecar.ImageType is not None and sidecar.ImageType.Value
         else (),
     )
-    return _with_groups(header, _frames(content, report), Elements(report)) if has_groups(header) else header
+    return (
+        _with_groups(header, _whole_document(content, report), Elements(report)) if has_groups(header) else header
+    )
 
 
 def has_groups(header: Header) -> bool:
@@ -253,14 +247,13 @@ def has_groups(header: Header) -> bool:
     return header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1
 
 
-def _frames(content: bytes, report: Report) -> dict[str, Any]:
-    """Return those parts of a sidecar in which a multi-frame image describes itself."""
-    found = _groups_decoder.decode(content)
-    parts = (found.acquisitions, found.shared, found.frames)
-    if sum(map(len, parts)) > MAX_DOCUMENT:
-        report("odd-value", "the functional groups are larger than 16 MB")
+def _whole_document(content: bytes, report: Report) -> dict[str, Any]:
+    """Return a whole sidecar, of which the typed decoder has read what it knows; nothing where that is refused."""
+    try:
+        return load_json(content)
+    except JsonError as error:
+        report("odd-value", f"its functional groups cannot be read: {error}")
         return {}
-    return {tag: msgspec.json.decode(part) for tag, part in zip(_FRAMES, parts, strict=True)}
 
 
 def _text(element: _Text | None, keyword: str, report: Report) -> str | None:

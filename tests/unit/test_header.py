@@ -296,6 +296,20 @@ def test_the_acquisition_of_a_tomosynthesis_says_thickness_and_magnification() -
     assert decoded({"00080016": WHOLE["00080016"], "00189507": acquisition})[0].BodyPartThickness is None
 
 
+@pytest.mark.parametrize("odd", ["\ud800", 10**400, float("nan")])
+def test_functional_groups_that_only_a_tolerant_parser_reads_are_read(odd: object) -> None:
+    group: dict[str, object] = {
+        "00209071": element({"00209072": element("R"), "00204000": element(odd)}, vr="SQ"),
+    }
+    assert decoded(frames(shared=group)) == (Header(SOPClassUID=TOMOSYNTHESIS, FrameLaterality="R"), [])
+
+
+def test_functional_groups_that_cannot_be_read_cost_nothing_else() -> None:
+    content = json.dumps({**frames(), "00104000": element("x"), **{"00185101": element("CC")}}).encode()
+    header, reports = decoded(content.replace(b'"x"', b'"\xff"'))
+    assert (header.ViewPosition, reports[0][0]) == ("CC", "odd-value")
+
+
 @pytest.mark.parametrize("odd", [None, "x", [], {}, element(), element("x"), element({"00209071": "x"})])
 def test_functional_groups_in_any_form_cost_nothing_else(odd: object) -> None:
     document = {**WHOLE, "00080016": element(TOMOSYNTHESIS, vr="UI"), "52009229": odd, "52009230": odd}
