@@ -5,7 +5,7 @@ As for NBSS and ImageDB (``values.py``), a coded value outside of its table is a
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -145,6 +145,13 @@ def _odd_codes(*said: Any) -> tuple[tuple[str, str], ...]:
         keyword: of[keyword] for keyword in ("ImageLaterality", "FrameLaterality", "Laterality", "ViewPosition")
     }
     if side(*sides.values())[1]:
-        named = [f"{keyword} {shown(text)}" for keyword, text in sides.items() if text is not None]
-        found.append(("side-conflict", " and ".join(named)))
+        found.append(("side-conflict", " and ".join(_named(sides))))
     return tuple(found)
+
+
+def _named(sides: dict[str, str | None]) -> Iterator[str]:
+    """Yield the places of a header that name a side, and what they say, in the order in which they count."""
+    for place, (keyword, text) in enumerate(sides.items()):
+        alone = [text if number == place else None for number in range(len(sides))]
+        if side(*alone)[0] not in (None, OTHER):
+            yield f"{keyword} {shown(text)}"

@@ -161,7 +161,11 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         Kind.TABLE,
         one(lambda subject: laterality(subject.image.header)),
         of_header,
-        values=(Value("L", "L", ("left",)), Value("R", "R", ("right",)), Value("B", "B", ("both",))),
+        values=(
+            Value("L", "L", ("left", "LEFT")),
+            Value("R", "R", ("right", "RIGHT")),
+            Value("B", "B", ("both", "BOTH", "BILATERAL")),
+        ),
     ),
     Facet(
         "intent",

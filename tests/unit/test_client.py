@@ -129,6 +129,11 @@ def said(study: Study) -> list[tuple[str, str, str]]:
             "ImageLaterality 'L' and ViewPosition",
         ),
         ({"ImageLaterality": "L", "Laterality": "R"}, "side-conflict", "ImageLaterality 'L' and Laterality 'R'"),
+        (
+            {"ImageLaterality": "U", "Laterality": "R", "ViewPosition": "LCC"},
+            "side-conflict",
+            "Laterality 'R' and ViewPosition 'LCC'",
+        ),
     ],
 )
 def test_what_is_odd_in_a_header_is_one_problem(
