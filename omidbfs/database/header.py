@@ -7,12 +7,13 @@ repeat the same tags. What a multi-frame image says in its functional groups is 
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any
 
 import msgspec
 import orjson
 
-from omidbfs.database.dataset import CODE_VALUE, LARGEST, MODIFIERS, VIEW_CODES, Elements, number, one_of, stated
+from omidbfs.database.dataset import CODE_VALUE, LARGEST, MODIFIERS, VIEW_CODES, Elements, number, stated
 from omidbfs.database.problems import Report
 from omidbfs.database.uids import TOMOSYNTHESIS
 from omidbfs.database.values import ANONYMISED
@@ -98,12 +99,17 @@ MAX_DOCUMENT = 16 << 20
 
 
 # The typed decoder picks a dozen tags out of 120 without building the rest: 4.5 x the standard json module.
+# What has several values where one belongs is left to the slower reader, which reports it.
 class _Text(msgspec.Struct, gc=False):
+    Value: Annotated[list[str | None], msgspec.Meta(max_length=1)] | None = None
+
+
+class _Texts(msgspec.Struct, gc=False):
     Value: list[str | None] | None = None
 
 
 class _Number(msgspec.Struct, gc=False):
-    Value: list[int | float | str | None] | None = None
+    Value: Annotated[list[int | float | str | None], msgspec.Meta(max_length=1)] | None = None
 
 
 class _Code(msgspec.Struct, gc=False, rename={"code": CODE_VALUE}):
@@ -135,7 +141,7 @@ _SEQUENCES = {
 
 class _Sidecar(msgspec.Struct, gc=False, rename={**TAGS, **NUMBERS, **_SEQUENCES}):
     TransferSyntaxUID: _Text | None = None
-    ImageType: _Text | None = None
+    ImageType: _Texts | None = None
     SOPClassUID: _Text | None = None
     SOPInstanceUID: _Text | None = None
     Modality: _Text | None = None
@@ -205,24 +211,22 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
     codes: list[str] = []
     for modifiers in (view.modifiers, sidecar.Modifiers):
         if modifiers is not None and modifiers.Value:
-            codes += [
-                code for item in modifiers.Value if (code := _text(item.code, "CodeValue", report)) is not None
-            ]
+            codes += [code for item in modifiers.Value if (code := _text(item.code)) is not None]
     header = Header(
-        _text(sidecar.SOPInstanceUID, "SOPInstanceUID", report),
-        _text(sidecar.Manufacturer, "Manufacturer", report),
-        _text(sidecar.ManufacturerModelName, "ManufacturerModelName", report),
-        _text(sidecar.PatientAge, "PatientAge", report),
-        _text(sidecar.PresentationIntentType, "PresentationIntentType", report),
-        _text(sidecar.ViewPosition, "ViewPosition", report),
-        _text(sidecar.Laterality, "Laterality", report),
-        _text(sidecar.ImageLaterality, "ImageLaterality", report),
-        _text(sidecar.BreastImplantPresent, "BreastImplantPresent", report),
-        _text(sidecar.SOPClassUID, "SOPClassUID", report),
-        _text(sidecar.Modality, "Modality", report),
-        _text(sidecar.PhotometricInterpretation, "PhotometricInterpretation", report),
-        _text(sidecar.PartialView, "PartialView", report),
-        _text(sidecar.TransferSyntaxUID, "TransferSyntaxUID", report),
+        _text(sidecar.SOPInstanceUID),
+        _text(sidecar.Manufacturer),
+        _text(sidecar.ManufacturerModelName),
+        _text(sidecar.PatientAge),
+        _text(sidecar.PresentationIntentType),
+        _text(sidecar.ViewPosition),
+        _text(sidecar.Laterality),
+        _text(sidecar.ImageLaterality),
+        _text(sidecar.BreastImplantPresent),
+        _text(sidecar.SOPClassUID),
+        _text(sidecar.Modality),
+        _text(sidecar.PhotometricInterpretation),
+        _text(sidecar.PartialView),
+        _text(sidecar.TransferSyntaxUID),
         _whole(sidecar.Rows, "Rows", report),
         _whole(sidecar.Columns, "Columns", report),
         _whole(sidecar.NumberOfFrames, "NumberOfFrames", report),
@@ -231,11 +235,9 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
             sidecar.EstimatedRadiographicMagnificationFactor, "EstimatedRadiographicMagnificationFactor", report
         ),
         None,
-        _text(view.code, "CodeValue", report),
+        _text(view.code),
         tuple(codes),
-        tuple([text for value in sidecar.ImageType.Value if (text := stated(value)) is not None])
-        if sidecar.ImageType is not None and sidecar.ImageType.Value
-        else (),
+        _all_stated(tuple(sidecar.ImageType.Value)) if sidecar.ImageType and sidecar.ImageType.Value else (),
     )
     return (
         _with_groups(header, _whole_document(content, report), Elements(report)) if has_groups(header) else header
@@ -256,12 +258,13 @@ def _whole_document(content: bytes, report: Report) -> dict[str, Any]:
         return {}
 
 
-def _text(element: _Text | None, keyword: str, report: Report) -> str | None:
-    if element is None or not (values := element.Value):
-        return None
-    if len(values) > 1:
-        one_of(values, keyword, report)
-    if not (value := values[0]):
+@lru_cache(1024)  # of the few that there are
+def _all_stated(values: tuple[str | None, ...]) -> tuple[str, ...]:
+    return tuple(text for value in values if (text := stated(value)) is not None)
+
+
+def _text(element: _Text | None) -> str | None:
+    if element is None or not element.Value or not (value := element.Value[0]):
         return None
     text = value.strip(" \0")
     return text if text and text != ANONYMISED else None
@@ -271,7 +274,7 @@ def _whole(element: _Number | None, keyword: str, report: Report) -> int | None:
     if element is None or not element.Value:
         return None
     value = element.Value[0]
-    if type(value) is int and 0 <= value <= LARGEST and len(element.Value) == 1:  # as nearly always
+    if type(value) is int and 0 <= value <= LARGEST:  # as nearly always
         return value
     return number(element.Value, keyword, report)  # type: ignore[return-value]
 
@@ -280,7 +283,7 @@ def _real(element: _Number | None, keyword: str, report: Report) -> float | None
     if element is None or not element.Value:
         return None
     value = element.Value[0]  # JSON that the typed decoder takes has no number that is not finite
-    if type(value) is float and len(element.Value) == 1:
+    if type(value) is float:
         return value
     return number(element.Value, keyword, report)
 
