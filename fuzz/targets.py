@@ -16,7 +16,7 @@ from zlib import crc32
 from omidbfs.clinical import Windows, client_status, episode_facts, outcomes, post_ops
 from omidbfs.cohort import Cohorts
 from omidbfs.config import read_config, read_definitions
-from omidbfs.database.dicom import DicomError, read_dicom
+from omidbfs.database.dicom import read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
@@ -105,9 +105,7 @@ def _dicom(content: bytes) -> None:
     try:
         os.write(descriptor, content)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        _check(read_dicom(descriptor))
-    except DicomError:
-        pass
+        _check(read_dicom(descriptor, _report))
     finally:
         os.close(descriptor)
 

@@ -318,7 +318,7 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
 @main.command()
 @source_options
 @json_option
-@click.option("--dicom", is_flag=True, help="Also read the header of every DICOM file; slow.")
+@click.option("--dicom", is_flag=True, help="Also read every DICOM header, and compare it with its JSON; slow.")
 @click.pass_context
 def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **options: Any) -> None:
     """List everything that is odd in SOURCE as it is now; the exit status is 1 if there is anything."""
@@ -326,9 +326,9 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
     view = opened_view(session, {**options, "verify_first": True})  # what was mended is no problem any more
     problems = list(view.index.problems)
     if dicom:
-        from omidbfs.check import unreadable_headers
+        from omidbfs.check import header_problems
 
-        problems = sorted({*problems, *unreadable_headers(session.source, view.index, problems)})
+        problems = sorted({*problems, *header_problems(session.source, view.index, problems)})
     for problem in problems:
         click.echo(_problem_line(problem, json))
     if not json:

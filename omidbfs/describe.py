@@ -14,6 +14,7 @@ import numpy as np
 from omidbfs.clinical import Outcome, Windows, lesion_grade, lesion_status
 from omidbfs.cohort import Cohorts
 from omidbfs.database.client import ClientReader, ClientRecord, read_client
+from omidbfs.database.dataset import numbered
 from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import Lesion, Mark
@@ -26,9 +27,10 @@ from omidbfs.names import printable
 
 Facts = dict[str, object]
 
-_TAG = re.compile(r"(\w+(?:\.\w+)*)? ?((?:\([0-9A-F]{4},[0-9A-F]{4}\)\.?)+)")
+_TAG = re.compile(r"([\w\[\]]+(?:\.[\w\[\]]+)*)? ?((?:\([0-9A-F]{4},[0-9A-F]{4}\)(?:\[\d+\])?\.?)+)")
+_PART = re.compile(r"([0-9A-F]{4}),([0-9A-F]{4})\)(\[\d+\])?")
 _KEY = re.compile(r"\b[A-Z]\w+(?:\.\w+)*")
-_VIEW_SEQUENCE, _MODIFIERS, _CODE_VALUE = "00540220", "00540222", "00080100"
+_CODE_VALUE = "00080100"
 _LONGEST_RAW = 200
 _MISTAKES = 3
 """Wrong characters in a UID that is still close to another."""
@@ -172,7 +174,7 @@ def _marks(index: Index, row: int, again: _Again | None, study: str, image: str)
     lesions: Sequence[Lesion] = ()
     side: str | None = None
     if again is not None:
-        from omidbfs.facets.image import laterality
+        from omidbfs.database.terms import laterality
 
         of_study = next(one for one in again.record.studies if one.name == study)
         lesions = of_study.episode.lesions if of_study.episode is not None else ()
@@ -232,8 +234,7 @@ def _raw(
     """Yield what the source says at each of the places that a facet is taken from, where it says anything."""
     tags = _TAG.findall(facet.source)
     for keyword, numbers in tags:
-        path = tuple(re.findall("[0-9A-F]{4},[0-9A-F]{4}", numbers))
-        value = _of_tag(index, row, again, place, tuple(tag.replace(",", "") for tag in path))
+        value = _of_tag(index, row, again, place, tuple("".join(part) for part in _PART.findall(numbers)))
         if value is not None:
             yield f"{keyword} {numbers}".strip(), value
     if tags or not facet.source.startswith(("NBSS ", "ImageDB ")):
@@ -252,16 +253,15 @@ def _raw(
 
 def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], path: tuple[str, ...]) -> object:
     """Return what the JSON of an image says at a path of tags, else what its DICOM header says."""
-    if path == (_MODIFIERS,):
-        path = (_VIEW_SEQUENCE, _MODIFIERS)
     client, study, image = place
     if index.has_file(row, JSON):
         found: object = again.reader.sidecar(client, study, image, index.sidecar_suffix(row))
-        for number, tag in enumerate(path):
+        for part in path:
+            tag, place_of = numbered(part)
             element = found.get(tag) if isinstance(found, dict) else None
             values = element.get("Value") if isinstance(element, dict) else element
-            if isinstance(values, list) and (number < len(path) - 1 or len(values) == 1):
-                values = values[0] if values else None
+            if isinstance(values, list) and (part is not path[-1] or "[" in part or len(values) == 1):
+                values = values[place_of - 1] if len(values) >= place_of else None
             found = values
         if isinstance(found, dict):  # of a sequence of codes its first code says it
             found = _code(found)
@@ -290,7 +290,7 @@ def _short(value: object) -> object:
     """Return a value of the source as it is, or the beginning of its text."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    text = printable(value if isinstance(value, str) else str(value))
+    text = printable("\\".join(map(str, value)) if isinstance(value, list) else str(value))
     return text if len(text) <= _LONGEST_RAW else f"{text[:_LONGEST_RAW]}..."
 
 

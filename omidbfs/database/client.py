@@ -12,8 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from omidbfs.database.access import TreeReader, read_file
-from omidbfs.database.dicom import DicomError
-from omidbfs.database.header import JsonError, load_json
+from omidbfs.database.header import Header, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import ClientFiles, Scanner, Source
 from omidbfs.database.linking import UNLINKED, StudyLink, all_links, match_studies, unique_links
@@ -140,19 +139,13 @@ class ClientReader:
         try:
             with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
                 return reader.texts(image, paths)
-        except (OSError, DicomError):
+        except OSError:
             return {}
 
-    def dicom_problem(self, client: str, study: str, image: str) -> str | None:
-        """Return why the header of a DICOM file cannot be read, ``None`` if it can: the deep check."""
-        try:
-            with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
-                reader.dicom(image)
-        except OSError as error:
-            return error.strerror or "cannot be read"
-        except DicomError as error:
-            return str(error)
-        return None
+    def dicom(self, client: str, study: str, image: str, report: Report) -> Header:
+        """Return the header in a DICOM file, as far as it can be read; what is in the way is reported."""
+        with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
+            return reader.dicom(image, report)
 
     def _document_name(self, files: ClientFiles, kind: str) -> str:
         names = [f"{prefix}_{files.name}.json" for prefix in (kind, kind.upper())]

@@ -1,18 +1,21 @@
 """The attributes of one image: from its JSON sidecar, or from the DICOM header where there is none to use.
 
-The sidecar follows the DICOM JSON model (PS3.18, F.2). A tag is found by its place in the dataset: nested
-sequences repeat the same tags.
+The sidecar follows the DICOM JSON model (PS3.18, F.2), and a DICOM header is brought into that form
+(``dicom.py``): both are read by the same rules. A tag is found by its place in the dataset: nested sequences
+repeat the same tags. What a multi-frame image says in its functional groups is found there.
 """
 
 import json
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Annotated, Any
 
 import msgspec
 import orjson
 
+from omidbfs.database.dataset import CODE_VALUE, LARGEST, MODIFIERS, VIEW_CODES, Elements, number, stated
 from omidbfs.database.problems import Report
+from omidbfs.database.uids import TOMOSYNTHESIS
 from omidbfs.database.values import ANONYMISED
 
 
@@ -20,9 +23,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):  # made 5 x as fast as a fr
     """First values of the attributes that facets need, under their DICOM keywords; ``None`` is "not stated".
 
     ``ViewCode`` is the code value of the first item of ViewCodeSequence (0054,0220), ``ViewModifierCodes``
-    those of its ViewModifierCodeSequence (0054,0222).
+    those of the ViewModifierCodeSequence (0054,0222) in it and beside it. ``ImageType`` has all values that are
+    stated. What a multi-frame image says in :data:`IN_GROUPS` stands here as if it said it of the whole.
     """
 
+    SOPInstanceUID: str | None = None
     Manufacturer: str | None = None
     ManufacturerModelName: str | None = None
     PatientAge: str | None = None
@@ -41,11 +46,14 @@ class Header(msgspec.Struct, frozen=True, gc=False):  # made 5 x as fast as a fr
     NumberOfFrames: int | None = None
     BodyPartThickness: float | None = None
     EstimatedRadiographicMagnificationFactor: float | None = None
+    FrameLaterality: str | None = None
     ViewCode: str | None = None
     ViewModifierCodes: tuple[str, ...] = ()
+    ImageType: tuple[str, ...] = ()
 
 
 TAGS = {
+    "SOPInstanceUID": "00080018",
     "Manufacturer": "00080070",
     "ManufacturerModelName": "00081090",
     "PatientAge": "00101010",
@@ -71,25 +79,40 @@ NUMBERS = {
 }
 """Keyword -> tag of those that are numbers."""
 
-_WHOLE = ("Rows", "Columns", "NumberOfFrames")
-_LARGEST = 0xFFFF
+IN_GROUPS = {
+    "FrameLaterality": "00209072",
+    "BreastImplantPresent": TAGS["BreastImplantPresent"],
+    "PartialView": TAGS["PartialView"],
+    "BodyPartThickness": NUMBERS["BodyPartThickness"],
+    "EstimatedRadiographicMagnificationFactor": NUMBERS["EstimatedRadiographicMagnificationFactor"],
+}
+"""Keyword -> tag of what functional groups (PS3.3, C.7.6.16) and acquisition (C.8.21.3.4) say beside the view."""
+
+IMAGE_TYPE = "00080008"
+ACQUISITIONS = "00189507"
+"""X-Ray 3D Acquisition Sequence."""
+GROUPS = ("52009229", "52009230")
+"""Shared and Per-frame Functional Groups Sequence; of the latter the first frame speaks for all."""
 
 MAX_DOCUMENT = 16 << 20
 """Most bytes of JSON that are decoded whole: as Python objects they take up to 30 times as much memory."""
 
-_VIEW_CODES, _MODIFIERS, _CODE_VALUE = "00540220", "00540222", "00080100"
-
 
 # The typed decoder picks a dozen tags out of 120 without building the rest: 4.5 x the standard json module.
+# What has several values where one belongs is left to the slower reader, which reports it.
 class _Text(msgspec.Struct, gc=False):
+    Value: Annotated[list[str | None], msgspec.Meta(max_length=1)] | None = None
+
+
+class _Texts(msgspec.Struct, gc=False):
     Value: list[str | None] | None = None
 
 
 class _Number(msgspec.Struct, gc=False):
-    Value: list[int | float | str | None] | None = None
+    Value: Annotated[list[int | float | str | None], msgspec.Meta(max_length=1)] | None = None
 
 
-class _Code(msgspec.Struct, gc=False, rename={"code": _CODE_VALUE}):
+class _Code(msgspec.Struct, gc=False, rename={"code": CODE_VALUE}):
     code: _Text | None = None
 
 
@@ -97,7 +120,7 @@ class _Modifiers(msgspec.Struct, gc=False):
     Value: list[_Code] | None = None
 
 
-class _View(msgspec.Struct, gc=False, rename={"code": _CODE_VALUE, "modifiers": _MODIFIERS}):
+class _View(msgspec.Struct, gc=False, rename={"code": CODE_VALUE, "modifiers": MODIFIERS}):
     code: _Text | None = None
     modifiers: _Modifiers | None = None
 
@@ -109,26 +132,36 @@ class _Views(msgspec.Struct, gc=False):
     Value: list[_View] | None = None
 
 
-class _Sidecar(msgspec.Struct, gc=False, rename={**TAGS, **NUMBERS, "Views": _VIEW_CODES}):
+_SEQUENCES = {
+    "ImageType": IMAGE_TYPE,
+    "Views": VIEW_CODES,
+    "Modifiers": MODIFIERS,
+}
+
+
+class _Sidecar(msgspec.Struct, gc=False, rename={**TAGS, **NUMBERS, **_SEQUENCES}):
+    TransferSyntaxUID: _Text | None = None
+    ImageType: _Texts | None = None
+    SOPClassUID: _Text | None = None
+    SOPInstanceUID: _Text | None = None
+    Modality: _Text | None = None
+    PresentationIntentType: _Text | None = None
     Manufacturer: _Text | None = None
     ManufacturerModelName: _Text | None = None
     PatientAge: _Text | None = None
-    PresentationIntentType: _Text | None = None
+    EstimatedRadiographicMagnificationFactor: _Number | None = None
+    BodyPartThickness: _Number | None = None
     ViewPosition: _Text | None = None
     Laterality: _Text | None = None
     ImageLaterality: _Text | None = None
-    BreastImplantPresent: _Text | None = None
-    SOPClassUID: _Text | None = None
-    Modality: _Text | None = None
     PhotometricInterpretation: _Text | None = None
-    PartialView: _Text | None = None
-    TransferSyntaxUID: _Text | None = None
+    NumberOfFrames: _Number | None = None
     Rows: _Number | None = None
     Columns: _Number | None = None
-    NumberOfFrames: _Number | None = None
-    BodyPartThickness: _Number | None = None
-    EstimatedRadiographicMagnificationFactor: _Number | None = None
+    BreastImplantPresent: _Text | None = None
+    PartialView: _Text | None = None
     Views: _Views | None = None
+    Modifiers: _Modifiers | None = None
 
 
 _decoder = msgspec.json.Decoder(_Sidecar)
@@ -173,109 +206,121 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
     try:
         sidecar = _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _lenient(load_json(content), report)
+        return header_of(load_json(content), report)
     view = sidecar.Views.Value[0] if sidecar.Views is not None and sidecar.Views.Value else _NO_VIEW
-    modifiers = view.modifiers.Value if view.modifiers is not None else None
-    codes = [code for item in modifiers if (code := _first_text(item.code)) is not None] if modifiers else ()
-    return Header(
-        _first_text(sidecar.Manufacturer),
-        _first_text(sidecar.ManufacturerModelName),
-        _first_text(sidecar.PatientAge),
-        _first_text(sidecar.PresentationIntentType),
-        _first_text(sidecar.ViewPosition),
-        _first_text(sidecar.Laterality),
-        _first_text(sidecar.ImageLaterality),
-        _first_text(sidecar.BreastImplantPresent),
-        _first_text(sidecar.SOPClassUID),
-        _first_text(sidecar.Modality),
-        _first_text(sidecar.PhotometricInterpretation),
-        _first_text(sidecar.PartialView),
-        _first_text(sidecar.TransferSyntaxUID),
-        _whole(_first_number(sidecar.Rows)),
-        _whole(_first_number(sidecar.Columns)),
-        _whole(_first_number(sidecar.NumberOfFrames)),
-        _real(_first_number(sidecar.BodyPartThickness)),
-        _real(_first_number(sidecar.EstimatedRadiographicMagnificationFactor)),
-        _first_text(view.code),
+    codes: list[str] = []
+    for modifiers in (view.modifiers, sidecar.Modifiers):
+        if modifiers is not None and modifiers.Value:
+            codes += [code for item in modifiers.Value if (code := _text(item.code)) is not None]
+    header = Header(
+        _text(sidecar.SOPInstanceUID),
+        _text(sidecar.Manufacturer),
+        _text(sidecar.ManufacturerModelName),
+        _text(sidecar.PatientAge),
+        _text(sidecar.PresentationIntentType),
+        _text(sidecar.ViewPosition),
+        _text(sidecar.Laterality),
+        _text(sidecar.ImageLaterality),
+        _text(sidecar.BreastImplantPresent),
+        _text(sidecar.SOPClassUID),
+        _text(sidecar.Modality),
+        _text(sidecar.PhotometricInterpretation),
+        _text(sidecar.PartialView),
+        _text(sidecar.TransferSyntaxUID),
+        _whole(sidecar.Rows, "Rows", report),
+        _whole(sidecar.Columns, "Columns", report),
+        _whole(sidecar.NumberOfFrames, "NumberOfFrames", report),
+        _real(sidecar.BodyPartThickness, "BodyPartThickness", report),
+        _real(
+            sidecar.EstimatedRadiographicMagnificationFactor, "EstimatedRadiographicMagnificationFactor", report
+        ),
+        None,
+        _text(view.code),
         tuple(codes),
+        _all_stated(tuple(sidecar.ImageType.Value)) if sidecar.ImageType and sidecar.ImageType.Value else (),
+    )
+    return (
+        _with_groups(header, _whole_document(content, report), Elements(report)) if has_groups(header) else header
     )
 
 
-def _first_text(element: _Text | None) -> str | None:
+def has_groups(header: Header) -> bool:
+    """Return whether an image says part of what it says in functional groups: where it has several frames."""
+    return header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1
+
+
+def _whole_document(content: bytes, report: Report) -> dict[str, Any]:
+    """Return a whole sidecar, of which the typed decoder has read what it knows; nothing where that is refused."""
+    try:
+        return load_json(content)
+    except JsonError as error:
+        report("odd-value", f"its functional groups cannot be read: {error}")
+        return {}
+
+
+@lru_cache(1024)  # of the few that there are
+def _all_stated(values: tuple[str | None, ...]) -> tuple[str, ...]:
+    return tuple(text for value in values if (text := stated(value)) is not None)
+
+
+def _text(element: _Text | None) -> str | None:
     if element is None or not element.Value or not (value := element.Value[0]):
         return None
     text = value.strip(" \0")
     return text if text and text != ANONYMISED else None
 
 
-def _first_number(element: _Number | None) -> int | float | str | None:
-    return element.Value[0] if element is not None and element.Value else None
-
-
-def _whole(value: object) -> int | None:
-    """Return a number of pixels or frames, ``None`` for what is none."""
-    if type(value) is int and 0 <= value <= _LARGEST:  # as nearly always
+def _whole(element: _Number | None, keyword: str, report: Report) -> int | None:
+    if element is None or not element.Value:
+        return None
+    value = element.Value[0]
+    if type(value) is int and 0 <= value <= LARGEST:  # as nearly always
         return value
-    number = _real(value)
-    return int(number) if number is not None and 0 <= number <= _LARGEST else None
+    return number(element.Value, keyword, report)  # type: ignore[return-value]
 
 
-def _real(value: object) -> float | None:
-    """Return a number, also one written as text (DS, IS); ``None`` for what is none."""
-    if value is None:
+def _real(element: _Number | None, keyword: str, report: Report) -> float | None:
+    if element is None or not element.Value:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    value = element.Value[0]  # JSON that the typed decoder takes has no number that is not finite
+    if type(value) is float:
+        return value
+    return number(element.Value, keyword, report)
 
 
-def stated(value: str | None) -> str | None:
-    """Return a text of the source without padding, ``None`` if it says nothing."""
-    text = value and value.strip(" \0")
-    return text if text and text != ANONYMISED else None
+# Without types -------------------------------------------------------------------------------------------------
 
 
-def _lenient(document: dict[str, object], report: Report) -> Header:
-    """Read a sidecar whose values are not of the types that the standard gives."""
-
-    def first(container: object, tag: str) -> object:
-        element = container.get(tag) if isinstance(container, dict) else None
-        if element is None:
-            return None
-        values = element.get("Value") if isinstance(element, dict) else element
-        if values is None or values == []:
-            return None
-        if isinstance(element, dict) and isinstance(values, list):
-            return values[0]
-        report("odd-value", f"{tag} is not in the form of the DICOM JSON model")
-        return None
-
-    def text(container: object, tag: str) -> str | None:
-        value = first(container, tag)
-        if value is None or isinstance(value, str):
-            return stated(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return str(value)
-        report("odd-value", f"{tag} holds neither text nor a number")
-        return None
-
-    view = first(document, _VIEW_CODES)
-    sequence = view.get(_MODIFIERS) if isinstance(view, dict) else None
-    items = sequence.get("Value") if isinstance(sequence, dict) else None
-    codes = [text(item, _CODE_VALUE) for item in items] if isinstance(items, list) else []
-    plain: dict[str, Any] = {keyword: text(document, tag) for keyword, tag in TAGS.items()}
-    return Header(
-        **plain,
-        **numbers_of({keyword: text(document, tag) for keyword, tag in NUMBERS.items()}),
-        ViewCode=text(view, _CODE_VALUE),
-        ViewModifierCodes=tuple(code for code in codes if code is not None),
-    )
+def header_of(document: dict[str, Any], report: Report) -> Header:
+    """Return the header in a dataset in the DICOM JSON model, whatever its values are."""
+    elements = Elements(report)
+    texts: dict[str, Any] = {keyword: elements.text(document, tag, keyword) for keyword, tag in TAGS.items()}
+    numbers: dict[str, Any] = {
+        keyword: elements.number(document, tag, keyword) for keyword, tag in NUMBERS.items()
+    }
+    code, modifiers = elements.view(document)
+    image_type = elements.texts(document, IMAGE_TYPE)
+    header = Header(**texts, **numbers, ViewCode=code, ViewModifierCodes=modifiers, ImageType=image_type)
+    return _with_groups(header, document, elements) if has_groups(header) else header
 
 
-def numbers_of(texts: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the numbers that texts stand for, by keyword."""
-    return {name: _whole(text) if name in _WHOLE else _real(text) for name, text in texts.items()}
+def _with_groups(header: Header, document: dict[str, Any], elements: Elements) -> Header:
+    """Return a header with what functional groups and acquisition say where the dataset says nothing."""
+    found: dict[str, Any] = {}
+    for item in _macros(document, elements):
+        for keyword, tag in IN_GROUPS.items():
+            if tag in item and found.get(keyword, getattr(header, keyword)) is None:
+                read = elements.number if keyword in NUMBERS else elements.text
+                found[keyword] = read(item, tag, keyword)
+        if header.ViewCode is None and found.get("ViewCode") is None and VIEW_CODES in item:
+            found["ViewCode"], found["ViewModifierCodes"] = elements.view(item)
+    return msgspec.structs.replace(header, **found) if found else header
+
+
+def _macros(document: dict[str, Any], elements: Elements) -> Iterator[dict[str, object]]:
+    """Yield the items in which a multi-frame image describes itself: of its first acquisition, of each macro."""
+    yield from elements.items(document, ACQUISITIONS)[:1]
+    for tag in GROUPS:
+        for group in elements.items(document, tag)[:1]:
+            for macro in group:
+                yield from elements.items(group, macro)[:1]

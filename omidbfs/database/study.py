@@ -2,20 +2,20 @@
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from types import TracebackType
 
 import msgspec
 
 from omidbfs.database.access import TreeReader, read_listed
 from omidbfs.database.boxes import box_problem
-from omidbfs.database.dicom import DicomError, dicom_texts, read_dicom
+from omidbfs.database.dicom import dicom_texts, read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar
 from omidbfs.database.layout import ImageFiles, Source
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.database.problems import Problem, Report, reporter
 from omidbfs.database.records import DbImage, FileFacts
+from omidbfs.database.terms import oddities
 from omidbfs.database.values import shown
-from omidbfs.database.views import view
 from omidbfs.names import printable
 
 MAX_JSON = 64 << 20
@@ -33,6 +33,14 @@ class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one f
     sidecar_suffix: str
     header: Header
     listed: DbImage | None
+
+
+def other_image(name: str, header: Header) -> str | None:
+    """Return what is wrong if a header says that it is of another image than the one of this name."""
+    uid = header.SOPInstanceUID
+    if uid is None or name in (uid, f"{uid}.dcm"):  # as the second of two sidecars of an image is named
+        return None
+    return f"its SOPInstanceUID is {shown(uid)}"
 
 
 class StudyReader:
@@ -68,7 +76,6 @@ class StudyReader:
     def image(self, name: str, files: ImageFiles) -> ImageRecord:
         """Return the record of one image; never raises for what is on disk."""
         dcm, sidecar, listed = files.dcm, files.sidecar, self._listed
-        described_by = _DCM if sidecar is None else _SIDECAR
         entry = listed.get(name) if listed is not None else None
         if not files.double:
             if dcm is None and self._source.images is not None:
@@ -76,11 +83,12 @@ class StudyReader:
             if sidecar is None and self._source.data is not None:
                 self._report(name, files, _SIDECAR, "sidecar-missing")
             if entry is None and listed is not None:
-                self._report(name, files, described_by, "image-not-in-imagedb")
-        header = self._header(name, files)
-        if header.ViewCode is not None and _disagree(header.ViewPosition, header.ViewCode):
-            detail = f"{header.ViewPosition} and {header.ViewCode}"
-            self._report(name, files, described_by, "view-conflict", " ".join(detail.split()))
+                self._report(name, files, _DCM if sidecar is None else _SIDECAR, "image-not-in-imagedb")
+        header, described_by = self._header(name, files)
+        for kind, detail in oddities(header):
+            self._report(name, files, described_by, kind, detail)
+        if header.SOPInstanceUID != name and (other := other_image(name, header)) is not None:
+            self._report(name, files, described_by, "image-mismatch", other)
         if entry is not None and header.Rows and header.Columns:
             for mark in entry.marks:
                 problem = box_problem(mark, header.Rows, header.Columns)
@@ -88,7 +96,8 @@ class StudyReader:
                     self._report(name, files, described_by, "odd-box", f"mark {shown(mark.id)}: {problem}")
         return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry)
 
-    def _header(self, name: str, files: ImageFiles) -> Header:
+    def _header(self, name: str, files: ImageFiles) -> tuple[Header, int]:
+        """Return the header of an image, and which of its files says it."""
         dcm, sidecar = files.dcm, files.sidecar
         is_empty = dcm is not None and dcm.size == 0
         if is_empty:
@@ -96,36 +105,29 @@ class StudyReader:
         if sidecar is not None:
             try:
                 content = self._sidecar(name + files.sidecar_suffix, sidecar.size)
-                return decode_sidecar(content, partial(self._report, name, files, _SIDECAR))
+                return decode_sidecar(content, partial(self._report, name, files, _SIDECAR)), _SIDECAR
             except OSError as error:
                 self._report(name, files, _SIDECAR, "unreadable", error.strerror or "cannot be read")
             except JsonError as error:
                 self._report(name, files, _SIDECAR, "bad-json", str(error))
         if dcm is not None and not is_empty:
-            try:
-                return self.dicom(name)
-            except OSError as error:
-                self._report(name, files, _DCM, "unreadable", error.strerror or "cannot be read")
-            except DicomError as error:
-                self._report(name, files, _DCM, "bad-dicom", str(error))
-        return Header()
+            return self.dicom(name, partial(self._report, name, files, _DCM)), _DCM
+        return Header(), _DCM if sidecar is None else _SIDECAR
 
-    def dicom(self, name: str) -> Header:
-        """Return the header in a DICOM file.
-
-        Raises
-        ------
-        OSError, DicomError
-            It cannot be read.
-        """
-        descriptor = self._opened(name)
+    def dicom(self, name: str, report: Report) -> Header:
+        """Return the header in a DICOM file, as far as it can be read; what is in the way is reported."""
         try:
-            return read_dicom(descriptor)
+            descriptor = self._opened(name)
+        except OSError as error:
+            report("unreadable", error.strerror or "cannot be read")
+            return Header()
+        try:
+            return read_dicom(descriptor, report)
         finally:
             os.close(descriptor)
 
     def texts(self, name: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
-        """Return what the header in a DICOM file says at some paths of tags; raises as :meth:`dicom`."""
+        """Return what the header in a DICOM file says at some paths of tags; an OSError if it cannot be opened."""
         descriptor = self._opened(name)
         try:
             return dicom_texts(descriptor, paths)
@@ -149,8 +151,3 @@ class StudyReader:
         label = self._source.images_label if tree == _DCM else self._source.data_label
         suffix = ".dcm" if tree == _DCM else files.sidecar_suffix
         reporter(printable(f"{label}/{self._place}/{name}{suffix}"), self._problems)(kind, detail)
-
-
-@lru_cache(1024)  # of the few pairs that there are
-def _disagree(position: str | None, code: str) -> bool:
-    return view(position, code)[1]

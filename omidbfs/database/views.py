@@ -1,4 +1,11 @@
-"""Views and view modifiers of a mammogram (DICOM PS3.16, CID 4014 and CID 4015)."""
+"""Views, view modifiers and sides of a mammogram (DICOM PS3.16, CID 4014 and 4015), however they are written."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+from omidbfs.database.records import OTHER
 
 VIEWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ML": ("medio-lateral", ("R-10224", "399260004")),
@@ -34,16 +41,70 @@ MODIFIERS: dict[str, tuple[str, ...]] = {
 }
 """Meaning -> code values (SRT or SNM3, SNOMED CT), CID 4015."""
 
+_BEFORE = {"M": "magnification", "S": "spot-compression"}
+_AFTER = {
+    "ID": "implant-displaced",
+    "RL": "rolled-lateral",
+    "RM": "rolled-medial",
+    "RI": "rolled-inferior",
+    "RS": "rolled-superior",
+    "NP": "nipple-in-profile",
+    "AC": "anterior-compression",
+    "IMF": "infra-mammary-fold",
+    "AX": "axillary-tissue",
+    "AT": "axillary-tail",
+    "CV": "cleavage",
+    "TAN": "tangential",
+}
+"""How the ACR writes modifiers before and after a view; those after also stand alone (CID 4015)."""
+
+_SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R", "B": "B", "BOTH": "B", "BILATERAL": "B"}
+_NO_SIDE = frozenset({"U", "UNPAIRED"})
+"""What says that there is no pair, which of a breast says nothing."""
+
 _VIEW_OF_CODE = {code: view for view, (_, codes) in VIEWS.items() for code in codes}
 _MODIFIER_OF_CODE = {code: name for name, codes in MODIFIERS.items() for code in codes}
 
 
-def view_of_position(position: str) -> str | None:
-    """Return the ACR code that a ViewPosition names, with or without a leading side (``LMLO``), or ``None``."""
-    text = position.strip().upper()
-    if text in VIEWS:  # LM and LMO begin with an L of their own
-        return text
-    return text[1:] if text[:1] in ("L", "R") and text[1:] in VIEWS else None
+def _any_of(names: Iterable[str]) -> str:
+    return "|".join(names)
+
+
+_SEPARATOR = re.compile(r"[\s_-]+")
+_POSITION = re.compile(
+    rf"(?P<side>LEFT|RIGHT|L|R)?(?:(?P<before>[{''.join(_BEFORE)}]*)(?P<view>{_any_of(VIEWS)}))?"
+    rf"(?P<after>(?:{_any_of(_AFTER)})*)"
+)
+
+
+class Position(NamedTuple):
+    """What a ViewPosition names: the side (``L``, ``R``), the ACR code of the view, the modifiers."""
+
+    side: str | None
+    view: str | None
+    modifiers: tuple[str, ...]
+
+
+@lru_cache(1024)  # of the few texts that there are, asked for each image
+def read_position(text: str) -> Position | None:
+    """Return what a ViewPosition (0018,5101) names, ``None`` for what is outside of the tables.
+
+    A side may stand before the view, modifiers on both sides of it, blanks, hyphens and underscores between:
+    ``LMLO``, ``RIGHT CC``, ``R-MLO``, ``CCID``, ``AT``. What can be read as a view or a modifier alone is that:
+    ``LM`` is a view, and ``RM`` a modifier.
+    """
+    name = _SEPARATOR.sub("", text.upper().strip(" \0"))
+    if name in VIEWS:
+        return Position(None, name, ())
+    if name in _AFTER:
+        return Position(None, None, (_AFTER[name],))
+    match = _POSITION.fullmatch(name)
+    if match is None or not (match["view"] or match["after"]) or name == "LAT":  # that is lateral
+        return None
+    after = re.findall(_any_of(_AFTER), match["after"])
+    modifiers = [*(_BEFORE[letter] for letter in match["before"] or ""), *(_AFTER[one] for one in after)]
+    side = match["side"]
+    return Position(side and side[0], match["view"], tuple(dict.fromkeys(modifiers)))
 
 
 def view_of_code(code: str) -> str | None:
@@ -56,13 +117,42 @@ def modifier_of_code(code: str) -> str | None:
     return _MODIFIER_OF_CODE.get(code.strip())
 
 
+@lru_cache(1024)
 def view(position: str | None, code: str | None) -> tuple[str | None, bool]:
     """Return the view of an image, and whether its two sources disagree.
 
-    The position says, else the code; in a conflict the code wins. ``None`` is "not stated" when both arguments
-    are ``None``, and otherwise "outside the table".
+    The code says, else the position. ``None`` is "not stated", :data:`OTHER` "outside of the table".
     """
-    by_position = view_of_position(position) if position is not None else None
+    read = read_position(position) if position is not None else None
     by_code = view_of_code(code) if code is not None else None
+    by_position = read.view if read is not None else None
+    is_outside = code is not None or (position is not None and read is None)
     conflict = by_position is not None and by_code is not None and by_position != by_code
-    return by_code or by_position, conflict
+    return by_code or by_position or (OTHER if is_outside else None), conflict
+
+
+def is_side(text: str) -> bool:
+    """Return whether a laterality is in the table: a side, both, or unpaired."""
+    return text.strip().upper() in _SIDES.keys() | _NO_SIDE
+
+
+@lru_cache(1024)
+def side(
+    image: str | None, frame: str | None, series: str | None, position: str | None
+) -> tuple[str | None, bool]:
+    """Return the side of an image (``L``, ``R``, ``B``), and whether its sources disagree.
+
+    They are, the first one that names a side first: ImageLaterality, FrameLaterality, Laterality (of the series,
+    of which both sides say nothing of an image that states its own), and the side in ViewPosition. ``None`` is
+    "not stated", :data:`OTHER` "outside of the table".
+    """
+    stated = [text.strip().upper() for text in (image, frame, series) if text is not None]
+    read = read_position(position) if position is not None else None
+    own = [_SIDES[text] for text in stated if text in _SIDES]
+    if read is not None and read.side is not None:
+        own.append(read.side)
+    if series is not None and _SIDES.get(series.strip().upper()) == "B" and set(own) != {"B"}:
+        own.remove("B")
+    if own:
+        return own[0], len(set(own)) > 1
+    return (OTHER if any(text not in _NO_SIDE for text in stated) else None), False

@@ -10,6 +10,7 @@ The modules, ground floor first; each imports only from those above it::
     header.py     an image -> the bytes of its DICOM file and of its sidecar
     tree.py       a client -> files
     subject.py    a written client in the hands of the next two
+    odd_headers.py  what goes wrong in headers
     quirks.py     what goes wrong in real databases, each with the problem it must be reported as
     variants.py   what looks odd in real databases and is no problem
     generate.py   all of it in one call

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omidbfs.database.problems import Problem
+from omidbfs.demo.odd_headers import HEADER_QUIRKS
 from omidbfs.demo.subject import Make, Subject, edited, last_episode, listed
 
 STRANGER = "1.2.826.0.1.3680043.9.3218.1.1.10000001.1000.1480000000000"
@@ -373,5 +374,6 @@ QUIRKS = (
     study_not_on_disk,
     image_not_in_imagedb,
     image_not_on_disk,
+    *HEADER_QUIRKS,
 )
 """Everything that happens to clients; :func:`strays_in_the_trees` happens beside them."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydicom import Dataset, dcmread
 
 from omidbfs.database.problems import KINDS, Problem
 from omidbfs.demo.imaging import Image, Study
@@ -66,6 +67,20 @@ def edited(path: Path) -> Iterator[dict[str, Any]]:
     document = orjson.loads(path.read_bytes())
     yield document
     path.write_bytes(orjson.dumps(document))
+
+
+@contextmanager
+def dataset(path: Path) -> Iterator[Dataset]:
+    """Yield the DICOM file in ``path``, and write it back as it was left."""
+    found = dcmread(path)
+    yield found
+    found.save_as(path)
+
+
+def described(found: Dataset) -> dict[str, Any]:
+    """Return the sidecar of a DICOM file: its header in the DICOM JSON model, with the transfer syntax."""
+    syntax = {"00020010": {"vr": "UI", "Value": [found.file_meta.TransferSyntaxUID]}}
+    return syntax | {tag: element for tag, element in found.to_json_dict().items() if tag != "7FE00010"}
 
 
 @contextmanager

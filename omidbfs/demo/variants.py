@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydicom import Dataset
+from pydicom.uid import BreastTomosynthesisImageStorage
 
 from omidbfs.demo.equipment import VIEWS
 from omidbfs.demo.imaging import Image, Study
-from omidbfs.demo.subject import Make, Subject, edited, last_episode, listed
+from omidbfs.demo.subject import Make, Subject, dataset, described, edited, last_episode, listed
 
 Json = dict[str, Any]
 
@@ -102,8 +104,9 @@ def ages(make: Make) -> None:
     ]
     images = [(study, image) for study in (c.first, c.second) for image in study.images]
     for (study, image), element in zip(images, elements, strict=False):
-        with edited(c.sidecar(study, image)) as header:
+        with edited(c.sidecar(study, image)) as header, dataset(c.dcm(study, image)) as dicom:
             header["00101010"] = element
+            del dicom.PatientAge
 
 
 def numbers(make: Make) -> None:
@@ -131,21 +134,67 @@ def manufacturers(make: Make) -> None:
     def change(header: Json, study: Study, image: Image) -> None:
         header["00080070"]["Value"] = [makers[image.number % len(makers)]]
         header["00081090"]["Value"] = ["Mammomat 3000/Nova (ö), ver. 2"]
+        with dataset(c.dcm(study, image)) as dicom:
+            del dicom.Manufacturer, dicom.ManufacturerModelName
 
-    _headers(make(), change)
+    c = make()
+    _headers(c, change)
 
 
 def sides_in_views(make: Make) -> None:
-    """Put the side before the view: LMLO, RCC; in half of the images there is no other place for it."""
+    """Put the side before the view (LMLO, RIGHT CC), in half of the images only there or in the series."""
+    words = {"L": "LEFT", "R": "RIGHT"}
 
     def change(header: Json, study: Study, image: Image) -> None:
         if image.view != "SPECIMEN":
-            header["00185101"]["Value"] = [image.side + image.view]
-        if image.number % 2:
-            del header["00200062"]
+            sides = (image.side, f"{words[image.side]} ", f"{image.side}-")
+            header["00185101"]["Value"] = [sides[image.number % 3] + image.view]
+        header["00200062"]["Value"] = [words[image.side] if image.number % 2 else "U"]
+        if image.view == "SPECIMEN" or image.number % 4 == 2:
             header["00200060"] = {"vr": "CS", "Value": [image.side]}
 
     _headers(make(), change)
+
+
+def modifiers_in_views(make: Make) -> None:
+    """Write that implants were displaced in ViewPosition (CCID), and leave their codes out."""
+
+    def change(header: Json, study: Study, image: Image) -> None:
+        if study is c.first:
+            header["00185101"]["Value"] = [f"{image.view}ID"]
+        if image.number % 2:
+            del header["00540220"]
+
+    c = make()
+    _headers(c, change)
+
+
+def tomosyntheses(make: Make) -> None:
+    """Store a study as tomosyntheses that say side and thickness in sequences, the other as their 2D images."""
+    kinds = (["ORIGINAL", "PRIMARY", "TOMO_PROJ"], ["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"])
+    c = make()
+    for study in (c.first, c.second):
+        for image in study.images:
+            with dataset(c.dcm(study, image)) as dicom:
+                if study is c.second:
+                    dicom.ImageType = kinds[image.number % 2]
+                else:
+                    _as_tomosynthesis(dicom, image)
+                c.sidecar(study, image).write_bytes(orjson.dumps(described(dicom)))
+
+
+def _as_tomosynthesis(dicom: Dataset, image: Image) -> None:
+    dicom.SOPClassUID = dicom.file_meta.MediaStorageSOPClassUID = BreastTomosynthesisImageStorage
+    dicom.NumberOfFrames = 1
+    anatomy, group, acquisition = Dataset(), Dataset(), Dataset()
+    anatomy.FrameLaterality, group.FrameAnatomySequence = image.side, [anatomy]
+    acquisition.BodyPartThickness = dicom.BodyPartThickness
+    dicom.XRay3DAcquisitionSequence = [acquisition]
+    del dicom.ImageLaterality, dicom.BodyPartThickness
+    if image.number % 2:
+        dicom.SharedFunctionalGroupsSequence = [group]
+    else:
+        dicom.PerFrameFunctionalGroupsSequence = [group]
 
 
 def snomed_ct(make: Make) -> None:
@@ -224,6 +273,8 @@ VARIANTS = (
     numbers,
     manufacturers,
     sides_in_views,
+    modifiers_in_views,
+    tomosyntheses,
     snomed_ct,
     bare_records,
     anonymised,

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 
 from omidbfs.database.codes import SIDE_OPINIONS
 from omidbfs.database.records import OTHER, Episode
-from omidbfs.facets.image import laterality
+from omidbfs.database.terms import laterality
 from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Subject, Value, one, table
 from omidbfs.facets.tables import READING_OPINIONS
 

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 from omidbfs.clinical import CLIENT_STATUSES, OUTCOMES, STATUSES, UNDEFINED_OUTCOMES
 from omidbfs.database.codes import EPISODE_ACTIONS, EPISODE_TYPES, EVENTS
-from omidbfs.facets.image import intent, laterality, view_of
+from omidbfs.database.terms import intent, laterality, view_of
 from omidbfs.facets.model import (
     NONE,
     UNLINKED,
@@ -98,7 +98,9 @@ def fold_of(client: str) -> int:
     return int.from_bytes(blake2b(client.encode(), digest_size=8).digest(), "big") % 10
 
 
-_view_fields = attrgetter("PresentationIntentType", "ImageLaterality", "Laterality", "ViewPosition", "ViewCode")
+_view_fields = attrgetter(
+    "PresentationIntentType", "ImageLaterality", "FrameLaterality", "Laterality", "ViewPosition", "ViewCode"
+)
 
 
 def _study_views(subject: Subject) -> Hashable:

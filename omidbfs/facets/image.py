@@ -1,13 +1,25 @@
 """Facets of one image: what its header says, which of its files there are, what was found in its breast."""
 
 import re
-from collections.abc import Hashable, Sequence
-from functools import lru_cache
+from collections.abc import Container, Hashable, Sequence
 from operator import attrgetter
 
+from omidbfs.database import uids
 from omidbfs.database.header import Header
 from omidbfs.database.records import OTHER
-from omidbfs.database.views import MODIFIERS, VIEWS, modifier_of_code, view
+from omidbfs.database.terms import (
+    IMAGE_TYPES,
+    age_in_years,
+    among,
+    image_type,
+    intent,
+    is_tomosynthesis,
+    laterality,
+    view_modifiers,
+    view_of,
+)
+from omidbfs.database.terms import YES_NO as YES_NO_TEXTS
+from omidbfs.database.views import MODIFIERS, VIEWS
 from omidbfs.facets.model import (
     NONE,
     UNKNOWN,
@@ -17,16 +29,10 @@ from omidbfs.facets.model import (
     Subject,
     Token,
     Value,
-    among,
     one,
+    yes_no,
 )
-from omidbfs.facets.tables import (
-    SOP_CLASS_CODES,
-    SOP_CLASSES,
-    TOMOSYNTHESIS,
-    TRANSFER_SYNTAX_CODES,
-    TRANSFER_SYNTAXES,
-)
+from omidbfs.facets.tables import SOP_CLASSES, TRANSFER_SYNTAXES
 from omidbfs.names import slug
 
 _VENDORS = (
@@ -40,8 +46,6 @@ _VENDORS = (
     ("sectra", "sectra"),
     ("fuji", "fujifilm"),
 )
-_AGE = re.compile(r"0*([0-9]+)\s*([YMWD]?)", re.ASCII)
-_AGE_UNITS = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
 _CODE = re.compile(r"[a-z0-9-]+")
 
 
@@ -51,7 +55,9 @@ _ALONE = (
     "BodyPartThickness",
     "EstimatedRadiographicMagnificationFactor",
 )
-_shared_fields = attrgetter(*(name for name in Header.__struct_fields__ if name not in _ALONE))
+_OF_TYPE = ("ImageType", "SOPClassUID", "NumberOfFrames")
+_LEFT_OUT = (*_ALONE, "ImageType", "SOPInstanceUID")
+_shared_fields = attrgetter(*(name for name in Header.__struct_fields__ if name not in _LEFT_OUT))
 
 
 def of_header(subject: Subject) -> Hashable:
@@ -60,22 +66,17 @@ def of_header(subject: Subject) -> Hashable:
 
 
 _of_age, _of_thickness, _of_magnification = (attrgetter(f"image.header.{name}") for name in _ALONE)
+_of_type = attrgetter(*(f"image.header.{name}" for name in _OF_TYPE))
+
+
+_FRAMES = (
+    ("SharedFunctionalGroupsSequence", "(5200,9229).(0020,9071).(0020,9072)"),
+    ("PerFrameFunctionalGroupsSequence", "(5200,9230).(0020,9071).(0020,9072)"),
+)
 
 
 def _of_files(subject: Subject) -> Hashable:
     return subject.image.dcm is not None, subject.image.sidecar is not None
-
-
-def age_in_years(text: str) -> int | str:
-    """Return whole years from a PatientAge (DICOM AS, or a bare number): ``064Y``, ``780M``, ``65``.
-
-    ``000Y`` is unknown. As ``omidb.utilities.parse_age``.
-    """
-    match = _AGE.match(text.strip())
-    if match is None:
-        return OTHER
-    number = int(match[1][:9])
-    return number // _AGE_UNITS[match[2]] if number else UNKNOWN
 
 
 def _age(subject: Subject) -> Token | None:
@@ -83,37 +84,9 @@ def _age(subject: Subject) -> Token | None:
     return None if text is None else age_in_years(text)
 
 
-def view_of(header: Header) -> str | None:
-    """Return the ACR code of the view, ``other`` outside the table, ``None`` where nothing is stated."""
-    position, code = header.ViewPosition, header.ViewCode
-    return None if position is None and code is None else view(position, code)[0] or OTHER
-
-
-def laterality(header: Header) -> str | None:
-    """Return ``L``, ``R`` or ``B``, ``other``, ``None`` where nothing is stated."""
-    return _side(header.ImageLaterality or header.Laterality)
-
-
-@lru_cache(1024)  # of the few texts that there are, asked for each image
-def _side(text: str | None) -> str | None:
-    return among(text, {"L": "L", "R": "R", "B": "B"})
-
-
-def intent(header: Header) -> str | None:
-    """Return ``presentation``, ``processing``, ``other``, ``None`` where nothing is stated."""
-    codes = {"FOR PRESENTATION": "presentation", "FOR PROCESSING": "processing"}
-    return among(header.PresentationIntentType, codes)
-
-
 def _view_modifiers(subject: Subject) -> Sequence[Token]:
     header = subject.image.header
-    if header.ViewModifierCodes:
-        return [modifier_of_code(code) or OTHER for code in header.ViewModifierCodes]
-    return (UNKNOWN,) if header.ViewCode is None else (NONE,)
-
-
-def _yes_no(text: str | None) -> str | None:
-    return among(text, {"YES": "yes", "NO": "no"})
+    return view_modifiers(header) or ((UNKNOWN,) if header.ViewCode is None else (NONE,))
 
 
 def vendor(text: str) -> str:
@@ -128,7 +101,7 @@ def code_label(text: str) -> str:
     return name.upper().replace("-", "_") if _CODE.fullmatch(name) else name
 
 
-def _uid(text: str | None, known: frozenset[str]) -> str | None:
+def _uid(text: str | None, known: Container[str]) -> str | None:
     return text if text is None or text in known else OTHER
 
 
@@ -151,13 +124,6 @@ def _magnification(subject: Subject) -> str | None:
     return f"{factor:.1f}" if 0 < factor < 1000 else "out-of-range"
 
 
-def _tomosynthesis(subject: Subject) -> str | None:
-    header = subject.image.header
-    if header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1:
-        return "yes"
-    return None if header.SOPClassUID is None else "no"
-
-
 def _files(subject: Subject) -> str:
     image = subject.image
     return "dcm-only" if image.sidecar is None else "json-only" if image.dcm is None else "pair"
@@ -178,7 +144,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "view-modifier",
         "how the projection was modified",
         "image",
-        "ViewModifierCodeSequence (0054,0222)",
+        "ViewCodeSequence.ViewModifierCodeSequence (0054,0220).(0054,0222), ViewModifierCodeSequence (0054,0222), "
+        "ViewPosition (0018,5101)",
         Kind.TABLE,
         _view_modifiers,
         of_header,
@@ -189,11 +156,17 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "laterality",
         "the breast",
         "image",
-        "ImageLaterality (0020,0062), else Laterality (0020,0060)",
+        "ImageLaterality (0020,0062), else "
+        + "".join(f"{sequence}.FrameAnatomySequence.FrameLaterality {tags}, else " for sequence, tags in _FRAMES)
+        + "Laterality (0020,0060), else ViewPosition (0018,5101)",
         Kind.TABLE,
         one(lambda subject: laterality(subject.image.header)),
         of_header,
-        values=(Value("L", "L", ("left",)), Value("R", "R", ("right",)), Value("B", "B", ("both",))),
+        values=(
+            Value("L", "L", ("left", "LEFT")),
+            Value("R", "R", ("right", "RIGHT")),
+            Value("B", "B", ("both", "BOTH", "BILATERAL")),
+        ),
     ),
     Facet(
         "intent",
@@ -214,7 +187,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "image",
         "SOPClassUID (0008,0016)",
         Kind.TABLE,
-        one(lambda subject: _uid(subject.image.header.SOPClassUID, SOP_CLASS_CODES)),
+        one(lambda subject: _uid(subject.image.header.SOPClassUID, uids.SOP_CLASSES)),
         of_header,
         values=SOP_CLASSES,
     ),
@@ -230,13 +203,25 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "tomosynthesis",
-        "whether it is a tomosynthesis or one of its projections",
+        "whether it is a tomosynthesis, one of its projections, or a 2D image made of it",
         "image",
-        "SOPClassUID (0008,0016); NumberOfFrames (0028,0008) above 1",
+        "SOPClassUID (0008,0016); NumberOfFrames (0028,0008) above 1; ImageType (0008,0008)",
         Kind.TABLE,
-        one(_tomosynthesis),
-        of_header,
+        one(lambda subject: yes_no(is_tomosynthesis(subject.image.header))),
+        _of_type,
         values=YES_NO,
+    ),
+    Facet(
+        "image-type",
+        "how the image came about",
+        "image",
+        "ImageType (0008,0008), all values",
+        Kind.TABLE,
+        one(lambda subject: image_type(subject.image.header.ImageType)),
+        _of_type,
+        values=tuple(
+            Value(name, name, tuple(sorted(texts)), meaning) for name, (meaning, texts) in IMAGE_TYPES.items()
+        ),
     ),
     Facet(
         "manufacturer",
@@ -272,7 +257,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "thickness",
         "the thickness of the compressed breast in mm, in bands of ten",
         "image",
-        "BodyPartThickness (0018,11A0)",
+        "BodyPartThickness (0018,11A0), else XRay3DAcquisitionSequence.BodyPartThickness (0018,9507).(0018,11A0)",
         Kind.NUMBER,
         one(_thickness),
         _of_thickness,
@@ -283,7 +268,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "magnification",
         "the factor of magnification, to one tenth",
         "image",
-        "EstimatedRadiographicMagnificationFactor (0018,1114)",
+        "EstimatedRadiographicMagnificationFactor (0018,1114), else "
+        "XRay3DAcquisitionSequence.EstimatedRadiographicMagnificationFactor (0018,9507).(0018,1114)",
         Kind.TEXT,
         one(_magnification),
         _of_magnification,
@@ -294,7 +280,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "image",
         "BreastImplantPresent (0028,1300)",
         Kind.TABLE,
-        one(lambda subject: _yes_no(subject.image.header.BreastImplantPresent)),
+        one(lambda subject: among(subject.image.header.BreastImplantPresent, YES_NO_TEXTS)),
         of_header,
         values=YES_NO,
     ),
@@ -304,7 +290,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "image",
         "PartialView (0028,1350)",
         Kind.TABLE,
-        one(lambda subject: _yes_no(subject.image.header.PartialView)),
+        one(lambda subject: among(subject.image.header.PartialView, YES_NO_TEXTS)),
         of_header,
         values=YES_NO,
     ),
@@ -333,7 +319,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         "image",
         "TransferSyntaxUID (0002,0010)",
         Kind.TABLE,
-        one(lambda subject: _uid(subject.image.header.TransferSyntaxUID, TRANSFER_SYNTAX_CODES)),
+        one(lambda subject: _uid(subject.image.header.TransferSyntaxUID, uids.TRANSFER_SYNTAXES)),
         of_header,
         values=TRANSFER_SYNTAXES,
     ),

@@ -18,7 +18,7 @@ from omidbfs.database.codes import (
 )
 from omidbfs.database.imagedb import BENIGN_CLASSIFICATIONS, CONSPICUITIES, MARK_FEATURES, MASS_CLASSIFICATIONS
 from omidbfs.database.records import OTHER, Lesion, Mark
-from omidbfs.facets.image import laterality
+from omidbfs.database.terms import laterality
 from omidbfs.facets.model import (
     NONE,
     RESERVED,

@@ -124,8 +124,3 @@ YES_NO = (Value("yes", "yes", ("YES", "Y")), Value("no", "no", ("NO", "N")))
 def yes_no(fact: bool | None) -> str | None:
     """Return the token of a fact that may be unknown."""
     return None if fact is None else "yes" if fact else "no"
-
-
-def among(text: str | None, codes: Mapping[str, str]) -> str | None:
-    """Return the token that a text of the source stands for, in whatever case; ``other`` outside ``codes``."""
-    return None if text is None else codes.get(text.strip().upper(), OTHER)

@@ -22,6 +22,7 @@ from omidbfs.names import LONGEST, slug
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
+_NUMBERED = re.compile(r"(.*)(\[[1-9][0-9]{0,3}\])")
 _PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
 
@@ -36,10 +37,10 @@ _OPTIONS = {
 class Definition:
     """A facet of the user's.
 
-    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence), ``nbss`` a
-    path of keys, within the episode unless ``level`` is ``client``; ``table`` has pairs of an identifier and a
-    text, where an identifier may come twice. Exactly one of them is there. ``bins`` are ascending edges, each the
-    start of a half-open interval; ``texts`` maps texts to names.
+    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence;
+    ``00080008[3]``: Value 3), ``nbss`` a path of keys, within the episode unless ``level`` is ``client``;
+    ``table`` has pairs of an identifier and a text, where an identifier may come twice. Exactly one is there.
+    ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps texts to names.
     """
 
     name: str
@@ -121,7 +122,7 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
     description = str(table.get("description", f"{kind} {said}"))
     if kind == "tag":
         path = tuple(_tag(part) for part in said.split("."))
-        shown = ".".join(f"({tag[:4]},{tag[4:]})" for tag in path)
+        shown = ".".join(f"({tag[:4]},{tag[4:8]}){tag[8:]}" for tag in path)
         source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
         return Definition(name, description, "image", source, tag=path, bins=bins, texts=texts)
     if kind == "nbss":
@@ -165,6 +166,9 @@ def _safe(name: str) -> str:
 
 
 def _tag(text: str) -> str:
+    """Return eight hexadecimal digits, and after them the number of a value if there is one."""
+    if (parts := _NUMBERED.fullmatch(text)) is not None:
+        return _tag(parts[1]) + parts[2]
     match = _TAG.fullmatch(text)
     if match is not None:
         return (match[1] + match[2]).upper()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.database.client import ClientReader
+from omidbfs.database.dataset import numbered
 from omidbfs.database.header import JsonError, load_json
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import OF_LISTS, Problem, problem_lines
@@ -252,7 +253,7 @@ def _attributes(
         try:
             elements: Mapping[str, object] | None
             raw = _raw.decode(content)
-            firsts = {path[0] for path in paths}
+            firsts = {numbered(path[0])[0] for path in paths}
             elements = {tag: msgspec.json.decode(raw[tag]) for tag in firsts if tag in raw}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
@@ -266,8 +267,9 @@ def _attributes(
 
 def _first(elements: Mapping[str, object], path: Sequence[str]) -> object:
     value: object = elements
-    for tag in path:
+    for part in path:
+        tag, place = numbered(part)
         element = value.get(tag) if isinstance(value, dict) else None
         values = element.get("Value") if isinstance(element, dict) else None
-        value = values[0] if isinstance(values, list) and values else None
+        value = values[place - 1] if isinstance(values, list) and len(values) >= place else None
     return value.get("Alphabetic") if isinstance(value, dict) and "Alphabetic" in value else value

@@ -1,13 +1,15 @@
 """The deep check reads every DICOM header, also of images whose sidecar says it all."""
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from trees import Quirky
 
-from omidbfs.check import unreadable_headers
+from omidbfs.check import header_problems
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import Problem
 from omidbfs.index.build import build_index
@@ -30,7 +32,7 @@ def images(database: Path) -> list[Path]:
 def shallow_and_deep(database: Path) -> tuple[tuple[Problem, ...], list[Problem]]:
     source = find_source(database)
     index = build_index(source, Classification())
-    return index.problems, list(unreadable_headers(source, index, index.problems))
+    return index.problems, list(header_problems(source, index, index.problems))
 
 
 def test_a_clean_database_has_no_problem_at_any_depth(database: Path) -> None:
@@ -58,6 +60,30 @@ def test_a_header_that_ends_inside_a_value_is_damaged(database: Path) -> None:
     assert [problem.kind for problem in shallow_and_deep(database)[1]] == ["bad-dicom"]
 
 
+def test_a_sidecar_that_contradicts_its_dicom_file_shows_in_the_deep_check_only(database: Path) -> None:
+    first, second, third = images(database)[:3]
+    sidecars = [
+        (database / "data" / dcm.relative_to(database / "images")).with_suffix(".json")
+        for dcm in (first, second, third)
+    ]
+    changed = json.loads(sidecars[0].read_bytes())
+    changed["00200062"]["Value"] = [{"L": "R", "R": "L"}[changed["00200062"]["Value"][0]]]
+    changed["00081090"]["Value"] = [f" {changed['00081090']['Value'][0].lower()}"]  # the same but for its case
+    changed["00185101"]["Value"] = [f"{changed['00200062']['Value'][0]}{changed['00185101']['Value'][0]}"]
+    del changed["00101010"]
+    sidecars[0].write_text(json.dumps(changed))
+    exchanged = second.read_bytes(), third.read_bytes()
+    second.write_bytes(exchanged[1])
+    third.write_bytes(exchanged[0])
+    shallow, deep = shallow_and_deep(database)
+    assert [problem.kind for problem in shallow] == []
+    kinds = {(Path(problem.file).name, problem.kind) for problem in deep}
+    assert {(first.name, "header-mismatch")} == {one for one in kinds if one[0] == first.name}
+    assert {(second.name, "image-mismatch"), (third.name, "image-mismatch")} <= kinds
+    (detail,) = [problem.detail for problem in deep if problem.file.endswith(first.name)]
+    assert re.fullmatch(r"laterality is '[LR]' in the JSON and '[LR]' in the DICOM file", detail)
+
+
 def test_what_is_known_already_is_not_said_twice(database: Path) -> None:
     empty, described = images(database)[:2]
     empty.write_bytes(b"")
@@ -80,7 +106,7 @@ def test_a_file_that_vanishes_or_changes_while_it_is_checked_is_a_problem(databa
     gone.unlink()
     fifo.unlink()
     os.mkfifo(fifo)
-    details = [problem.detail for problem in unreadable_headers(source, index, ())]
+    details = [problem.detail for problem in header_problems(source, index, ())]
     assert details == ["No such file or directory", "not a regular file"]
 
 

@@ -198,7 +198,7 @@ def test_check_of_a_clean_database_ends_with_0(run: Run, demo_database: Path) ->
 def test_check_says_every_problem_and_ends_with_1(run: Run, database: Path) -> None:
     result = run("check", database)
     assert result.exit_code == 1
-    assert "images/demd2/2.2/5.dcm: bad-dicom: not a readable DICOM header (InvalidDicomError)\n" in result.stdout
+    assert "images/demd2/2.2/5.dcm: bad-dicom: not a DICOM file\n" in result.stdout
     assert "data/demd2/2.2/5.json: sidecar-missing\n" in result.stdout
     problems = len(result.stdout.splitlines())
     assert f"5 images of 2 clients, {problems} problems\n" in result.stderr

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -98,6 +99,77 @@ def test_the_dicom_header_speaks_where_there_is_no_sidecar(demo_database: Path, 
     assert header != Header()
     assert images(record)["1.1/1.1.2"].header == images(record)["1.1/1.1.3"].header == header
     assert ("data/demd1/1.1/1.1.3.json", "bad-json") in problems
+
+
+def said(study: Study) -> list[tuple[str, str, str]]:
+    """Return name of file, kind and detail of the problems of a client."""
+    return sorted((Path(p.file).name, p.kind, p.detail) for p in record_of(study.of.tree)[1])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "kind", "detail"),
+    [
+        ({"PatientAge": "F"}, "odd-value", "PatientAge is 'F', not an age"),
+        ({"PatientAge": "050-054"}, "odd-value", "PatientAge is '050-054', not an age"),
+        ({"PresentationIntentType": "FOR_PRESENTATION"}, "unknown-code", "PresentationIntentType is"),
+        ({"ImageLaterality": "X"}, "unknown-code", "ImageLaterality is 'X'"),
+        ({"Laterality": "X"}, "unknown-code", "Laterality is 'X'"),
+        ({"BreastImplantPresent": "Y"}, "unknown-code", "BreastImplantPresent is 'Y'"),
+        ({"ViewPosition": "FLATFIELD"}, "unknown-code", "ViewPosition is 'FLATFIELD'"),
+        ({"ViewCode": "R-99999"}, "unknown-code", "ViewCode is 'R-99999'"),
+        ({"ViewCode": "R-10226", "ViewModifiers": ("R-99999",)}, "unknown-code", "ViewModifierCode is 'R-99999'"),
+        ({"header": {"00080016": {"Value": ["1.2.3"]}}}, "unknown-code", "SOPClassUID is '1.2.3'"),
+        ({"header": {"00020010": {"Value": ["1.2.3"]}}}, "unknown-code", "TransferSyntaxUID is '1.2.3'"),
+        ({"header": {"00281350": {"Value": ["MAYBE"]}}}, "unknown-code", "PartialView is 'MAYBE'"),
+        ({"header": {"00080008": {"Value": ["A", "B"]}}}, "unknown-code", "ImageType is"),
+        ({"header": {"001811A0": {"Value": ["55,5"]}}}, "odd-value", "BodyPartThickness is '55,5'"),
+        (
+            {"ViewPosition": "RMLO", "ImageLaterality": "L"},
+            "side-conflict",
+            "ImageLaterality 'L' and ViewPosition",
+        ),
+        ({"ImageLaterality": "L", "Laterality": "R"}, "side-conflict", "ImageLaterality 'L' and Laterality 'R'"),
+        (
+            {"ImageLaterality": "U", "Laterality": "R", "ViewPosition": "LCC"},
+            "side-conflict",
+            "Laterality 'R' and ViewPosition 'LCC'",
+        ),
+    ],
+)
+def test_what_is_odd_in_a_header_is_one_problem(
+    study: Study, keywords: dict[str, Any], kind: str, detail: str
+) -> None:
+    ((file, found, why),) = said(study.image("1.1.2", **keywords))
+    assert (file, found, why[: len(detail)]) == ("1.1.2.json", kind, detail)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"ViewPosition": "RIGHT CC", "ImageLaterality": "R", "PatientAge": "780m"},
+        {"ViewPosition": "CCID", "ViewCode": "R-10242", "ImageLaterality": "BILATERAL"},
+        {"ViewPosition": "AT", "ViewCode": "R-10226", "ImageLaterality": "U", "Laterality": "R"},
+        {"ImageLaterality": "left", "Laterality": "B", "BreastImplantPresent": "no"},
+        {"PatientAge": "000Y", "PresentationIntentType": "Data anonymised", "ViewPosition": ""},
+    ],
+)
+def test_what_is_understood_is_no_problem(study: Study, keywords: dict[str, Any]) -> None:
+    assert said(study.image("1.1.2", **keywords)) == []
+
+
+def test_a_file_of_another_image_is_reported(study: Study) -> None:
+    def uid(value: str) -> dict[str, object]:
+        return {"00080018": {"vr": "UI", "Value": [value]}}
+
+    study.image("1.1.2", header=uid("1.1.2"))
+    study.image("1.1.3", header=uid("1.1.2"))
+    assert said(study) == [("1.1.3.json", "image-mismatch", "its SOPInstanceUID is '1.1.2'")]
+
+
+def test_the_second_of_two_sidecars_is_of_its_image(study: Study) -> None:
+    study.image("1.1.2", header={"00080018": {"vr": "UI", "Value": ["1.1.2"]}})
+    shutil.copy(study.data / "1.1.2.json", study.data / "1.1.2.dcm.json")
+    assert [kind for _, kind, _ in said(study)] == ["duplicate-file"]
 
 
 @pytest.mark.parametrize("content", [b"", b" ", b"{", b"[]", b"\0\0\0\0"])

@@ -28,7 +28,7 @@ TESTED_BY = {
     "S2": "test_a_value_directory_lists_the_pairs_of_its_images",
     "S3": "test_every_file_is_its_source_to_the_byte test_real_files_mount_and_read_back_byte_for_byte",
     "S4": "test_every_file_is_shown_but_those_reported_as_not_shown",
-    "S5": "test_a_damaged_sidecar_costs_no_file "
+    "S5": "test_a_damaged_sidecar_costs_no_file test_what_stands_before_an_error_counts "
     "test_a_document_that_cannot_be_read_is_reported_and_its_file_is_shown",
     "S6": "test_ls_of_the_root_lists_every_facet test_the_mounted_tree_is_what_the_model_says",
     "S7": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
@@ -121,7 +121,8 @@ TESTED_BY = {
     "S61": "test_the_status_says_what_is_served_and_how",
     "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives",
     "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems "
-    "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it",
+    "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
+    "test_what_is_odd_in_a_header_is_one_problem",
     "S64": "test_every_nested_path_of_a_random_database_is_what_the_model_says "
     "test_an_episode_is_found_by_client_and_number",
     "S65": "test_a_facet_is_what_its_definition_finds test_a_definition_that_changes_re_reads_only_what_it_needs "
@@ -148,7 +149,8 @@ TESTED_BY = {
     "S72": "test_what_the_drive_says_of_itself_speaks_to_no_terminal "
     "test_what_commands_print_speaks_to_no_terminal",
     "S73": "test_a_json_of_100_mb_hides_nothing_and_fills_no_memory "
-    "test_a_deflated_header_is_inflated_so_far_and_no_farther test_a_bomb_is_read_or_refused",
+    "test_a_deflated_header_is_inflated_so_far_and_no_farther test_a_bomb_is_read_or_refused "
+    "test_nothing_is_read_behind_the_last_attribute_that_is_wanted",
     "S74": "test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone test_a_file_that_hangs_hangs_nobody_else "
     "test_files_that_hang_when_they_are_opened_hang_nobody_else "
     "test_a_disk_that_went_away_and_came_back_is_used_again",
@@ -229,6 +231,10 @@ TESTED_BY = {
     "test_a_path_that_says_the_same_again_is_the_same_cohort",
     "S107": "test_a_long_listing_holds_nobody_up test_open_directories_of_one_cohort_share_its_files "
     "test_listing_a_facet_does_not_go_through_all_values_for_each",
+    "S108": "test_a_dicom_header_says_what_its_sidecar_says test_both_decoders_read_alike test_laterality "
+    "test_view test_functional_groups_say_what_the_whole_does_not test_modifiers_in_the_view_position "
+    "test_what_is_odd_in_a_header_is_one_problem test_a_file_of_another_image_is_reported",
+    "S109": "test_all_values_of_the_image_type_say_what_an_image_is",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import MARK, Client, Study, Tree
+from trees import MARK, Client, Study, Tree, sidecar
 
 from omidbfs.clinical import Windows
 from omidbfs.cohort import EVERYTHING, Cohorts
 from omidbfs.database.layout import find_source
-from omidbfs.database.views import MODIFIERS, VIEWS, view, view_of_position
+from omidbfs.database.terms import IMAGE_TYPES, age_in_years
+from omidbfs.database.views import MODIFIERS, VIEWS, read_position, side, view
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind
 from omidbfs.facets.clinical import fold_of
-from omidbfs.facets.image import age_in_years, code_label
+from omidbfs.facets.image import code_label
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.names import safe_name
@@ -83,6 +84,19 @@ def image(client: Callable[..., Client]) -> Callable[..., Tree]:
         ("AP", "R-10242", "CC"),
         ("CC", "R-99999", "CC"),
         ("AP", "R-99999", "other"),
+        ("RIGHT CC", None, "CC"),
+        ("LEFT MLO", None, "MLO"),
+        ("r-mlo", None, "MLO"),
+        ("L_XCCL", None, "XCCL"),
+        ("CCID", None, "CC"),
+        ("RMLOID", None, "MLO"),
+        ("MLID", None, "ML"),
+        ("RMCC", None, "CC"),  # magnified
+        ("AT", None, "unknown"),  # a modifier alone
+        ("AT", "R-10226", "MLO"),
+        ("AT", "R-99999", "other"),
+        ("LAT", None, "other"),  # lateral, and not the left axillary tail
+        ("FLATFIELD", None, "other"),
     ],
 )
 def test_view(image: Callable[..., Tree], position: str | None, code: str | None, name: str) -> None:
@@ -99,12 +113,46 @@ def test_position_and_code_conflict_only_where_both_are_known() -> None:
     assert view("LMLO", "R-10226") == ("MLO", False)
     assert view("AP", "R-10226") == ("MLO", False)
     assert view("CC", "R-99999") == ("CC", False)
+    assert view("RM", "R-10226") == ("MLO", False)
 
 
 @pytest.mark.parametrize("side", ["", "L", "R"])
 @pytest.mark.parametrize("position", VIEWS)
 def test_every_view_is_known_with_and_without_its_side(side: str, position: str) -> None:
-    assert view_of_position(side + position) == position
+    read = read_position(side + position)
+    assert read is not None
+    assert read.view == position
+    assert read.side == (side or None) or (side + position) in VIEWS  # LM and LMO are views without a side
+
+
+@pytest.mark.parametrize(
+    ("position", "names"),
+    [
+        ("CCID", ["implant-displaced"]),
+        ("MLOID", ["implant-displaced"]),
+        ("MLID", ["implant-displaced"]),
+        ("AT", ["axillary-tail"]),
+        ("RAT", ["axillary-tail"]),
+        ("CV", ["cleavage"]),
+        ("RL", ["rolled-lateral"]),
+        ("RM", ["rolled-medial"]),
+        ("CCRM", ["rolled-medial"]),
+        ("RMSCCID", ["implant-displaced", "magnification", "spot-compression"]),
+        ("CC", ["unknown"]),
+        ("FLATFIELD", ["unknown"]),
+    ],
+)
+def test_modifiers_in_the_view_position(image: Callable[..., Tree], position: str, names: list[str]) -> None:
+    assert sorted(listed("view-modifier", image(ViewPosition=position))) == names
+
+
+def test_no_modifier_is_known_to_be_there_only_if_none_is_said_anywhere(image: Callable[..., Tree]) -> None:
+    assert listed("view-modifier", image(ViewPosition="CC", ViewCode="R-10242")) == ["none"]
+    assert listed("view-modifier", image(ViewPosition="CCID", ViewCode="R-10242")) == ["implant-displaced"]
+    beside = {**sidecar(ViewCode="R-10242"), "00540222": {"Value": [{"00080100": {"Value": ["R-102D6"]}}]}}
+    assert listed("view-modifier", image(header=beside)) == ["magnification"]
+    both = image(ViewPosition="CCID", ViewCode="R-10242", ViewModifiers=("R-102D6",))
+    assert listed("view-modifier", both) == ["implant-displaced", "magnification"]
 
 
 @pytest.mark.parametrize(
@@ -141,13 +189,76 @@ def test_every_modifier_is_known(image: Callable[..., Tree], code: str) -> None:
         ({"ImageLaterality": "R", "Laterality": "L"}, "R"),
         ({"ImageLaterality": "", "Laterality": "L"}, "L"),
         ({"ImageLaterality": "Data anonymised", "Laterality": "L"}, "L"),
-        ({"ImageLaterality": "U", "Laterality": "L"}, "other"),
-        ({"ViewPosition": "LMLO"}, "unknown"),
+        ({"ImageLaterality": "U", "Laterality": "L"}, "L"),
+        ({"ImageLaterality": "U"}, "unknown"),  # unpaired
+        ({"ImageLaterality": "X", "Laterality": "L"}, "L"),
+        ({"ImageLaterality": "X"}, "other"),
+        ({"ImageLaterality": "LEFT"}, "L"),
+        ({"ImageLaterality": "right"}, "R"),
+        ({"ImageLaterality": "BILATERAL"}, "B"),
+        ({"Laterality": "B", "ViewPosition": "RCC"}, "R"),  # the series has both, the image one
+        ({"Laterality": "B"}, "B"),
+        ({"ViewPosition": "LMLO"}, "L"),
+        ({"ViewPosition": "RCC"}, "R"),
+        ({"ViewPosition": "RIGHT CC"}, "R"),
+        ({"ViewPosition": "R-MLO", "ImageLaterality": "U"}, "R"),
+        ({"ViewPosition": "RMLO", "ImageLaterality": "L"}, "L"),
+        ({"ViewPosition": "LM"}, "unknown"),  # a view
+        ({"ViewPosition": "MLO"}, "unknown"),
         ({}, "unknown"),
     ],
 )
 def test_laterality(image: Callable[..., Tree], keywords: dict[str, str], side: str) -> None:
     assert listed("laterality", image(**keywords)) == [side]
+
+
+def test_sides_conflict_only_where_two_are_named() -> None:
+    assert side("L", None, None, "RMLO") == ("L", True)
+    assert side(None, "R", "L", None) == ("R", True)
+    assert side("B", None, None, "RCC") == ("B", True)
+    assert side("L", "left", "B", "LMLO") == ("L", False)
+    assert side("U", "X", "R", "AP") == ("R", False)
+
+
+def test_the_side_of_a_frame_is_that_of_the_image(image: Callable[..., Tree]) -> None:
+    anatomy = {"00209071": {"Value": [{"00209072": {"Value": ["R"]}}]}}
+    tomosynthesis = {"00080016": {"Value": ["1.2.840.10008.5.1.4.1.1.13.1.3"]}}
+    for groups in ("52009229", "52009230"):
+        tree = image(header={**tomosynthesis, groups: {"Value": [anatomy]}})
+        assert listed("laterality", tree) == ["R"]
+        assert listed("tomosynthesis", tree) == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "tomosynthesis"),
+    [
+        (("ORIGINAL", "PRIMARY"), "original", "no"),
+        (("DERIVED", "PRIMARY", "", "100"), "derived", "no"),
+        (("ORIGINAL", "PRIMARY", "TOMO_PROJ", "RIGHT"), "tomosynthesis-projection", "yes"),
+        (("DERIVED", "PRIMARY", "TOMO_2D"), "synthetic-2d", "yes"),
+        (("DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"), "synthetic-2d", "yes"),
+        (("DERIVED", "PRIMARY", "TOMOSYNTHESIS", None), "tomosynthesis", "yes"),
+        (("ORIGINAL", "PRIMARY", "STEREO_PLUS"), "biopsy", "no"),
+        (("ORIGINAL", "PRIMARY", "TOMO_SCOUT"), "biopsy", "yes"),
+        (("ORIGINAL", "PRIMARY", "POST_CONTRAST", None, "LOW_ENERGY"), "low-energy", "no"),
+        (("DERIVED", "PRIMARY", "POST_CONTRAST", "SUBTRACTION", None), "subtraction", "no"),
+        (("derived", "PRIMARY"), "derived", "no"),
+        (("TOMOGRAM",), "other", "no"),
+        ((), "unknown", "no"),
+    ],
+)
+def test_all_values_of_the_image_type_say_what_an_image_is(
+    image: Callable[..., Tree], values: tuple[str | None, ...], kind: str, tomosynthesis: str
+) -> None:
+    mammography = {"00080016": {"Value": ["1.2.840.10008.5.1.4.1.1.1.2"]}}
+    tree = image(header={**mammography, "00080008": {"vr": "CS", "Value": list(values)}})
+    assert listed("image-type", tree) == [kind]
+    assert listed("tomosynthesis", tree) == [tomosynthesis]
+
+
+def test_no_value_of_the_image_type_means_two_kinds() -> None:
+    texts = [text for _, texts in IMAGE_TYPES.values() for text in texts]
+    assert len(texts) == len(set(texts))
 
 
 @pytest.mark.parametrize(
@@ -218,16 +329,19 @@ def test_code_strings_are_in_capitals(text: str, name: str) -> None:
         ("23725D", 65),
         ("005M", 0),
         ("0130Y", 130),
-        ("000Y", "unknown"),
-        ("0", "unknown"),
-        ("000M", "unknown"),
-        ("Y", "other"),
-        ("sixty", "other"),
-        ("-64Y", "other"),
-        ("٦٤Y", "other"),
+        ("780m", 65),
+        ("000Y", None),
+        ("0", None),
+        ("000M", None),
+        ("Y", None),
+        ("sixty", None),
+        ("-64Y", None),
+        ("050-054", None),
+        ("64Y5M", None),
+        ("٦٤Y", None),
     ],
 )
-def test_age(text: str, years: int | str) -> None:
+def test_age(text: str, years: int | None) -> None:
     assert age_in_years(text) == years
 
 
@@ -242,7 +356,7 @@ def test_age(text: str, years: int | str) -> None:
         ("131Y", "other"),
         ("9" * 30, "other"),
         ("000Y", "unknown"),
-        ("old", "other"),
+        ("old", "unknown"),
         ("", "unknown"),
     ],
 )
@@ -253,7 +367,7 @@ def test_ages_are_listed_in_bands_of_five_years(image: Callable[..., Tree], text
 @given(st.text() | st.from_regex(r"[0-9]{1,400}[YMWD]?", fullmatch=True))
 def test_any_age_is_a_number_or_a_word(text: str) -> None:
     age = age_in_years(text)
-    assert age in ("unknown", "other") or (isinstance(age, int) and age >= 0)
+    assert age is None or age >= 0
 
 
 def test_an_image_without_any_header_is_unknown_in_every_facet_of_the_image(image: Callable[..., Tree]) -> None:

@@ -21,7 +21,7 @@ from trees import MARK, Tree
 from omidbfs.cli import main
 from omidbfs.config import read_config
 from omidbfs.database.access import TreeReader
-from omidbfs.database.dicom import MAX_DICOM, DicomError, read_dicom
+from omidbfs.database.dicom import MAX_DICOM, read_dicom
 from omidbfs.database.header import MAX_DOCUMENT, JsonError, load_json
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import Problem, reporter
@@ -246,6 +246,10 @@ def test_a_json_of_100_mb_hides_nothing_and_fills_no_memory(tmp_path: Path) -> N
     assert {b"1.1.1.json", b"2.1.json"} <= names(view, view.root)
 
 
+def silent(kind: str, detail: str) -> None:
+    """Report nothing."""
+
+
 def in_file(content: bytes) -> int:
     """Return a descriptor of a file with this content."""
     descriptor = os.memfd_create("dicom")
@@ -278,7 +282,7 @@ def test_a_deflated_header_is_inflated_so_far_and_no_farther() -> None:
     tracemalloc.start()
     try:
         descriptor = in_file(meta + bomb)
-        assert read_dicom(descriptor).ViewPosition == "MLO"
+        assert read_dicom(descriptor, silent).ViewPosition == "MLO"
         os.close(descriptor)
         assert tracemalloc.get_traced_memory()[1] < 4 * MAX_DICOM
     finally:
@@ -292,14 +296,8 @@ def test_an_element_of_any_length_in_a_file_of_any_size_is_refused_soon(tag: byt
     content = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little") + meta
     descriptor = in_file(content + tag + b"\0\0" + length.to_bytes(4, "little"))
     os.ftruncate(descriptor, 1 << 40)  # a terabyte of nothing
-    try:
-        header = read_dicom(descriptor)
-    except DicomError:
-        pass
-    else:
-        assert header.Manufacturer is None
-    finally:
-        os.close(descriptor)
+    assert read_dicom(descriptor, silent).Manufacturer is None
+    os.close(descriptor)
 
 
 def test_toml_that_is_nested_without_end_is_an_error_in_one_line(tmp_path: Path) -> None:

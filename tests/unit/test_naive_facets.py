@@ -78,26 +78,54 @@ def of_header(sidecar: Json) -> dict[str, list[str]]:
         return ["unknown"] if value is None else [name(value)]
 
     sop_class, frames = first(sidecar, "00080016"), first(sidecar, "00280008")
+    types = [text for text in (sidecar.get("00080008") or {}).get("Value", ()) if text]
+    kinds = {"GENERATED_2D": "synthetic-2d", "TOMO_PROJ": "tomosynthesis-projection"}
+    kind = kinds.get(types[-1], types[0].lower()) if types else "unknown"
     rows, columns = first(sidecar, "00280010"), first(sidecar, "00280011")
-    is_tomosynthesis = str(sop_class).startswith(f"{STORAGE}13.1.") or int(frames or 1) > 1
+    is_tomosynthesis = str(sop_class).startswith(f"{STORAGE}13.1.") or int(frames or 1) > 1 or "2d" in kind
+    is_tomosynthesis |= "tomosynthesis" in kind
+    acquisition = first(sidecar, "00189507") or {}
+    thickness = first(sidecar, "001811A0") or first(acquisition, "001811A0")
     return {
         "sop-class": said(
             "00080016",
-            {f"{STORAGE}1.2": "mammography-presentation", f"{STORAGE}1.2.1": "mammography-processing"}.__getitem__,
+            {
+                f"{STORAGE}1.2": "mammography-presentation",
+                f"{STORAGE}1.2.1": "mammography-processing",
+                f"{STORAGE}13.1.3": "tomosynthesis",
+            }.__getitem__,
         ),
         "modality": said("00080060"),
         "photometric-interpretation": said("00280004"),
         "matrix-size": ["unknown"] if rows is None or columns is None else [f"{rows}x{columns}"],
         "transfer-syntax": said("00020010", {"1.2.840.10008.1.2.1": "explicit-vr-little-endian"}.__getitem__),
-        "thickness": said("001811A0", lambda mm: f"{int(mm) // 10 * 10}-{int(mm) // 10 * 10 + 9}"),
+        "thickness": [
+            "unknown" if not is_number(thickness) else f"{int(thickness) // 10}0-{int(thickness) // 10}9"
+        ],
         "magnification": said("00181114", lambda factor: f"{float(factor):.1f}"),
         "partial-view": said("00281350", str.lower),
+        "image-type": [kind],
+        "laterality": [side_of(sidecar) or "unknown"],
         "tomosynthesis": ["yes" if is_tomosynthesis else "unknown" if sop_class is None else "no"],
     }
 
 
+def is_number(value: Any) -> bool:
+    return value is not None and str(value).replace(".", "").isdigit()
+
+
 def side_of(sidecar: Json) -> str | None:
-    return first(sidecar, "00200062") or first(sidecar, "00200060")
+    groups = [first(sidecar, tag) or {} for tag in ("52009229", "52009230")]
+    said = [
+        first(sidecar, "00200062"),
+        *(first(first(group, "00209071") or {}, "00209072") for group in groups),
+        first(sidecar, "00200060"),
+    ]
+    sides = [text[0] for text in said if text and text[0] in "LR"]
+    position = first(sidecar, "00185101") or ""
+    if not sides and position[:1] in ("L", "R") and position not in ("LM", "LMO"):
+        return str(position[0])
+    return sides[0] if sides else "other" if "X" in said else None
 
 
 def of_marks(marks: Any, side: str | None, episode: Json | None) -> dict[str, list[str]]:

@@ -46,6 +46,9 @@ def tree(tmp_path: Path) -> Tree:
     study = client.study("1.1", "1")
     for number, value in enumerate((28, "31.5", "low", 32.0, -1)):
         header = {**sidecar(ViewPosition="CC"), KVP: {"vr": "DS", "Value": [value]}}
+        if number < 2:
+            types = (["ORIGINAL", "PRIMARY", "TOMO_PROJ"], ["DERIVED", "PRIMARY", ""])[number]
+            header["00080008"] = {"vr": "CS", "Value": types}
         study.image(f"1.1.{number}", header=header)
     study.image("1.1.5", header=b"{", dcm=b"no DICOM")
     other = tree.client("demd2").episode("9", SCREENING={"L": {"EquipmentMakeModel": ["a", "list"]}})
@@ -97,6 +100,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             {"low": 1, "a-high-one": 1, "Mid": 1, "unknown": 3, "other": 2},
         ),
         ('[facets.code]\ntag = "ViewCodeSequence.CodeValue"', {"r-10242": 1, "unknown": 7}),
+        ('[facets.type-3]\ntag = "ImageType[3]"', {"tomo_proj": 1, "unknown": 7}),
+        ('[facets.type-3]\ntag = "0008,0008[1]"', {"derived": 1, "original": 1, "unknown": 6}),
+        ('[facets.second]\ntag = "(0054,0220)[2].CodeValue"', {"unknown": 8}),
         (
             '[facets.unit]\nnbss = "SCREENING.L.EquipmentMakeModel"',
             {"lorad-selenia": 6, "other": 1, "unlinked": 1},
@@ -226,6 +232,7 @@ def test_a_row_of_a_table_is_understood_or_a_problem(tmp_path: Path, source: Sou
         ("\n\n[facets.kvp]", 3, "needs exactly one of tag, nbss and csv"),
         ('[facets.kvp]\ntag = "KVP"\nnbss = "A"', 1, "needs exactly one of"),
         ('[facets.kvp]\ntag = "Kvpp"', 2, "neither a DICOM keyword nor a tag like 0018,0060; did you mean KVP?"),
+        ('[facets.kvp]\ntag = "KVP[0]"', 2, "neither a DICOM keyword nor a tag"),
         (
             '[facets.kvp]\ntag = "KVP"\nbin = [1]',
             3,

@@ -1,0 +1,111 @@
+"""Datasets in the DICOM JSON model (PS3.18, F.2) of which nothing is known yet: their values, and what is odd."""
+
+import math
+from typing import Any
+
+from omidbfs.database.problems import Report
+from omidbfs.database.values import ANONYMISED, shown
+
+VIEW_CODES, MODIFIERS, CODE_VALUE = "00540220", "00540222", "00080100"
+WHOLE = frozenset({"Rows", "Columns", "NumberOfFrames"})
+"""Keywords of numbers of pixels or frames."""
+LARGEST = 0xFFFF
+
+
+def numbered(part: str) -> tuple[str, int]:
+    """Return a tag and the number of a value, from 1, of a part of a path: ``00080008``, ``00080008[3]``."""
+    tag, _, number = part.partition("[")
+    return tag, int(number.rstrip("]") or 1)
+
+
+def stated(value: str | None) -> str | None:
+    """Return a text of the source without padding, ``None`` if it says nothing."""
+    text = value and value.strip(" \0")
+    return text if text and text != ANONYMISED else None
+
+
+def one_of(values: list[Any], keyword: str, report: Report) -> None:
+    """Report values that differ, of an attribute that has one (PS3.6: VM 1); the first is used."""
+    if any(value != values[0] and value not in (None, "") for value in values):
+        report("odd-value", f"{keyword} has {len(values)} values; the first is used")
+
+
+def number(values: list[Any], keyword: str, report: Report) -> int | float | None:
+    """Return the first value as a number, also of text (DS, IS); what is none is reported, and gives ``None``."""
+    if len(values) > 1:
+        one_of(values, keyword, report)
+    value = stated(values[0]) if isinstance(values[0], str) else values[0]
+    if value is None:
+        return None
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    is_whole = keyword in WHOLE
+    if math.isfinite(found) and (not is_whole or 0 <= found <= LARGEST):
+        return int(found) if is_whole else found
+    what = f"a number from 0 to {LARGEST}" if is_whole else "a finite number"
+    said = f"{found:.6g}" if math.isfinite(found) else shown(value)
+    report("odd-value", f"{keyword} is {said}, not {what}")
+    return None
+
+
+class Elements:
+    """Reads datasets in the DICOM JSON model of which nothing is known yet, and reports what is out of form."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def values(self, item: object, tag: str) -> list[Any]:
+        """Return the values of an attribute, nothing where it is absent or out of form."""
+        element = item.get(tag) if isinstance(item, dict) else None
+        if element is None:
+            return []
+        values = element.get("Value") if isinstance(element, dict) else element
+        if values is None or values == []:
+            return []
+        if isinstance(element, dict) and isinstance(values, list):
+            return values
+        self.report("odd-value", f"{tag} is not in the form of the DICOM JSON model")
+        return []
+
+    def items(self, item: object, tag: str) -> list[dict[str, object]]:
+        """Return the items of a sequence."""
+        return [one for one in self.values(item, tag) if isinstance(one, dict)]
+
+    def text(self, item: object, tag: str, keyword: str) -> str | None:
+        """Return the first value as text."""
+        values = self.values(item, tag)
+        if not values:
+            return None
+        one_of(values, keyword, self.report)
+        return self._as_text(values[0], tag)
+
+    def texts(self, item: object, tag: str) -> tuple[str, ...]:
+        """Return all values that are stated as texts."""
+        found = [self._as_text(value, tag) for value in self.values(item, tag)]
+        return tuple(text for text in found if text is not None)
+
+    def number(self, item: object, tag: str, keyword: str) -> int | float | None:
+        """Return the first value as a number."""
+        values = self.values(item, tag)
+        return number(values, keyword, self.report) if values else None
+
+    def codes(self, item: object, tag: str) -> tuple[str, ...]:
+        """Return the code values of the items of a sequence."""
+        found = [self.text(one, CODE_VALUE, "CodeValue") for one in self.items(item, tag)]
+        return tuple(code for code in found if code is not None)
+
+    def view(self, item: object) -> tuple[str | None, tuple[str, ...]]:
+        """Return the code of the view of a dataset, and those of its modifiers, in its item and beside it."""
+        first = next(iter(self.items(item, VIEW_CODES)), None)
+        code = self.text(first, CODE_VALUE, "CodeValue")
+        return code, (*self.codes(first, MODIFIERS), *self.codes(item, MODIFIERS))
+
+    def _as_text(self, value: object, tag: str) -> str | None:
+        if value is None or isinstance(value, str):
+            return stated(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return str(value)
+        self.report("odd-value", f"{tag} holds neither text nor a number")
+        return None
