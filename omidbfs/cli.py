@@ -43,6 +43,7 @@ from omidbfs.options import (
     warn,
 )
 from omidbfs.selection import cohort_argument, directory_at, json_option, opened_view, selected_by
+from omidbfs.words import counted
 
 if TYPE_CHECKING:
     from omidbfs.database.problems import Problem
@@ -197,7 +198,7 @@ def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
         click.echo(dumps(facts))
         return
     what = "written" if facts["changed"] else "up to date"
-    counts = f"{facts['images']} images of {facts['clients']} clients"
+    counts = f"{counted(len(found), 'image')} of {counted(len(found.clients), 'client')}"
     click.echo(f"{session.index_path}: {what}, {counts}, {facts['seconds']} s")
 
 
@@ -221,7 +222,7 @@ def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool
             quirks=quirks,
             progress=lambda done, total: progress("writing", done, total, 0),
         )
-    click.echo(f"{directory}: a synthetic OMI-DB of {clients} clients")
+    click.echo(f"{directory}: a synthetic OMI-DB of {counted(clients, 'client')}")
 
 
 @main.command()
@@ -282,7 +283,8 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
         from omidbfs.database.problems import KINDS
 
         images, clients = len(view.index), len(view.index.clients)
-        click.echo(f"{images} images of {clients} clients, {len(problems)} problems", err=True)
+        numbers = counted(images, "image"), counted(clients, "client"), counted(len(problems), "problem")
+        click.echo("{} of {}, {}".format(*numbers), err=True)
         for kind, number in Counter(problem.kind for problem in problems).most_common():
             click.echo(f"{number:8}  {kind}: {KINDS[kind]}", err=True)
     ctx.exit(1 if problems else 0)
@@ -311,7 +313,7 @@ def export(source: Path, cohort: str, format: str | None, output: Path | None, *
     view = opened_view(session, options)
     selected_by(view, cohort)
     said = written(session, view, directory_at(view, cohort), chosen, output)
-    if output is not None:
+    if output is not None and output != Path("-"):
         click.echo(f"{output}: {said}", err=True)
 
 

@@ -18,6 +18,7 @@ import click
 
 from omidbfs.errors import UserError
 from omidbfs.options import PATH
+from omidbfs.words import counted
 
 if TYPE_CHECKING:
     from omidbfs.database.layout import Source
@@ -244,7 +245,7 @@ def index_of(source: "Source", path: Path | None) -> Finding:
     except (UserError, OSError) as error:
         return Finding("index", "fail", f"{path}: {error}", "see to the disk")
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
-    return Finding("index", "ok", f"{path}: {len(stored.index)} images, written {when}")
+    return Finding("index", "ok", f"{path}: {counted(len(stored.index), 'image')}, written {when}")
 
 
 def _passes(check: str, run: Callable[[], None], found: str) -> Finding:

@@ -34,6 +34,7 @@ from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
 from omidbfs.session import Session
 from omidbfs.view import View
+from omidbfs.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,9 @@ class Refresher:
         """Tell systemd what is shown."""
         index = self.operations.view.index
         failed = "; the last refresh failed" if self._state == "failed" else ""
-        notify.tell("READY=1", f"STATUS={len(index)} images of {len(index.clients)} clients{failed}")
+        notify.tell(
+            "READY=1", f"STATUS={counted(len(index), 'image')} of {counted(len(index.clients), 'client')}{failed}"
+        )
 
     async def _enter(self, state: str) -> None:
         self._state, self._since = state, _now()

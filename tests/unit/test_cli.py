@@ -23,6 +23,7 @@ from trees import Quirky, Tree
 
 from omidbfs import __version__, progress
 from omidbfs.cli import main
+from omidbfs.commands.facets import share
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import FACETS, Kind
 from omidbfs.summary import HEADER
@@ -158,7 +159,7 @@ def test_facets_on_a_terminal_fits_it_and_has_bars(run: Run, demo_database: Path
     counted = json.loads(said(run("facets", "--json", demo_database)))
     row = lines[lines.index("by-marked") + 1].split()
     yes, total = counted["marked"]["yes"], sum(counted["marked"].values())
-    assert row[:4] == ["yes", f"{yes:,}", f"{yes * 100 // total}", "%"]
+    assert row[:4] == ["yes", f"{yes:,}", f"{yes * 100 / total:.0f}", "%"]
     levels = [lines.index(f"by-{name}") for name in ("site", "outcome", "event", "view", "conspicuity", "grade")]
     assert levels == sorted(levels)
 
@@ -171,6 +172,19 @@ def test_long_lists_are_cut_on_a_terminal_unless_all_is_asked_for(run: Run, demo
     assert any(f"and {len(most) - 11} more: --all" in line for line in short)
     assert not any("more: --all" in line for line in whole)
     assert len(whole) > sum(map(len, counted.values()))
+
+
+@pytest.mark.parametrize(
+    ("images", "total", "shown"),
+    [
+        *((0, 0, "0 %"), (0, 9, "0 %"), (1, 201, "<1 %"), (1, 200, "1 %"), (149, 10_000, "1 %"), (1, 67, "1 %")),
+        *((3, 200, "2 %"), (2, 3, "67 %"), (198, 200, "99 %"), (199, 200, ">99 %"), (200, 200, "100 %")),
+    ],
+)
+def test_shares_are_rounded_and_what_is_there_is_never_nothing_nor_a_part_all(
+    images: int, total: int, shown: str
+) -> None:
+    assert share(images, total) == shown
 
 
 def test_bars_are_plain_where_a_terminal_has_no_others(run: Run, demo_database: Path) -> None:
@@ -193,6 +207,15 @@ def test_check_of_a_clean_database_ends_with_0(run: Run, demo_database: Path) ->
     result = run("check", "--dicom", demo_database)
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.endswith(" images of 25 clients, 0 problems\n")
+
+
+def test_one_is_no_plural(run: Run, tmp_path: Path) -> None:
+    Tree(tmp_path / "db").client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False)
+    assert "1 image of 1 client, 2 problems\n" in run("check", "db").stderr
+    (tmp_path / "db/images/demd1/1.1/1.dcm").unlink()
+    assert "0 images of 1 client, 1 problem\n" in run("check", "db", "--verify-first").stderr
+    assert ": written, 0 images of 1 client, " in said(run("index", "db", "--rebuild"))
+    assert run("export", "db", "-o", "x.csv").stderr == "x.csv: 0 images\n"
 
 
 def test_check_says_every_problem_and_ends_with_1(run: Run, database: Path) -> None:
@@ -316,6 +339,28 @@ def test_what_is_no_command_line_is_a_usage_error(run: Run, arguments: list[str]
 def test_a_mistake_in_the_configuration_is_one_line(run: Run, database: Path, tmp_path: Path) -> None:
     (tmp_path / "omidbfs.toml").write_text("link_al = true")
     assert complaint(run("count", database)) == "omidbfs.toml: link_al is no option of any command"
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        (None, "Add --format, or name the file as one on the drive: -o index.csv"),
+        ("-", "Add --format, or name the file as one on the drive: -o index.csv"),
+        ("x.xlsx", "Add --format, or name the file as one on the drive: -o index.csv"),
+        ("x.json", ".json may be coco or summary: add --format coco or summary, or name the file coco.json or"),
+    ],
+)
+def test_a_name_that_says_no_format_is_told_what_would(run: Run, file: str | None, hint: str) -> None:
+    result = run("export", "x", *(() if file is None else ("-o", file)))
+    assert result.exit_code == 2
+    assert f"Error: what to write? {hint}" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("format", ["csv", "coco", "omidb-summary"])
+def test_a_hyphen_is_standard_output(run: Run, database: Path, tmp_path: Path, format: str) -> None:
+    piped = run("export", database, "by-view/CC", "--format", format, "-o", "-")
+    assert said(piped) == said(run("export", database, "by-view/CC", "--format", format))
+    assert list(tmp_path.glob("-*")) == []
 
 
 def shell(command: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
