@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from omidbfs.session import Session
 
 PATH = click.Path(path_type=Path)
+_PREFIX = "omidbfs.prefix"
+"""Key of ``Context.meta``: the cohort that a SOURCE inside of a drive says."""
 
 facets_option = click.option(
     "--facets",
@@ -58,7 +60,46 @@ def index_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     for option in reversed(options):
         command = option(command)
-    return click.argument("source", type=PATH)(command)
+    return click.argument("source", type=PATH, callback=of_drive)(command)
+
+
+def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Path | None:
+    """Return what to take for SOURCE: for a drive, or a path in one, ``-``, with its trees as defaults of options.
+
+    Where the path is that of a cohort, it goes before COHORT (:func:`cohort_on_drive`). click looks at arguments
+    before it looks for defaults of options.
+    """
+    from omidbfs.mount.inside import inside, shown
+
+    found = None if source is None else inside(str(source))
+    if found is None:
+        return source
+    mountpoint, path = found
+    if path and not any(parameter.name == "cohort" for parameter in ctx.command.params):
+        raise UserError(f"{source}: is a path in the drive at {mountpoint}; name the drive itself")
+    options = shown(mountpoint)
+    if options is None:
+        raise UserError(f"{source}: the drive at {mountpoint} does not answer; name the directory that it shows")
+    ctx.default_map = {**(ctx.default_map or {}), **options}
+    ctx.meta[_PREFIX] = path
+    whole = len({"images", "data"} & options.keys()) == 2
+    return Path("-") if whole else next(options[tree] for tree in ("images", "data") if tree in options).parent
+
+
+def cohort_on_drive(ctx: click.Context, _: click.Parameter, cohort: str) -> str:
+    """Return COHORT as a path from the root of the drive: it may be given as a path of the file system.
+
+    A path that begins as those of a drive do is one of a drive, whatever the current directory has.
+    """
+    from omidbfs.mount.inside import inside
+
+    before = ctx.meta.get(_PREFIX, "")
+    first = cohort.lstrip("/").partition("/")[0]
+    if first and not first.startswith("by-") and first not in ("all", "cohorts", ".omidbfs"):
+        found = inside(cohort)
+        if found is not None:
+            return found[1]
+    return f"{before}/{cohort}" if before and cohort else before or cohort
 
 
 def _user(text: str) -> int:
@@ -118,6 +159,14 @@ def read_clients(path: Path) -> frozenset[str]:
     return frozenset(line.strip() for line in lines if line.strip())
 
 
+def chosen_config() -> Path | None:
+    """Return the configuration of the command that runs, ``None`` if there is none."""
+    from omidbfs.config import config_file
+
+    config: Path | None = click.get_current_context().find_root().params.get("config")
+    return config_file() if config is None else config
+
+
 def session_of(source: Path, options: dict[str, Any]) -> "Session":
     """Return what the options of a command ask for."""
     from omidbfs.database.layout import find_source
@@ -126,7 +175,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     found = find_source(path, options["images"], options["data"], follow_symlinks=options["follow_symlinks"])
 
     from omidbfs.clinical import Windows
-    from omidbfs.config import config_file, read_definitions
+    from omidbfs.config import read_definitions
     from omidbfs.errors import UserError
     from omidbfs.facets import BY_NAME
     from omidbfs.index.classification import Classification
@@ -144,8 +193,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     only = None
     if options.get("clients_file") is not None:
         only = read_clients(options["clients_file"])
-    context = click.get_current_context().find_root()
-    config = config_file() if context.params.get("config") is None else context.params["config"]
+    config = chosen_config()
     definitions = read_definitions(config)
     listed = None
     if options.get("facets"):

@@ -181,7 +181,8 @@ class Session:
         return root_of(index, facets, named)
 
     def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes]:
-        about = {"index": str(self.index_path), "index_written": written, **state}
+        follows = self.source.follow_symlinks
+        about = {"index": str(self.index_path), "index_written": written, "follow_symlinks": follows, **state}
         return generated_texts(root, (self.source.images, self.source.data), self.classification, about)
 
     def _trees(self) -> tuple[bytes, bytes]:

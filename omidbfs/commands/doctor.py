@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omidbfs.errors import UserError
-from omidbfs.options import PATH
+from omidbfs.options import PATH, of_drive
 from omidbfs.words import counted
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Finding:
 
 
 @click.command()
-@click.argument("source", type=PATH, required=False)
+@click.argument("source", type=PATH, required=False, callback=of_drive)
 @click.option("--images", type=PATH, help="The images/ tree, where it is not below SOURCE.")
 @click.option("--data", type=PATH, help="The data/ tree, where it is not below SOURCE.")
 @click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links, also out of the source.")

@@ -293,7 +293,24 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         (["count", "-"], "name a SOURCE directory, or both --images and --data"),
         (["count", "DB", "by-view/CCC"], "by-view/CCC: CCC is no value of by-view; did you mean CC?"),
         (["count", "DB", "by-viev/CC"], "by-viev/CC: there is no by-viev; did you mean by-view?"),
-        (["ls", "DB", "by-client/demd3"], "by-client/demd3: demd3 is no value of by-client; did you mean demd2?"),
+        (["count", "DB", "by-view/mlo"], "mlo is no value of by-view; did you mean MLO?"),
+        (["count", "DB", "by-view/not-mlo"], "mlo is no value of by-view; did you mean not-MLO?"),
+        (["count", "DB", "by-view/MLO,cc"], "MLO,cc: cc is no value of by-view; did you mean MLO,CC?"),
+        (["count", "DB", "by-view/MLO,XX"], "XX is no value of by-view; `omidbfs facets SOURCE` shows what"),
+        (["count", "DB", "by-view/XX,YY,CC"], "XX and YY are no values of by-view; `omidbfs facets"),
+        (["count", "DB", "by-laterality/Left"], "Left is no value of by-laterality; did you mean L?"),
+        (["count", "DB", "by-grade/3"], "3 is no value of by-grade; did you mean grade-3?"),
+        (["count", "DB", "by-age/70-50"], "70-50 is no value of by-age; did you mean 50-70?"),
+        (["count", "DB", "by-age/50..70"], "50..70 is no value of by-age; did you mean 50-70?"),
+        (["count", "DB", "by-manufacturer/simens"], "no value of by-manufacturer; did you mean siemens?"),
+        (["count", "DB", "by-density/a"], "there is no by-density; `omidbfs facets SOURCE` shows what there is"),
+        (["count", "DB", "By_View/CC"], "there is no By_View; did you mean by-view?"),
+        (["count", "DB", "SIEMENS"], "there is no SIEMENS; did you mean by-manufacturer/SIEMENS?"),
+        (["count", "DB", "by-study/1.9"], "1.9 is no value of by-study; `omidbfs ls SOURCE by-study` lists them"),
+        (["ls", "DB", "by-client/DEMD2"], "DEMD2 is no value of by-client; did you mean demd2?"),
+        (["ls", "DB", "by-client/demd3"], "demd3 is no value of by-client; `omidbfs ls SOURCE by-client` lists"),
+        (["ls", "DB", "cohorts"], "cohorts: there are no named cohorts; no configuration was found"),
+        (["count", "DB/data"], "DB/data: holds no images/ or data/ directory; SOURCE is"),
         (["ls", "DB", "zzz"], "zzz: there is no zzz; `omidbfs facets SOURCE` shows what there is"),
         (["ls", "DB", "by-view/CC/1.dcm"], "by-view/CC/1.dcm: 1.dcm is a file, and a directory is needed"),
         (["ls", "DB", "README.txt"], "README.txt: README.txt is a file, and a directory is needed"),
@@ -312,8 +329,29 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
     ],
 )
 def test_a_mistake_is_one_line(run: Run, database: Path, arguments: list[str], line: str) -> None:
-    message = complaint(run(*(str(database) if argument == "DB" else argument for argument in arguments)))
-    assert line in message
+    message = complaint(run(*(argument.replace("DB", str(database)) for argument in arguments)))
+    assert line.replace("DB", str(database)) in message
+
+
+def test_a_cohort_that_is_not_named_is_told_which_are_and_where(run: Run, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "omidbfs.toml").write_text('[cohorts.train]\npath = "all"\n[cohorts.test]\npath = "all"\n')
+    said = "there is no cohort trian; omidbfs.toml defines train, test; did you mean train?"
+    assert complaint(run("count", database, "cohorts/trian")) == f"cohorts/trian: {said}"
+    (tmp_path / "omidbfs.toml").write_text("link-all = true\n")
+    said = "there are no named cohorts; omidbfs.toml defines none"
+    assert complaint(run("count", database, "cohorts/x")) == f"cohorts/x: {said}"
+
+
+@pytest.mark.parametrize("place", ["db/data", "db/images/", "db/data/demd1", "db/images/demd1/1.1", "."])
+def test_a_source_that_is_near_is_named(run: Run, tmp_path: Path, place: str) -> None:
+    Tree(tmp_path / "db").client("demd1").study("1.1").image("1")
+    for source, named in ((place, "db"), (tmp_path / place, tmp_path / "db")):
+        assert complaint(run("count", source)).endswith(f"; did you mean {named}?")
+
+
+def test_no_source_is_near_an_empty_directory(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert complaint(run("count", "empty")).endswith("or name them apart with --images and --data")
 
 
 @pytest.mark.parametrize(
