@@ -25,6 +25,7 @@ from omidbfs.commands.completion import completion
 from omidbfs.commands.describe import describe
 from omidbfs.commands.doctor import doctor
 from omidbfs.commands.facets import facets
+from omidbfs.commands.ls import ls
 from omidbfs.commands.mounted import refresh, umount
 from omidbfs.commands.report import report
 from omidbfs.commands.status import status
@@ -229,27 +230,6 @@ def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool
 @source_options
 @cohort_argument
 @json_option
-@facets_option
-def ls(source: Path, cohort: str, json: bool, **options: Any) -> None:
-    """List what the drive would show at COHORT."""
-    view = opened_view(session_of(source, options), options)
-    directory = directory_at(view, cohort)
-    listing = view.listing(directory)
-    for start in range(0, listing.length, 4096):
-        for entry in listing.page(start, 4096):
-            name = os.fsdecode(entry.name)
-            if json:
-                kind = "file" if entry.directory is None else "directory"
-                line = dumps({"name": name, "type": kind, "size": entry.attributes.size})
-            else:
-                line = name if entry.directory is None else f"{name}/"
-            click.echo(line)
-
-
-@main.command()
-@source_options
-@cohort_argument
-@json_option
 def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
     """Count the images of COHORT; with --json also its clients and studies."""
     view = opened_view(session_of(source, options), options)
@@ -322,6 +302,7 @@ for _command in (
     describe,
     doctor,
     facets,
+    ls,
     refresh,
     report,
     status,
