@@ -117,6 +117,9 @@ EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
     "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
 )
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
+@click.option(
+    "--list-empty", is_flag=True, help="List in cohorts all values that the root lists, as class folders."
+)
 @facets_option
 @click.option("--xattr", is_flag=True, help="Show facets as extended attributes too; listing takes longer.")
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")

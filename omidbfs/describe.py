@@ -142,7 +142,7 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
     return {
         "id": printable(facts.id),
         "type": named("episode-type", facts.type),
-        "status": named("episode-status", facts.status),
+        "status": named("episode-status", facts.status or UNDEFINED),
         "date": facts.date and str(facts.date),
         "outcome": named("outcome", outcome),
         "undefined_outcome": named("undefined-outcome", reason) if outcome == UNDEFINED else None,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from omidbfs.clinical import OUTCOMES, UNDEFINED_OUTCOMES, EpisodeFacts, Outcome, Windows
 from omidbfs.facets import named
+from omidbfs.facets.clinical import UNDEFINED
 from omidbfs.words import counted
 
 _STATUS_REASONS = {
@@ -65,7 +66,7 @@ def _named(episode: EpisodeFacts) -> str:
 
 
 def _status(episode: EpisodeFacts) -> str:
-    return named("episode-status", episode.status) or "none"
+    return named("episode-status", episode.status) or UNDEFINED
 
 
 def _after(episode: EpisodeFacts, later: EpisodeFacts) -> str:

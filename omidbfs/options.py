@@ -213,6 +213,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         options["workers"] or available_cpus(),
         options.get("links") == "symlink",
         options.get("list_nested", False),
+        options.get("list_empty", False),
         None if config is None else config.absolute(),
         definitions,
         listed,

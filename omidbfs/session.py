@@ -47,6 +47,7 @@ class Session:
     workers: int = 1
     symlinks: bool = False
     list_nested: bool = False
+    list_empty: bool = False
     config: Path | None = None
     definitions: Definitions = field(default_factory=Definitions)
     listed: frozenset[str] | None = None
@@ -168,6 +169,7 @@ class Session:
             self._texts(root, stored.written, state or {}),
             links_to=self._trees() if self.symlinks else None,
             list_nested=self.list_nested,
+            list_empty=self.list_empty,
             root=root,
             ownership=self.ownership,
         )

@@ -19,7 +19,7 @@ from omidbfs.database.access import Access, limited_mode
 from omidbfs.database.layout import DOCUMENTS, Source, tree_access
 from omidbfs.export.access import export_access
 from omidbfs.export.formats import BY_FILE, FORMATS, Selection
-from omidbfs.facets import BY_NAME, UNLINKED, Facet
+from omidbfs.facets import BY_NAME, UNLINKED, Facet, Kind
 from omidbfs.files import SUFFIXES, Files, directory_inode, export_inode, flat_names
 from omidbfs.index.columns import DCM, JSON, Index
 from omidbfs.nodes import Attributes, Directory, Entry, Export, Listing, Shape, joined
@@ -52,6 +52,8 @@ class View:
         The directories of the two trees, (images, data), where files are to be symbolic links into them.
     list_nested
         Whether nested facet directories are listed; they are always found.
+    list_empty
+        Whether a facet in a cohort lists the values that it has in the root, identifiers left out.
     root
         What the root lists; by default every facet, and no named cohorts.
     ownership
@@ -66,6 +68,7 @@ class View:
         *,
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
+        list_empty: bool = False,
         root: Root | None = None,
         ownership: Ownership | None = None,
     ) -> None:
@@ -79,6 +82,7 @@ class View:
         self._access = access
         self._export_access = export_access(index, access, ownership)
         self._list_nested = list_nested
+        self._list_empty = list_empty
         self._name = os.urandom(16)
 
     # Lookup
@@ -308,6 +312,8 @@ class View:
             if self.index.studies_unique:
                 return self._named(directory, self.index.studies.take, studies)
             return self._looked_up(directory, list(dict.fromkeys(self.index.studies.take(studies))))
+        if self._list_empty and facet.kind is not Kind.FILE:
+            cohort = EVERYTHING
         return self._looked_up(directory, [name.encode() for name, _ in self.cohorts.counts(cohort, facet)])
 
     def _named(

@@ -73,8 +73,8 @@ def _episode_lines(episode: Mapping[str, Any] | None) -> Iterator[str]:
     if episode is None:
         yield "episode  unlinked: the study belongs to no episode"
         return
-    kind, status = episode["type"] or "unknown", episode["status"] or "none"
-    yield f"episode  {episode['id']}, {episode['date'] or 'without date'}, type {kind}, status {status}"
+    kind, day = episode["type"] or "unknown", episode["date"] or "without date"
+    yield f"episode  {episode['id']}, {day}, type {kind}, status {episode['status']}"
     for event in episode["events"] or ():
         sides = [
             f"{side} {event[f'{side}_{what}']}{' (reader)' if what == 'reading' else ''}"

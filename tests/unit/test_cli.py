@@ -108,6 +108,21 @@ def test_ls_gives_an_object_for_each_entry(run: Run, database: Path) -> None:
     ]
 
 
+def test_ls_recursive_gives_the_paths_of_all_files_below(run: Run, database: Path) -> None:
+    lines = said(run("ls", "-R", database, "/by-outcome/M/by-view")).splitlines()
+    assert lines == [
+        f"by-outcome/M/by-view/{name}"
+        for name in ("MLO/2.dcm", "MLO/2.json", "CC/1.dcm", "CC/1.json", "CC/3.dcm", "CC/3.json")
+    ]
+    assert said(run("ls", "-R", "-0", database, "by-outcome/M/by-view")).split("\0") == [*lines, ""]
+    objects = [json.loads(line) for line in said(run("ls", "-R", "--json", database, "by-client")).splitlines()]
+    assert {"name": "by-client/demd2/2.1/4.json", "type": "file"} in [
+        {"name": one["name"], "type": one["type"]} for one in objects
+    ]
+    assert {one["type"] for one in objects} == {"file"}
+    assert said(run("ls", "-0", database, "by-view")) == "MLO/\0CC/\0unknown/\0"
+
+
 @pytest.mark.parametrize(
     ("cohort", "images", "clients", "studies"),
     [("", 5, 2, 4), ("by-view/CC", 3, 2, 3), ("by-view/CC/by-view/MLO", 0, 0, 0), ("by-view/not-CC", 2, 2, 2)],

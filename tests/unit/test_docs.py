@@ -32,10 +32,12 @@ TESTED_BY = {
     "test_a_document_that_cannot_be_read_is_reported_and_its_file_is_shown",
     "S6": "test_ls_of_the_root_lists_every_facet test_the_mounted_tree_is_what_the_model_says",
     "S7": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
-    "S8": "test_each_facet_lists_the_counts_that_facets_json_gives",
+    "S8": "test_each_facet_lists_the_counts_that_facets_json_gives "
+    "test_a_cohort_lists_the_values_of_the_root_too_where_that_is_asked_for",
     "S9": "test_a_value_directory_lists_the_pairs_of_its_images",
     "S10": "test_every_nested_path_of_a_random_database_is_what_the_model_says",
     "S11": "test_find_ends_and_meets_as_many_files_as_the_drive_promises "
+    "test_ls_recursive_says_what_find_would_meet test_the_paths_of_ls_can_be_given_to_other_programs "
     "test_nested_facets_are_found_and_not_listed",
     "S12": "test_nested_facets_can_be_listed test_nested_facets_are_found_and_not_listed_unless_asked_for",
     "S13": "test_the_order_of_terms_and_their_repetition_change_nothing",
