@@ -206,7 +206,7 @@ def option_names(command: click.Command) -> set[str]:
 def shown_options(part: str) -> set[str]:
     """The options in the first cells of a part's tables."""
     cells = re.findall(r"^\| (`-.*?) \| ", part, re.M)
-    return {name for cell in cells for name in re.findall(r"`(--?[a-z][a-z-]*)", cell)}
+    return {name for cell in cells for name in re.findall(r"`(--?[A-Za-z0-9][a-z-]*)", cell)}
 
 
 def test_the_page_of_facets_is_what_the_registry_gives() -> None:
