@@ -174,7 +174,7 @@ class Refresher:
         operations.replace_view(new, reader)
         found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
         await self._tell_kernel(found)
-        log.info("refreshed; the kernel knows %d directories", len(operations.directories))
+        log.info("refreshed; the kernel knows %s", counted(len(operations.directories), "directory"))
 
     def _opened(self) -> tuple[Stored, View, Reader]:
         try:
