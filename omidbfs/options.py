@@ -15,6 +15,7 @@ import click
 
 from omidbfs.errors import UserError
 from omidbfs.names import printable
+from omidbfs.words import closest, did_you_mean
 
 if TYPE_CHECKING:
     from omidbfs.ownership import Ownership
@@ -198,11 +199,11 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     listed = None
     if options.get("facets"):
         listed = frozenset(name.strip().removeprefix("by-") for name in options["facets"].split(","))
-        unknown = listed - BY_NAME.keys() - {one.name for one in definitions.facets}
+        known = {name: name for name in (*BY_NAME, *(one.name for one in definitions.facets))}
+        unknown = sorted(listed - known.keys())
         if unknown:
-            raise UserError(
-                f"--facets: there is no facet {', '.join(sorted(unknown))}; `omidbfs facets SOURCE` shows them"
-            )
+            hint = did_you_mean(closest(unknown[0], known)) or "; `omidbfs facets SOURCE` shows them"
+            raise UserError(f"--facets: there is no facet {', '.join(unknown)}{hint}")
     return Session(
         found,
         (options["index"] or default_path(found)).absolute(),  # a drive in the background leaves this directory

@@ -115,7 +115,8 @@ TESTED_BY = {
     "S66": "test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes "
     "test_the_drive_shows_what_the_configuration_says",
     "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh",
-    "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks",
+    "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks "
+    "test_the_lesions_of_a_mark_are_numbers_however_they_are_written",
     "S69": "test_a_directory_is_whole_whatever_the_size_of_the_buffer "
     "test_seekdir_continues_at_any_entry_and_rewinddir_at_the_first "
     "test_a_drive_does_what_its_model_does_whatever_the_steps",
