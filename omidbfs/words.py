@@ -26,22 +26,23 @@ def closest(word: str, known: Mapping[str, str]) -> list[str]:
     """Return the few names that a word may have been meant for, the best ones only.
 
     ``known`` maps each text that is understood to the name that stands for it. A text is close if it is the same
-    but for case and ``_ `` for ``-``; else if the word is a part of it between hyphens, or the beginning of one;
-    else if it is misspelt: a slip (a letter too many, too few, wrong, or two in the wrong order) in three letters
-    or more, two in eight, three in twelve.
+    but for case and ``_ `` for ``-``; else if there is one slip in the word (a letter too many, too few, wrong, or
+    two in the wrong order), or the word is a part of the text between hyphens, or the beginning of one; else if
+    there are few slips. A word of three letters may have one, of eight two, of twelve three.
     """
     wanted = _folded(word)
     texts = [(_folded(text), name) for text, name in known.items()]
-    same = [name for text, name in texts if text == wanted]
-    if not same and wanted:
-        part = re.compile(f"(^|-){re.escape(wanted)}" + ("" if len(wanted) >= _SHORTEST_BEGINNING else "(-|$)"))
-        same = [name for text, name in texts if part.search(text)]
-    if not same:
+    found = [name for text, name in texts if text == wanted]
+    if not found and wanted:
         allowed = sum(len(wanted) >= length for length in (3, 8, 12))
-        slips = [(_slips(wanted, text, allowed), name) for text, name in texts if allowed]
-        fewest = min((number for number, _ in slips), default=0)
-        same = [name for number, name in slips if number == fewest <= allowed]
-    return list(dict.fromkeys(same))[:_MOST]
+        slips = [(_slips(wanted, text, allowed), name) for text, name in texts] if allowed else []
+        part = re.compile(f"(^|-){re.escape(wanted)}" + ("" if len(wanted) >= _SHORTEST_BEGINNING else "(-|$)"))
+        found = [name for number, name in slips if number <= 1]
+        found += [name for text, name in texts if part.search(text)]
+        if not found:
+            fewest = min((number for number, _ in slips), default=0)
+            found = [name for number, name in slips if number == fewest <= allowed]
+    return list(dict.fromkeys(found))[:_MOST]
 
 
 def _folded(text: str) -> str:

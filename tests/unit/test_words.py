@@ -25,6 +25,7 @@ def test_numbers_have_the_form_that_is_asked_for() -> None:
     [
         *(("vew", ["view"]), ("veiw", ["view"]), ("View", ["view"]), ("view_modifier", ["view-modifier"])),
         *(("klient", ["client"]), ("manufactuer", ["manufacturer"]), ("lateral", ["laterality"])),
+        ("views", ["view", "standard-views"]),
         ("status", ["client-status", "episode-status", "lesion-status"]),
         ("opinion", ["side-opinion", "reading-opinion"]),
     ],
