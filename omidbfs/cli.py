@@ -25,12 +25,13 @@ from omidbfs.commands.completion import completion
 from omidbfs.commands.describe import describe
 from omidbfs.commands.doctor import doctor
 from omidbfs.commands.facets import facets
+from omidbfs.commands.ls import ls
 from omidbfs.commands.mounted import refresh, umount
 from omidbfs.commands.report import report
 from omidbfs.commands.status import status
 from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import config_file, read_config
-from omidbfs.errors import UserError, meant
+from omidbfs.errors import UserError
 from omidbfs.options import (
     PATH,
     drive_options,
@@ -52,6 +53,7 @@ from omidbfs.selection import (
     view_and_age,
     warn_of_links,
 )
+from omidbfs.words import counted, meant
 
 if TYPE_CHECKING:
     from omidbfs.database.problems import Problem
@@ -172,6 +174,9 @@ EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
     "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
 )
 @click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
+@click.option(
+    "--list-empty", is_flag=True, help="List in cohorts all values that the root lists, as class folders."
+)
 @facets_option
 @click.option("--xattr", is_flag=True, help="Show facets as extended attributes too; listing takes longer.")
 @click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
@@ -250,7 +255,7 @@ def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
         click.echo(dumps(facts))
         return
     what = "written" if facts["changed"] else "up to date"
-    counts = f"{facts['images']} images of {facts['clients']} clients"
+    counts = f"{counted(len(found), 'image')} of {counted(len(found.clients), 'client')}"
     click.echo(f"{session.index_path}: {what}, {counts}, {facts['seconds']} s")
 
 
@@ -274,28 +279,7 @@ def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool
             quirks=quirks,
             progress=lambda done, total: progress("writing", done, total, 0),
         )
-    click.echo(f"{directory}: a synthetic OMI-DB of {clients} clients")
-
-
-@main.command()
-@source_options
-@cohort_argument
-@json_option
-@facets_option
-def ls(source: Path, cohort: str, json: bool, **options: Any) -> None:
-    """List what the drive would show at COHORT."""
-    view = opened_view(session_of(source, options), options)
-    directory = directory_at(view, cohort)
-    listing = view.listing(directory)
-    for start in range(0, listing.length, 4096):
-        for entry in listing.page(start, 4096):
-            name = os.fsdecode(entry.name)
-            if json:
-                kind = "file" if entry.directory is None else "directory"
-                line = dumps({"name": name, "type": kind, "size": entry.attributes.size})
-            else:
-                line = name if entry.directory is None else f"{name}/"
-            click.echo(line)
+    click.echo(f"{directory}: a synthetic OMI-DB of {counted(clients, 'client')}")
 
 
 @main.command()
@@ -335,7 +319,8 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
         from omidbfs.database.problems import KINDS
 
         images, clients = len(view.index), len(view.index.clients)
-        click.echo(f"{images} images of {clients} clients, {len(problems)} problems", err=True)
+        numbers = counted(images, "image"), counted(clients, "client"), counted(len(problems), "problem")
+        click.echo("{} of {}, {}".format(*numbers), err=True)
         for kind, number in Counter(problem.kind for problem in problems).most_common():
             click.echo(f"{number:8}  {kind}: {KINDS[kind]}", err=True)
     ctx.exit(1 if problems else 0)
@@ -364,7 +349,7 @@ def export(source: Path, cohort: str, format: str | None, output: Path | None, *
     view, age = view_and_age(session, options)
     selected_by(view, cohort)
     said = written(session, view, directory_at(view, cohort), chosen, output)
-    if output is not None:
+    if output is not None and output != Path("-"):
         click.echo(f"{output}: {said}", err=True)
     if age:  # not to a terminal alone: what is written outlives the moment
         warn(age)
@@ -375,6 +360,7 @@ for _command in (
     describe,
     doctor,
     facets,
+    ls,
     refresh,
     report,
     status,

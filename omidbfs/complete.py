@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
+from omidbfs.words import counted
+
 if TYPE_CHECKING:
     from omidbfs.cohort import Cohort, Cohorts
     from omidbfs.facets import Facet
@@ -90,7 +92,7 @@ def _completed(cohorts: "Cohorts", named: "dict[str, Cohort]", path: str) -> lis
         inside = f"{start}{found[0][0]}/"
         return _completed(cohorts, named, inside) or [(f"{inside}{more}", found[0][1]) for more in ("", "not-")]
     if facet is None:
-        sizes = ((name, f"{len(cohorts.rows(one))} images") for name, one in named.items())
+        sizes = ((name, counted(len(cohorts.rows(one)), "image")) for name, one in named.items())
         found = [pair for pair in sizes if pair[0].startswith(last)]
     else:
         found = list(_values(cohorts, cohort, facet, last))
@@ -150,6 +152,6 @@ def _values(cohorts: "Cohorts", cohort: "Cohort", facet: "Facet", typed: str) ->
         if value in chosen:
             continue
         if value.startswith(part):
-            yield f"{before}{comma}{value}", f"{images} images"
+            yield f"{before}{comma}{value}", counted(images, "image")
         elif complement and value.startswith(part.removeprefix(complement)):
-            yield f"{complement}{value}", f"all but {images} images"
+            yield f"{complement}{value}", f"all but {counted(images, 'image')}"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omidbfs.definitions import Lines
-from omidbfs.errors import UserError, meant
+from omidbfs.errors import UserError
 from omidbfs.names import printable
 from omidbfs.places import user_directory
+from omidbfs.words import meant
 
 if TYPE_CHECKING:
     from omidbfs.facets.user import Definition

@@ -1,5 +1,7 @@
 """All that is known of one image, and where it comes from, as plain objects that JSON can hold.
 
+Values have the names that they have on the drive and in every table; ``raw`` is what the source says.
+
 What the index holds is told without the source; the client is read once more for what it does not hold: events
 and their opinions, lesions, and what the source says in its own words.
 """
@@ -19,7 +21,8 @@ from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import Lesion, Mark
 from omidbfs.explain import why
-from omidbfs.facets import Facet, Kind
+from omidbfs.facets import BY_NAME, Facet, Kind, named
+from omidbfs.facets.clinical import UNDEFINED, outcome_tokens
 from omidbfs.index.columns import DCM, JSON, Index
 from omidbfs.index.episodes import outcome_at
 from omidbfs.index.names import Names
@@ -131,6 +134,7 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
     hers = index.episodes.facts(first, first + int(counts[index.client_of[row]]))
     facts = hers[ordinal - first]
     code = outcome_at(int(index.episodes.outcome[ordinal]))
+    outcome, reason = outcome_tokens(code)
     decided = Outcome(code, _future(hers, ordinal - first, windows))
     read = (
         next((one for one in again.record.nbss.episodes if one.id == facts.id), None)
@@ -139,10 +143,11 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
     )
     return {
         "id": printable(facts.id),
-        "type": facts.type,
-        "status": facts.status,
+        "type": named("episode-type", facts.type),
+        "status": named("episode-status", facts.status or UNDEFINED),
         "date": facts.date and str(facts.date),
-        "outcome": code,
+        "outcome": named("outcome", outcome),
+        "undefined_outcome": named("undefined-outcome", reason) if outcome == UNDEFINED else None,
         "future_episode": decided.future_episode and printable(decided.future_episode),
         "why": printable(why(facts, hers, decided, windows)),
         "windows": {name: getattr(windows, name) for name in Windows.__dataclass_fields__},
@@ -150,12 +155,12 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
         if read is None
         else [
             {
-                "name": event.name,
+                "name": named("event", event.name),
                 "dates": [str(day) for day in event.dates],
-                **{
-                    name: getattr(event, name)
-                    for name in ("left_opinion", "right_opinion", "left_reading", "right_reading")
-                },
+                "left_opinion": named("side-opinion", event.left_opinion),
+                "right_opinion": named("side-opinion", event.right_opinion),
+                "left_reading": named("reading-opinion", event.left_reading),
+                "right_reading": named("reading-opinion", event.right_reading),
             }
             for event in read.events or ()
         ],
@@ -187,18 +192,18 @@ def _mark(mark: Mark, lesions: Sequence[Lesion], known: bool) -> Facts:
     return {
         "id": printable(mark.id),
         "box": [mark.x1, mark.y1, mark.x2, mark.y2],
-        "features": sorted(mark.features),
-        "conspicuity": mark.conspicuity,
-        "mass_classification": mark.mass_classification,
-        "benign_classification": mark.benign_classification,
+        "features": [value.label for value in BY_NAME["mark-feature"].values if value.code in mark.features],
+        "conspicuity": named("conspicuity", mark.conspicuity),
+        "mass_classification": named("mass-classification", mark.mass_classification),
+        "benign_classification": named("benign-classification", mark.benign_classification),
         "lesion_numbers": None if numbers is None else sorted(numbers),
         "lesions": [
             {
                 "side": lesion.side,
                 "number": printable(lesion.number),
-                "description": lesion.description,
-                "status": lesion_status(lesion),
-                "grade": lesion_grade(lesion),
+                "description": named("lesion-description", lesion.description),
+                "status": named("lesion-status", lesion_status(lesion)),
+                "grade": named("grade", lesion_grade(lesion)),
             }
             for lesion in lesions
             if numbers is not None and lesion.number in numbers

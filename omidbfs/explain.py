@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 
 from omidbfs.clinical import OUTCOMES, UNDEFINED_OUTCOMES, EpisodeFacts, Outcome, Windows
+from omidbfs.facets import named
+from omidbfs.facets.clinical import UNDEFINED
+from omidbfs.words import counted
 
 _STATUS_REASONS = {
     "B": "a benign opinion after surgery or biopsy, and no malignant one",
@@ -18,20 +21,23 @@ def why(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], outcome: Outcom
     match outcome.code:
         case "CI":
             how = "a malignant opinion after surgery or biopsy" if episode.malignant else "no biopsy or surgery"
-            return f"by itself: its type is CI, with {how}"
+            return f"by itself: its type is {named('episode-type', 'CI')}, with {how}"
         case "M":
             return "by itself: a malignant opinion after surgery or biopsy"
         case "CIP" | "MP" if later is not None:
             months = windows.ci_prior if outcome.code == "CIP" else windows.cancer_prior
-            limit = "no window: the next episode counts" if months is None else f"the window is {months} months"
+            limit = (
+                "no window: the next episode counts"
+                if months is None
+                else f"the window is {counted(months, 'month')}"
+            )
             return f"{_named(later)} follows{_after(episode, later)}; {limit}"
         case "B" | "NAB" | "NA" | "N":
             own = f"by itself: {_STATUS_REASONS[outcome.code]}"
             months = windows.benign_follow_up if episode.status == "B" else windows.normal_follow_up
             if later is not None:
-                return (
-                    f"{own}; {_named(later)} without cancer follows{_after(episode, later)}, after {months} months"
-                )
+                asked = "" if months is None else f", after {counted(months, 'month')}"
+                return f"{own}; {_named(later)} without cancer follows{_after(episode, later)}{asked}"
             return f"{own}; no cancer follows in the window for priors, and no follow-up is asked for"
         case "InvalidEvents" if later is not None:
             return f"{_named(later)}{_after(episode, later)} decides, and its events do not"
@@ -40,13 +46,13 @@ def why(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], outcome: Outcom
         case "InvalidPrior" if later is not None:
             return f"{_named(later)}, a cancer, follows{_after(episode, later)}: outside the window for its priors"
         case None:
-            return f"its status ({episode.status or 'none'}) is no outcome, and omidb gives none"
+            return f"its status ({_status(episode)}) is no outcome, and omidb gives none"
     return OUTCOMES.get(outcome.code) or UNDEFINED_OUTCOMES[outcome.code]
 
 
 def _invalid(episode: EpisodeFacts) -> str:
     if episode.type == "CI":
-        return "its type is CI, and after surgery or biopsy no opinion is malignant"
+        return f"its type is {named('episode-type', 'CI')}, and after surgery or biopsy no opinion is malignant"
     if not episode.has_events:
         return "it has no events"
     if not episode.valid_events:
@@ -55,11 +61,15 @@ def _invalid(episode: EpisodeFacts) -> str:
 
 
 def _named(episode: EpisodeFacts) -> str:
-    kind = "an interval cancer" if episode.type == "CI" else f"status {episode.status or 'none'}"
+    kind = "an interval cancer" if episode.type == "CI" else f"status {_status(episode)}"
     return f"episode {episode.id} ({kind})"
+
+
+def _status(episode: EpisodeFacts) -> str:
+    return named("episode-status", episode.status) or UNDEFINED
 
 
 def _after(episode: EpisodeFacts, later: EpisodeFacts) -> str:
     if episode.date is None or later.date is None:
         return ""
-    return f" {(later.date - episode.date).days} days later"
+    return f" {counted((later.date - episode.date).days, 'day')} later"

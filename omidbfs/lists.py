@@ -17,10 +17,10 @@ import numpy as np
 
 from omidbfs.database.problems import Problem
 from omidbfs.definitions import RefusedError
-from omidbfs.errors import meant
 from omidbfs.files import flat_names
 from omidbfs.index.columns import Index
 from omidbfs.names import printable, safe_bytes
+from omidbfs.words import meant
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "client": ("client", "ClientID"),

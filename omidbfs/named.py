@@ -10,9 +10,10 @@ from pyroaring import FrozenBitMap
 from omidbfs.cohort import IMAGES, Cohort, Cohorts, Term
 from omidbfs.database.problems import Problem
 from omidbfs.definitions import RefusedError, Where, defined
-from omidbfs.errors import UserError, meant
+from omidbfs.errors import UserError
 from omidbfs.facets import Kind
 from omidbfs.lists import found, listed, lost
+from omidbfs.words import meant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _LISTS = {"clients": "client", "studies": "study", "images": "image"}

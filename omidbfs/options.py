@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omidbfs.errors import UserError, meant
+from omidbfs.errors import UserError
 from omidbfs.names import printable
+from omidbfs.words import meant
 
 if TYPE_CHECKING:
     from omidbfs.ownership import Ownership
     from omidbfs.session import Session
 
 PATH = click.Path(path_type=Path)
+_PREFIX = "omidbfs.prefix"
+"""Key of ``Context.meta``: the cohort that a SOURCE inside of a drive says."""
 
 facets_option = click.option(
     "--facets",
@@ -58,7 +61,46 @@ def index_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     for option in reversed(options):
         command = option(command)
-    return click.argument("source", type=PATH)(command)
+    return click.argument("source", type=PATH, callback=of_drive)(command)
+
+
+def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Path | None:
+    """Return what to take for SOURCE: for a drive, or a path in one, ``-``, with its trees as defaults of options.
+
+    Where the path is that of a cohort, it goes before COHORT (:func:`cohort_on_drive`). click looks at arguments
+    before it looks for defaults of options.
+    """
+    from omidbfs.mount.inside import inside, shown
+
+    found = None if source is None else inside(str(source))
+    if found is None:
+        return source
+    mountpoint, path = found
+    if path and not any(parameter.name == "cohort" for parameter in ctx.command.params):
+        raise UserError(f"{source}: is a path in the drive at {mountpoint}; name the drive itself")
+    options = shown(mountpoint)
+    if options is None:
+        raise UserError(f"{source}: the drive at {mountpoint} does not answer; name the directory that it shows")
+    ctx.default_map = {**(ctx.default_map or {}), **options}
+    ctx.meta[_PREFIX] = path
+    whole = len({"images", "data"} & options.keys()) == 2
+    return Path("-") if whole else next(options[tree] for tree in ("images", "data") if tree in options).parent
+
+
+def cohort_on_drive(ctx: click.Context, _: click.Parameter, cohort: str) -> str:
+    """Return COHORT as a path from the root of the drive: it may be given as a path of the file system.
+
+    A path that begins as those of a drive do is one of a drive, whatever the current directory has.
+    """
+    from omidbfs.mount.inside import inside
+
+    before = ctx.meta.get(_PREFIX, "")
+    first = cohort.lstrip("/").partition("/")[0]
+    if first and not first.startswith("by-") and first not in ("all", "cohorts", ".omidbfs"):
+        found = inside(cohort)
+        if found is not None:
+            return found[1]
+    return f"{before}/{cohort}" if before and cohort else before or cohort
 
 
 def _user(text: str) -> int:
@@ -179,7 +221,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         unknown = sorted(listed - known)
         if unknown:
             place = said_at(click.get_current_context(), "facets") or "--facets"
-            hint = meant(unknown[0], known) or "; `omidbfs facets SOURCE` shows them"
+            hint = meant(unknown[0], sorted(known)) or "; `omidbfs facets SOURCE` shows them"
             raise UserError(f"{place}: there is no facet {', '.join(unknown)}{hint}")
     return Session(
         found,
@@ -191,6 +233,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         options["workers"] or available_cpus(),
         options.get("links") == "symlink",
         options.get("list_nested", False),
+        options.get("list_empty", False),
         None if config is None else config.absolute(),
         definitions,
         listed,

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from omidbfs.words import counted
+
 Progress = Callable[[str, int, int, int], None]
 """``progress(phase, clients done, clients in all, images so far)``."""
 
@@ -25,16 +27,18 @@ def shown_progress() -> Iterator[Progress]:
         TextColumn("{task.description} clients"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[images]} images, {task.fields[rate]:.0f}/s"),
+        TextColumn("{task.fields[images]}, {task.fields[rate]:.0f}/s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None, images=0, rate=0.0)
+        task = bar.add_task("reading", total=None, images="", rate=0.0)
         started = time.monotonic()
 
         def show(phase: str, done: int, total: int, images: int) -> None:
             rate = images / max(time.monotonic() - started, 0.001)
-            bar.update(task, description=phase, completed=done, total=total, images=images, rate=rate)
+            bar.update(
+                task, description=phase, completed=done, total=total, images=counted(images, "image"), rate=rate
+            )
 
         yield show
 
@@ -51,7 +55,7 @@ def _lines() -> Progress:
         left = (now - started) * (total - done) / max(done, 1)
         rate = images / (now - started)
         print(
-            f"{phase} clients: {done} of {total}, {images} images, {rate:.0f}/s, {left:.0f} s left",
+            f"{phase} clients: {done} of {total}, {counted(images, 'image')}, {rate:.0f}/s, {left:.0f} s left",
             file=sys.stderr,
         )
 

@@ -4,24 +4,31 @@ Parts are imported where they are used: a command that needs no index does not p
 """
 
 import os
+import re
 import sys
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from omidbfs.complete import complete_cohort
-from omidbfs.errors import UserError, meant
-from omidbfs.options import configuration, warn
+from omidbfs.errors import UserError
+from omidbfs.options import cohort_on_drive, configuration, warn
+from omidbfs.words import closest, did_you_mean, meant
 
 if TYPE_CHECKING:
     from omidbfs.cohort import Cohort
+    from omidbfs.facets import Facet
     from omidbfs.index.columns import Index
     from omidbfs.nodes import Directory
     from omidbfs.session import Session
     from omidbfs.view import View
 
-cohort_argument = click.argument("cohort", default="", shell_complete=complete_cohort)
+cohort_argument = click.argument("cohort", default="", callback=cohort_on_drive, shell_complete=complete_cohort)
+_MOST_TEXTS = 5000
+"""Of a facet of free text: with so many a misspelt word is compared in a moment."""
+
 json_option = click.option("--json", is_flag=True, help="Print JSON.")
 
 
@@ -83,21 +90,20 @@ def directory_at(view: "View", path: str) -> "Directory":
 
 
 def _unknown(view: "View", directory: "Directory", component: str) -> str:
-    from difflib import get_close_matches
-
+    """Return why a directory has nothing of a name, and what may have been meant."""
     from omidbfs.nodes import Shape
 
     if directory.shape is Shape.NAMED or (directory.shape is Shape.ROOT and component == "cohorts"):
         return _no_cohort(view, component)
     if directory.shape is Shape.FACET:
-        what, names = f"{component} is no value of by-{directory.facet.name}", []
-        listing = view.listing(directory)
-        if listing.length <= 1000:
-            names = [os.fsdecode(entry.name) for entry in listing.page(0, listing.length)]
-    else:
-        what, names = f"there is no {component}", [f"by-{name}" for name in view.index.registry.by_name] + ["all"]
-    close = get_close_matches(component, names, 1)
-    return what + (f"; did you mean {close[0]}?" if close else "; `omidbfs facets SOURCE` shows what there is")
+        return _no_value(view, directory, component)
+    facets = view.index.registry.by_name
+    known = {"all": "all"} | {name: f"by-{name}" for name in facets}
+    close = closest(re.sub("^by[-_ ]", "", component, flags=re.IGNORECASE), known) or [
+        f"by-{name}/{component}" for name, facet in facets.items() if _has(view, facet, component)
+    ]
+    hint = did_you_mean(close[:3]) or "; `omidbfs facets SOURCE` shows what there is"
+    return f"there is no {component}{hint}"
 
 
 def _no_cohort(view: "View", name: str) -> str:
@@ -108,3 +114,54 @@ def _no_cohort(view: "View", name: str) -> str:
     if not named:
         return f"{config} names no cohorts"
     return f"there is no cohort {name}; those of {config} are {', '.join(named)}{meant(name, named)}"
+
+
+def _has(view: "View", facet: "Facet", word: str) -> bool:
+    """Return whether a word is a value of a facet by what it says, as ``MLO`` is, and not ``yes`` or a number."""
+    from omidbfs.facets import RESERVED, Kind
+    from omidbfs.facets.model import YES_NO
+
+    says_much = word not in RESERVED and not any(word in (one.label, *one.aliases) for one in YES_NO)
+    return says_much and facet.kind in (Kind.TABLE, Kind.TEXT) and view.cohorts.term(facet, word) is not None
+
+
+def _no_value(view: "View", directory: "Directory", component: str) -> str:
+    """Return which parts of a component are no values of a facet, and the component that may have been meant."""
+    from omidbfs.facets import Kind
+
+    facet = directory.facet
+    parts = component.removeprefix("not-").split(",")
+    wrong = [part for part in parts if view.cohorts.term(facet, part) is None]
+    close = [_values_like(view, directory, part) if part in wrong else [part] for part in parts]
+    likely = close[0] if len(parts) == 1 else [",".join(some[0] for some in close)] if all(close) else []
+    negated = "not-" if component.startswith("not-") else ""
+    list_them = "`omidbfs facets SOURCE` shows what there is"
+    if facet.kind is Kind.NAME:
+        list_them = f"`omidbfs ls SOURCE by-{facet.name}` lists them"
+    is_none = "is no value" if len(wrong) == 1 else "are no values"
+    hint = did_you_mean(f"{negated}{one}" for one in likely) or f"; {list_them}"
+    return f"{' and '.join(part or 'nothing' for part in wrong)} {is_none} of by-{facet.name}{hint}"
+
+
+def _values_like(view: "View", directory: "Directory", word: str) -> list[str]:
+    """Return the values of a facet that a word may have been meant for: those that occur, if any do."""
+    from omidbfs.describe import close_names
+    from omidbfs.facets import RESERVED, Kind
+    from omidbfs.names import safe_name
+
+    facet = directory.facet
+    if facet.kind is Kind.NAME:
+        if facet.name == "study":
+            return close_names(view.index.studies, safe_name(word))
+        return [word.lower()] if view.cohorts.term(facet, word.lower()) is not None else []
+    if facet.kind is Kind.NUMBER:
+        ends = sorted(map(int, re.findall("[0-9]{1,9}", word)))
+        if len(ends) == 2 and view.cohorts.term(facet, f"{ends[0]}-{ends[1]}") is not None:
+            return [f"{ends[0]}-{ends[1]}"]
+    known = {name: name for name in RESERVED}
+    for value in facet.values:
+        known |= dict.fromkeys((value.label, value.code, *value.aliases), value.label)
+    for text in islice(view.index.texts.get(facet.name, ()), _MOST_TEXTS):
+        known |= dict.fromkeys((text.label, *text.raw), text.label)
+    likely, occurring = closest(word, known), dict(view.cohorts.counts(directory.cohort, facet))
+    return [name for name in likely if name in occurring] or likely

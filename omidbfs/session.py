@@ -52,6 +52,7 @@ class Session:
     workers: int = 1
     symlinks: bool = False
     list_nested: bool = False
+    list_empty: bool = False
     config: Path | None = None
     definitions: Definitions = field(default_factory=Definitions)
     listed: frozenset[str] | None = None
@@ -220,6 +221,7 @@ class Session:
             self._texts(root, stored.written, state or {}),
             links_to=self._trees() if self.symlinks else None,
             list_nested=self.list_nested,
+            list_empty=self.list_empty,
             root=root,
             ownership=self.ownership,
         )
@@ -233,7 +235,8 @@ class Session:
         return root_of(index, facets, named)
 
     def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes | memoryview]:
-        about = {"index": str(self.index_path), "index_written": written, **state}
+        follows = self.source.follow_symlinks
+        about = {"index": str(self.index_path), "index_written": written, "follow_symlinks": follows, **state}
         return generated_texts(root, (self.source.images, self.source.data), self.classification, about)
 
     def _trees(self) -> tuple[bytes, bytes]:

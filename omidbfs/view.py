@@ -66,6 +66,8 @@ class View:
         The directories of the two trees, (images, data), where files are to be symbolic links into them.
     list_nested
         Whether nested facet directories are listed; they are always found.
+    list_empty
+        Whether a facet in a cohort lists the values that it has in the root, identifiers left out.
     root
         What the root lists; by default every facet, and no named cohorts.
     ownership
@@ -80,6 +82,7 @@ class View:
         *,
         links_to: tuple[bytes, bytes] | None = None,
         list_nested: bool = False,
+        list_empty: bool = False,
         root: Root | None = None,
         ownership: Ownership | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class View:
         """Who may read what quotes the source: generated files, and lists of problems and values."""
         self.files = Files(index, access, self.export_access, generated, self.lists.links, links_to, ownership)
         self._list_nested = list_nested
+        self._list_empty = list_empty
         self._shared: WeakValueDictionary[tuple[Cohort, str, int], NDArray[np.integer]] = WeakValueDictionary()
 
     def has_made(self, node: Directory | Export) -> bool:
@@ -333,8 +337,10 @@ class View:
         return self._looked_up(directory, _names_of(facets))
 
     def _values(self, directory: Directory) -> Listing:
-        facet, cohorts = directory.facet, self.cohorts
-        found = self._shared_by_all(directory, lambda: cohorts.values(directory.cohort, facet))
+        facet, cohorts, cohort = directory.facet, self.cohorts, directory.cohort
+        if self._list_empty and facet.kind not in (Kind.NAME, Kind.FILE):
+            cohort = EVERYTHING
+        found = self._shared_by_all(directory, lambda: cohorts.values(cohort, facet))
         if facet.kind is Kind.NAME and (facet is not _STUDY or self.index.studies_unique):
             return self._named(directory, found)
         return self._looked_up(directory, found, functools.partial(cohorts.names, facet))

@@ -12,6 +12,7 @@ from omidbfs.errors import UserError
 from omidbfs.names import printable, safe_bytes
 from omidbfs.options import session_of, source_options
 from omidbfs.selection import json_option, opened_view
+from omidbfs.words import counted, did_you_mean
 
 
 @click.command()
@@ -34,8 +35,7 @@ def describe(source: Path, image_uid: str, json: bool, **options: Any) -> None:
     rows = index.image_table.find(wanted) or index.image_table.find(bare)
     if not rows:
         close = close_names(index.images, wanted)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UserError(f"{image_uid}: no image has this UID{hint}")
+        raise UserError(f"{image_uid}: no image has this UID{did_you_mean(close)}")
     found = [described(view.cohorts, session.source, session.classification.windows, row) for row in rows]
     if json:
         click.echo(dumps(found, indent=2))
@@ -52,7 +52,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"study    {facts['study']}, {facts['study_date'] or 'without date'}"
     yield f"client   {facts['client']}"
     for file in facts["files"]:
-        size = f"{file['size']:,} bytes" if file["present"] else "missing"
+        size = counted(file["size"], "byte", ",") if file["present"] else "missing"
         yield f"file     {file['path']}: {size}"
     for problem in facts["problems"]:
         detail = f": {problem['detail']}" if problem["detail"] else ""
@@ -73,8 +73,8 @@ def _episode_lines(episode: Mapping[str, Any] | None) -> Iterator[str]:
     if episode is None:
         yield "episode  unlinked: the study belongs to no episode"
         return
-    kind, status = episode["type"] or "unknown", episode["status"] or "none"
-    yield f"episode  {episode['id']}, {episode['date'] or 'without date'}, type {kind}, status {status}"
+    kind, day = episode["type"] or "unknown", episode["date"] or "without date"
+    yield f"episode  {episode['id']}, {day}, type {kind}, status {episode['status']}"
     for event in episode["events"] or ():
         sides = [
             f"{side} {event[f'{side}_{what}']}{' (reader)' if what == 'reading' else ''}"
@@ -83,7 +83,8 @@ def _episode_lines(episode: Mapping[str, Any] | None) -> Iterator[str]:
             if event[f"{side}_{what}"] is not None
         ]
         yield f"event    {', '.join([event['name'], ' '.join(event['dates']) or 'without date', *sides])}"
-    yield f"outcome  {episode['outcome'] or 'none'}: {episode['why']}"
+    outcome = episode["undefined_outcome"] or episode["outcome"] or "none"
+    yield f"outcome  {outcome}: {episode['why']}"
 
 
 def _mark_lines(mark: Mapping[str, Any]) -> Iterator[str]:

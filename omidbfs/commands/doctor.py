@@ -18,8 +18,9 @@ import click
 
 from omidbfs.errors import UserError
 from omidbfs.names import printable
-from omidbfs.options import PATH
+from omidbfs.options import PATH, of_drive
 from omidbfs.places import user_directory
+from omidbfs.words import counted
 
 if TYPE_CHECKING:
     from omidbfs.database.layout import Source
@@ -42,7 +43,7 @@ class Finding:
 
 
 @click.command()
-@click.argument("source", type=PATH, required=False)
+@click.argument("source", type=PATH, required=False, callback=of_drive)
 @click.option("--images", type=PATH, help="The images/ tree, where it is not below SOURCE.")
 @click.option("--data", type=PATH, help="The data/ tree, where it is not below SOURCE.")
 @click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links, also out of the source.")
@@ -248,7 +249,7 @@ def index_of(source: "Source", path: Path | None) -> Finding:
     except (UserError, OSError) as error:
         return Finding("index", "fail", f"{path}: {error}", "see to the disk")
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
-    return Finding("index", "ok", f"{path}: {len(stored.index)} images, written {when}")
+    return Finding("index", "ok", f"{path}: {counted(len(stored.index), 'image')}, written {when}")
 
 
 def _passes(check: str, run: Callable[[], None], found: str) -> Finding:

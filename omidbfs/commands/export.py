@@ -12,6 +12,7 @@ from omidbfs.export.output import write
 from omidbfs.nodes import Directory
 from omidbfs.session import Session
 from omidbfs.view import View
+from omidbfs.words import counted
 
 
 def checked_format(name: str | None, output: Path | None) -> str:
@@ -27,14 +28,22 @@ def checked_format(name: str | None, output: Path | None) -> str:
     if name is None:
         name = format_of(output.name) if output is not None else None
         if name is None:
-            raise click.UsageError(
-                "what to write? Add --format, or name the file as one on the drive: -o index.csv"
-            )
+            raise click.UsageError(f"what to write? {_choices(output)}")
     if name in FORMATS and not FORMATS[name].is_there():
         raise UserError(
             f"{name}: pyarrow is not installed, and is needed to write it; pip install 'omidbfs[parquet]'"
         )
     return name
+
+
+def _choices(output: Path | None) -> str:
+    """Return what to do for a file whose name says no format: of several that end alike, which these are."""
+    suffix = "" if output is None else output.suffix.lower()
+    alike = [one for one in FORMATS.values() if suffix and one.file.endswith(suffix)]
+    if not alike:
+        return "Add --format, or name the file as one on the drive: -o index.csv"
+    names, files = (" or ".join(words) for words in zip(*((one.name, one.file) for one in alike), strict=True))
+    return f"{suffix} may be {names}: add --format {names}, or name the file {files}"
 
 
 def written(session: Session, view: View, directory: Directory, name: str, output: Path | None) -> str:
@@ -48,11 +57,11 @@ def written(session: Session, view: View, directory: Directory, name: str, outpu
     if name in FORMATS:
         chosen = view.selection(directory)
         write(FORMATS[name].content(chosen), output)
-        return f"{len(view.cohorts.rows(chosen.cohort))} images"
+        return counted(len(view.cohorts.rows(chosen.cohort)), "image")
     cohort = view.cohort(directory)
     rows = _Counted(omidb_summary(session.source, session.classification, view.cohorts, cohort))
     write(lines(rows), output)
-    return f"{rows.count - 1} rows"
+    return counted(rows.count - 1, "row")
 
 
 class _Counted:

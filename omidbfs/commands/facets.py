@@ -102,12 +102,11 @@ def _cut(pairs: Counted, longest: int | None) -> tuple[Counted, int]:
 
 
 def share(images: int, total: int) -> str:
-    """Return the share of a total in whole per cent; what is there is never nothing, and a part never all."""
-    if not total or not images:
-        return "0 %"
-    if images * 100 < total:
+    """Return the share of a total in per cent, rounded; what is there is never nothing, and a part never all."""
+    rounded = (200 * images + total) // (2 * total) if total else 0
+    if rounded == 0 and images:
         return "<1 %"
-    return f"{images * 100 // total if images < total else 100} %"
+    return ">99 %" if rounded == 100 and images < total else f"{rounded} %"
 
 
 def bar_of(part: float, width: int, *, ascii_only: bool) -> str:

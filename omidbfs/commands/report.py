@@ -11,24 +11,28 @@ from omidbfs import __version__
 from omidbfs.errors import UserError
 from omidbfs.options import PATH, session_of, source_options, warn
 from omidbfs.selection import cohort_argument, selected_by, view_and_age
+from omidbfs.words import counted
 
 if TYPE_CHECKING:
     from omidbfs.index.columns import Index
     from omidbfs.session import Session
 
 _IDENTIFIERS = ("by-client", "by-study", "by-episode")
-_SEVERAL = {"client": "clients", "study": "studies", "episode": "episodes"}
 
 
 @click.command()
 @source_options
 @cohort_argument
-@click.option("--output", "-o", type=PATH, required=True, help="The HTML file to write.")
+@click.option("--output", "-o", type=PATH, required=True, help="The HTML file to write; - is standard output.")
 def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
     """Write a page with tables and plots of COHORT: outcomes, views, units, ages, marks, and what is missing.
 
     It stands alone, names no woman, and loads nothing from anywhere.
     """
+    if output.suffix.lower() not in ("", ".html"):
+        raise UserError(
+            f"{output}: a report is HTML; name it {output.with_suffix('.html')}, and a browser prints that as PDF"
+        )
     if find_spec("matplotlib") is None:  # before an index is built for it
         raise UserError("report: not installed; pip install 'omidbfs[report]'")
     session = session_of(source, options)
@@ -43,8 +47,8 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
         figures(view.cohorts, selected), _facts(session, view.index), definition(cohort), __version__, made
     )
     write([text.encode()], output)
-    images = len(view.cohorts.rows(selected))
-    click.echo(f"{output}: {images} images", err=True)
+    if output != Path("-"):
+        click.echo(f"{output}: {counted(len(view.cohorts.rows(selected)), 'image')}", err=True)
     if age:
         warn(age)
 
@@ -65,11 +69,13 @@ def definition(cohort: str) -> str:
 
 def _counted(names: str, what: str) -> str:
     number = names.count(",") + 1
-    return f"{'not-' * names.startswith('not-')}({number} {what if number == 1 else _SEVERAL[what]})"
+    return f"{'not-' * names.startswith('not-')}({counted(number, what)})"
 
 
 def _facts(session: "Session", index: "Index") -> dict[str, str]:
     """Return what there is in all, whether that is all of the source, and how episodes were classified."""
+    from omidbfs.index.columns import DCM, JSON
+
     windows = session.classification.windows
     asked = (
         ("priors of interval cancers", windows.ci_prior),
@@ -77,15 +83,16 @@ def _facts(session: "Session", index: "Index") -> dict[str, str]:
         ("follow-up of normal episodes", windows.normal_follow_up),
         ("follow-up of benign episodes", windows.benign_follow_up),
     )
-    words = [f"{what} {months} months" for what, months in asked if months is not None]
-    images = [f"{int((files.access != 0).sum()):,}" for files in index.files]
+    words = [f"{what} {counted(months, 'month')}" for what, months in asked if months is not None]
+    files = [int((files.access != 0).sum()) for files in index.files]
     seen = int((index.client_rows[1:] > index.client_rows[:-1]).sum())
     database = (
-        f"{len(index.clients):,} clients, {seen:,} of them with images; {len(index.studies):,} studies; "
-        f"{len(index):,} images; {images[0]} DICOM files and {images[1]} JSON files of images"
+        f"{counted(len(index.clients), 'client', ',')}, {seen:,} of them with images; "
+        f"{counted(len(index.studies), 'study', ',')}; {counted(len(index), 'image', ',')}; "
+        f"{counted(files[DCM], 'DICOM file', ',')} and {counted(files[JSON], 'JSON file', ',')} of images"
     )
     if session.only is not None:
-        database = f"the {len(session.only):,} clients of a list: {database}"
+        database = f"the {counted(len(session.only), 'client', ',')} of a list: {database}"
     facts = {"Database": database}
     facts |= {"Windows": ", ".join(words) or "none: no limit for priors, no follow-up asked for"}
     facts["Links"] = "all (--link-all)" if session.classification.link_all else "unique ones only"

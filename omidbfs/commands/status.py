@@ -11,6 +11,7 @@ import click
 from omidbfs.errors import UserError
 from omidbfs.names import printable
 from omidbfs.options import PATH
+from omidbfs.words import counted
 
 if TYPE_CHECKING:
     from omidbfs.mount.mounts import Mount
@@ -73,19 +74,22 @@ def _lines(drive: dict[str, Any]) -> list[str]:
         odd = "; what it says of itself is not understood" if drive["state"] == "mounted" else ""
         return [f"{lines[0]}{odd}", f"  source    {drive['source']}"]
     refresh, counters = drive["refresh"], drive["counters"]
+    size = f"{counted(drive['images'], 'image')} of {counted(drive['clients'], 'client')}"
     refreshed = f"{refresh['state']} since {refresh['since']}, {refresh['done']} done"
     lines += [
         f"  source    {', '.join(directory for directory in drive['source'] if directory)}",
         f"  process   {drive['pid']}, since {drive['started']}",
-        f"  index     {drive['images']} images of {drive['clients']} clients, {_age(drive['index_age'])} old",
+        f"  index     {size}, {_age(drive['index_age'])} old",
         f"  refresh   {refreshed}" + (f"; {refresh['error']}" if refresh["error"] else ""),
     ]
     if counters is not None:
         requests = ", ".join(f"{kind} {number}" for kind, number in counters["requests"].items())
+        read, listed = counted(counters["bytes_read"], "byte"), counted(counters["entries_listed"], "entry")
+        files = counted(counters["open_files"], "file")
         lines += [
             f"  requests  {requests or 'none'}",
-            f"  read      {counters['bytes_read']} bytes, {counters['entries_listed']} entries listed",
-            f"  open      {counters['open_files']} files, {counters['open_directories']} directories",
+            f"  read      {read}, {listed} listed",
+            f"  open      {files}, {counted(counters['open_directories'], 'directory')}",
         ]
     return lines
 

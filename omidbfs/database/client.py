@@ -15,7 +15,14 @@ from omidbfs.database.access import TreeReader, read_file
 from omidbfs.database.header import Header, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import ClientFiles, Scanner, Source
-from omidbfs.database.linking import UNLINKED, StudyLink, all_links, match_studies, unique_links
+from omidbfs.database.linking import (
+    UNLINKED,
+    StudyLink,
+    all_links,
+    match_studies,
+    study_list_conflicts,
+    unique_links,
+)
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.problems import Problem, Report, reporter
 from omidbfs.database.records import DbImage, Episode, FileFacts, ImageDb, Nbss
@@ -89,6 +96,7 @@ class ClientReader:
         matches = match_studies(known, listed_studies, report if nbss is not None else _silent)
         links = unique_links(listed_studies, matches, files.in_data)
         every_link = all_links(listed_studies, matches)
+        study_list_conflicts(known, links, report)
         episodes = {episode.id: episode for episode in known}
         studies = []
         for study, images in sorted(files.studies.items()):

@@ -12,8 +12,10 @@ from omidbfs.database.values import (
     Where,
     absent,
     accepted,
+    as_text,
     read_code,
     read_date,
+    read_name,
     read_object,
     read_text,
     shown,
@@ -93,8 +95,8 @@ def parse_imagedb(document: object, report: Report) -> ImageDb:
         return ImageDb(client_id=None, site=None, studies={})
     studies = read_object(document, "STUDIES", where, report) or {}
     return ImageDb(
-        client_id=read_text(document, "ClientID", where, report),
-        site=read_text(document, "Site", where, report),
+        client_id=read_name(document, "ClientID", where, report),
+        site=read_name(document, "Site", where, report),
         studies={uid: _study(uid, read_object(studies, uid, "STUDIES", report) or {}, report) for uid in studies},
     )
 
@@ -168,11 +170,17 @@ def _mark(data: dict[str, object], where: Where, report: Report) -> Mark | None:
 
 
 def _lesion_numbers(data: dict[str, object], where: Where, report: Report) -> frozenset[str] | None:
-    text = read_text(data, "LinkedNBSSLesionNumber", where, report)
-    if text is None or text == UNLINKED:
+    """Return the numbers that a mark names: in a text with commas, in a list, or one number by itself.
+
+    ``omidb`` has them of a text only, and of anything else says that the mark is linked to no lesion.
+    """
+    value = data.get("LinkedNBSSLesionNumber")
+    if absent(value) or value == UNLINKED:
         return None
+    texts = [as_text(number) for number in value] if isinstance(value, list) else [as_text(value)]
     try:
-        return frozenset(str(int(number)) for number in text.split(","))
+        numbers = [str(int(number)) for text in texts for number in (text or "none").split(",")]
     except ValueError:
-        report("odd-value", f"{told(where)}: LinkedNBSSLesionNumber is {shown(text)}, not numbers")
+        report("odd-value", f"{told(where)}: LinkedNBSSLesionNumber is {shown(value)}, not whole numbers")
         return None
+    return frozenset(numbers) or None

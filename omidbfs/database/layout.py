@@ -20,6 +20,7 @@ from omidbfs.database.problems import Problem
 from omidbfs.database.records import FIRST_TIME, LAST_TIME, FileFacts, mtime_of
 from omidbfs.errors import UserError
 from omidbfs.names import printable
+from omidbfs.words import did_you_mean
 
 CLIENT_NAME = re.compile(r"[A-Za-z]{4}[0-9]{1,16}")
 """A client directory: ``demd<N>``, ``optm<N>`` or any other four letters and digits."""
@@ -79,18 +80,21 @@ def find_source(
             raise UserError("name a SOURCE directory, or both --images and --data")
         if not path.is_dir():
             raise UserError(f"{path}: no such directory; SOURCE is the directory that holds images/ and data/")
-        for tree, directory in _trees_below(path).items():
+        for tree, directory in trees_below(path).items():
             if found[tree] is None:
                 root, found[tree], labels[tree] = os.path.realpath(path), str(directory), directory.name
     if found["images"] is None and found["data"] is None:
+        from omidbfs.database.near import sources_near  # here: it asks this module in turn
+
         raise UserError(
             f"{path}: holds no images/ or data/ directory; SOURCE is the directory that holds both, "
-            "or name them apart with --images and --data"
+            f"or name them apart with --images and --data{did_you_mean(sources_near(Path(path or '.')))}"
         )
     return Source(found["images"], found["data"], labels["images"], labels["data"], follow_symlinks, root)
 
 
-def _trees_below(path: Path) -> dict[str, Path]:
+def trees_below(path: Path) -> dict[str, Path]:
+    """Return the trees that a source has, by name; none for what is no source."""
     for root in ROOTS:
         base = Path(os.path.realpath(path / root))
         trees = {

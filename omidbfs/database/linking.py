@@ -5,7 +5,7 @@ Everything here is linear in the number of studies and dates; ``omidb`` compares
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 
 import msgspec
@@ -108,6 +108,23 @@ def unique_links(
     for match in single:
         links[match.study] = StudyLink(match.episode, () if match.study in ambiguous else match.events)
     return links
+
+
+def study_list_conflicts(episodes: Iterable[Episode], links: Mapping[str, StudyLink], report: Report) -> None:
+    """Report as ``study-list-conflict`` each study that no ``StudyList`` with it has where its link has it.
+
+    ``omidb`` does not read ``StudyList``: its links are those of :func:`match_studies`.
+    """
+    listed: dict[str, list[str]] = {}
+    for episode in episodes:
+        for study in episode.study_list:
+            listed.setdefault(study, []).append(episode.id)
+    for study, link in links.items():
+        named = listed.get(study, [])
+        if named and link.episode not in named:
+            place = " and ".join(map(shown, dict.fromkeys(named)))
+            linked = "not linked" if link.episode is None else f"linked to episode {shown(link.episode)}"
+            report("study-list-conflict", f"study {shown(study)}: in StudyList of episode {place}, but {linked}")
 
 
 class _Matcher:

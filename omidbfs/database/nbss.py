@@ -35,8 +35,8 @@ from omidbfs.database.values import (
     read_code,
     read_codes,
     read_date,
+    read_name,
     read_object,
-    read_text,
     shown,
     told,
 )
@@ -83,11 +83,11 @@ def parse_nbss(document: object, report: Report) -> Nbss:
         if isinstance(value, list):
             report("odd-value", f"the document: {shown(key)} is a list, not an episode")
     return Nbss(
-        client_id=read_text(document, "ClientID", "the document", report),
+        client_id=read_name(document, "ClientID", "the document", report),
         classification=read_code(document, "Classification", _CLASSIFICATIONS, "the document", report),
         episodes=tuple(_episode(key, value, report) for key, value in document.items() if isinstance(value, dict)),
         ethnicity=next(
-            (text for key in _ETHNICITY if (text := read_text(document, key, "the document", report))), None
+            (text for key in _ETHNICITY if (text := read_name(document, key, "the document", report))), None
         ),
     )
 
@@ -107,7 +107,20 @@ def _episode(episode_id: str, data: dict[str, object], report: Report) -> Episod
         diagnosis_date=read_date(data, "IntervalCancerDateOfDiagnosis", where, report),
         actual_opened_year=_year(data, "ActualEpisodeOpenedYear", where, report),
         lesions=tuple(lesions.values()),
+        study_list=_study_list(data, where, report),
     )
+
+
+def _study_list(data: dict[str, object], where: Where, report: Report) -> tuple[str, ...]:
+    """Return the UIDs in ``StudyList``: a text with commas, or a list."""
+    value = data.get("StudyList")
+    if absent(value):
+        return ()
+    texts = value if isinstance(value, list) else [value]
+    uids = [uid.strip() for text in texts if isinstance(text, str) for uid in text.split(",")]
+    if not all(isinstance(text, str) for text in texts):
+        report("odd-value", f"{told(where)}: StudyList is {shown(value)}, not UIDs")
+    return tuple(uid for uid in uids if uid)
 
 
 def _year(data: dict[str, object], key: str, where: Where, report: Report) -> int | None:

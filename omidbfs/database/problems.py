@@ -37,6 +37,7 @@ KINDS: dict[str, str] = {
     "study-date-missing": "a study without StudyDate in ImageDB; it is linked to no episode",
     "episode-id-missing": "a study without EpisodeID in ImageDB; it is linked by date where possible",
     "episode-id-unknown": "the EpisodeID of a study names no episode in NBSS; it is linked by date where possible",
+    "study-list-conflict": "StudyList in NBSS puts a study into another episode than its link, which stays",
     "study-not-in-imagedb": "a study on disk that ImageDB does not mention",
     "study-not-on-disk": "a study of ImageDB of which no file exists",
     "image-not-in-imagedb": "an image on disk that ImageDB does not mention in its study",

@@ -87,7 +87,8 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
     """One NBSS episode; ``id`` is unique within its client only.
 
     ``events`` is ``None`` where the source names no event at all, otherwise in the order of ``codes.EVENTS``,
-    with one entry per screening.
+    with one entry per screening. ``study_list`` are the UIDs that the source lists as its studies; links go by
+    other rules (:mod:`omidbfs.database.linking`).
     """
 
     id: str
@@ -100,6 +101,7 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
     diagnosis_date: datetime.date | None = None
     actual_opened_year: int | None = None
     lesions: tuple[Lesion, ...] = ()
+    study_list: tuple[str, ...] = ()
 
 
 class Nbss(msgspec.Struct, frozen=True, gc=False):

@@ -102,7 +102,7 @@ def _episode(episode: Episode, machine: Machine, studies: list[str], random: Ran
         "EpisodeClosedDate": "" if undated else last.isoformat(),
         "ActualEpisodeOpenedYear": str(episode.true_year),
         "PatientAge": episode.age,
-        "StudyList": studies,
+        "StudyList": ",".join(studies),
     }
     sides = {lesion.side for lesion in episode.lesions}
     for event, opinion in EVENTS[episode.finding].items():

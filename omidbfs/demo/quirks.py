@@ -216,6 +216,7 @@ def odd_date(make: Make) -> Iterator[Problem]:
         study["StudyDate"] = "someday"
     yield c.problem(c.imagedb, "odd-value", "StudyDate 'someday'")
     yield c.problem(c.imagedb, "study-date-missing", "as it cannot be read")
+    yield c.problem(c.imagedb, "study-list-conflict", "so it is not linked")
 
 
 def odd_year(make: Make) -> Iterator[Problem]:
@@ -284,6 +285,7 @@ def study_date_missing(make: Make) -> Iterator[Problem]:
     with listed(c, c.first) as study:
         study["StudyDate"] = None
     yield c.problem(c.imagedb, "study-date-missing", c.first.uid)
+    yield c.problem(c.imagedb, "study-list-conflict", "so it is not linked")
 
 
 def episode_id_missing(make: Make) -> Iterator[Problem]:
@@ -303,6 +305,16 @@ def episode_id_unknown(make: Make) -> Iterator[Problem]:
     with listed(c, c.first) as study:
         study["EpisodeID"] = "9999999"
     yield c.problem(c.imagedb, "episode-id-unknown", "9999999")
+
+
+def study_list_conflict(make: Make) -> Iterator[Problem]:
+    """List a study under another episode than that of which it is."""
+    c = make()
+    with last_episode(c) as episode:
+        episode["StudyList"] += f", {c.first.uid}"
+    with edited(c.nbss) as nbss:
+        nbss[c.client.history.episodes[0].id]["StudyList"] = ""
+    yield c.problem(c.imagedb, "study-list-conflict", c.first.uid)
 
 
 def study_not_in_imagedb(make: Make) -> Iterator[Problem]:
@@ -375,5 +387,6 @@ QUIRKS = (
     image_not_in_imagedb,
     image_not_on_disk,
     *HEADER_QUIRKS,
+    study_list_conflict,
 )
 """Everything that happens to clients; :func:`strays_in_the_trees` happens beside them."""

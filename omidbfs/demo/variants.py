@@ -110,7 +110,7 @@ def ages(make: Make) -> None:
 
 
 def numbers(make: Make) -> None:
-    """Write numbers where other clients have digits, and the reverse; flags that are not set; lesions of marks."""
+    """Write numbers where others have digits, and the reverse, lists for commas, flags that are not set."""
     c = make()
     boxes: tuple[Json, ...] = (
         {"MarkID": 11, "X1": 10, "Y1": 40, "X2": 16, "Y2": 46, "LinkedNBSSLesionNumber": "1", "Mass": "Mass"},
@@ -118,6 +118,8 @@ def numbers(make: Make) -> None:
         {"MarkID": 13, "X1": "30", "Y1": "50", "X2": "36", "Y2": "56", "LinkedNBSSLesionNumber": "UNLINKED"},
         {"MarkID": 14, "X1": "10", "Y1": "50", "X2": "16", "Y2": "56", "LinkedNBSSLesionNumber": None, "Skin": 0},
         {"MarkID": 15, "X1": "10", "Y1": "60", "X2": "16", "Y2": "66", "Conspicuity": "", "Mass": ""},
+        {"MarkID": 16, "X1": "20", "Y1": "60", "X2": "26", "Y2": "66", "LinkedNBSSLesionNumber": 1},
+        {"MarkID": 17, "X1": "30", "Y1": "60", "X2": "36", "Y2": "66", "LinkedNBSSLesionNumber": [1, "2"]},
     )
     image = c.second.images[0]
     with listed(c, c.second) as study:
@@ -125,6 +127,8 @@ def numbers(make: Make) -> None:
     with last_episode(c) as episode:
         episode["ActualEpisodeOpenedYear"] = int(episode["ActualEpisodeOpenedYear"])
         episode["PatientAge"] = str(episode["PatientAge"])
+        episode["EpisodeClosedDate"] = int(episode["EpisodeClosedDate"].replace("-", ""))
+        episode["StudyList"] = episode["StudyList"].split(",")
 
 
 def manufacturers(make: Make) -> None:

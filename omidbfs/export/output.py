@@ -8,9 +8,12 @@ from pathlib import Path
 
 from omidbfs.whole import replacing
 
+STANDARD = Path("-")
+"""The name of standard output (POSIX, utility syntax guideline 13)."""
+
 
 def write(chunks: Iterable[bytes], output: Path | None) -> None:
-    """Write bytes to a file, or to standard output.
+    """Write bytes to a file, or to standard output, which ``-`` stands for, too.
 
     The file appears whole or not at all, readable by its owner only: it holds patient data. What is no file but
     a pipe or a device is written to, not replaced.
@@ -20,7 +23,7 @@ def write(chunks: Iterable[bytes], output: Path | None) -> None:
     OSError
         The file cannot be written.
     """
-    if output is None:
+    if output is None or output == STANDARD:
         sys.stdout.flush()
         sys.stdout.buffer.writelines(chunks)
         sys.stdout.buffer.flush()

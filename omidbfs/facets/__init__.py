@@ -33,6 +33,11 @@ FACETS: tuple[Facet, ...] = (
 BY_NAME: Mapping[str, Facet] = {facet.name: facet for facet in FACETS}
 
 
+def named(facet: str, code: str | None) -> str | None:
+    """Return the name on the drive of a code in one of :data:`FACETS`; what its table has not keeps its own."""
+    return next((value.label for value in BY_NAME[facet].values if value.code == code), code)
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """The facets of one index: :data:`FACETS`, and those of ``user``, who may define more."""
@@ -61,4 +66,5 @@ __all__ = [
     "Subject",
     "Token",
     "Value",
+    "named",
 ]

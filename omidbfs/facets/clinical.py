@@ -164,7 +164,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
     ),
     Facet(
         "fold",
-        "ten equal parts of the women, for cross-validation: by-fold/0-7 and by-fold/8-9 share nobody",
+        "ten parts of the women, about equal in large databases and not stratified; no two of them share a woman",
         "client",
         "hash of the client",
         Kind.NUMBER,
@@ -292,7 +292,7 @@ _OF_STUDY: tuple[Facet, ...] = (
         _study_views,
         values=(
             Value("complete-4", "complete-4", (), "exactly L-CC, L-MLO, R-CC and R-MLO, of one intent"),
-            Value("extra", "extra", (), "these four, and more images of their intent"),
+            Value("extra", "extra", (), "these four, and more images of their intent; complete-4,extra has both"),
             Value("incomplete", "incomplete", (), "one of the four is missing"),
         ),
     ),

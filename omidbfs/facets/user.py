@@ -15,10 +15,10 @@ from math import isfinite
 from pathlib import Path
 
 from omidbfs.definitions import RefusedError, Where, defined
-from omidbfs.errors import meant
 from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
 from omidbfs.lists import table as read_table
 from omidbfs.names import LONGEST, slug
+from omidbfs.words import meant
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")

@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 import trio
 
 from omidbfs.export.spool import MOST_FILES
+from omidbfs.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class Complaints:
         if now - when < _SILENCE:
             self._said[line] = (when, kept_back + 1)
             return
-        log.log(level, "%s%s", line, f" ({kept_back} more times since this was last said)" if kept_back else "")
+        more = f" ({counted(kept_back, 'more time')} since this was last said)" if kept_back else ""
+        log.log(level, "%s%s", line, more)
         self._said[line] = (now, 0)
 
 

@@ -26,7 +26,7 @@ class Mount:
 def mounts() -> list[Mount]:
     """Return all mounts that this process sees, in the order in which they were made."""
     found = []
-    # A name may have whatever Python takes for the end of a line; the kernel escapes a line feed only.
+    # The kernel escapes a line feed, and not a carriage return, which would end a line, too.
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             place, _, rest = line.partition(" - ")

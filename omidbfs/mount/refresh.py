@@ -36,6 +36,7 @@ from omidbfs.mount.stuck import are_stuck, threads_of
 from omidbfs.process import module_command
 from omidbfs.session import Session
 from omidbfs.view import View
+from omidbfs.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,9 @@ class Refresher:
         """Tell systemd what is shown."""
         index = self.operations.view.index
         failed = "; the last refresh failed" if self._state == "failed" else ""
-        notify.tell("READY=1", f"STATUS={len(index)} images of {len(index.clients)} clients{failed}")
+        notify.tell(
+            "READY=1", f"STATUS={counted(len(index), 'image')} of {counted(len(index.clients), 'client')}{failed}"
+        )
 
     async def _enter(self, state: str) -> None:
         self._state, self._since = state, _now()
@@ -186,7 +189,7 @@ class Refresher:
         new.files.continue_from(old.files, seen)
         operations.replace_view(new, reader)
         await self._make_forget(old, known)
-        log.info("refreshed; the kernel knows %d directories", len(operations.directories))
+        log.info("refreshed; the kernel knows %s", counted(len(operations.directories), "directory"))
 
     async def _make_forget(self, old: View, known: list[bytes]) -> None:
         """Have the kernel forget what is no more as in the ``old`` view, of which it knew some directories.

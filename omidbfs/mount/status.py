@@ -12,6 +12,17 @@ class Refreshes(msgspec.Struct, frozen=True):
     since: str
     done: int
     error: str | None = None
+    stuck: int = 0
+
+
+class Options(msgspec.Struct, frozen=True):
+    """``options`` of ``status.json``: how a drive classifies, by the names of the options of commands."""
+
+    num_months_ci_prior: int | None = None
+    num_months_cancer_prior: int | None = None
+    num_months_normal_follow_up: int | None = None
+    num_months_benign_follow_up: int | None = None
+    link_all: bool = False
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -39,6 +50,8 @@ class Status(msgspec.Struct, frozen=True):
     images_directory: str | None
     data_directory: str | None
     refresh: Refreshes
+    options: Options = Options()
+    follow_symlinks: bool = False
     counters: Counted | None = None
 
 

@@ -15,6 +15,7 @@ from omidbfs.database.imagedb import MARK_FEATURES
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import OTHER, RESERVED, UNKNOWN, UNLINKED, Kind
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON
+from omidbfs.words import counted
 
 UNITS = ("women", "episodes", "studies", "images")
 TOTAL = "total"
@@ -54,6 +55,13 @@ class Ages:
     women: int
     stated: int
     quartiles: tuple[float, float, float] | None
+
+    def words(self) -> str:
+        """Return median and quartiles, as the plot and the table have them."""
+        if self.quartiles is None:
+            return "not known"
+        low, middle, high = self.quartiles
+        return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +266,9 @@ def _marks(chosen: _Selected) -> Table:
     images = _distinct(marks.row[mine].astype(np.int64))
     women = len(_distinct(index.client_of[images].astype(np.int64)))
     note = (
-        f"Number (share) of marks by feature and conspicuity, out of {len(mine):,} marks in {len(images):,} "
-        f"images of {women:,} women. A mark with several features is counted in each, and once in the total. "
+        f"Number (share) of marks by feature and conspicuity, out of {counted(len(mine), 'mark', ',')} in "
+        f"{counted(len(images), 'image', ',')} of {counted(women, 'woman', ',')}. "
+        "A mark with several features is counted in each, and once in the total. "
         "A feature that is not stated is not known to be absent."
     )
     of = (len(mine),) * (len(columns) + 1)

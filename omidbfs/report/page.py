@@ -193,12 +193,10 @@ def _share(count: int, of: int) -> str:
 def _quartiles(ages: Sequence[Ages]) -> str:
     rows = []
     for found in ages:
-        low, middle, high = found.quartiles or (None, None, None)
-        words = "not known" if middle is None else f"{middle:.1f} [{low:.1f}, {high:.1f}]"
         rows.append(
             f'<tr data-row="{escape(found.outcome)}"><th scope="row">{escape(found.outcome)}</th>'
             f'<td data-n="{found.women}">{found.women:,}</td><td data-n="{found.stated}">{found.stated:,}</td>'
-            f"<td>{words}</td></tr>"
+            f"<td>{found.words()}</td></tr>"
         )
     head = "<th scope='col'>outcome</th><th scope='col'>women</th><th scope='col'>age stated</th>"
     head += "<th scope='col'>median [quartiles], years</th>"

@@ -183,11 +183,8 @@ def ages_by(table: Table, ages: Sequence[Ages]) -> str:
             axis.set_xticks(places, names)
             axis.tick_params(labelbottom=True)
             if found.quartiles is not None and rows:
-                low, middle, high = found.quartiles
-                axis.text(
-                    0.99, 0.97, f"{middle:.0f} [{low:.0f}, {high:.0f}]", ha="right", va="top",
-                    transform=axis.transAxes, fontsize=8,
-                )  # fmt: skip
+                look = {"ha": "right", "va": "top", "transform": axis.transAxes, "fontsize": 8}
+                axis.text(0.99, 0.97, found.words(), **look)
         figure.supxlabel("age in years, from", fontsize=9)
         figure.supylabel("women, %", fontsize=9)
     return drawn[0]

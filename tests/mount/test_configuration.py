@@ -130,7 +130,7 @@ def test_the_root_lists_the_facets_that_were_asked_for_and_finds_all(
     walked = [Path(place) / name for place, _, files in os.walk(mount) for name in files if name == "1.1.1.dcm"]
     assert (mount / "all/1.1.1.dcm").stat().st_nlink == len(walked)
     done = drive.run("mount", tree.root, drive.directory_for_mount(), "--facets", "views", status=1)
-    assert done.stderr == "omidbfs: --facets: there is no facet views; did you mean view?\n"
+    assert done.stderr == "omidbfs: --facets: there is no facet views; did you mean view or standard-views?\n"
 
 
 def test_commands_take_what_the_configuration_defines(drive: Drives, configured: tuple[Tree, Path]) -> None:

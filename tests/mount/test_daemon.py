@@ -246,18 +246,18 @@ def test_systemd_is_told_how_a_drive_is(drive: Drives, source: Path, tmp_path: P
 
         drive.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
         process, mount = drive.foreground(source, "--verify-first")
-        assert told() == {"READY": "1", "STATUS": "1 images of 1 clients"}
+        assert told() == {"READY": "1", "STATUS": "1 image of 1 client"}
         assert (mount / "all/1.1.1.dcm").read_bytes() == b"pixels"
         process.send_signal(signal.SIGHUP)
         reloading = told()
         assert (reloading["RELOADING"], reloading["STATUS"]) == ("1", "looking for changes")
         assert int(reloading["MONOTONIC_USEC"]) > 0
-        assert told() == {"READY": "1", "STATUS": "1 images of 1 clients"}
+        assert told() == {"READY": "1", "STATUS": "1 image of 1 client"}
         (source / "data").rename(source / "away")
         (source / "images").rename(source / "away too")
         process.send_signal(signal.SIGHUP)
         assert told()["RELOADING"] == "1"
-        assert told() == {"READY": "1", "STATUS": "1 images of 1 clients; the last refresh failed"}
+        assert told() == {"READY": "1", "STATUS": "1 image of 1 client; the last refresh failed"}
         process.terminate()
         assert told() == {"STOPPING": "1"}
         process.communicate(timeout=20)

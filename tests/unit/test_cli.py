@@ -23,6 +23,7 @@ from trees import Quirky, Tree
 
 from omidbfs import __version__, progress
 from omidbfs.cli import main
+from omidbfs.commands.facets import share
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import FACETS, Kind
 from omidbfs.summary import HEADER
@@ -107,6 +108,21 @@ def test_ls_gives_an_object_for_each_entry(run: Run, database: Path) -> None:
     ]
 
 
+def test_ls_recursive_gives_the_paths_of_all_files_below(run: Run, database: Path) -> None:
+    lines = said(run("ls", "-R", database, "/by-outcome/M/by-view")).splitlines()
+    assert lines == [
+        f"by-outcome/M/by-view/{name}"
+        for name in ("MLO/2.dcm", "MLO/2.json", "CC/1.dcm", "CC/1.json", "CC/3.dcm", "CC/3.json")
+    ]
+    assert said(run("ls", "-R", "-0", database, "by-outcome/M/by-view")).split("\0") == [*lines, ""]
+    objects = [json.loads(line) for line in said(run("ls", "-R", "--json", database, "by-client")).splitlines()]
+    assert {"name": "by-client/demd2/2.1/4.json", "type": "file"} in [
+        {"name": one["name"], "type": one["type"]} for one in objects
+    ]
+    assert {one["type"] for one in objects} == {"file"}
+    assert said(run("ls", "-0", database, "by-view")) == "MLO/\0CC/\0unknown/\0"
+
+
 @pytest.mark.parametrize(
     ("cohort", "images", "clients", "studies"),
     [("", 5, 2, 4), ("by-view/CC", 3, 2, 3), ("by-view/CC/by-view/MLO", 0, 0, 0), ("by-view/not-CC", 2, 2, 2)],
@@ -158,7 +174,7 @@ def test_facets_on_a_terminal_fits_it_and_has_bars(run: Run, demo_database: Path
     counted = json.loads(said(run("facets", "--json", demo_database)))
     row = lines[lines.index("by-marked") + 1].split()
     yes, total = counted["marked"]["yes"], sum(counted["marked"].values())
-    assert row[:4] == ["yes", f"{yes:,}", f"{yes * 100 // total}", "%"]
+    assert row[:4] == ["yes", f"{yes:,}", f"{yes * 100 / total:.0f}", "%"]
     levels = [lines.index(f"by-{name}") for name in ("site", "outcome", "event", "view", "conspicuity", "grade")]
     assert levels == sorted(levels)
 
@@ -171,6 +187,19 @@ def test_long_lists_are_cut_on_a_terminal_unless_all_is_asked_for(run: Run, demo
     assert any(f"and {len(most) - 11} more: --all" in line for line in short)
     assert not any("more: --all" in line for line in whole)
     assert len(whole) > sum(map(len, counted.values()))
+
+
+@pytest.mark.parametrize(
+    ("images", "total", "shown"),
+    [
+        *((0, 0, "0 %"), (0, 9, "0 %"), (1, 201, "<1 %"), (1, 200, "1 %"), (149, 10_000, "1 %"), (1, 67, "1 %")),
+        *((3, 200, "2 %"), (2, 3, "67 %"), (198, 200, "99 %"), (199, 200, ">99 %"), (200, 200, "100 %")),
+    ],
+)
+def test_shares_are_rounded_and_what_is_there_is_never_nothing_nor_a_part_all(
+    images: int, total: int, shown: str
+) -> None:
+    assert share(images, total) == shown
 
 
 def test_bars_are_plain_where_a_terminal_has_no_others(run: Run, demo_database: Path) -> None:
@@ -193,6 +222,15 @@ def test_check_of_a_clean_database_ends_with_0(run: Run, demo_database: Path) ->
     result = run("check", "--dicom", demo_database)
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.endswith(" images of 25 clients, 0 problems\n")
+
+
+def test_one_is_no_plural(run: Run, tmp_path: Path) -> None:
+    Tree(tmp_path / "db").client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False)
+    assert "1 image of 1 client, 2 problems\n" in run("check", "db").stderr
+    (tmp_path / "db/images/demd1/1.1/1.dcm").unlink()
+    assert "0 images of 1 client, 1 problem\n" in run("check", "db", "--verify-first").stderr
+    assert ": written, 0 images of 1 client, " in said(run("index", "db", "--rebuild"))
+    assert run("export", "db", "-o", "x.csv").stderr == "x.csv: 0 images\n"
 
 
 def test_check_says_every_problem_and_ends_with_1(run: Run, database: Path) -> None:
@@ -272,7 +310,24 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         (["count", "-"], "name a SOURCE directory, or both --images and --data"),
         (["count", "DB", "by-view/CCC"], "by-view/CCC: CCC is no value of by-view; did you mean CC?"),
         (["count", "DB", "by-viev/CC"], "by-viev/CC: there is no by-viev; did you mean by-view?"),
-        (["ls", "DB", "by-client/demd3"], "by-client/demd3: demd3 is no value of by-client; did you mean demd2?"),
+        (["count", "DB", "by-view/mlo"], "mlo is no value of by-view; did you mean MLO?"),
+        (["count", "DB", "by-view/not-mlo"], "mlo is no value of by-view; did you mean not-MLO?"),
+        (["count", "DB", "by-view/MLO,cc"], "MLO,cc: cc is no value of by-view; did you mean MLO,CC?"),
+        (["count", "DB", "by-view/MLO,XX"], "XX is no value of by-view; `omidbfs facets SOURCE` shows what"),
+        (["count", "DB", "by-view/XX,YY,CC"], "XX and YY are no values of by-view; `omidbfs facets"),
+        (["count", "DB", "by-laterality/Left"], "Left is no value of by-laterality; did you mean L?"),
+        (["count", "DB", "by-grade/3"], "3 is no value of by-grade; did you mean grade-3?"),
+        (["count", "DB", "by-age/70-50"], "70-50 is no value of by-age; did you mean 50-70?"),
+        (["count", "DB", "by-age/50..70"], "50..70 is no value of by-age; did you mean 50-70?"),
+        (["count", "DB", "by-manufacturer/simens"], "no value of by-manufacturer; did you mean siemens?"),
+        (["count", "DB", "by-density/a"], "there is no by-density; `omidbfs facets SOURCE` shows what there is"),
+        (["count", "DB", "By_View/CC"], "there is no By_View; did you mean by-view?"),
+        (["count", "DB", "SIEMENS"], "there is no SIEMENS; did you mean by-manufacturer/SIEMENS?"),
+        (["count", "DB", "by-study/1.9"], "1.9 is no value of by-study; `omidbfs ls SOURCE by-study` lists them"),
+        (["ls", "DB", "by-client/DEMD2"], "DEMD2 is no value of by-client; did you mean demd2?"),
+        (["ls", "DB", "by-client/demd3"], "demd3 is no value of by-client; `omidbfs ls SOURCE by-client` lists"),
+        (["ls", "DB", "cohorts"], "cohorts: there are no named cohorts; no configuration was found"),
+        (["count", "DB/data"], "DB/data: holds no images/ or data/ directory; SOURCE is"),
         (["ls", "DB", "zzz"], "zzz: there is no zzz; `omidbfs facets SOURCE` shows what there is"),
         (["ls", "DB", "by-view/CC/1.dcm"], "by-view/CC/1.dcm: 1.dcm is a file, and a directory is needed"),
         (["ls", "DB", "README.txt"], "README.txt: README.txt is a file, and a directory is needed"),
@@ -299,8 +354,29 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
     ],
 )
 def test_a_mistake_is_one_line(run: Run, database: Path, arguments: list[str], line: str) -> None:
-    message = complaint(run(*(str(database) if argument == "DB" else argument for argument in arguments)))
-    assert line in message
+    message = complaint(run(*(argument.replace("DB", str(database)) for argument in arguments)))
+    assert line.replace("DB", str(database)) in message
+
+
+def test_a_cohort_that_is_not_named_is_told_which_are_and_where(run: Run, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "omidbfs.toml").write_text('[cohorts.train]\npath = "all"\n[cohorts.test]\npath = "all"\n')
+    said = "there is no cohort trian; omidbfs.toml defines train, test; did you mean train?"
+    assert complaint(run("count", database, "cohorts/trian")) == f"cohorts/trian: {said}"
+    (tmp_path / "omidbfs.toml").write_text("link-all = true\n")
+    said = "there are no named cohorts; omidbfs.toml defines none"
+    assert complaint(run("count", database, "cohorts/x")) == f"cohorts/x: {said}"
+
+
+@pytest.mark.parametrize("place", ["db/data", "db/images/", "db/data/demd1", "db/images/demd1/1.1", "."])
+def test_a_source_that_is_near_is_named(run: Run, tmp_path: Path, place: str) -> None:
+    Tree(tmp_path / "db").client("demd1").study("1.1").image("1")
+    for source, named in ((place, "db"), (tmp_path / place, tmp_path / "db")):
+        assert complaint(run("count", source)).endswith(f"; did you mean {named}?")
+
+
+def test_no_source_is_near_an_empty_directory(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert complaint(run("count", "empty")).endswith("or name them apart with --images and --data")
 
 
 @pytest.mark.parametrize(
@@ -384,6 +460,28 @@ def test_a_cohort_that_is_none_is_answered_with_those_there_are_and_where_they_a
     assert line == there.format("trian", "trian") + "; did you mean train?"
     line = complaint(run("--config", "some.toml", "ls", database, "cohorts/xyz/by-view"))
     assert line == "cohorts/xyz/by-view: there is no cohort xyz; those of some.toml are test, train"
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        (None, "Add --format, or name the file as one on the drive: -o index.csv"),
+        ("-", "Add --format, or name the file as one on the drive: -o index.csv"),
+        ("x.xlsx", "Add --format, or name the file as one on the drive: -o index.csv"),
+        ("x.json", ".json may be coco or summary: add --format coco or summary, or name the file coco.json or"),
+    ],
+)
+def test_a_name_that_says_no_format_is_told_what_would(run: Run, file: str | None, hint: str) -> None:
+    result = run("export", "x", *(() if file is None else ("-o", file)))
+    assert result.exit_code == 2
+    assert f"Error: what to write? {hint}" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("format", ["csv", "coco", "omidb-summary"])
+def test_a_hyphen_is_standard_output(run: Run, database: Path, tmp_path: Path, format: str) -> None:
+    piped = run("export", database, "by-view/CC", "--format", format, "-o", "-")
+    assert said(piped) == said(run("export", database, "by-view/CC", "--format", format))
+    assert list(tmp_path.glob("-*")) == []
 
 
 def shell(command: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

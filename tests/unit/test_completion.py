@@ -138,12 +138,12 @@ def test_without_an_index_nothing_is_completed_built_or_said(complete: Complete,
 
 def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> None:
     assert complete("count", "db", "by-view/CC,M", shell="zsh") == [
-        *("plain", "by-view/CC,ML", "1 images"),
-        *("plain", "by-view/CC,MLO", "1 images"),
+        *("plain", "by-view/CC,ML", "1 image"),
+        *("plain", "by-view/CC,MLO", "1 image"),
     ]
     assert complete("count", "db", "by-view/CC,M", shell="fish") == [
-        "plain,by-view/CC,ML\t1 images",
-        "plain,by-view/CC,MLO\t1 images",
+        "plain,by-view/CC,ML\t1 image",
+        "plain,by-view/CC,MLO\t1 image",
     ]
 
 
@@ -172,7 +172,7 @@ def test_fish_completes(place: Path) -> None:
     (place / "completion.fish").write_text(script("fish", main))
     command = ["fish", "--no-config", "-c", "source completion.fish; complete -C 'omidbfs count db by-view/CC,M'"]
     done = subprocess.run(command, cwd=place, env=environment(place), capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["by-view/CC,ML\t1 images", "by-view/CC,MLO\t1 images"]
+    assert done.stdout.splitlines() == ["by-view/CC,ML\t1 image", "by-view/CC,MLO\t1 image"]
 
 
 def test_of_more_clients_than_a_shell_would_show_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def described(run: Run, tmp_path: Path) -> Callable[..., list[Any]]:
     ("episodes", "options", "outcome", "future", "why"),
     [
         ([("1", "M")], (), "M", None, "by itself: a malignant opinion after surgery or biopsy"),
-        ([("1", "CI")], (), "CI", None, "by itself: its type is CI, with no biopsy or surgery"),
+        ([("1", "CI")], (), "CI", None, "by itself: its type is interval-case, with no biopsy or surgery"),
         ([("1", "N")], (), "N", None, "by itself: no assessment, biopsy or surgery; no cancer follows"),
         ([("1", "NA")], (), "NA", None, "by itself: assessment, and no biopsy or surgery; no cancer"),
         ([("1", "B")], (), "B", None, "by itself: a benign opinion after surgery or biopsy"),
@@ -55,7 +55,7 @@ def described(run: Run, tmp_path: Path) -> Callable[..., list[Any]]:
             (),
             "MP",
             "2",
-            "episode 2 (status M) follows 730 days later; no window",
+            "episode 2 (status malignant) follows 730 days later; no window",
         ),
         (
             [("1", "N"), ("2", "CI", "2014-05-01")],
@@ -76,14 +76,14 @@ def described(run: Run, tmp_path: Path) -> Callable[..., list[Any]]:
             ("--num-months-cancer-prior", "12", "--num-months-ci-prior", "36"),
             "InvalidPrior",
             "2",
-            "episode 2 (status M), a cancer, follows 730 days later: outside the window for its priors",
+            "episode 2 (status malignant), a cancer, follows 730 days later: outside the window for its priors",
         ),
         (
             [("1", "N"), ("2", "N", "2014-05-01")],
             ("--num-months-normal-follow-up", "12"),
             "N",
             "2",
-            "episode 2 (status N) without cancer follows 730 days later, after 12 months",
+            "episode 2 (status normal) without cancer follows 730 days later, after 12 months",
         ),
         ([("1", "N")], ("--num-months-normal-follow-up", "12"), "NoSubsequentEpisode", None, "no episode follows"),
         (
@@ -91,7 +91,7 @@ def described(run: Run, tmp_path: Path) -> Callable[..., list[Any]]:
             ("--num-months-normal-follow-up", "12"),
             "InvalidEvents",
             "2",
-            "episode 2 (status none) 730 days later decides, and its events do not",
+            "episode 2 (status undefined) 730 days later decides, and its events do not",
         ),
     ],
 )
@@ -108,13 +108,17 @@ def test_an_outcome_comes_with_the_rule_and_the_episode_that_decided(
         client.episode(*episode)
     client.study("1.1", "1").image("1.1.1")
     (found,) = described("1.1.1", *options)
-    assert found["episode"]["outcome"] == outcome
     assert found["episode"]["future_episode"] == future
     assert why in found["episode"]["why"]
-    assert found["facets"]["outcome"]["values"] == [{
+    name = {
         "M": "malignant", "CI": "interval-cancer", "N": "normal", "NA": "normal-assessed", "B": "benign",
         "MP": "malignant-prior", "CIP": "interval-cancer-prior",
-    }.get(outcome, "undefined")]  # fmt: skip
+    }.get(outcome, "undefined")  # fmt: skip
+    reason = {"InvalidEvents": "invalid-events", "InvalidPrior": "invalid-prior"}.get(outcome)
+    if outcome == "NoSubsequentEpisode":
+        reason = "no-subsequent-episode"
+    assert (found["episode"]["outcome"], found["episode"]["undefined_outcome"]) == (name, reason)
+    assert found["facets"]["outcome"]["values"] == [name]
 
 
 def test_an_image_comes_with_its_files_events_and_every_facet(
@@ -133,7 +137,7 @@ def test_an_image_comes_with_its_files_events_and_every_facet(
     assert dcm["size"] == (client.images / "1.1/1.1.1.dcm").stat().st_size
     assert sidecar["present"]
     events = {event["name"]: event for event in found["episode"]["events"]}
-    assert events["surgery"]["left_opinion"] == "OM"
+    assert events["surgery"]["left_opinion"] == "malignant"
     assert events["screening"]["dates"] == ["2012-05-01"]
     view = found["facets"]["view"]
     assert view["values"] == ["MLO"]
@@ -143,6 +147,32 @@ def test_an_image_comes_with_its_files_events_and_every_facet(
     assert found["facets"]["classification"]["raw"] == {"Classification": "N"}
     assert found["facets"]["implant"]["raw"] == {}
     assert found["facets"]["episode"]["values"] == ["demd1~1"]
+
+
+def test_values_have_the_names_that_the_drive_gives_them(run: Run, quirky_database: Quirky) -> None:
+    """In every part of what is told: an odd code keeps its own name, as it does in tables."""
+    names = run("ls", quirky_database.path, "by-marked/yes").stdout.splitlines()
+    of_image = {
+        "features": "mark-feature",
+        "conspicuity": "conspicuity",
+        "mass_classification": "mass-classification",
+        "benign_classification": "benign-classification",
+    }
+    of_lesion = {"description": "lesion-description", "status": "lesion-status", "grade": "grade"}
+    told = []
+    for name in names[::6]:
+        for found in json.loads(run("describe", quirky_database.path, name, "--json").stdout):
+            values = {facet: set(one["values"]) for facet, one in found["facets"].items()}
+            if found["episode"]:
+                told += [(found["episode"][kind], values[f"episode-{kind}"]) for kind in ("type", "status")]
+            for mark in found["marks"]:
+                for key, facet in of_image.items():
+                    said = mark[key] if isinstance(mark[key], list) else [mark[key]]
+                    told += [(one, values[facet]) for one in said if one is not None]
+                for lesion in mark["lesions"]:
+                    told += [(lesion[key], values[facet]) for key, facet in of_lesion.items() if lesion[key]]
+    assert len(told) > 40
+    assert [pair for pair in told if pair[0] not in pair[1]] == []
 
 
 def test_the_facets_are_those_by_which_the_image_is_found(run: Run, demo_database: Path) -> None:
@@ -165,8 +195,9 @@ def test_marks_come_with_the_lesions_of_their_number_and_side(
     (found,) = described("1.1.1")
     first, second = found["marks"]
     assert first["box"] == [10, 10, 20, 20]
-    assert (first["features"], first["conspicuity"]) == (["Mass"], "subtle")
-    assert [(lesion["side"], lesion["number"]) for lesion in first["lesions"]] == [("L", "1")]
+    assert (first["features"], first["conspicuity"]) == (["mass"], "subtle")
+    (lesion,) = first["lesions"]
+    assert (lesion["side"], lesion["number"], lesion["description"]) == ("L", "1", "calcification-only")
     assert (second["lesion_numbers"], second["lesions"]) == (None, [])
 
 

@@ -32,10 +32,12 @@ TESTED_BY = {
     "test_a_document_that_cannot_be_read_is_reported_and_its_file_is_shown",
     "S6": "test_ls_of_the_root_lists_every_facet test_the_mounted_tree_is_what_the_model_says",
     "S7": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
-    "S8": "test_each_facet_lists_the_counts_that_facets_json_gives",
+    "S8": "test_each_facet_lists_the_counts_that_facets_json_gives "
+    "test_a_cohort_lists_the_values_of_the_root_too_where_that_is_asked_for",
     "S9": "test_a_value_directory_lists_the_pairs_of_its_images",
     "S10": "test_every_nested_path_of_a_random_database_is_what_the_model_says",
     "S11": "test_find_ends_and_meets_as_many_files_as_the_drive_promises "
+    "test_ls_recursive_says_what_find_would_meet test_the_paths_of_ls_can_be_given_to_other_programs "
     "test_nested_facets_are_found_and_not_listed",
     "S12": "test_nested_facets_can_be_listed test_nested_facets_are_found_and_not_listed_unless_asked_for",
     "S13": "test_the_order_of_terms_and_their_repetition_change_nothing",
@@ -135,7 +137,8 @@ TESTED_BY = {
     "test_the_drive_shows_what_the_configuration_says",
     "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh "
     "test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else",
-    "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks",
+    "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks "
+    "test_the_lesions_of_a_mark_are_numbers_however_they_are_written",
     "S69": "test_a_directory_is_whole_whatever_the_size_of_the_buffer "
     "test_seekdir_continues_at_any_entry_and_rewinddir_at_the_first "
     "test_a_drive_does_what_its_model_does_whatever_the_steps",
@@ -269,7 +272,7 @@ def option_names(command: click.Command) -> set[str]:
 def shown_options(part: str) -> set[str]:
     """The options in the first cells of a part's tables."""
     cells = re.findall(r"^\| (`-.*?) \| ", part, re.M)
-    return {name for cell in cells for name in re.findall(r"`(--?[a-z][a-z-]*)", cell)}
+    return {name for cell in cells for name in re.findall(r"`(--?[A-Za-z0-9][a-z-]*)", cell)}
 
 
 def test_the_page_of_facets_is_what_the_registry_gives() -> None:

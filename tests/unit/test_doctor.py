@@ -109,7 +109,7 @@ def test_a_source_and_its_index_are_looked_at(tmp_path: Path) -> None:
     assert (found["source"]["level"], found["index"]["level"]) == ("ok", "warn")
     assert found["index"]["found"] == f"{index}: missing"
     CliRunner().invoke(main, ["index", str(tree.root), "--index", str(index)])
-    assert findings(tree.root, "--index", index)["index"]["found"].startswith(f"{index}: 1 images, written ")
+    assert findings(tree.root, "--index", index)["index"]["found"].startswith(f"{index}: 1 image, written ")
     index.write_bytes(b"something else")
     assert findings(tree.root, "--index", index)["index"]["level"] == "warn"
     (tree.root / "data").rename(tmp_path / "data")

@@ -71,10 +71,25 @@ def test_a_mark_has_a_box_and_the_features_that_are_set() -> None:
 
 @pytest.mark.parametrize(
     ("value", "numbers"),
-    [("1", {"1"}), ("1, 02", {"1", "2"}), ("UNLINKED", None), (None, None), ("", None), (2, None), ("1,", None)],
+    [
+        *(("1", {"1"}), ("1, 02", {"1", "2"}), ("UNLINKED", None), (None, None), ("", None), ([], None)),
+        *((1, {"1"}), (1.0, {"1"}), ([1, "2"], {"1", "2"}), (["1,2", 3.0], {"1", "2", "3"})),
+    ],
 )
-def test_the_lesions_of_a_mark_are_numbers_in_text(value: object, numbers: set[str] | None) -> None:
-    assert read_mark(LinkedNBSSLesionNumber=value)[0].lesion_numbers == numbers
+def test_the_lesions_of_a_mark_are_numbers_however_they_are_written(value: object, numbers: object) -> None:
+    mark, kinds = read_mark(LinkedNBSSLesionNumber=value)
+    assert (mark.lesion_numbers, kinds) == (numbers, [])
+
+
+@pytest.mark.parametrize("value", ["1,", "one", True, 1.5, float("nan"), 10**400, {}, [None], [[1]], ["1", True]])
+def test_what_is_no_lesion_number_is_odd_and_links_to_none(value: object) -> None:
+    mark, kinds = read_mark(LinkedNBSSLesionNumber=value)
+    assert (mark.lesion_numbers, kinds) == (None, ["odd-value"])
+
+
+def test_names_may_be_numbers() -> None:
+    assert read({"ClientID": 5, "Site": 12.0}) == (ImageDb("5", "12", {}), [])
+    assert read({"Site": True}) == (ImageDb(None, None, {}), ["odd-value"])
 
 
 def test_a_classification_outside_its_table_is_other() -> None:

@@ -4,7 +4,7 @@ from time import perf_counter
 
 import pytest
 
-from omidbfs.database.linking import StudyLink, link_studies
+from omidbfs.database.linking import StudyLink, link_studies, study_list_conflicts
 from omidbfs.database.problems import Problem, reporter
 from omidbfs.database.records import DbStudy, Episode, Event
 
@@ -82,6 +82,17 @@ def test_a_study_outside_data_is_linked_but_takes_nothing_from_others(outside: s
     other = DbStudy(outside, DAY[1], "1", {})
     links, _ = link([SCREENED], study(1, 1, "1"), other, in_data={"1.1", "Thumbs"})
     assert links == [StudyLink("1", ("screening",)), StudyLink("1", ())]
+
+
+def test_a_study_that_study_list_puts_elsewhere_is_reported_and_stays_where_it_is() -> None:
+    problems: list[Problem] = []
+    links = {"1.1": StudyLink("1"), "1.2": StudyLink("2"), "1.3": StudyLink(None), "1.4": StudyLink("1")}
+    episodes = [Episode("1", study_list=("1.2", "1.4")), Episode("2", study_list=("1.1", "1.2", "1.3", "9"))]
+    study_list_conflicts(episodes, links, reporter("imagedb", problems))
+    assert [(problem.kind, problem.detail) for problem in problems] == [
+        ("study-list-conflict", "study '1.1': in StudyList of episode '2', but linked to episode '1'"),
+        ("study-list-conflict", "study '1.3': in StudyList of episode '2', but not linked"),
+    ]
 
 
 def test_the_time_is_linear_in_the_studies() -> None:

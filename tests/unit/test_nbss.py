@@ -51,12 +51,14 @@ def test_a_code_outside_its_table_is_other_and_an_opinion_outside_it_is_none() -
     assert kinds == ["unknown-code"]
 
 
-@pytest.mark.parametrize("text", ["2012-05-01", "20120501", "2012-5-1"])
-def test_dates_are_read_as_omidb_reads_them(text: str) -> None:
+@pytest.mark.parametrize("text", ["2012-05-01", "20120501", "2012-5-1", 20120501, 20120501.0])
+def test_dates_are_read_as_omidb_reads_them_and_may_be_numbers(text: object) -> None:
     assert read_episode(EpisodeOpenedDate=text)[0].opened_date == date(2012, 5, 1)
 
 
-@pytest.mark.parametrize("value", ["2012-W01-1", "2012-13-01", "1 May", " 2012-05-01", 20120501, 0, [], {}])
+@pytest.mark.parametrize(
+    "value", ["2012-W01-1", "2012-13-01", "1 May", " 2012-05-01", 20121301, 2012.5, True, 0, [], {}]
+)
 def test_what_is_no_date_is_odd_and_absent(value: object) -> None:
     assert read_episode(EpisodeOpenedDate=value) == (Episode("1"), ["odd-value"])
 
@@ -69,6 +71,20 @@ def test_years_are_numbers_or_text(value: object, year: int) -> None:
 @pytest.mark.parametrize("value", ["soon", -1, 10**400, float("nan"), float("inf"), [], "9" * 5000])
 def test_what_is_no_year_is_odd_and_absent(value: object) -> None:
     assert read_episode(ActualEpisodeOpenedYear=value) == (Episode("1"), ["odd-value"])
+
+
+@pytest.mark.parametrize("value", ["1.2,1.3", " 1.2 , 1.3,", ["1.2", "1.3"], ["1.2,1.3"]])
+def test_the_studies_of_an_episode_are_text_with_commas_or_a_list(value: object) -> None:
+    assert read_episode(StudyList=value) == (Episode("1", study_list=("1.2", "1.3")), [])
+
+
+@pytest.mark.parametrize(("value", "studies"), [(5, ()), ({}, ()), ([None, "1.2"], ("1.2",))])
+def test_what_lists_no_studies_is_odd(value: object, studies: tuple[str, ...]) -> None:
+    assert read_episode(StudyList=value) == (Episode("1", study_list=studies), ["odd-value"])
+
+
+def test_an_ethnic_group_may_be_a_number() -> None:
+    assert read({"Ethnicity": 7})[0].ethnicity == "7"
 
 
 def test_an_empty_event_exists() -> None:

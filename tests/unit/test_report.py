@@ -231,13 +231,15 @@ def test_the_page_shows_every_number(
 ) -> None:
     path = demo_database if database == "demo" else quirky_database.path
     found = figures(cohorts_of(path, run), EVERYTHING)
-    shown = Reader(reported(path))
+    text = reported(path)
+    shown = Reader(text)
     assert shown.cells == cells_of(found)
     assert shown.cards == {unit: (count, found.source[unit]) for unit, count in found.cohort.items()}
     for one in found.ages:
         if one.quartiles is not None:
             low, middle, high = one.quartiles
             assert shown.quartiles[one.outcome] == f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+            assert f">{shown.quartiles[one.outcome]}</text>" in text, "the plot has them, too"
 
 
 def test_problems_are_counted_by_kind(run: Callable[..., Result], quirky_database: Quirky) -> None:
@@ -315,7 +317,7 @@ def test_a_page_says_what_there_is_in_all(reported: Callable[..., str], tmp_path
     tree = Tree(tmp_path / "db")
     tree.client("demd1").study().image("1", has_sidecar=False, dcm=b"none").image("2").client("demd2")
     (tmp_path / "clients").write_text("demd1\ndemd2\n")
-    whole = "2 clients, 1 of them with images; 1 studies; 2 images; 2 DICOM files and 1 JSON files of images"
+    whole = "2 clients, 1 of them with images; 1 study; 2 images; 2 DICOM files and 1 JSON file of images"
     for options, words in (((), whole), (("--clients-file", "clients"), f"the 2 clients of a list: {whole}")):
         assert f"<dd>{words}</dd>" in reported(tree.root, "by-view/CC/by-view/MLO", *options)
 
@@ -365,6 +367,26 @@ def test_a_page_is_for_its_owner_only_and_appears_whole(
     assert done.returncode != 0
     assert (tmp_path / "report.html").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".report")] == []
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.PDF", "x.txt", "some.where/x.json"])
+def test_what_is_no_page_by_its_name_is_refused(
+    run: Callable[..., Result], demo_database: Path, tmp_path: Path, name: str
+) -> None:
+    result = run("report", demo_database, "-o", name)
+    assert result.exit_code == 1
+    better = f"{name.rpartition('.')[0]}.html"
+    assert result.stderr == (
+        f"omidbfs: {name}: a report is HTML; name it {better}, and a browser prints that as PDF\n"
+    )
+    assert list(tmp_path.glob("x*")) == []
+
+
+def test_a_page_can_go_to_standard_output(run: Callable[..., Result], demo_database: Path, tmp_path: Path) -> None:
+    result = run("report", demo_database, "by-view/CC/by-view/MLO", "-o", "-")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("<!DOCTYPE html>")
+    assert list(tmp_path.glob("-*")) == []
 
 
 def test_without_a_library_for_plots_a_line_says_so(

@@ -448,7 +448,7 @@ def test_another_safetensors_file_is_no_index(refused: Callable[[bytes], str]) -
     assert refused(safetensors.numpy.save(arrays, {"format": "pt", "header": "x"})) == "no index of omidbfs"
 
 
-@pytest.mark.parametrize("schema", ["0", "1", "2", "4", "", "one"])
+@pytest.mark.parametrize("schema", ["0", "1", "2", "99", "", "one"])
 def test_an_index_of_another_version_is_named_as_such(refused: Callable[[bytes], str], schema: str) -> None:
     other = {"what": "arrays", "__metadata__": {"format": "omidbfs index", "schema": schema, "header": "........"}}
     assert refused(sealed(other)).startswith("of another version")

@@ -618,6 +618,24 @@ def test_nested_facets_are_found_and_not_listed_unless_asked_for(tree: Tree) -> 
     assert [*both.listed("by-view/CC")][len(nested) :] == ["1.1.dcm", "1.1.json"]
 
 
+def test_a_cohort_lists_the_values_of_the_root_too_where_that_is_asked_for(tree: Tree) -> None:
+    study = tree.client().study("1").image("1.1", ViewPosition="CC", ImageLaterality="L")
+    study.image("1.2", dcm=None, ViewPosition="MLO", Manufacturer="SIEMENS").client("demd2").study("2").image(
+        "2.1"
+    )
+    both = Both(tree.root)
+    part = "by-laterality/L"
+    assert [*both.listed(f"{part}/by-view")] == ["CC"]
+    both.view = view_of(tree.root, list_empty=True)
+    for facet in ("view", "manufacturer", "fold", "age"):
+        assert [*both.listed(f"{part}/by-{facet}")] == [*both.listed(f"by-{facet}")]
+    assert [*both.listed(f"{part}/by-view")] == ["MLO", "CC", "unknown"]
+    assert [*both.listed(f"{part}/by-view/MLO")] == []
+    assert [*both.listed(f"{part}/by-client")] == ["demd1"]
+    assert [*both.listed(f"{part}/by-study")] == ["1"]
+    assert [*both.listed("by-view/MLO/by-file-type")] == ["json"]
+
+
 def test_an_empty_database_is_a_drive_with_empty_facets(tree: Tree) -> None:
     both = Both(tree.root)
     assert [*both.listed("all")] == []

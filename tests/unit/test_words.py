@@ -1,0 +1,50 @@
+"""Words for people: singular and plural, and what a misspelt name was meant for."""
+
+import pytest
+
+from omidbfs.facets import FACETS
+from omidbfs.words import closest, counted, did_you_mean
+
+NAMES = {facet.name: facet.name for facet in FACETS}
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "said"),
+    [(0, "image", "0 images"), (1, "image", "1 image"), (2, "study", "2 studies"), (1, "study", "1 study")],
+)
+def test_things_are_counted_in_singular_and_plural(number: int, what: str, said: str) -> None:
+    assert counted(number, what) == said
+
+
+def test_numbers_have_the_form_that_is_asked_for() -> None:
+    assert counted(1234, "DICOM file", ",") == "1,234 DICOM files"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        *(("vew", ["view"]), ("veiw", ["view"]), ("View", ["view"]), ("view_modifier", ["view-modifier"])),
+        *(("klient", ["client"]), ("manufactuer", ["manufacturer"]), ("lateral", ["laterality"])),
+        ("views", ["view", "standard-views"]),
+        ("status", ["client-status", "episode-status", "lesion-status"]),
+        ("opinion", ["side-opinion", "reading-opinion"]),
+    ],
+)
+def test_a_name_is_close_by_case_by_its_parts_or_by_few_slips(word: str, meant: list[str]) -> None:
+    assert closest(word, NAMES) == meant
+
+
+@pytest.mark.parametrize("word", ["density", "intensity", "breast", "x", "", "-", "by", "agee-at-screening"])
+def test_nothing_far_fetched_is_close(word: str) -> None:
+    assert closest(word, NAMES) == []
+
+
+def test_a_short_word_is_close_as_a_whole_part_only() -> None:
+    grades = {f"grade-{number}": f"grade-{number}" for number in (1, 13, 2, 3)}
+    assert closest("3", grades) == ["grade-3"]
+    assert closest("gr", grades) == []
+
+
+def test_what_is_close_is_a_question_and_nothing_is_no_question() -> None:
+    assert did_you_mean(["a", "b"]) == "; did you mean a or b?"
+    assert did_you_mean([]) == ""
