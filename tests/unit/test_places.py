@@ -1,6 +1,7 @@
 """Where a user's files are: as the XDG specification says, and in one place whatever the current directory is."""
 
 import os
+import pwd
 from pathlib import Path
 from typing import Literal
 
@@ -47,7 +48,7 @@ def test_a_home_that_is_no_absolute_name_is_that_of_the_system(
     without_home(monkeypatch, 0)
     if home is not None:
         monkeypatch.setenv("HOME", home)
-    assert user_directory("cache") == Path("/root/.cache/omidbfs")
+    assert user_directory("cache") == Path(pwd.getpwuid(0).pw_dir, ".cache/omidbfs")
 
 
 def test_a_user_without_a_home_is_told_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
