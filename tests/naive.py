@@ -7,11 +7,15 @@ problems and knows no limits: the databases of tests are small. Rules: ``omidb``
 
 import datetime
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pydicom
+
 from omidbfs.database import codes
+from omidbfs.database.header import Header
 from omidbfs.database.imagedb import BENIGN_CLASSIFICATIONS, CONSPICUITIES, MARK_FEATURES, MASS_CLASSIFICATIONS
 from omidbfs.database.linking import StudyLink
 from omidbfs.database.records import (
@@ -308,3 +312,101 @@ def without_rivals(
                 for uid in undated:
                     drop(uid)
     return links
+
+
+# Headers ---------------------------------------------------------------------------------------------------
+
+TEXTS = {
+    "SOPInstanceUID": "00080018",
+    "Manufacturer": "00080070",
+    "ManufacturerModelName": "00081090",
+    "PatientAge": "00101010",
+    "PresentationIntentType": "00080068",
+    "ViewPosition": "00185101",
+    "Laterality": "00200060",
+    "ImageLaterality": "00200062",
+    "BreastImplantPresent": "00281300",
+    "SOPClassUID": "00080016",
+    "Modality": "00080060",
+    "PhotometricInterpretation": "00280004",
+    "PartialView": "00281350",
+    "TransferSyntaxUID": "00020010",
+}
+WHOLE = {"Rows": "00280010", "Columns": "00280011", "NumberOfFrames": "00280008"}
+REAL = {"BodyPartThickness": "001811A0", "EstimatedRadiographicMagnificationFactor": "00181114"}
+OF_FRAMES = ("BreastImplantPresent", "PartialView", *REAL)
+STORAGE_OF_TOMOSYNTHESES = "1.2.840.10008.5.1.4.1.1.13.1.3"
+
+
+def header_of(sidecar: Path | None, dcm: Path | None) -> Header:
+    """Return the header of an image: its sidecar says, else its DICOM file, else nobody."""
+    data = document(sidecar) if sidecar is not None else None
+    if data is None and dcm is not None:
+        data = of_dicom(dcm)
+    return Header() if data is None else said_of(data)
+
+
+def of_dicom(path: Path) -> Json | None:
+    """Return the header of a DICOM file in the DICOM JSON model, ``None`` where there is none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+            for tag in list(dataset.keys()):
+                raw = dataset.get_item(tag)
+                if len(raw.value or b"") < getattr(raw, "length", 0) < 0xFFFFFFFF:
+                    del dataset[tag]  # the file ends in it
+            found: Json = dataset.to_json_dict()
+            found["00020010"] = {"Value": [str(dataset.file_meta.TransferSyntaxUID)]}
+    except Exception:  # no DICOM, in whatever way pydicom says so
+        return None
+    return found
+
+
+def values(data: Json, tag: str) -> list[Any]:
+    element = data.get(tag)
+    found = element.get("Value") if isinstance(element, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def stated(value: object) -> str | None:
+    """Return a value as text, ``None`` where it says nothing."""
+    found = str(value).strip(" \0") if isinstance(value, (str, int, float)) else ""
+    return None if found in NOTHING else found
+
+
+def number(value: object) -> float | None:
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
+
+
+def said_of(data: Json) -> Header:
+    """Return what a dataset says; what several frames say of themselves stands for what the whole does not."""
+    places = [data]
+    frames = whole(stated(next(iter(values(data, "00280008")), None))) or 1
+    sop_class = stated(next(iter(values(data, "00080016")), None))
+    if frames > 1 or sop_class == STORAGE_OF_TOMOSYNTHESES:
+        places += values(data, "00189507")[:1]
+        for groups in ("52009229", "52009230"):
+            for item in values(data, groups)[:1]:
+                places += [one for macro in item for one in values(item, macro)[:1] if isinstance(one, dict)]
+
+    def first(tag: str, within: list[Json]) -> object:
+        return next((values(place, tag)[0] for place in within if values(place, tag)), None)
+
+    def within(keyword: str) -> list[Json]:
+        return places if keyword in OF_FRAMES else places[:1]
+
+    found: Json = {keyword: stated(first(tag, within(keyword))) for keyword, tag in TEXTS.items()}
+    found |= {keyword: whole(stated(first(tag, within(keyword)))) for keyword, tag in WHOLE.items()}
+    found |= {keyword: number(first(tag, within(keyword))) for keyword, tag in REAL.items()}
+    found["FrameLaterality"] = stated(first("00209072", places[1:]))
+    found["ImageType"] = tuple(text for one in values(data, "00080008") if (text := stated(one)) is not None)
+    viewed = next((place for place in places if values(place, "00540220")), data)
+    view = next(iter(values(viewed, "00540220")), {})
+    modifiers = [*values(view, "00540222"), *values(viewed, "00540222")]
+    named = [stated(next(iter(values(one, "00080100")), None)) for one in modifiers]
+    found["ViewCode"] = stated(next(iter(values(view, "00080100")), None))
+    found["ViewModifierCodes"] = tuple(one for one in named if one is not None)
+    return Header(**found)

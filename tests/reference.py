@@ -1,8 +1,8 @@
 """A plain model of the drive: what is on disk, as a dict of paths, by loops and dictionaries alone.
 
-Files are found here by walking the source, without the package; what an image *is* comes from the package's
-records and the facets' token functions, which have tests of their own. No columns, no posting lists, no caches:
-whatever the drive shows has to be what these few loops say.
+Files are found here by walking the source, and read by :mod:`naive`, without the package. Which values an image
+has comes from the facets' token functions, which :mod:`test_naive_facets` compares with a second opinion. No
+columns, no caches: whatever the drive shows has to be what these few loops say.
 """
 
 import os
@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from naive import documents, header_of, links_of
+
 from omidbfs.clinical import Windows, client_status, episode_facts, outcome, post_op
-from omidbfs.database.client import ClientReader
-from omidbfs.database.layout import Scanner, find_source
+from omidbfs.database.client import ClientRecord, StudyRecord
+from omidbfs.database.linking import StudyLink
+from omidbfs.database.records import DbImage, Episode, FileFacts
+from omidbfs.database.study import ImageRecord
 from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject
 from omidbfs.names import digest, safe_name
 
@@ -90,31 +94,32 @@ class Reference:
     # What there is
 
     def _read(self, windows: Windows) -> None:
-        source = find_source(self.source, follow_symlinks=self.follow)
-        problems: list[Any] = []
-        scanner = Scanner(source, problems)
-        with ClientReader(source) as reader:
-            for client in self._clients():
-                record = reader.read(scanner.client(client), problems)
-                episodes = record.nbss.episodes if record.nbss is not None else ()
-                facts = {episode.id: episode_facts(episode) for episode in episodes}
-                every = list(facts.values())
-                self.numbers |= facts.keys()
-                self.episodes |= {f"{client}~{safe_name(number).decode()}" for number in facts}
-                subject = Subject(
-                    record,
-                    client_status(every) if record.nbss is not None else None,
-                    facts,
-                    {number: outcome(fact, every, windows) for number, fact in facts.items()},
-                    {number: post_op(fact, every) for number, fact in facts.items()},
-                )
-                records = {
-                    (study.name, image.name): (study, image) for study in record.studies for image in study.images
-                }
-                self.documents[client] = dict(self._documents(client))
-                for (study, name), files in self._files(client).items():
-                    subject.study, subject.image = records[study, name]
-                    image = Image(client, safe_name(study).decode(), safe_name(name).decode(), files)
+        for client in self._clients():
+            nbss, imagedb = documents(self.source / "data", client)
+            episodes = {episode.id: episode for episode in nbss.episodes} if nbss is not None else {}
+            facts = {number: episode_facts(episode) for number, episode in episodes.items()}
+            every = list(facts.values())
+            self.numbers |= facts.keys()
+            self.episodes |= {f"{client}~{safe_name(number).decode()}" for number in facts}
+            in_data = {entry.name for entry in self._studies("data", client)}
+            links, all_links = links_of(nbss, imagedb, in_data)
+            subject = Subject(
+                ClientRecord(client, {}, nbss, imagedb, (), links, all_links, frozenset(in_data)),
+                client_status(every) if nbss is not None else None,
+                facts,
+                {number: outcome(fact, every, windows) for number, fact in facts.items()},
+                {number: post_op(fact, every) for number, fact in facts.items()},
+            )
+            self.documents[client] = dict(self._documents(client))
+            by_study: dict[str, dict[str, dict[str, File]]] = {}
+            for (study, name), files in self._files(client).items():
+                by_study.setdefault(study, {})[name] = files
+            for study, images in by_study.items():
+                subject.study = self._study(study, images, subject.client, episodes)
+                for record in subject.study.images:
+                    subject.image = record
+                    name = safe_name(record.name).decode()
+                    image = Image(client, safe_name(study).decode(), name, images[record.name])
                     if subject.study.episode is not None:
                         image.number = subject.study.episode.id
                         image.episode = f"{client}~{safe_name(image.number).decode()}"
@@ -123,6 +128,27 @@ class Reference:
                             image.tokens[facet.name] = list(dict.fromkeys(facet.tokens(subject)))
                     self.images.append(image)
         self.images.sort(key=lambda image: (image.client, image.study, image.name))
+
+    def _study(
+        self, name: str, images: dict[str, dict[str, File]], client: ClientRecord, episodes: dict[str, Episode]
+    ) -> StudyRecord:
+        """Return a study with its images, as its files, NBSS and ImageDB describe them."""
+        link = client.links.get(name, StudyLink(None))
+        every_link = client.all_links.get(name, StudyLink(None))
+        listed: dict[str, DbImage] = {}
+        known = client.imagedb.studies.get(name) if client.imagedb is not None else None
+        for series in known.series.values() if known is not None else ():
+            for uid, one in series.items():
+                both = listed.get(uid, DbImage())
+                listed[uid] = DbImage(both.marks + one.marks, both.unread_marks + one.unread_marks)
+        records = []
+        for image, files in sorted(images.items()):
+            dcm, json = (Path(files[kind].source) if kind in files else None for kind in KINDS)
+            facts = [None if kind is None else FileFacts(0, 0, 0, 0, 0) for kind in (dcm, json)]
+            records.append(ImageRecord(image, *facts, ".json", header_of(json, dcm), listed.get(image)))
+        episode = episodes[link.episode] if link.episode is not None else None
+        date = known.date if known is not None else None
+        return StudyRecord(name, tuple(records), episode, link.events, every_link.events, date)
 
     def _clients(self) -> list[str]:
         names = {
@@ -138,6 +164,10 @@ class Reference:
             return []
         return sorted(entry for entry in directory.iterdir() if self.follow or not entry.is_symlink())
 
+    def _studies(self, tree: str, client: str) -> list[Path]:
+        entries = self._entries(self.source / tree / client)
+        return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+
     def _documents(self, client: str) -> Iterator[tuple[str, File]]:
         for entry in self._entries(self.source / "data" / client):
             match = DOCUMENT.fullmatch(entry.name)
@@ -147,9 +177,7 @@ class Reference:
     def _files(self, client: str) -> dict[tuple[str, str], dict[str, File]]:
         images: dict[tuple[str, str], dict[str, File]] = {}
         for tree, suffix in (("images", ".dcm"), ("data", ".json")):
-            for study in self._entries(self.source / tree / client):
-                if not study.is_dir() or study.name.startswith("."):
-                    continue
+            for study in self._studies(tree, client):
                 names = {
                     entry.name.removesuffix(suffix): entry
                     for entry in self._entries(study)
