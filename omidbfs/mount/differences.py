@@ -101,7 +101,9 @@ def _rows(mask: _Mask) -> NDArray[np.uint32]:
 
 def _found(identities: NDArray[np.uint32], inverse: NDArray[np.uint32]) -> tuple[NDArray[np.intp], _Mask]:
     """Return where each identity is in the other index, 0 where it is not, and where it is not."""
-    places = np.append(inverse, np.uint32(NOBODY))[np.minimum(identities, len(inverse))]
+    places = np.full(len(identities), NOBODY, np.uint32)
+    is_known = identities < len(inverse)
+    places[is_known] = inverse[identities[is_known]]
     is_gone = places == NOBODY
     return np.where(is_gone, 0, places).astype(np.intp), is_gone
 
