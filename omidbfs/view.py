@@ -97,13 +97,7 @@ class View:
     # Lookup
 
     def lookup(self, directory: Directory, name: bytes) -> Directory | Export | int | None:
-        """Return the child of a directory: a directory, a generated file, the inode of a file, or ``None``.
-
-        Raises
-        ------
-        OSError
-            ESTALE: the directory is of another view. So do all methods that take a directory or generated file.
-        """
+        """Return the child of a directory: a directory, a generated file, the inode of a file, or ``None``."""
         self._check(directory)
         match directory.shape:
             case Shape.COHORT:  # first: the cases are tried in turn, and most lookups are here
