@@ -30,7 +30,7 @@ class Differences:
     rows
         Images, ascending, of which a name that was found may lead elsewhere, or nowhere.
     clients
-        For each client whether a name in her directories may lead elsewhere.
+        For each client whether a name in the directories of the client may lead elsewhere.
     images, documents
         Files whose attributes are others: for each of the two kinds the rows of images; and (client, slot).
     touched

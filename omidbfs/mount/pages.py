@@ -1,6 +1,6 @@
 """Pages of files that the kernel may have from before an edit that neither size nor time shows.
 
-A refresh finds out that something of a client has changed, and not which of her files: so the pages of all those
+A refresh finds out that something of a client has changed, and not which file: so the pages of all those
 that look as they did are in doubt. They are dropped at once where a file is open, and of all others before the
 next opening is answered. So however many clients a ``chmod`` has touched, the kernel is told of no more files than
 are in use. Everything belongs to the loop of the drive, but for what is said to be of threads.

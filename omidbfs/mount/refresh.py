@@ -198,13 +198,13 @@ class Refresher:
         """
         operations = self.operations
         new, held = operations.view, operations.open_files()
-        is_known, self._has_told = self._has_told, False
-        try:
-            found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
-        except Exception:  # a defect of ours must not leave the kernel with what is no more
-            log.exception("what has changed could not be found out; the kernel forgets everything")
-            is_known = False
-        if not is_known:
+        had_told, self._has_told, found = self._has_told, False, None
+        if had_told:
+            try:
+                found = await trio.to_thread.run_sync(changes, old, new, known, held, limiter=self._thread)
+            except Exception:  # a defect of ours must not leave the kernel with what is no more
+                log.exception("what has changed could not be found out; the kernel forgets everything")
+        if found is None:
             found = all_that_is_known((old, new), operations.directories.paths(), operations.open_files())
         operations.pages.doubt(found.touched)
         self._has_told = await self._tell_kernel(found)

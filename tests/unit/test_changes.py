@@ -314,6 +314,24 @@ def test_of_a_file_whose_rights_changed_the_attributes_are_told_and_no_name(open
     assert told == {inode for path, inode in files_of(old).items() if "demd1" in path}
 
 
+def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_place(tmp_path: Path) -> None:
+    """The kernel may know either version by each path, and go on to do so as long as somebody has it open."""
+    source = write(tmp_path / "db", {"demd1": one()})
+    index = refreshed(source)
+    old, new = view_of(source, index), view_of(source, index)
+    places = (b"all", b"by-view/CC", b"by-client/demd1", b"by-client/demd1/1.1")
+    files = old.files
+    for inode in (files.image(0, 0), files.document(0, 0)):
+        assert inode is not None
+        facts = files.facts(inode)
+        assert facts is not None
+        files.update(inode, FileFacts(facts.size + 1, facts.mtime_ns, facts.mode, facts.uid, facts.gid))
+    found = changes(old, new, places)
+    image = {(directory_inode(place), b"7.dcm") for place in places if place != b"by-client/demd1"}
+    assert names_told(found) == image | {(directory_inode(b"by-client/demd1"), b"nbss_demd1.json")}
+    assert set(files.found_changed_inodes()) <= set(found.attributes)
+
+
 @pytest.fixture
 def open_place() -> Iterator[Path]:
     """A directory that every user may enter, as pytest's own may not: below those no mode says anything."""
