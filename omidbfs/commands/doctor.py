@@ -234,7 +234,7 @@ def index_of(source: "Source", path: Path | None) -> Finding:
     """Check the saved index of a source."""
     try:
         from omidbfs.index.build import saved_index
-        from omidbfs.index.store import IndexFileError, default_path
+        from omidbfs.index.store import IndexFileError, default_path, may_replace
     except ImportError:
         return Finding("index", "fail", "cannot be read without the packages above", "install omidbfs again")
     try:
@@ -244,6 +244,8 @@ def index_of(source: "Source", path: Path | None) -> Finding:
     try:
         stored = saved_index(path, source)
     except IndexFileError as error:
+        if not may_replace(path):
+            return Finding("index", "fail", f"{path}: {error}", "it is left alone; name another --index")
         remedy = "omidbfs index SOURCE builds it, and so does the first mount"
         return Finding("index", "warn", f"{path}: {error}", remedy)
     except (UserError, OSError) as error:

@@ -741,7 +741,7 @@ def test_a_file_of_somebody_else_in_the_place_of_the_index_is_left_alone(
     client_added(tree)
     drive.expect_log(FAILED)
     refresh(mount, "failed")
-    assert "is no index of omidbfs" in status(mount)["refresh"]["error"]
+    assert "is not known to be an index of omidbfs" in status(mount)["refresh"]["error"]
     assert index.read_bytes() == b"something else entirely"
     index.unlink()
     refresh(mount)

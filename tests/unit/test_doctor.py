@@ -110,8 +110,10 @@ def test_a_source_and_its_index_are_looked_at(tmp_path: Path) -> None:
     assert found["index"]["found"] == f"{index}: missing"
     CliRunner().invoke(main, ["index", str(tree.root), "--index", str(index)])
     assert findings(tree.root, "--index", index)["index"]["found"].startswith(f"{index}: 1 image, written ")
-    index.write_bytes(b"something else")
+    os.truncate(index, index.stat().st_size - 1)
     assert findings(tree.root, "--index", index)["index"]["level"] == "warn"
+    index.write_bytes(b"something else")
+    assert findings(tree.root, "--index", index)["index"]["level"] == "fail"
     (tree.root / "data").rename(tmp_path / "data")
     assert findings(tree.root)["source"]["level"] == "warn"
     found = findings("-", "--images", tree.root / "images", "--data", tmp_path / "data", "--index", index)
