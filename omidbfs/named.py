@@ -13,7 +13,7 @@ from omidbfs.definitions import RefusedError, Where, defined
 from omidbfs.errors import UserError
 from omidbfs.facets import Kind
 from omidbfs.lists import found, listed, lost
-from omidbfs.words import meant
+from omidbfs.words import closest, did_you_mean, meant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _LISTS = {"clients": "client", "studies": "study", "images": "image"}
@@ -136,16 +136,17 @@ def _at(cohorts: Cohorts, path: str, place: str, missing: dict[str, str]) -> Coh
     for name, value in zip(words[::2], words[1::2], strict=True):
         facet = cohorts.index.registry.by_name.get(name.removeprefix("by-"))
         if facet is None or not name.startswith("by-"):
-            known = [f"by-{one}" for one in cohorts.index.registry.by_name]
-            raise UserError(f"{place}: path: there is no {name}{meant(name, known)}")
+            known = {one: f"by-{one}" for one in cohorts.index.registry.by_name}
+            hint = did_you_mean(closest(name.removeprefix("by-"), known))
+            raise UserError(f"{place}: path: there is no {name}{hint}")
         if facet.kind is Kind.FILE:
             raise UserError(
                 f"{place}: path: {name} narrows files, and a cohort has images: append it where you use it"
             )
         term = cohorts.term(facet, value)
         if term is None and facet.kind not in (Kind.TEXT, Kind.NAME):
-            known = [one.label for one in facet.values]
-            raise UserError(f"{place}: path: {value} is no value of {name}{meant(value, known)}")
+            hint = meant(value, (one.label for one in facet.values))
+            raise UserError(f"{place}: path: {value} is no value of {name}{hint}")
         if term is None:
             missing[f"{name}/{value}"] = ""
         cohort = cohort.narrowed(term or Term(facet.name, frozenset()))

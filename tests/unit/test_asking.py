@@ -74,7 +74,7 @@ def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
 @pytest.mark.parametrize("command", ["export --format paths", "export -o paths.txt", "report -o page.html"])
 def test_what_is_written_of_a_saved_index_comes_with_its_age(run: Run, tree: Tree, command: str) -> None:
     assert "as of" not in run(command).stderr  # it has been built for this
-    assert re.fullmatch(rf"(\S+: 1 images\n)?{AGE}", run(command).stderr)
+    assert re.fullmatch(rf"(\S+: 1 image\n)?{AGE}", run(command).stderr)
     assert "as of" not in run(f"{command} --verify-first").stderr
 
 

@@ -237,7 +237,7 @@ def test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else(tmp_path: Pa
     source = find_source(tree.root)
 
     def defined(**texts: str) -> Definition:
-        return Definition("mine", "", "image", "", table={name[1:]: text for name, text in texts.items()})
+        return Definition("mine", "", "image", "", table=tuple((name[1:], text) for name, text in texts.items()))
 
     old_index = refreshed(source, user_facets=[defined(_7="x", _8="x")])
     old = view_of(source, old_index)

@@ -82,7 +82,7 @@ def refresher(tree: Tree, tmp_path: Path) -> Refresher:
     view = made.operations.view
     place = view.resolve(b"all")
     assert place is not None
-    made.operations.directories.told(place, view)
+    made.operations.directories.told(place)
     return made
 
 
@@ -176,7 +176,7 @@ def test_a_status_that_cannot_be_renewed_ends_nothing(
     expect_warning: Callable[[str], None],
 ) -> None:
     expect_warning("status.json could not be renewed")
-    monkeypatch.setattr(module, "status_text", lambda *_: 1 / 0)
+    monkeypatch.setattr(module, "renewed_status", lambda *_: 1 / 0)
     removed(tree)
     assert refreshed(refresher) is None
     assert REMOVED in kernel.told[0]

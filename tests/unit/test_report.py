@@ -383,7 +383,7 @@ def test_what_is_no_page_by_its_name_is_refused(
 
 
 def test_a_page_can_go_to_standard_output(run: Callable[..., Result], demo_database: Path, tmp_path: Path) -> None:
-    result = run("report", demo_database, "by-view/CC/by-view/MLO", "-o", "-")
+    result = run("report", demo_database, "by-view/CC/by-view/MLO", "-o", "-", "--verify-first")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("<!DOCTYPE html>")
     assert list(tmp_path.glob("-*")) == []
