@@ -26,13 +26,14 @@ from omidbfs.database.problems import KINDS
 from omidbfs.demo import generate
 from omidbfs.errors import UserError
 from omidbfs.facets import FACETS
-from omidbfs.files import is_directory
 from omidbfs.index.build import refreshed
 from omidbfs.index.store import IndexFileError, load, save
+from omidbfs.inode import is_directory
 from omidbfs.names import LONGEST, printable, safe_bytes
 from omidbfs.nodes import Directory
 from omidbfs.options import read_clients
-from omidbfs.view import View, drive_access
+from omidbfs.ownership import drive_access
+from omidbfs.view import View
 
 CORPUS = Path(__file__).with_name("corpus")
 _SOURCE = "what tells the source"

@@ -10,7 +10,6 @@ import stat
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import repeat
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +19,24 @@ from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.records import FileFacts
 from omidbfs.index.columns import JSON, Index, blocks
 from omidbfs.index.identity import NOBODY
+from omidbfs.inode import (
+    DOCUMENT,
+    GENERATED,
+    IMAGE,
+    KEY,
+    NUMBER,
+    all_versioned,
+    image_keys,
+    is_export,
+    text_inode,
+    versioned,
+)
 from omidbfs.names import LONGEST, digest
 from omidbfs.nodes import Attributes, Entry
 from omidbfs.ownership import Ownership
 
 SUFFIXES = (b".dcm", b".json")
 
-_DIRECTORY, _IMAGE, _DOCUMENT, _GENERATED = 1 << 62, 1 << 61, 1 << 60, 1 << 59
-_VERSION_AT = 35
-_VERSION = 0xFFFFFF
-_NUMBER = (1 << _VERSION_AT) - 1
-_KEY = _IMAGE | _DOCUMENT | _GENERATED | _NUMBER
-_MIX_SIZE, _MIX_TIME = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
-_MIXED = 0xFFFFFFFFFFFFFFFF
-_EXPORT = _IMAGE | _DOCUMENT  # both bits: nothing else has them
 _ABOUT_THE_DRIVE = ("README.txt", "status.json")
 """Texts that quote nothing of the source: all others do."""
 _KEPT_TEXTS = 4
@@ -41,73 +44,6 @@ _KEPT_TEXTS = 4
 
 Content = bytes | memoryview
 _new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new__, Entry)
-
-
-ROOT_INODE = 1
-
-
-def directory_inode(path: bytes) -> int:
-    """Return the inode of a directory: no file has it, and it stays from mount to mount."""
-    return _DIRECTORY | int(digest(path)[:15], 16) if path else ROOT_INODE
-
-
-def parent_inode(path: bytes) -> int:
-    """Return the inode of the directory above one; the root is above itself."""
-    return directory_inode(path.rpartition(b"/")[0])
-
-
-def export_inode(view: bytes, path: bytes) -> int:
-    """Return the inode of a file that is made of a cohort: another one in every view, which ``view`` names."""
-    return _EXPORT | int(digest(view + path)[:15], 16) >> 1
-
-
-def is_export(inode: int) -> bool:
-    """Return whether an inode can only be that of a file that is made of a cohort."""
-    return inode & (_DIRECTORY | _EXPORT) == _EXPORT
-
-
-def file_key(inode: int) -> int:
-    """Return what all versions of a file of the source have in common, and no two files do."""
-    return inode & _KEY
-
-
-def image_keys(identities: NDArray[np.uint32], kind: int) -> NDArray[np.uint64]:
-    """Return the keys of the files of one kind of some images."""
-    return identities.astype(np.uint64) << np.uint64(1) | np.uint64(_IMAGE | kind)
-
-
-def document_keys(identities: NDArray[np.uint32], slot: int) -> NDArray[np.uint64]:
-    """Return the keys of one of the documents of some clients."""
-    return identities.astype(np.uint64) * np.uint64(len(DOCUMENTS)) + np.uint64(_DOCUMENT | slot)
-
-
-def all_keys(index: Index) -> tuple[range, range]:
-    """Return the keys of all files of an index, and of those that were in it once."""
-    images, documents = 2 * len(index.row_of), len(DOCUMENTS) * len(index.client_ordinal)
-    return range(_IMAGE, _IMAGE + images), range(_DOCUMENT, _DOCUMENT + documents)
-
-
-def _text_inode(number: int, content: Content) -> int:
-    return _GENERATED | (crc32(content) & _VERSION) << _VERSION_AT | number
-
-
-def _versioned(key: int, facts: FileFacts) -> int:
-    """Return the inode of one version of a source file."""
-    mixed = (facts.size * _MIX_SIZE + facts.mtime_ns * _MIX_TIME) & _MIXED
-    return key | mixed >> 40 << _VERSION_AT
-
-
-def _all_versioned(
-    keys: NDArray[np.uint64], sizes: NDArray[np.unsignedinteger], mtimes: NDArray[np.int64]
-) -> NDArray[np.uint64]:
-    """Return the same of many files."""
-    mixed = sizes.astype(np.uint64) * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
-    return keys | mixed >> np.uint64(40) << np.uint64(_VERSION_AT)
-
-
-def is_directory(inode: int) -> bool:
-    """Return whether an inode can only be a directory's."""
-    return inode >= _DIRECTORY
 
 
 class Files:
@@ -135,7 +71,7 @@ class Files:
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
         self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
         # By their inodes, which take a checksum: that of a list of a million problems takes 0.1 s.
-        inodes = [_text_inode(number, content) for number, content in enumerate(generated.values())]
+        inodes = [text_inode(number, content) for number, content in enumerate(generated.values())]
         self._texts = dict(zip((name.encode() for name in generated), inodes, strict=True))
         self._contents = dict(zip(inodes, generated.values(), strict=True))
         self._links_to = links_to
@@ -154,20 +90,18 @@ class Files:
         """Return the inode of a file of an image, ``None`` if there is no such file."""
         if not self._index.has_file(row, kind):
             return None
-        return self._inode(_IMAGE | self._index.identity.item(row) << 1 | kind)
+        return self._inode(IMAGE | self._index.identity.item(row) << 1 | kind)
 
     def images(self, rows: NDArray[np.integer], kind: int) -> NDArray[np.uint64]:
         """Return the inodes of files of one kind, which must exist, as the index knows them."""
         columns = self._index.files[kind]
-        return _all_versioned(
-            image_keys(self._index.identity[rows], kind), columns.size[rows], columns.mtime[rows]
-        )
+        return all_versioned(image_keys(self._index.identity[rows], kind), columns.size[rows], columns.mtime[rows])
 
     def document(self, client: int, slot: int) -> int | None:
         """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
         if not self._index.documents.access.item(client, slot):
             return None
-        return self._inode(_DOCUMENT | self._index.client_identity.item(client) * len(DOCUMENTS) + slot)
+        return self._inode(DOCUMENT | self._index.client_identity.item(client) * len(DOCUMENTS) + slot)
 
     def text(self, name: bytes) -> int | None:
         """Return the inode of a generated text, ``None`` if there is none of this name."""
@@ -177,7 +111,7 @@ class Files:
         """Give a generated text another content, and thereby another inode; the last few can still be read."""
         old = self._texts[name]
         self._replaced_texts.append((old, self._contents.pop(old)))
-        inode = _text_inode(old & _NUMBER, content)
+        inode = text_inode(old & NUMBER, content)
         self._texts, self._contents[inode] = self._texts | {name: inode}, content
 
     def texts(self) -> list[bytes]:
@@ -185,13 +119,13 @@ class Files:
         return list(self._texts)
 
     def _inode(self, key: int) -> int:
-        return _versioned(key, self._facts(key))
+        return versioned(key, self._facts(key))
 
     def _place(self, key: int) -> tuple[int, ...] | None:
         """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more."""
-        index, number = self._index, key & _NUMBER
-        identity, part = divmod(number, 2 if key & _IMAGE else len(DOCUMENTS))
-        inverse = index.row_of if key & _IMAGE else index.client_ordinal
+        index, number = self._index, key & NUMBER
+        identity, part = divmod(number, 2 if key & IMAGE else len(DOCUMENTS))
+        inverse = index.row_of if key & IMAGE else index.client_ordinal
         place = inverse.item(identity) if identity < len(inverse) else NOBODY
         return None if place == NOBODY else (place, part)
 
@@ -199,19 +133,19 @@ class Files:
 
     def attributes(self, inode: int) -> Attributes | None:
         """Return the attributes of a file, ``None`` if it is gone or has another version by now."""
-        if inode & _GENERATED:
+        if inode & GENERATED:
             content = self.content(inode)
             if content is None:
                 return None
-            access = self._text_accesses[inode & _NUMBER]
+            access = self._text_accesses[inode & NUMBER]
             mode = stat.S_IFREG | access.mode & 0o444
             return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
         facts = self.facts(inode)
         return None if facts is None else self._attributes(inode, facts)
 
     def _attributes(self, inode: int, facts: FileFacts) -> Attributes:
-        place = self._place(inode & _KEY)
-        links = self._links.item(place[0]) if inode & _IMAGE and place is not None else 1
+        place = self._place(inode & KEY)
+        links = self._links.item(place[0]) if inode & IMAGE and place is not None else 1
         if self._links_to is not None:
             size, mode = len(self.link_target(inode)), stat.S_IFLNK | 0o777
             return Attributes(inode, mode, links, facts.uid, facts.gid, size, facts.mtime_ns)
@@ -225,19 +159,19 @@ class Files:
 
     def facts(self, inode: int) -> FileFacts | None:
         """Return what is known of a source file, ``None`` if it is gone or has another version by now."""
-        if not inode & (_IMAGE | _DOCUMENT) or is_export(inode):
+        if not inode & (IMAGE | DOCUMENT) or is_export(inode):
             return None
-        key = inode & _KEY
+        key = inode & KEY
         place = self._place(key)
         if place is None:
             return None
         facts = self._facts(key, place)
-        return facts if _versioned(key, facts) == inode else None
+        return facts if versioned(key, facts) == inode else None
 
     def current(self, inode: int) -> int | None:
         """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
-        key = inode & _KEY
-        return self._inode(key) if key & (_IMAGE | _DOCUMENT) and self._place(key) is not None else None
+        key = inode & KEY
+        return self._inode(key) if key & (IMAGE | DOCUMENT) and self._place(key) is not None else None
 
     def _facts(self, key: int, place: tuple[int, ...] | None = None) -> FileFacts:
         changed = self._changed.get(key)
@@ -246,7 +180,7 @@ class Files:
         # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
         index, place = self._index, place or self._place(key)
         assert place is not None
-        if key & _IMAGE:
+        if key & IMAGE:
             row, kind = place
             columns, place = index.files[kind], (row,)
         else:
@@ -263,8 +197,8 @@ class Files:
 
     def place_of_any_version(self, inode: int) -> tuple[int, int | None] | None:
         """Return the same of a source file that may have another version by now."""
-        place = self._place(inode & _KEY)
-        return None if place is None else (place[0], place[1] if inode & _IMAGE else None)
+        place = self._place(inode & KEY)
+        return None if place is None else (place[0], place[1] if inode & IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode.
@@ -272,7 +206,7 @@ class Files:
         The directories above were judged when the source was read, so nobody may do more with it than before.
         """
         access = self._ownership.shown(facts.mode, facts.uid, facts.gid)
-        key = inode & _KEY
+        key = inode & KEY
         self._changed[key] = self._limited(key, FileFacts(facts.size, facts.mtime_ns, *access))
         self.updates += 1
 
@@ -288,7 +222,7 @@ class Files:
 
     def is_found_changed(self, inode: int) -> bool:
         """Return whether a source file was found changed."""
-        return inode & _KEY in self._changed
+        return inode & KEY in self._changed
 
     def found_changed_inodes(self) -> list[int]:
         """Return the inodes of the source files that were found changed."""
@@ -312,9 +246,9 @@ class Files:
 
     def source_file(self, inode: int) -> tuple[int, bytes]:
         """Return where a file is: its tree (``DCM`` for images, ``JSON`` for data) and its path in it."""
-        index, place = self._index, self._place(inode & _KEY)
+        index, place = self._index, self._place(inode & KEY)
         assert place is not None
-        if inode & _IMAGE:
+        if inode & IMAGE:
             row, kind = place
             return kind, index.image_path(row, kind)
         client, slot = place
@@ -322,10 +256,10 @@ class Files:
 
     def names(self, inode: int) -> tuple[bytes, bytes]:
         """Return the names of a source file in flat cohorts and in the real tree, whatever its version."""
-        index, place = self._index, self._place(inode & _KEY)
+        index, place = self._index, self._place(inode & KEY)
         assert place is not None
         number, part = place
-        if not inode & _IMAGE:
+        if not inode & IMAGE:
             return (name := index.document_name(number, part)), name
         name = index.images[number] + SUFFIXES[part]
         return (self.flat_name(number) + SUFFIXES[part] if number in index.duplicates else name), name
@@ -366,7 +300,7 @@ class Files:
         names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
         keys = image_keys(index.identity[rows], 0) | numbers & np.uint64(1)
-        inodes = _all_versioned(keys, sizes, mtimes).tolist()
+        inodes = all_versioned(keys, sizes, mtimes).tolist()
         modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
         links = self._links[rows].tolist()
         columns = (
@@ -383,11 +317,11 @@ class Files:
         page = list(map(_new_entry, zip(*columns, strict=True)))
         changed, is_link = self._changed, self._links_to is not None
         if changed or is_link:
-            page = [self._anew(entry) if is_link or entry.inode & _KEY in changed else entry for entry in page]
+            page = [self._anew(entry) if is_link or entry.inode & KEY in changed else entry for entry in page]
         return page
 
     def _anew(self, entry: Entry) -> Entry:
-        key = entry.inode & _KEY
+        key = entry.inode & KEY
         return Entry(entry.name, *self._attributes(self._inode(key), self._facts(key)), None)
 
     def flat_name(self, row: int) -> bytes:
@@ -419,3 +353,11 @@ def _flat_name(index: Index, row: int) -> bytes:
     if len(name) + len(study_name) > LONGEST + 40:
         study_name = digest(study_name)[:16]
     return name + b"~" + study_name
+
+
+def split_name(name: bytes) -> tuple[bytes, int]:
+    """Return the image and the kind of file that a name stands for; kind -1 for neither."""
+    for kind, suffix in enumerate(SUFFIXES):
+        if name.endswith(suffix):
+            return name[: -len(suffix)], kind
+    return name, -1

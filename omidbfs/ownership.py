@@ -1,6 +1,12 @@
-"""Owner, group and mode that a drive shows in place of the source's, where its administrator says so."""
+"""Owner, group and mode of what a drive shows: of its own directories, and in place of the source's."""
 
+import functools
+import operator
+import os
 from dataclasses import dataclass
+
+from omidbfs.database.access import Access, limited_mode
+from omidbfs.database.layout import Source, tree_access
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +32,11 @@ class Ownership:
             uid if self.uid is None else self.uid,
             gid if self.gid is None else self.gid,
         )
+
+
+def drive_access(source: Source) -> Access:
+    """Return the access to what the drive adds: no more than to the roots of both trees."""
+    roots = [os.stat(tree) for tree in source.trees()]
+    mode = functools.reduce(operator.and_, (root.st_mode for root in roots), 0o555)
+    uid, gid = roots[0].st_uid, roots[0].st_gid
+    return Access(limited_mode(mode, uid, gid, tree_access(source)), uid, gid)

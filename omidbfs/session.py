@@ -22,10 +22,10 @@ from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
 from omidbfs.named import resolved
-from omidbfs.ownership import Ownership
+from omidbfs.ownership import Ownership, drive_access
 from omidbfs.progress import Progress
 from omidbfs.root import Root, root_of
-from omidbfs.view import View, drive_access
+from omidbfs.view import View
 
 Shown = Callable[[], AbstractContextManager[Progress]]
 

@@ -10,7 +10,6 @@ A view refuses those of others with ESTALE.
 
 import errno
 import functools
-import operator
 import os
 import stat
 from bisect import bisect_left
@@ -22,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.cohort import EVERYTHING, Cohort, Term
-from omidbfs.database.access import Access, limited_mode
-from omidbfs.database.layout import DOCUMENTS, Source, tree_access
+from omidbfs.database.access import Access
+from omidbfs.database.layout import DOCUMENTS
 from omidbfs.export.access import export_access
 from omidbfs.export.formats import BY_FILE, FORMATS, Selection
 from omidbfs.facets import BY_NAME, Facet, Kind
-from omidbfs.files import ROOT_INODE, SUFFIXES, Content, Files, directory_inode, export_inode, flat_names
+from omidbfs.files import Content, Files, flat_names, split_name
 from omidbfs.index.columns import JSON, Index
+from omidbfs.inode import ROOT_INODE, directory_inode, export_inode
 from omidbfs.nodes import Attributes, Directory, Entry, Export, Listing, Shape, joined
 from omidbfs.ownership import Ownership
 from omidbfs.root import Root, root_of
@@ -45,14 +45,6 @@ _FEW = 1 << 16
 """Images, of which the rows are gathered and the codes counted in 1 ms."""
 
 _CLIENT, _STUDY = BY_NAME["client"], BY_NAME["study"]
-
-
-def drive_access(source: Source) -> Access:
-    """Return the access to what the drive adds: no more than to the roots of both trees."""
-    roots = [os.stat(tree) for tree in source.trees()]
-    mode = functools.reduce(operator.and_, (root.st_mode for root in roots), 0o555)
-    uid, gid = roots[0].st_uid, roots[0].st_gid
-    return Access(limited_mode(mode, uid, gid, tree_access(source)), uid, gid)
 
 
 class View:
@@ -208,7 +200,7 @@ class View:
         return None
 
     def _in_study(self, directory: Directory, name: bytes) -> int | None:
-        stem, kind = _split(name)
+        stem, kind = split_name(name)
         first, end = self.index.study_rows[directory.study : directory.study + 2].tolist()
         rows = self.index.image_table.find(stem)
         number = bisect_left(rows, first)
@@ -216,7 +208,7 @@ class View:
         return self._image_inode(directory.cohort, rows[number], kind) if is_there else None
 
     def _in_cohort(self, directory: Directory, name: bytes) -> int | None:
-        stem, kind = _split(name)
+        stem, kind = split_name(name)
         rows = self.index.image_table.find(stem)
         if not rows and b"~" in stem:
             rows = self.index.image_table.find(stem[: stem.index(b"~")])
@@ -404,11 +396,3 @@ def _shared_key(directory: Directory) -> tuple[Cohort, str, int]:
 
 def _names_of(facets: Iterable[Facet]) -> list[bytes]:
     return [b"by-" + facet.name.encode() for facet in facets]
-
-
-def _split(name: bytes) -> tuple[bytes, int]:
-    """Return the image and the kind of file that a name stands for; kind -1 for neither."""
-    for kind, suffix in enumerate(SUFFIXES):
-        if name.endswith(suffix):
-            return name[: -len(suffix)], kind
-    return name, -1

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from omidbfs.database.access import Access, TreeReader, limited_mode
+from omidbfs.database.near import sources_near, trees_below
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FIRST_TIME, LAST_TIME, FileFacts, mtime_of
 from omidbfs.errors import UserError
@@ -25,8 +26,6 @@ from omidbfs.words import did_you_mean
 CLIENT_NAME = re.compile(r"[A-Za-z]{4}[0-9]{1,16}")
 """A client directory: ``demd<N>``, ``optm<N>`` or any other four letters and digits."""
 
-ROOTS = ("", "image_db/sharing/standard", "sharing/standard", "sharing/omi-db", "FFDM")
-"""Where below SOURCE the two trees are looked for, in this order."""
 
 DOCUMENTS = ("nbss_", "imagedb_", "NBSS_", "IMAGEDB_")
 """Prefixes of the JSON files of a client; where both spellings exist the first is used, as ``omidb.DB`` does."""
@@ -84,28 +83,11 @@ def find_source(
             if found[tree] is None:
                 root, found[tree], labels[tree] = os.path.realpath(path), str(directory), directory.name
     if found["images"] is None and found["data"] is None:
-        from omidbfs.database.near import sources_near  # here: it asks this module in turn
-
         raise UserError(
             f"{path}: holds no images/ or data/ directory; SOURCE is the directory that holds both, "
             f"or name them apart with --images and --data{did_you_mean(sources_near(Path(path or '.')))}"
         )
     return Source(found["images"], found["data"], labels["images"], labels["data"], follow_symlinks, root)
-
-
-def trees_below(path: Path) -> dict[str, Path]:
-    """Return the trees that a source has, by name; none for what is no source."""
-    for root in ROOTS:
-        base = Path(os.path.realpath(path / root))
-        trees = {
-            tree: base / name
-            for tree in ("images", "data")
-            for name in (tree.upper(), tree)
-            if (base / name).is_dir()
-        }
-        if trees:
-            return trees
-    return {}
 
 
 class ImageFiles(msgspec.Struct, gc=False):  # as FileFacts: one for each image

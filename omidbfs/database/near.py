@@ -1,15 +1,30 @@
-"""What somebody meant who named a directory that is no source."""
+"""Where the two trees of a source are, and which source was meant by a directory near one."""
 
 import os
 from itertools import islice
 from pathlib import Path
 
-from omidbfs.database.layout import trees_below
-
+ROOTS = ("", "image_db/sharing/standard", "sharing/standard", "sharing/omi-db", "FFDM")
+"""Where below SOURCE the two trees are looked for, in this order."""
 _UP = 4
 """Levels that a study is below its source."""
 _MOST = 1000
 """Entries of a directory that are looked at."""
+
+
+def trees_below(path: Path) -> dict[str, Path]:
+    """Return the trees that a source has, by name; none for what is no source."""
+    for root in ROOTS:
+        base = Path(os.path.realpath(path / root))
+        trees = {
+            tree: base / name
+            for tree in ("images", "data")
+            for name in (tree.upper(), tree)
+            if (base / name).is_dir()
+        }
+        if trees:
+            return trees
+    return {}
 
 
 def sources_near(path: Path, most: int = 3) -> list[str]:

@@ -15,8 +15,9 @@ from pyroaring import BitMap64
 from omidbfs.cohort import IMAGES, Cohort, Term
 from omidbfs.export.formats import BY_FILE
 from omidbfs.facets import Kind
-from omidbfs.files import SUFFIXES, Files, all_keys, directory_inode, parent_inode
+from omidbfs.files import SUFFIXES, Files
 from omidbfs.index.columns import blocks
+from omidbfs.inode import all_keys, directory_inode, parent_inode
 from omidbfs.mount.differences import differences
 from omidbfs.nodes import Directory, Shape
 from omidbfs.view import View

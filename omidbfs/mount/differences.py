@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap64
 
-from omidbfs.files import Files, document_keys, image_keys
+from omidbfs.files import Files
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, blocks
 from omidbfs.index.identity import NOBODY
+from omidbfs.inode import document_keys, image_keys
 from omidbfs.view import View
 
 _Mask = NDArray[np.bool_]

@@ -18,7 +18,8 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from omidbfs import xattrs
 from omidbfs.database.layout import Source
 from omidbfs.export.spool import Spool, spool_directories
-from omidbfs.files import Content, is_directory, is_export, parent_inode
+from omidbfs.files import Content
+from omidbfs.inode import is_directory, is_export, parent_inode
 from omidbfs.mount.answers import TIMEOUT, entry_of, fill
 from omidbfs.mount.changes import changed_file
 from omidbfs.mount.counters import Counters
@@ -48,7 +49,6 @@ _Handler = Callable[_Arguments, Coroutine[Any, Any, _Answer]]
 
 def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _Answer]:
     """Return a handler that is counted, and whose every failure becomes an errno."""
-
     kind = handler.__name__
 
     @functools.wraps(handler)
@@ -75,8 +75,6 @@ class Operations(pyfuse3.Operations):
 
     ``spool`` keeps generated files; ``has_xattrs`` says whether there are extended attributes.
     """
-
-    enable_writeback_cache = False
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import pyfuse3
 import trio
 from pyroaring import BitMap64
 
-from omidbfs.files import file_key
+from omidbfs.inode import file_key
 from omidbfs.mount.disks import Threads
 
 log = logging.getLogger(__name__)

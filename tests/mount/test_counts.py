@@ -15,12 +15,13 @@ from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
 from omidbfs.database.layout import find_source
-from omidbfs.files import is_directory
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
+from omidbfs.inode import ROOT_INODE, is_directory
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
-from omidbfs.view import ROOT_INODE, View, drive_access
+from omidbfs.ownership import drive_access
+from omidbfs.view import View
 
 CONTEXT = RequestContext()  # of root
 NAMES = st.sampled_from(

@@ -19,8 +19,9 @@ from trees import Tree
 from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
 from omidbfs.export.spool import Spool
-from omidbfs.files import Files, file_key
+from omidbfs.files import Files
 from omidbfs.index.build import Classification, build_index
+from omidbfs.inode import ROOT_INODE, file_key
 from omidbfs.mount import pages
 from omidbfs.mount.callers import may_read
 from omidbfs.mount.changes import Changes
@@ -28,7 +29,8 @@ from omidbfs.mount.handles import EntryPages, OpenDirectory
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import OpenFile, Reader
 from omidbfs.nodes import Directory, Export, Listing
-from omidbfs.view import ROOT_INODE, View, drive_access
+from omidbfs.ownership import drive_access
+from omidbfs.view import View
 
 CONTEXT = RequestContext()  # of root
 

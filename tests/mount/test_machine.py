@@ -51,7 +51,7 @@ COMPONENTS = st.sampled_from(
         "by-view/unknown",
         "by-model/selenia",
         "by-model/Selenia, old",
-        "by-model/selenia-old,rare",
+        "by-model/selenia_comma_-old,rare",
         "by-outcome/malignant",
         "by-outcome/not-normal",
         "by-marked/yes",

@@ -17,7 +17,8 @@ from omidbfs.index.build import Classification, build_index
 from omidbfs.mount.disks import Disks
 from omidbfs.mount.mounts import mount_at
 from omidbfs.mount.reader import OpenFile, Reader
-from omidbfs.view import View, drive_access
+from omidbfs.ownership import drive_access
+from omidbfs.view import View
 
 SIZE = 16 << 20
 CONTENT = random.Random(1).randbytes(1 << 20) * 16

@@ -89,7 +89,7 @@ NESTED = (
     "by-study/1.1/by-outcome/normal",
     "by-outcome/normal/by-client/demd1/1.2",
     "by-model/Selenia, old",
-    "by-model/selenia-old,unknown",
+    "by-model/selenia_comma_-old,unknown",
     "by-model/Selenia, old/by-view/CC",
     "by-age/50-69",
     "by-file-type/json/by-client/demd2",
@@ -337,7 +337,13 @@ def inodes_of(mount: Path) -> dict[tuple[str, int, int], int]:
 
 
 def test_directories_that_somebody_is_in_keep_no_name_that_is_gone(mount: Path, tree: Tree) -> None:
-    places = ["by-client/demd1", "by-client/demd1/1.1", "by-view/CC", "by-study/1.1", "by-model/selenia-old"]
+    places = [
+        "by-client/demd1",
+        "by-client/demd1/1.1",
+        "by-view/CC",
+        "by-study/1.1",
+        "by-model/selenia_comma_-old",
+    ]
     places += ["by-view/CC/by-client/demd1", "by-outcome/normal", "by-client", "by-study", "by-model"]
     names = {place: os.listdir(mount / place) for place in places}
     opened = {place: os.open(mount / place, os.O_RDONLY | os.O_DIRECTORY) for place in places}

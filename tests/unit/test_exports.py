@@ -36,8 +36,8 @@ from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.names import Names
 from omidbfs.nodes import Directory, Export
-from omidbfs.ownership import Ownership
-from omidbfs.view import View, drive_access
+from omidbfs.ownership import Ownership, drive_access
+from omidbfs.view import View
 
 COHORTS = ("all", "by-outcome/malignant", "by-view/MLO/by-laterality/L", "by-file-type/dcm", "by-view/SIO")
 

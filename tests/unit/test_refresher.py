@@ -16,7 +16,7 @@ from trees import Tree
 
 from omidbfs.config import read_definitions
 from omidbfs.database.layout import find_source
-from omidbfs.files import directory_inode
+from omidbfs.inode import directory_inode
 from omidbfs.mount import refresh as module
 from omidbfs.mount.changes import Changes
 from omidbfs.mount.daemon import drive

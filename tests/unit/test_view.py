@@ -30,7 +30,8 @@ from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, TextValue
 from omidbfs.nodes import Attributes, Directory, Listing
-from omidbfs.view import LONGEST_PATH, View, drive_access
+from omidbfs.ownership import drive_access
+from omidbfs.view import LONGEST_PATH, View
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
 NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
@@ -819,7 +820,7 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
 
 def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
     view = View(many.index, Access(0o755, 0, 0), {**GENERATED, "problems.jsonl": memoryview(b"{}\n" * 9)})
-    monkeypatch.setattr("omidbfs.files.crc32", lambda content: pytest.fail("of a list of a million problems"))
+    monkeypatch.setattr("omidbfs.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
     inode = view.lookup(at(view, b".omidbfs"), b"problems.jsonl")
     assert isinstance(inode, int)
     attributes, content = view.files.attributes(inode), view.files.content(inode)
