@@ -28,8 +28,8 @@ This drive shows an OMI-DB grouped by attributes. The path is the query.
   cohorts/<name>/               the cohorts of the configuration, where there are any
   .omidbfs/                     status.json, facets.json, problems.jsonl
 
-Inside every directory of images each by-<facet> can be entered again, though it is not listed (what walks finds
-nothing there, as find and some globs do; `omidbfs ls -R SOURCE COHORT` prints the paths):
+Inside every directory of images each by-<facet> can be entered again, though it is not listed (find and
+some globs find nothing there; `omidbfs ls -R SOURCE COHORT` prints the paths):
 
   ls by-outcome/malignant/by-view/MLO/by-laterality/L/*.dcm
 

@@ -33,6 +33,7 @@ from omidbfs.commands.systemd import systemd_command
 from omidbfs.config import config_file, read_config
 from omidbfs.errors import UserError
 from omidbfs.options import (
+    CONFIG_IS_NAMED,
     PATH,
     drive_options,
     facets_option,
@@ -156,6 +157,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
         name: {parameter.name or "" for parameter in command.params if isinstance(parameter, click.Option)}
         for name, command in main.commands.items()
     }
+    ctx.meta[CONFIG_IS_NAMED] = config is not None
     config = ctx.params["config"] = config or config_file(warn)
     defaults = read_config(config, options)
     if ctx.default_map is None:  # else the caller gives every option: see index/__main__.py

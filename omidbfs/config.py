@@ -58,6 +58,19 @@ class Definitions:
     cohorts: tuple["NamedCohort", ...] = ()
 
 
+def trusted_definitions(path: Path | None, *, is_named: bool) -> Definitions:
+    """Return :func:`read_definitions` of a configuration that was trusted once, if it still is to be.
+
+    Raises
+    ------
+    UserError
+        Nobody has named it, and another user has written it since, or can. Or as :func:`read_definitions`.
+    """
+    if path is not None and not is_named and path.exists() and (reason := _distrusted(path)) is not None:
+        raise UserError(f"{path}: {reason}; if you trust it, mount again with --config")
+    return read_definitions(path)
+
+
 def read_definitions(path: Path | None) -> Definitions:
     """Return the facets and cohorts that a configuration defines; ``None`` defines none.
 

@@ -83,7 +83,7 @@ def slug(text: str) -> str:
     parts += ["_dot_" if plain[0] == "." else _spelled(plain[0]), *map(_spelled, plain[1 : LONGEST + 1])]
     if len(plain) <= LONGEST and sum(map(len, parts)) <= LONGEST:
         return "".join(parts)
-    # Whole parts only: an underscore that nothing closes is found in no name that was not cut.
+    # Whole parts only: no name that was not cut has an underscore that nothing closes.
     while sum(map(len, parts)) > LONGEST - 17:
         del parts[-1]
     return f"{''.join(parts)}_{blake2b(plain.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from omidbfs.session import Session
 
 PATH = click.Path(path_type=Path)
-_PREFIX = "omidbfs.prefix"
+CONFIG_IS_NAMED = "omidbfs.config-is-named"
+"""Where a context says whether somebody has named the configuration, or it was found."""
+_PREFIX, _DRIVE = "omidbfs.prefix", "omidbfs.drive"
 """Key of ``Context.meta``: the cohort that a SOURCE inside of a drive says."""
 
 facets_option = click.option(
@@ -82,7 +84,7 @@ def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Pat
     if options is None:
         raise UserError(f"{source}: the drive at {mountpoint} does not answer; name the directory that it shows")
     ctx.default_map = {**(ctx.default_map or {}), **options}
-    ctx.meta[_PREFIX] = path
+    ctx.meta[_PREFIX], ctx.meta[_DRIVE] = path, mountpoint
     whole = len({"images", "data"} & options.keys()) == 2
     return Path("-") if whole else next(options[tree] for tree in ("images", "data") if tree in options).parent
 
@@ -98,6 +100,8 @@ def cohort_on_drive(ctx: click.Context, _: click.Parameter, cohort: str) -> str:
     first = cohort.lstrip("/").partition("/")[0]
     if first and not first.startswith("by-") and first not in ("all", "cohorts", ".omidbfs"):
         found = inside(cohort)
+        if found is not None and found[0] != ctx.meta.get(_DRIVE, found[0]):
+            raise UserError(f"{cohort}: is in the drive at {found[0]}, and SOURCE is that at {ctx.meta[_DRIVE]}")
         if found is not None:
             return found[1]
     return f"{before}/{cohort}" if before and cohort else before or cohort
@@ -235,6 +239,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         options.get("list_nested", False),
         options.get("list_empty", False),
         None if config is None else config.absolute(),
+        click.get_current_context().find_root().meta.get(CONFIG_IS_NAMED, True),
         definitions,
         listed,
         _ownership_of(options),

@@ -22,6 +22,7 @@ from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
 from omidbfs.named import resolved
+from omidbfs.names import printable
 from omidbfs.ownership import Ownership, drive_access
 from omidbfs.progress import Progress
 from omidbfs.root import Root, root_of
@@ -39,8 +40,9 @@ class Session:
     """What is to be shown of which source, where its index is kept, and how it is read.
 
     ``only`` names the clients to show (``None``: all); ``executor`` and ``workers`` as in ``executor_for``;
-    ``progress`` shows how far long work has come. ``definitions`` are those of the file ``config``; ``listed``
-    names the facets that the root lists (``None``: all).
+    ``progress`` shows how far long work has come. ``definitions`` are those of the file ``config``, which
+    somebody has named, or which was found (``is_config_named``); ``listed`` names the facets that the root lists
+    (``None``: all).
     """
 
     source: Source
@@ -54,6 +56,7 @@ class Session:
     list_nested: bool = False
     list_empty: bool = False
     config: Path | None = None
+    is_config_named: bool = True
     definitions: Definitions = field(default_factory=Definitions)
     listed: frozenset[str] | None = None
     ownership: Ownership = field(default_factory=Ownership)
@@ -236,7 +239,12 @@ class Session:
 
     def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes | memoryview]:
         follows = self.source.follow_symlinks
-        about = {"index": str(self.index_path), "index_written": written, "follow_symlinks": follows, **state}
+        about = {
+            "index": printable(str(self.index_path)),
+            "index_written": written,
+            "follow_symlinks": follows,
+            **state,
+        }
         return generated_texts(root, (self.source.images, self.source.data), self.classification, about)
 
     def _trees(self) -> tuple[bytes, bytes]:

@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec
@@ -124,6 +125,7 @@ class TreeReader:
     def __init__(self, root: str, *, follow_symlinks: bool = False) -> None:
         self._path = root
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._root)  # also where nobody is left to close it
         self._follow = follow_symlinks
         self._at_once = _AT_ONCE_FOLLOWING if follow_symlinks else _AT_ONCE
         self._name_flags = _FLAGS if follow_symlinks else _FLAGS | os.O_NOFOLLOW
@@ -259,7 +261,7 @@ class TreeReader:
 
     def close(self) -> None:
         """Close the root; open files stay open."""
-        os.close(self._root)
+        self._close()
 
 
 def _openat2(root: int, path: bytes, how: _OpenHow) -> int:

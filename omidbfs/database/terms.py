@@ -40,7 +40,10 @@ IMAGE_TYPES: dict[str, tuple[str, frozenset[str]]] = {
 }
 """Value -> meaning, and the values of ImageType that say so (PS3.3, C.8.11.7.1.4, C.8.21.6.1.1); first wins."""
 
-_OF_TOMOSYNTHESIS = frozenset({"synthetic-2d", "tomosynthesis-projection", "tomosynthesis"})
+_OF_TOMOSYNTHESIS = frozenset({"TOMO_SCOUT"}).union(
+    *(IMAGE_TYPES[name][1] for name in ("synthetic-2d", "tomosynthesis-projection", "tomosynthesis"))
+)
+"""Values of ImageType that only tomosyntheses, their projections and what is made of them have."""
 _AGE = re.compile(r"0*([0-9]+)\s*([YMWD]?)", re.ASCII | re.IGNORECASE)
 _AGE_UNITS = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
 
@@ -90,11 +93,16 @@ def image_type(values: tuple[str, ...]) -> str | None:
     return next((name for name, (_, names) in IMAGE_TYPES.items() if said & names), OTHER if values else None)
 
 
+@lru_cache(1024)
+def _is_of_tomosynthesis(values: tuple[str, ...]) -> bool:
+    return not _OF_TOMOSYNTHESIS.isdisjoint(value.upper() for value in values)
+
+
 def is_tomosynthesis(header: Header) -> bool | None:
     """Return whether an image is a tomosynthesis, a projection of one, or made of one; ``None`` is unknown."""
     if header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1:
         return True
-    if image_type(header.ImageType) in _OF_TOMOSYNTHESIS or "TOMO_SCOUT" in header.ImageType:
+    if _is_of_tomosynthesis(header.ImageType):
         return True
     return None if header.SOPClassUID is None else False
 

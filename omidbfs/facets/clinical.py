@@ -1,4 +1,4 @@
-"""Facets of the client, of her episodes and studies."""
+"""Facets of the client, of its episodes and studies."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -94,7 +94,7 @@ def _linked(subject: Subject, events: Iterable[str]) -> Sequence[Token]:
 
 
 def fold_of(client: str) -> int:
-    """Return 0 to 9, the same for a client in every database and version: a split never leaks a woman."""
+    """Return 0 to 9, the same for a client in every database and version: a split never leaks a client."""
     return int.from_bytes(blake2b(client.encode(), digest_size=8).digest(), "big") % 10
 
 
@@ -134,10 +134,10 @@ def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:
 
 
 _OF_CLIENT: tuple[Facet, ...] = (
-    Facet("client", "the woman; inside, her part of the real tree", "client", "directory name", Kind.NAME),
+    Facet("client", "the client; inside, its part of the real tree", "client", "directory name", Kind.NAME),
     Facet(
         "client-status",
-        "the most serious of the woman's episodes",
+        "the most serious of the client's episodes",
         "client",
         "NBSS (omidb.client.Client.status)",
         Kind.TABLE,
@@ -146,7 +146,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
     ),
     Facet(
         "classification",
-        "the classification of the woman as shipped",
+        "the classification of the client as shipped",
         "client",
         "NBSS Classification",
         Kind.TABLE,
@@ -156,7 +156,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
     Facet("site", "the screening centre", "client", "ImageDB Site", Kind.TEXT, one(_site)),
     Facet(
         "ethnicity",
-        "the woman's ethnic group",
+        "the client's ethnic group",
         "client",
         "NBSS Ethnicity, else EthnicGroup",
         Kind.TEXT,
@@ -164,7 +164,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
     ),
     Facet(
         "fold",
-        "ten parts of the women, about equal in large databases and not stratified; no two of them share a woman",
+        "ten parts of the clients, about equal in large databases and not stratified; no two of them share a client",
         "client",
         "hash of the client",
         Kind.NUMBER,

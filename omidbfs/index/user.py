@@ -58,15 +58,13 @@ def with_user_facets(
     needed: dict[str, NDArray[np.bool_]] = {}
     of_tables: list[Problem] = []
     for one in wanted:
-        missing = np.ones(len(index.clients), np.bool_)
-        if previous is not None and one.facet() in previous.registry.user:
-            carried, missing = _carried(index, previous, one.name)
-            labels[one.name] = carried
         if one.table is not None:
             labels[one.name], problems = _from_table(index, one, one.table)
             of_tables += problems
-        else:
-            needed[one.name] = missing
+            continue
+        needed[one.name] = np.ones(len(index.clients), np.bool_)
+        if previous is not None and one.facet() in previous.registry.user:
+            labels[one.name], needed[one.name] = _carried(index, previous, one.name)
     for pattern, clients in _patterns(index, [one for one in wanted if one.table is None], needed).items():
         runs = [clients[start : start + clients_per_chunk] for start in range(0, len(clients), clients_per_chunk)]
         _read(index, source, pattern, runs, labels, work)

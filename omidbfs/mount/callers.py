@@ -5,6 +5,7 @@ from pathlib import Path
 from pyfuse3 import RequestContext
 
 from omidbfs.database.access import Access
+from omidbfs.mount.proc import field
 
 
 def may_read(access: Access, caller: RequestContext) -> bool:
@@ -28,8 +29,5 @@ def may_read(access: Access, caller: RequestContext) -> bool:
 
 def _groups(process: int) -> set[int] | None:
     """Return the supplementary groups of a process, ``None`` if they cannot be known: proc_pid_status(5)."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    return next((set(map(int, line.split()[1:])) for line in lines if line.startswith("Groups:")), None)
+    groups = field(Path(f"/proc/{process}/status"), "Groups")
+    return None if groups is None else set(map(int, groups.split()))

@@ -30,12 +30,12 @@ MOST_COMPARISONS = 1_000_000
 class Changes:
     """What the kernel is to forget.
 
-    ``entries`` are names, as (inode of the directory, name). ``attributes`` are inodes whose attributes to forget,
-    one after the other, as there may be millions. ``touched`` are the keys of files of which it may have pages
-    from before an edit.
+    ``entries`` are names, as (inode of the directory, name). ``attributes`` are inodes whose attributes to forget.
+    Both come one after the other, as there may be millions. ``touched`` are the keys of files of which it may
+    have pages from before an edit.
     """
 
-    entries: list[tuple[int, bytes]] = field(default_factory=list)
+    entries: Iterable[tuple[int, bytes]] = ()
     attributes: Iterable[int] = ()
     touched: BitMap64 = field(default_factory=BitMap64)
 
@@ -50,20 +50,20 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     place = view.files.place_of_any_version(inode)
     assert place is not None, "what was opened is of this view"
     row, kind = place
-    found = Changes(attributes=[inode])
+    entries = []
     for directory in known:
         shape, cohort = directory.shape, directory.cohort
         if kind is None:
-            is_hers = shape is Shape.CLIENT and directory.client == row
-            is_there = is_hers and view.lookup(directory, real) is not None
+            is_its_own = shape is Shape.CLIENT and directory.client == row
+            is_there = is_its_own and view.lookup(directory, real) is not None
         else:
             is_place = shape is Shape.COHORT or (
                 shape is Shape.STUDY and directory.study == view.index.study_of[row]
             )
             is_there = is_place and cohort.files[kind] and view.cohorts.contains(cohort, row)
         if is_there:
-            found.entries.append((directory.inode, flat if shape is Shape.COHORT else real))
-    return found
+            entries.append((directory.inode, flat if shape is Shape.COHORT else real))
+    return Changes(entries, [inode])
 
 
 def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] = ()) -> Changes:
@@ -124,11 +124,11 @@ def all_that_is_known(views: Collection[View], known: Collection[bytes], held: C
     entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts())
     entries.append((shown.root.inode, b"README.txt"))
     of_held = {name for view in views for inode in held for name in _names_of(view.files, inode)}
-    entries += ((inode, name) for inode in directories for name in (*of_held, *BY_FILE))
+    everywhere = ((inode, name) for inode in directories for name in (*of_held, *BY_FILE))
     touched = BitMap64()
     for keys in all_keys(shown.index):
         touched.add_range(keys.start, keys.stop)
-    return Changes(entries, [shown.root.inode, *directories, *held], touched)
+    return Changes(chain(entries, everywhere), [shown.root.inode, *directories, *held], touched)
 
 
 def _names_of(files: Files, inode: int) -> tuple[bytes, ...]:

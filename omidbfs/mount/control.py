@@ -148,7 +148,7 @@ class _File(logging.handlers.WatchedFileHandler):
             if self.stream is not None:
                 self._make_room(self.stream.fileno())
             super().emit(record)
-        except Exception:  # of a log nobody dies
+        except Exception:  # a log is not worth dying for
             self.handleError(record)
 
     def _make_room(self, descriptor: int) -> None:
@@ -271,11 +271,14 @@ def ask_for_refresh(mountpoint: Path) -> None:
         raise UserError(f"{mountpoint}: the drive is another user's, who has to refresh it")
     if not send(signal.SIGHUP, status.pid, mounted):
         raise UserError(f"{mountpoint}: the drive's process is not on this machine")
-    while status is not None and status.refresh.done < wanted:
-        time.sleep(0.05)
-        status = ask(mounted).status
-    if status is None:
-        raise UserError(f"{mountpoint}: the drive went away during the refresh")
+    pause = 0.05
+    while status is None or status.refresh.done < wanted:
+        time.sleep(pause)
+        pause = min(1.2 * pause, 1.0)  # each question is a process, beside a refresh that wants the processor
+        answer = ask(mounted)
+        status = answer.status
+        if status is None and answer.state is not State.HANGS:
+            raise UserError(f"{mountpoint}: the drive went away during the refresh")
     if status.refresh.error is not None:
         raise UserError(f"{mountpoint}: the refresh failed: {status.refresh.error}")
 

@@ -40,10 +40,10 @@ def shown(mountpoint: str) -> dict[str, Any] | None:
     """
     import msgspec
 
-    from omidbfs.mount.control import status_of
+    from omidbfs.mount.asking import ask
 
     mount = mount_at(mountpoint)
-    status = None if mount is None else status_of(mount).status
+    status = None if mount is None else ask(mount).status
     if status is None:
         return None
     options: dict[str, Any] = msgspec.to_builtins(status.options) | {"follow_symlinks": status.follow_symlinks}

@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from omidbfs.about import renewed_status
-from omidbfs.config import read_definitions
+from omidbfs.config import trusted_definitions
 from omidbfs.database.records import FileFacts
 from omidbfs.errors import UserError
 from omidbfs.index.store import IndexFileError, Stored
@@ -32,7 +33,7 @@ from omidbfs.mount.counters import Counters
 from omidbfs.mount.forgetting import tell_kernel
 from omidbfs.mount.operations import Operations
 from omidbfs.mount.reader import Reader
-from omidbfs.mount.stuck import are_stuck, threads_of
+from omidbfs.mount.stuck import Seen, are_stuck, thread_of_ours, threads_of
 from omidbfs.process import module_command
 from omidbfs.session import Session
 from omidbfs.view import View
@@ -80,6 +81,7 @@ class Refresher:
         self._thread = trio.CapacityLimiter(1)
         self._asking = trio.CapacityLimiter(_MOST_LEFT)
         self._left: list[trio.Process] = []
+        self._is_asking = False
         self._has_told = True
 
     async def run(self, schedule: Schedule) -> None:
@@ -136,13 +138,14 @@ class Refresher:
         await self._enter("refreshing")
         try:
             seen = self.operations.view.files.found_changed()
-            definitions = await self._asked(read_definitions, self._session.config)
+            named = self._session.is_config_named
+            definitions = await self._asked(lambda: trusted_definitions(self._session.config, is_named=named))
             session = replace(self._session, definitions=definitions)
             is_redefined = definitions != self._session.definitions
             # What was found changed at an open may be as it was again, while the index has not changed at all.
             if await self._bring_up_to_date() or seen or is_redefined or not self._has_told:
                 await self._take_over(session, seen)
-            await self.operations.pages.drop_open(self.operations.open_files())
+            await self.operations.pages.drop_open(self._current_open_files())
             self._error = None
         except (UserError, OSError) as error:
             self._error = str(error)
@@ -205,9 +208,15 @@ class Refresher:
             except Exception:  # a defect of ours must not leave the kernel with what is no more
                 log.exception("what has changed could not be found out; the kernel forgets everything")
         if found is None:
-            found = all_that_is_known((old, new), operations.directories.paths(), operations.open_files())
+            known, held = operations.directories.paths(), operations.open_files()
+            found = await trio.to_thread.run_sync(all_that_is_known, (old, new), known, held, limiter=self._thread)
         operations.pages.doubt(found.touched)
         self._has_told = await self._tell_kernel(found)
+
+    def _current_open_files(self) -> list[int]:
+        """Return the inodes of open files, less those of earlier versions: nothing is in doubt about these."""
+        files = self.operations.view.files
+        return [inode for inode in self.operations.open_files() if files.current(inode) == inode]
 
     def _opened(self, session: Session, told: Mapping[str, object]) -> tuple[Stored, View, Reader]:
         try:
@@ -225,9 +234,30 @@ class Refresher:
         UserError
             The disk does not answer; a thread is left waiting for it.
         """
-        with trio.move_on_after(_STUCK):
-            return await trio.to_thread.run_sync(call, *args, limiter=self._asking, abandon_on_cancel=True)
-        raise _no_answer()
+        thread: list[int] = []
+
+        def asked() -> _Answer:
+            thread.append(threading.get_native_id())
+            return call(*args)
+
+        answers: list[_Answer] = []
+        problem: Exception = _no_answer()
+        self._is_asking = True
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_give_up_when_thread_is_stuck, thread, nursery.cancel_scope)
+                try:
+                    answers.append(
+                        await trio.to_thread.run_sync(asked, limiter=self._asking, abandon_on_cancel=True)
+                    )
+                except Exception as error:  # raised below: what a nursery raises is a group of them
+                    problem = error
+                nursery.cancel_scope.cancel()
+        finally:
+            self._is_asking = False
+        if not answers:
+            raise problem
+        return answers[0]
 
     async def _say(self) -> None:
         """Bring ``status.json`` up to date; what goes wrong with it ends neither a refresh nor the drive."""
@@ -254,7 +284,7 @@ class Refresher:
 
     def _state_now(self) -> dict[str, object]:
         """Return what ``status.json`` says beside what is served; called by the loop."""
-        stuck = len(self._left) + self._asking.borrowed_tokens
+        stuck = len(self._left) + self._asking.borrowed_tokens - self._is_asking
         refresh = _refresh_state(self._state, self._since, self._done, self._error, stuck)
         return {"refresh": refresh, "counters": self.operations.counted(), "started": self._started}
 
@@ -335,18 +365,28 @@ async def _is_there(process: trio.Process) -> bool:
     return process.returncode is None or bool(await trio.to_thread.run_sync(threads_of, process.pid))
 
 
+async def _give_up_when_thread_is_stuck(thread: list[int], scope: trio.CancelScope) -> None:
+    """Cancel a scope when a thread of this process, as soon as it has a number, waits for a disk and for it alone.
+
+    One that goes on, however slowly, is left to do so.
+    """
+    before: Seen = {}
+    while True:
+        await trio.sleep(_STUCK)
+        now = thread_of_ours(thread[0]) if thread else {}
+        if not thread or are_stuck(before, now):
+            scope.cancel()
+        before = now
+
+
 def _no_answer() -> UserError:
     return UserError(f"a disk has not answered for {_STUCK:.0f} seconds; the refresh was given up")
 
 
-def first_status(session: Session, stored: Stored) -> dict[str, object]:
-    """Return what ``status.json`` of a new drive says of its index, of refreshes and of requests."""
+def first_status() -> dict[str, object]:
+    """Return what ``status.json`` of a new drive says of refreshes and of requests."""
     refresh = _refresh_state("idle", _now(), 0, None, 0)
-    return _about(session, stored) | {"refresh": refresh, "counters": Counters().shown()}
-
-
-def _about(session: Session, stored: Stored) -> dict[str, object]:
-    return {"index": str(session.index_path), "index_written": stored.written}
+    return {"refresh": refresh, "counters": Counters().shown()}
 
 
 def _refresh_state(state: str, since: str, done: int, error: str | None, stuck: int) -> dict[str, object]:

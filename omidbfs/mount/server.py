@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from omidbfs.mount.mounts import Mount
+from omidbfs.mount.proc import field
 
 
 def send(number: signal.Signals, process: int, mount: Mount) -> bool:
@@ -65,7 +66,7 @@ def _connections(process: int) -> Iterator[str | None]:
         for file in os.listdir(f"/proc/{process}/fd"):
             with suppress(OSError):
                 if os.readlink(f"/proc/{process}/fd/{file}") == "/dev/fuse":
-                    yield _field(Path(f"/proc/{process}/fdinfo/{file}"), "fuse_connection") or None
+                    yield field(Path(f"/proc/{process}/fdinfo/{file}"), "fuse_connection") or None
 
 
 def _catches(process: int, number: signal.Signals) -> bool:
@@ -74,14 +75,4 @@ def _catches(process: int, number: signal.Signals) -> bool:
 
 
 def _status(process: int, name: str) -> str:
-    return _field(Path(f"/proc/{process}/status"), name)
-
-
-def _field(file: Path, name: str) -> str:
-    """Return what a file in the form ``name: value`` has under a name; empty if there is none."""
-    try:
-        lines = file.read_bytes().split(b"\n")  # the name of a process may have other ends of lines
-    except OSError:
-        return ""
-    found = (line.partition(b":")[2] for line in lines if line.startswith(f"{name}:".encode()))
-    return next(found, b"").decode("ascii", "replace").strip()
+    return field(Path(f"/proc/{process}/status"), name) or ""

@@ -25,6 +25,14 @@ def threads_of(group: int) -> Seen:
     return seen
 
 
+def thread_of_ours(thread: int) -> Seen:
+    """Return a thread of this process; nothing if it has ended."""
+    with suppress(OSError, IndexError, ValueError):
+        place = Path(f"/proc/self/task/{thread}")
+        return {thread: (_fields(place)[0], _switches(place))}
+    return {}
+
+
 def are_stuck(before: Seen, now: Seen) -> bool:
     """Return whether threads seen twice, some time apart, wait for a disk that does not answer.
 

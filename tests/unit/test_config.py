@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.config import config_file, read_config
+from omidbfs.config import Definitions, config_file, read_config, trusted_definitions
 from omidbfs.definitions import Lines
 from omidbfs.errors import UserError
 
@@ -211,3 +211,13 @@ def test_a_user_without_a_home_has_no_configuration() -> None:
     assert done.stderr == ""
     if os.geteuid() == 0:  # anybody else has a home
         assert done.stdout == "None\n"
+
+
+def test_a_file_that_others_can_write_by_now_defines_nothing_unless_it_was_named() -> None:
+    path = Path("omidbfs.toml")
+    path.write_text("")
+    assert trusted_definitions(path, is_named=False) == Definitions()
+    path.chmod(0o666)
+    with pytest.raises(UserError, match="can be written by other users; if you trust it, mount"):
+        trusted_definitions(path, is_named=False)
+    assert trusted_definitions(path, is_named=True) == trusted_definitions(None, is_named=False) == Definitions()

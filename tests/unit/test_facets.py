@@ -243,6 +243,8 @@ def test_the_side_of_a_frame_is_that_of_the_image(image: Callable[..., Tree]) ->
         (("ORIGINAL", "PRIMARY", "POST_CONTRAST", None, "LOW_ENERGY"), "low-energy", "no"),
         (("DERIVED", "PRIMARY", "POST_CONTRAST", "SUBTRACTION", None), "subtraction", "no"),
         (("derived", "PRIMARY"), "derived", "no"),
+        (("original", "primary", "tomo_scout"), "biopsy", "yes"),
+        (("DERIVED", "PRIMARY", "TOMOSYNTHESIS", "LOW_ENERGY"), "low-energy", "yes"),
         (("TOMOGRAM",), "other", "no"),
         ((), "unknown", "no"),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
 from omidbfs.config import read_definitions
@@ -38,12 +39,13 @@ class Kernel:
 
     def tell(self, found: Changes) -> bool:
         """Take what it is told, or do not."""
-        if {name for _, name in found.entries} == {b"status.json"}:
+        entries = set(found.entries)
+        if {name for _, name in entries} == {b"status.json"}:
             return True
         if self.breaks:
             raise RuntimeError("a defect")
         if self.takes:
-            self.told.append(set(found.entries))
+            self.told.append(entries)
         return self.takes
 
 
@@ -97,6 +99,31 @@ def removed(tree: Tree) -> None:
     """Remove the first client."""
     for part in (tree.images, tree.data):
         shutil.rmtree(part / "demd1")
+
+
+def test_nothing_is_settled_for_a_file_by_an_earlier_version_of_it(
+    refresher: Refresher, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda _: True)
+    operations, dcm = refresher.operations, tree.images / "demd1/1.1/1.1.1.dcm"
+    place = operations.view.resolve(b"all")
+    assert place is not None
+
+    async def opened() -> int:
+        inode = operations.view.lookup(place, b"1.1.1.dcm")
+        assert isinstance(inode, int)
+        await operations.open(inode, os.O_RDONLY, RequestContext())
+        return inode
+
+    first = trio.run(opened)
+    assert refresher._current_open_files() == [first]
+    dcm.write_bytes(b"a second version")
+    with pytest.raises(FUSEError):  # upon which the kernel looks the name up again
+        trio.run(opened)
+    assert refresher._current_open_files() == []
+    second = trio.run(opened)
+    assert refresher._current_open_files() == [second] != [first]
+    assert operations.open_files() == {first, second}
 
 
 def test_the_kernel_forgets_everything_where_what_changed_cannot_be_found_out(
