@@ -164,7 +164,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
     ),
     Facet(
         "fold",
-        "ten parts of the clients, about equal in large databases and not stratified; no two of them share a client",
+        "ten parts of the clients, about equal in large databases, not stratified; no two share a client",
         "client",
         "hash of the client",
         Kind.NUMBER,
