@@ -21,7 +21,7 @@ from omidbfs.mount.holders import holders
 from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mounted_at, unmount_as_root
 from omidbfs.mount.server import send, serves
 from omidbfs.places import user_directory
-from omidbfs.process import close_inherited_files, take_null_streams
+from omidbfs.process import close_inherited_files, leave, take_null_streams
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOG_SIZE = 10_000_000
@@ -46,7 +46,7 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return run(lambda: _detach(sender))
     os.close(sender)
-    signal.signal(signal.SIGTERM, _leave)  # no drive appears after its starter has failed
+    signal.signal(signal.SIGTERM, leave)  # no drive appears after its starter has failed
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with os.fdopen(receiver, "rb") as pipe:
@@ -62,10 +62,6 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
     os.statvfs(mountpoint)  # answered by the drive itself
     return 0
-
-
-def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _detach(sender: int) -> None:
