@@ -2,9 +2,35 @@
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process at once, unless it handles them."""
+
+
+@contextmanager
+def handled_ending(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have ``handle`` called when a signal comes that would end this process at once."""
+    taken = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
+        taken = []
+    for number in taken:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: end this process with the status that a shell gives one that the signal has ended."""
+    sys.exit(128 + number)
 
 
 def module_command(name: str) -> list[str]:

@@ -10,15 +10,15 @@ import os
 import secrets
 import signal
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from omidbfs.process import handled_ending
+
 _PREFIX = ".omidbfs-unfinished-"
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -89,13 +89,5 @@ def _removed_on_signals(path: Path) -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
-        taken = []
-    for number in taken:
-        signal.signal(number, remove_and_end)
-    try:
+    with handled_ending(remove_and_end):
         yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)

@@ -206,11 +206,11 @@ class TreeReader:
 
     def opened_in(self, directory: int, name: str) -> int:
         """Return a descriptor of whatever is called ``name`` in a ``directory`` below the root."""
-        return _patiently(os.open, name, self._name_flags, dir_fd=directory)
+        return patiently(os.open, name, self._name_flags, dir_fd=directory)
 
     def _open(self, path: bytes) -> int:
         if self._follow:
-            return _patiently(os.open, path, _FLAGS, dir_fd=self._root)
+            return patiently(os.open, path, _FLAGS, dir_fd=self._root)
         descriptor = self._openat2(path, _FILE)
         return self._open_by_component(path) if descriptor is None else descriptor
 
@@ -232,7 +232,7 @@ class TreeReader:
         """Return a descriptor, ``None`` where the system has no openat2."""
         if self._has_openat2:
             try:
-                return _patiently(_openat2, self._root, path, how)
+                return patiently(_openat2, self._root, path, how)
             except OSError as error:
                 if error.errno == errno.EXDEV:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
@@ -255,7 +255,7 @@ class TreeReader:
                 )
                 os.close(parent)
                 parent = inner
-            return _patiently(os.open, name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            return patiently(os.open, name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         finally:
             os.close(parent)
 
@@ -275,7 +275,7 @@ def _openat2(root: int, path: bytes, how: _OpenHow) -> int:
             raise OSError(error, os.strerror(error))
 
 
-def _patiently(opened: Callable[_Arguments, int], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> int:
+def patiently(opened: Callable[_Arguments, int], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> int:
     """Return what ``opened`` returns; while that is EAGAIN, wait.
 
     So it is where another has a lease on the file (fcntl(2)), as Samba does, until it has given it up; and where

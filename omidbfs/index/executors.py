@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from omidbfs.errors import UserError
-from omidbfs.process import safe_imports
+from omidbfs.process import ENDING, handled_ending, leave, safe_imports
 from omidbfs.progress import Progress
 
 _Task = TypeVar("_Task")
@@ -64,9 +64,10 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
         if workers == 1:
             yield None
             return
-        with safe_imports():
+        with safe_imports(), handled_ending(leave):  # a pool has to be put in order
             # spawn: a fork would copy a process that may hold a mount, threads and locks.
-            pool = _Pool(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+            with _held_back():
+                pool = _Pool(workers, mp_context=get_context("spawn"), initializer=_start_worker)
             try:
                 yield pool
             except BaseException:
@@ -84,18 +85,27 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
         raise UserError(f"--executor {name}: not known; use local, dask://HOST:PORT or mpi")
 
 
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Keep signals that are sent to everybody from what is started here, processes and threads.
+
+    A terminal sends SIGINT and SIGHUP so, systemd SIGTERM. This thread gets them at the end of the block, when the
+    pool knows all that it has started.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Pool(ProcessPoolExecutor):
-    """Local processes that Ctrl-C does not reach, and that can be ended in the middle of their work."""
+    """Local processes that no signal for all of us reaches, and that can be ended in the middle of their work."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Give a task to the pool."""
-        # A terminal sends SIGINT to everybody. What is started here, processes and threads, has it held back from
-        # its first instruction on, and this thread gets it when the pool knows all that it has started.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _held_back():
             return super().submit(fn, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def give_up(self) -> None:
         """End every process at once, also those that are not up yet; after that the pool can be shut down."""

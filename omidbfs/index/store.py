@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from omidbfs.database.access import born
+from omidbfs.database.access import born, patiently
 from omidbfs.database.layout import Source
 from omidbfs.errors import UserError
 from omidbfs.facets import FACETS, Facet, Kind, Registry
@@ -151,7 +151,7 @@ def may_replace(path: Path) -> bool:
     Ours is a file with the header of an index, of any version, whatever follows it.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as stream:
+        with open(path, "rb", opener=_opened) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 return False
             start = stream.read(8)
@@ -221,7 +221,7 @@ def load(path: Path, source_fingerprint: str) -> Stored:
         There is no usable index of this source.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as stream:
+        with open(path, "rb", opener=_opened) as stream:
             facts = os.fstat(stream.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise IndexFileError("cannot be read: not a regular file")
@@ -244,8 +244,9 @@ def load(path: Path, source_fingerprint: str) -> Stored:
         raise IndexFileError(f"damaged: {type(error).__name__}") from error
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for a writer
+def _opened(path: str, flags: int) -> int:
+    # A pipe would wait for a writer. Another may have a lease on an index, as Samba has where it is shared.
+    return patiently(os.open, path, flags | os.O_NONBLOCK)
 
 
 def _header(content: memoryview) -> tuple[dict[str, Any], memoryview]:

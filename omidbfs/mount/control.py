@@ -18,10 +18,10 @@ from pathlib import Path
 from omidbfs.errors import UserError
 from omidbfs.mount.asking import Answer, State, ask
 from omidbfs.mount.holders import holders
-from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mounted_at
+from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mounted_at, unmount_as_root
 from omidbfs.mount.server import send, serves
 from omidbfs.places import user_directory
-from omidbfs.process import close_inherited_files, take_null_streams
+from omidbfs.process import close_inherited_files, leave, take_null_streams
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOG_SIZE = 10_000_000
@@ -46,7 +46,7 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return run(lambda: _detach(sender))
     os.close(sender)
-    signal.signal(signal.SIGTERM, _leave)  # no drive appears after its starter has failed
+    signal.signal(signal.SIGTERM, leave)  # no drive appears after its starter has failed
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with os.fdopen(receiver, "rb") as pipe:
@@ -62,10 +62,6 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
     os.statvfs(mountpoint)  # answered by the drive itself
     return 0
-
-
-def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _detach(sender: int) -> None:
@@ -176,9 +172,8 @@ def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> 
     mounted = _drive_at(mountpoint)
     status = ask(mounted).status if not lazy else None
     daemon = status.pid if status is not None and serves(status.pid, mounted) else None
-    done = _unmounted(mounted.mountpoint, lazy=lazy)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["unmounting failed"])[-1]
+    reason = _unmounted(mounted.mountpoint, lazy=lazy)
+    if reason is not None:
         if "busy" in reason:
             raise UserError(
                 f"{mountpoint}: in use by {holders(mounted.mountpoint)}; end what is on it, or "
@@ -200,21 +195,25 @@ def detach(mountpoint: str) -> None:
     UserError
         The system refuses.
     """
-    done = _unmounted(mountpoint, lazy=True)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    reason = _unmounted(mountpoint, lazy=True)
+    if reason is not None:
         raise UserError(f"{mountpoint}: the dead mount there cannot be cleared: {reason}")
 
 
-def _unmounted(mountpoint: str, *, lazy: bool) -> "subprocess.CompletedProcess[str]":
+def _unmounted(mountpoint: str, *, lazy: bool) -> str | None:
+    """Unmount, and return ``None``, or why that cannot be done."""
     if os.geteuid() == 0:
-        command = ["umount", *(["-l"] if lazy else []), mountpoint]
-    else:
-        command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
+        try:
+            unmount_as_root(mountpoint, lazy=lazy)
+        except OSError as error:
+            return error.strerror
+        return None
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="backslashreplace", check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace", check=False)
     except FileNotFoundError:
         raise UserError(f"{command[0]}: not found; install it (sudo apt-get install fuse3)") from None
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
 def _drive_at(mountpoint: Path) -> Mount:

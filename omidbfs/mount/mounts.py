@@ -1,5 +1,7 @@
 """What the kernel says is mounted where (proc(5), mountinfo)."""
 
+import ctypes
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -7,6 +9,8 @@ from dataclasses import dataclass
 FILE_SYSTEM = "fuse.omidbfs"
 """The type of our mounts in ``/proc/mounts``."""
 
+_UMOUNT_NOFOLLOW, _MNT_DETACH = 8, 2
+_libc = ctypes.CDLL(None, use_errno=True)
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -57,6 +61,29 @@ def mount_at(path: str) -> Mount | None:
 def mounted_at(path: str) -> Mount | None:
     """Return what is mounted at ``path``, or at what it is a symbolic link to; does not touch a mount."""
     return mount_at(path) or mount_at(os.path.realpath(path))
+
+
+def unmount_as_root(mountpoint: str, *, lazy: bool) -> None:
+    """Take what is mounted at a mount point, a path without links, out of the tree (umount2(2)).
+
+    umount(8) would follow links once more, and unmount what a user has them lead to meanwhile.
+
+    Raises
+    ------
+    OSError
+        It is in use, or the system refuses; ELOOP where the way leads elsewhere meanwhile.
+    """
+    parent, name = os.path.split(mountpoint)
+    directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        held = f"/proc/self/fd/{directory}"
+        if os.readlink(held) != parent:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), mountpoint)
+        if _libc.umount2(os.fsencode(f"{held}/{name}"), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), mountpoint)
+    finally:
+        os.close(directory)
 
 
 def _plain(text: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 from omidbfs.errors import UserError
 from omidbfs.mount import control
 from omidbfs.mount.control import log_to_file, log_to_syslog, start_log, unmount
+from omidbfs.mount.mounts import unmount_as_root
 
 START = """
 import os, signal, sys, time
@@ -287,6 +288,26 @@ logging.info("quiet"); logging.warning("loud")
 def test_what_is_no_drive_of_ours_is_not_unmounted(place: str) -> None:
     with pytest.raises(UserError, match=f"^{place}: no drive of omidbfs is mounted there$"):
         unmount(Path(place))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_root_unmounts_nothing_that_a_link_put_in_the_way_leads_to(tmp_path: Path) -> None:
+    drive, another = tmp_path / "user/here/drive", tmp_path / "system/drive"
+    for place in (drive, another):
+        place.mkdir(parents=True)
+        if subprocess.run(["mount", "-t", "tmpfs", "none", place], capture_output=True, check=False).returncode:
+            pytest.skip("mounting is not permitted here")
+    moved = drive.parent.rename(tmp_path / "user/there") / "drive"
+    drive.parent.symlink_to(another.parent)
+    try:
+        with pytest.raises(OSError, match="symbolic links"):
+            unmount_as_root(str(drive), lazy=False)
+        assert (moved.is_mount(), another.is_mount()) == (True, True)
+        unmount_as_root(str(moved), lazy=False)
+        assert (moved.is_mount(), another.is_mount()) == (False, True)
+    finally:
+        for place in filter(Path.is_mount, (moved, another)):
+            subprocess.run(["umount", place], check=True)
 
 
 # The system's log ------------------------------------------------------------------------------------------

@@ -215,7 +215,8 @@ TESTED_BY = {
     "test_a_command_says_once_what_it_ignores_and_takes_what_is_named",
     "S100": "test_another_process_gets_none test_no_process_gets_a_signal_because_a_stranger_names_it "
     "test_what_is_not_understood_hides_no_other_drive "
-    "test_root_may_ask_a_drive_that_lets_only_its_user_in",
+    "test_root_may_ask_a_drive_that_lets_only_its_user_in "
+    "test_root_unmounts_nothing_that_a_link_put_in_the_way_leads_to",
     "S101": "test_a_file_is_written_whole_whatever_streams_are_closed "
     "test_an_answer_that_cannot_be_written_is_an_error",
     "S102": "test_a_place_is_the_one_named_if_that_is_absolute_else_below_the_home "

@@ -182,15 +182,19 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_workers_end_with_the_process_that_gave_the_work(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "work.py").write_text(WORK_FOR_EVER)
-    with subprocess.Popen(
-        [sys.executable, tmp_path / "work.py"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    command, pipe = [sys.executable, tmp_path / "work.py"], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         workers = [int(word) for word in process.stdout.readline().split()]
-        process.send_signal(number)
+        if number == signal.SIGKILL:
+            process.kill()
+        else:  # as systemd, which tells everybody
+            os.killpg(process.pid, number)
+            assert process.communicate(timeout=60)[1] == "", "nothing is left for Python to tell of"
+            assert process.returncode == 128 + number
     assert len(workers) == 2
     deadline = time.monotonic() + 60
     while any(map(exists, workers)) and time.monotonic() < deadline:

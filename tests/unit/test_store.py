@@ -1,5 +1,6 @@
 """The index on disk: what is saved is what is loaded, and nothing else ever is."""
 
+import fcntl
 import json
 import os
 import random
@@ -479,6 +480,21 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "no" in why(tmp_path / "pipe")
     assert "no" in why(Path("/dev/zero"))
+
+
+def test_an_index_that_another_has_a_lease_on_is_waited_for(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "omidbfs.database.access.time.sleep", lambda _: fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    )
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
+    held = os.open(saved.path, os.O_RDWR)
+    try:
+        for use in (lambda: len(load(saved.path, SOURCE).index), lambda: may_replace(saved.path)):
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            assert use()
+    finally:
+        os.close(held)
+        signal.signal(signal.SIGIO, before)
 
 
 LOAD_AS_SOMEBODY = """
