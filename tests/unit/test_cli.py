@@ -96,6 +96,9 @@ def test_ls_lists_what_the_drive_shows(run: Run, database: Path, cohort: str, li
 def test_ls_of_the_root_lists_every_facet(run: Run, database: Path) -> None:
     lines = said(run("ls", database)).splitlines()
     assert lines == ["README.txt", "all/", *(f"by-{facet.name}/" for facet in FACETS), ".omidbfs/"]
+    few = said(run("ls", database, "--facets", "view, by-fold")).splitlines()
+    assert few == ["README.txt", "all/", "by-fold/", "by-view/", ".omidbfs/"]
+    assert said(run("ls", database, "by-outcome/unlinked/by-view/MLO/by-site/adde", "--facets", "view")) == ""
 
 
 def test_ls_gives_an_object_for_each_entry(run: Run, database: Path) -> None:
