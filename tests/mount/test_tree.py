@@ -126,6 +126,29 @@ def test_every_file_is_its_source_to_the_byte(demo_drive: Path, model: Reference
     assert len(digests) == len({path for path in Path(model.source).rglob("*.*") if path.is_file()})
 
 
+def test_the_status_of_a_drive_says_all_that_it_is_to_say(demo_drive: Path, demo_database: Path) -> None:
+    said = json.loads((demo_drive / ".omidbfs/status.json").read_text())
+    for name in (
+        "version",
+        "pid",
+        "started",
+        "clients",
+        "studies",
+        "images",
+        "dcm_files",
+        "json_files",
+        "options",
+    ):
+        assert said[name], name
+    assert (said["images_directory"], said["data_directory"]) == (
+        str(demo_database / "images"),
+        str(demo_database / "data"),
+    )
+    assert (said["problems"], said["follow_symlinks"]) == ({}, False)
+    assert abs(Path(said["index"]).stat().st_mtime - said["index_written"]) < 60
+    assert set(said["refresh"]) == {"state", "since", "done", "error", "stuck"}
+
+
 def test_find_ends_and_meets_as_many_files_as_the_drive_promises(demo_drive: Path) -> None:
     found = subprocess.run(["find", demo_drive, "-type", "f"], capture_output=True, check=True).stdout.count(b"\n")
     assert json.loads((demo_drive / ".omidbfs/status.json").read_text())["listed_files"] == found

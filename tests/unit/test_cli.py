@@ -436,6 +436,17 @@ def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_mean
     assert complaint(run(*(str(database) if argument == "DB" else argument for argument in arguments))) == line
 
 
+@pytest.mark.parametrize("option", ["--uid", "--gid"])
+def test_only_root_may_say_whose_the_files_are(
+    run: Run, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (tmp_path / "drive").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert complaint(run("mount", database, tmp_path / "drive", option, "0")) == (
+        "--uid, --gid: only root may say whose the files are; leave them out"
+    )
+
+
 def test_the_configuration_may_be_named_behind_the_command(run: Run, database: Path, tmp_path: Path) -> None:
     (tmp_path / "some.toml").write_text('[cohorts.first]\nclients = "list.txt"\n')
     (tmp_path / "list.txt").write_text("demd1\n")
