@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -515,6 +516,19 @@ def test_a_drive_is_there_with_a_saved_index_and_then_shows_what_changed(drive: 
     os.lstat(mount / "all/1.1.1.dcm")
     settled(mount)
     check(mount, Reference(tree.root), set())
+
+
+def test_with_a_saved_index_a_drive_answers_before_the_source_has_been_looked_at(
+    drive: Drives, tree: Tree
+) -> None:
+    drive.run("index", tree.root)
+    client_added(tree)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # who reads the source there waits for an answer
+        mount = drive(tree.root, "--executor", f"dask://127.0.0.1:{silent.getsockname()[1]}")
+        assert (mount / "all/1.1.1.dcm").read_bytes() == b"first"
+        assert not (mount / "all/4.1.1.dcm").exists()
+        assert status(mount)["refresh"]["state"] == "refreshing"
+        drive.umount(mount)
 
 
 def test_verify_first_shows_what_changed_before_the_first_answer(drive: Drives, tree: Tree) -> None:

@@ -232,6 +232,7 @@ def test_what_is_gone_is_stale(mount: Path, source: Path, change: Callable[[Path
         with pytest.raises(OSError) as raised:  # noqa: PT011
             (mount / NAME).read_bytes()
         assert raised.value.errno == errno.ESTALE
+    assert Path(NAME).name in os.listdir(mount / "all"), "until the next refresh"
     assert (mount / "all/1.1.1.json").read_bytes(), "the drive goes on"
 
 

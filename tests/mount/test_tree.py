@@ -60,6 +60,7 @@ def compare(mount: Path, model: Reference) -> dict[str, os.stat_result]:
         served = (facts.st_size, facts.st_mtime_ns, stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid)
         assert served == (node.size, node.mtime, node.mode, node.uid, node.gid), path
         assert facts.st_mode & 0o400, "what the owner may read in the source is readable"
+        assert facts.st_atime_ns == facts.st_ctime_ns == facts.st_mtime_ns, path
         assert facts.st_nlink == links[node.source], path
         assert inode_of.setdefault(node.source, facts.st_ino) == facts.st_ino, path
     assert len(set(inode_of.values())) == len(inode_of), "two files with one inode"
@@ -77,6 +78,26 @@ def test_the_mounted_tree_of_an_odd_database_is_what_the_model_says(
     session_drive: Drives, quirky_database: Quirky
 ) -> None:
     compare(session_drive(quirky_database.path), Reference(quirky_database.path))
+
+
+def test_files_and_directories_have_the_modes_that_the_source_gives_to_each_class(
+    drive: Drives, open_path: Path
+) -> None:
+    tree = Tree(open_path / "db")
+    study = tree.client().study("1")
+    for number, mode in enumerate((0o644, 0o640, 0o600, 0o604, 0o664, 0o755)):
+        study.image(f"1.{number}")
+        (study.images / f"1.{number}.dcm").chmod(mode)
+    study.study("2").image("2.1").images.chmod(0o750)
+    mount = drive(tree.root)
+    found = compare(mount, Reference(tree.root))
+    modes = [stat.S_IMODE(found[f"all/1.{number}.dcm"].st_mode) for number in range(6)]
+    assert modes == [0o444, 0o440, 0o400, 0o404, 0o444, 0o555]
+    assert stat.S_IMODE(found["all/1.1.json"].st_mode) == 0o444
+    assert stat.S_IMODE(found["by-client/demd1/2/2.1.dcm"].st_mode) == 0o440
+    assert {stat.S_IMODE(facts.st_mode) for facts in found.values() if stat.S_ISDIR(facts.st_mode)} == {0o555}
+    assert stat.S_IMODE(found["README.txt"].st_mode) == 0o444
+    assert stat.S_IMODE(found[".omidbfs/problems.jsonl"].st_mode) == 0o400, "some files are for their owner alone"
 
 
 def test_the_values_of_an_image_are_those_in_its_sidecar(demo_drive: Path, demo_database: Path) -> None:
@@ -103,6 +124,29 @@ def test_every_file_is_its_source_to_the_byte(demo_drive: Path, model: Reference
             if path.startswith(("all/", "by-client/", "by-outcome/")):
                 assert sha256(demo_drive / path) == digest, path
     assert len(digests) == len({path for path in Path(model.source).rglob("*.*") if path.is_file()})
+
+
+def test_the_status_of_a_drive_says_all_that_it_is_to_say(demo_drive: Path, demo_database: Path) -> None:
+    said = json.loads((demo_drive / ".omidbfs/status.json").read_text())
+    for name in (
+        "version",
+        "pid",
+        "started",
+        "clients",
+        "studies",
+        "images",
+        "dcm_files",
+        "json_files",
+        "options",
+    ):
+        assert said[name], name
+    assert (said["images_directory"], said["data_directory"]) == (
+        str(demo_database / "images"),
+        str(demo_database / "data"),
+    )
+    assert (said["problems"], said["follow_symlinks"]) == ({}, False)
+    assert abs(Path(said["index"]).stat().st_mtime - said["index_written"]) < 60
+    assert set(said["refresh"]) == {"state", "since", "done", "error", "stuck"}
 
 
 def test_find_ends_and_meets_as_many_files_as_the_drive_promises(demo_drive: Path) -> None:
@@ -290,7 +334,7 @@ def dirents(descriptor: int, size: int) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize("path", ["", "all", "by-client", "by-view", ".omidbfs"])
 @pytest.mark.parametrize("size", [280, 288, 512, 4096, 1 << 20])
 def test_a_directory_is_whole_whatever_the_size_of_the_buffer(demo_drive: Path, path: str, size: int) -> None:
-    expected = sorted([".", "..", *os.listdir(demo_drive / path)])
+    expected = [".", "..", *os.listdir(demo_drive / path)]
     descriptor = os.open(demo_drive / path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         names = []
@@ -298,8 +342,7 @@ def test_a_directory_is_whole_whatever_the_size_of_the_buffer(demo_drive: Path, 
             names += [name for name, _, _ in page]
     finally:
         os.close(descriptor)
-    assert len(names) == len(expected)
-    assert sorted(names) == expected
+    assert names == expected, "always in one order"
 
 
 def test_seekdir_continues_at_any_entry_and_rewinddir_at_the_first(demo_drive: Path) -> None:

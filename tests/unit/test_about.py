@@ -86,6 +86,21 @@ def test_the_values_of_a_single_valued_facet_add_up_to_all_images(index: Index) 
     assert said["view"]["values"] == {"CC": 1, "unknown": 2}  # type: ignore[index]
 
 
+def test_each_facet_comes_with_what_it_is_and_its_values_or_their_number(index: Index) -> None:
+    said = facet_counts(root_of(index))
+    for facet in FACETS:
+        found = said[facet.name]
+        assert isinstance(found, dict)
+        assert (found["description"], found["level"], found["source"]) == (
+            facet.description,
+            facet.level,
+            facet.source,
+        )
+        assert ("values" in found) != ("count" in found)
+    assert said["client"]["count"] == said["study"]["count"] == said["episode"]["count"] == 2  # type: ignore[index]
+    assert said["view"]["values"] == {"CC": 1, "unknown": 2}  # type: ignore[index]
+
+
 def test_a_problem_is_a_line_of_json(index: Index) -> None:
     lines = generated_texts(root_of(index), (None, None), OPTIONS)["problems.jsonl"].splitlines()
     assert [Problem(**json.loads(line)) for line in lines] == list(index.problems)

@@ -96,6 +96,9 @@ def test_ls_lists_what_the_drive_shows(run: Run, database: Path, cohort: str, li
 def test_ls_of_the_root_lists_every_facet(run: Run, database: Path) -> None:
     lines = said(run("ls", database)).splitlines()
     assert lines == ["README.txt", "all/", *(f"by-{facet.name}/" for facet in FACETS), ".omidbfs/"]
+    few = said(run("ls", database, "--facets", "view, by-fold")).splitlines()
+    assert few == ["README.txt", "all/", "by-fold/", "by-view/", ".omidbfs/"]
+    assert said(run("ls", database, "by-outcome/unlinked/by-view/MLO/by-site/adde", "--facets", "view")) == ""
 
 
 def test_ls_gives_an_object_for_each_entry(run: Run, database: Path) -> None:
@@ -431,6 +434,17 @@ def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_mean
 ) -> None:
     (tmp_path / "omidbfs.toml").write_text(text)
     assert complaint(run(*(str(database) if argument == "DB" else argument for argument in arguments))) == line
+
+
+@pytest.mark.parametrize("option", ["--uid", "--gid"])
+def test_only_root_may_say_whose_the_files_are(
+    run: Run, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (tmp_path / "drive").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert complaint(run("mount", database, tmp_path / "drive", option, "0")) == (
+        "--uid, --gid: only root may say whose the files are; leave them out"
+    )
 
 
 def test_the_configuration_may_be_named_behind_the_command(run: Run, database: Path, tmp_path: Path) -> None:

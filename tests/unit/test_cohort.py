@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trees import Tree
 
 from omidbfs import cohort
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts, Term
+from omidbfs.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, Kind
 from omidbfs.index.build import build_index
@@ -149,8 +149,10 @@ def component_strategy(cohorts: Cohorts, facet_name: str) -> st.SearchStrategy[T
 
 @st.composite
 def any_cohort(draw: st.DrawFn, cohorts: Cohorts) -> Cohort:
-    """Return a cohort of up to four terms."""
-    found = EVERYTHING
+    """Return a cohort of up to four terms, and of a list of images."""
+    rows = st.frozensets(st.integers(0, len(cohorts.index) - 1))
+    listed = draw(st.none() | st.builds(Term, st.just(IMAGES), rows, st.booleans()))
+    found = EVERYTHING if listed is None else EVERYTHING.narrowed(listed)
     for facet in draw(st.lists(st.sampled_from(FACETS), max_size=4)):
         found = found.narrowed(draw(component_strategy(cohorts, facet.name)))
     return found

@@ -1,6 +1,7 @@
 """The documentation says what the program does: names, options, messages and kinds are compared with the code."""
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -452,6 +453,37 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
 
 def undated(text: str) -> str:
     return re.sub(r"as of \d{4}-\d\d-\d\d \d\d:\d\d", "as of some day", text)
+
+
+def promise(number: str) -> str:
+    match = re.search(rf"^- \*\*{number}\*\* (.*?)(?=^- \*\*S|^#|\Z)", text("semantics.md"), re.M | re.S)
+    assert match is not None, number
+    return re.sub(r"\s+", " ", match[1])
+
+
+@pytest.mark.parametrize(
+    ("number", "module", "name", "value", "said"),
+    [
+        ("S24", "names", "LONGEST", 200, "more than 200 characters"),
+        ("S35", "names", "LONGEST", 200, "more than 200 bytes"),
+        ("S57", "mount.refresh", "_STUCK", 120, "two minutes without a sign of life"),
+        ("S57", "mount.refresh", "_MOST_LEFT", 3, "At most three processes"),
+        ("S66", "lists", "_MOST", 1000, "beyond 1,000 of one list or table"),
+        ("S73", "database.study", "MAX_JSON", 64 << 20, "JSON over 64 MB is not read"),
+        ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "NBSS and ImageDB not over 16 MB"),
+        ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "no more than 16 MB is looked at for its header"),
+        ("S76", "mount.disks", "_RESERVE", 96, "less 96"),
+        ("S95", "export.spool", "MOST_FILES", 32, "up to 32 files"),
+        ("S95", "export.spool", "LIMIT", 2 << 30, "and 2 GB"),
+        ("S95", "export.spool", "MEMORY", 8 << 20, "up to 8 MB"),
+        ("S106", "view", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
+    ],
+)
+def test_the_numbers_of_a_promise_are_those_of_the_code(
+    number: str, module: str, name: str, value: int, said: str
+) -> None:
+    assert getattr(importlib.import_module(f"omidbfs.{module}"), name) == value
+    assert said in promise(number)
 
 
 def test_the_promises_are_numbered_without_gaps() -> None:

@@ -21,7 +21,9 @@ from omidbfs.facets.clinical import fold_of
 from omidbfs.facets.image import code_label
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
+from omidbfs.index.columns import FIRST_CODE, TextValue
 from omidbfs.names import safe_name
+from omidbfs.readings import number_range, readings_of
 
 Listed = Callable[[str, Tree], list[str]]
 
@@ -316,6 +318,12 @@ def test_texts_of_the_header(image: Callable[..., Tree], facet: str, keyword: st
 )
 def test_code_strings_are_in_capitals(text: str, name: str) -> None:
     assert code_label(text) == name
+
+
+@pytest.mark.parametrize(("facet", "tag"), [("modality", "00080060"), ("photometric-interpretation", "00280004")])
+def test_so_are_those_of_these_facets(image: Callable[..., Tree], facet: str, tag: str) -> None:
+    assert listed(facet, image(header={tag: {"vr": "CS", "Value": ["mg a"]}})) == ["MG_A"]
+    assert listed(facet, image(header={tag: {"vr": "CS", "Value": ["Unknown"]}})) == ["_unknown"]
 
 
 @pytest.mark.parametrize(
@@ -621,20 +629,105 @@ def test_facets_have_safe_names_of_their_own() -> None:
         assert re.fullmatch(r"[a-z]+2?(-[a-z]+)*", name)
 
 
-@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
+def of_kind(*kinds: Kind) -> pytest.MarkDecorator:
+    """Return a mark that runs a test with each facet of these kinds."""
+    facets = [facet for facet in FACETS if facet.kind in kinds]
+    assert facets
+    return pytest.mark.parametrize("facet", facets, ids=lambda facet: facet.name)
+
+
+HOSTILE = (
+    "not-a",
+    "a,b",
+    "50-69",
+    "2012-",
+    "-49",
+    "57",
+    "unknown",
+    "Other",
+    "NONE",
+    "unlinked",
+    "A B",
+    "*",
+    "../x",
+)
+"""Texts and identifiers that as names would be a complement, a union, a range or a reserved word."""
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
+    """A database whose studies and episodes have names that would mean something else on the drive."""
+    tree = Tree(tmp_path_factory.mktemp("hostile") / "db")
+    woman = tree.client("demd1")
+    for number, text in enumerate(HOSTILE[:-1]):
+        woman.episode(text).study(text, text).image(f"1.{number}")
+    return Cohorts(build_index(find_source(tree.root), Classification()))
+
+
+def is_safe(name: str) -> bool:
+    """Return whether a name stays as it is, and is neither a union, a complement nor a reserved word."""
+    return safe_name(name) == name.encode() and "," not in name and name not in RESERVED
+
+
+@of_kind(Kind.TABLE, Kind.FILE)
 def test_a_name_means_one_value_of_a_facet(facet: Facet) -> None:
+    assert facet.values
     names = Counter(name for value in facet.values for name in {value.label, value.code, *value.aliases})
     assert {name: times for name, times in names.items() if times > 1} == {}
 
 
-@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
-def test_a_listed_name_is_safe_and_cannot_be_read_as_anything_else(facet: Facet) -> None:
-    for value in facet.values:
-        assert safe_name(value.label) == value.label.encode()
+@of_kind(Kind.TABLE, Kind.FILE)
+def test_a_listed_name_is_safe_and_cannot_be_read_as_anything_else(hostile: Cohorts, facet: Facet) -> None:
+    for code, value in enumerate(facet.values, FIRST_CODE if facet.kind is Kind.TABLE else 0):
+        assert is_safe(value.label) or value.label == "other"
         assert not re.fullmatch(r"[0-9]*-?[0-9]*", value.label)
-        assert "," not in value.label
         # What NBSS calls "Other" joins what is outside its table; no other value is called as a reserved one.
         assert {value.label, value.code, *value.aliases} & RESERVED.keys() <= {"other"}
+        term = hostile.term(facet, value.label)
+        assert term is not None
+        assert term.codes == ({code} if value.label != "other" else {1, code})
+
+
+@of_kind(Kind.NUMBER)
+def test_a_listed_band_is_the_range_that_it_names(hostile: Cohorts, facet: Facet) -> None:
+    assert facet.lowest < facet.highest
+    bands: dict[str, set[int]] = {}
+    for code, number in enumerate(range(facet.lowest, facet.highest + 1), FIRST_CODE):
+        label = hostile.label(facet, code)
+        bands.setdefault(label, set()).add(code)
+        low, _, high = label.partition("-")
+        assert int(low) <= number <= int(high or low)
+        term = hostile.term(facet, str(number))
+        assert term is not None
+        assert term.codes == {code}
+    for label, codes in bands.items():
+        assert is_safe(label)
+        assert len(codes) <= facet.band
+        term = hostile.term(facet, label)
+        assert term is not None
+        assert set(term.codes) == codes
+
+
+@of_kind(Kind.TEXT)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_name_of_a_text_cannot_be_read_as_anything_else(facet: Facet, text: str) -> None:
+    label = facet.label(text)
+    assert is_safe(label)
+    assert number_range(facet, label) is None
+    values = [TextValue(label, (text,)), TextValue(facet.label("another"), ("another",))]
+    assert readings_of(values)[label] == FIRST_CODE
+
+
+@of_kind(Kind.NAME)
+def test_a_listed_identifier_is_safe_and_means_itself(hostile: Cohorts, facet: Facet) -> None:
+    listed = hostile.values(EVERYTHING, facet)
+    names = hostile.names(facet, listed)
+    assert len(set(names)) == len(names) == (1 if facet.name == "client" else len(HOSTILE) - 1)
+    for ordinal, name in zip(listed, names, strict=True):
+        assert re.fullmatch(r"(?!not-|by-|[.-])[A-Za-z0-9._+%~-]+", name.decode())
+        term = hostile.term(facet, name.decode())
+        assert term is not None
+        assert (term.negated, set(term.codes)) == (False, {ordinal})
 
 
 @pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)

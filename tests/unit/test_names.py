@@ -42,6 +42,17 @@ def test_a_name_stays_a_file_name_with_everything_that_the_drive_appends(raw: st
     assert len(safe_name(raw) + FLAT_SUFFIX) <= NAME_MAX
 
 
+def test_a_name_that_is_too_long_ends_in_digits_that_stand_for_the_whole() -> None:
+    first, second = (safe_name("9" * 200 + end).decode() for end in "12")
+    assert re.fullmatch("9{166}%_[0-9a-f]{32}", first)
+    assert (len(first), len({first, second})) == (200, 2)
+    assert safe_name("9" * 200) == b"9" * 200
+    first, second = (slug("x" * 200 + end) for end in "12")
+    assert re.fullmatch("x{183}_[0-9a-f]{16}", first)
+    assert (len(first), len({first, second})) == (200, 2)
+    assert slug("x" * 200) == "x" * 200
+
+
 @given(st.lists(on_disk | looks_escaped | near_the_limit, min_size=2, max_size=20, unique=True))
 def test_two_names_on_disk_are_two_names_on_the_drive(raws: list[str]) -> None:
     assert len({safe_name(raw) for raw in raws}) == len(raws)

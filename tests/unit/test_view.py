@@ -22,7 +22,7 @@ from reference import File, Node, Place, Reference, label
 from trees import MARK, Tree
 
 from omidbfs.clinical import Windows
-from omidbfs.cohort import Cohort
+from omidbfs.cohort import IMAGES, Cohort, Term
 from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
@@ -31,6 +31,7 @@ from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, TextValue
 from omidbfs.nodes import Attributes, Directory, Listing
 from omidbfs.ownership import drive_access
+from omidbfs.root import root_of
 from omidbfs.view import LONGEST_PATH, View
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
@@ -353,6 +354,20 @@ def test_every_name_is_safe_and_stands_for_one_file(database: dict[str, Any]) ->
             assert set(inodes.values()) <= {1}, "two names in one directory for one file"
 
 
+@settings(parent=RANDOM, max_examples=25)
+@given(DATABASES, CLIENTS)
+def test_no_name_moves_to_another_file_as_the_database_grows(
+    database: dict[str, Any], more: dict[str, Any]
+) -> None:
+    found = []
+    for grown in (database, {"AAAA0": more, **database}):  # it comes before all others
+        with written(grown) as both:
+            places = {name: both.source(entry.inode) for name, entry in both.listed("all").items()}
+            found.append({name: os.path.relpath(place, both.path) for name, place in places.items()})
+    before, after = found
+    assert {name: after[name] for name in before.keys() & after.keys()}.items() <= before.items()
+
+
 @RANDOM
 @given(DATABASES)
 @pytest.mark.unmeasured
@@ -438,6 +453,7 @@ def test_long_names_of_duplicates_fit_into_a_name(tree: Tree) -> None:
     both = Both(tree.root)
     names = [*both.listed("all")]
     assert len(names) == 6
+    assert all(re.fullmatch(r".+~demd1~[0-9a-f]{16}[.](dcm|json)", name) for name in names)
     assert all(len(name) <= 255 and name.endswith((".dcm", ".json")) for name in names)
     assert all(both.node(f"all/{name}") is not None for name in names)
 
@@ -575,7 +591,8 @@ def test_a_client_without_images_is_in_by_client_and_in_no_cohort(tree: Tree) ->
     tree.client("demd1").client("demd2").study("1").image("1.1")
     both = Both(tree.root)
     assert [*both.listed("by-client")] == ["demd1", "demd2"]
-    assert [*both.listed("by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json"]
+    for everything in ("", "all/"):
+        assert [*both.listed(f"{everything}by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json"]
     assert [*both.listed("by-site/stge/by-client")] == ["demd2"]
 
 
@@ -601,6 +618,9 @@ def test_file_type_narrows_the_files_and_not_the_images(tree: Tree) -> None:
         "by-view/CC,sideways",
         "by-view/CC,",
         "by-view/,",
+        "by-view/cc",
+        "by-View",
+        "by-view/Unknown",
     ],
 )
 def test_an_unknown_facet_or_value_does_not_exist(tree: Tree, path: str) -> None:
@@ -617,6 +637,37 @@ def test_nested_facets_are_found_and_not_listed_unless_asked_for(tree: Tree) -> 
     nested = [name for name in both.listed("by-view/CC") if name.startswith("by-")]
     assert nested == [f"by-{facet.name}" for facet in FACETS if facet.name != "view"]
     assert [*both.listed("by-view/CC")][len(nested) :] == ["1.1.dcm", "1.1.json"]
+    assert [*both.listed("by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json", "1"]
+    assert [*both.listed("by-client/demd1/1")] == ["1.1.dcm", "1.1.json"], "the real tree as it is"
+
+
+def test_the_root_lists_the_facets_and_cohorts_that_it_is_to_list_and_links_count_them(tree: Tree) -> None:
+    study = tree.client().study("1").image("1.1", ViewPosition="CC", ViewModifiers=("R-102D6", "R-102D7"))
+    study.image("1.2", ViewPosition="MLO")
+    both = Both(tree.root)
+    index = both.view.index
+    named = {
+        "first": Cohort((Term(IMAGES, frozenset([0])),)),
+        "others": Cohort((Term(IMAGES, frozenset([0]), negated=True),)),
+    }
+    root = root_of(index, [BY_NAME["view-modifier"], BY_NAME["fold"]], named)
+    both.view = View(index, drive_access(find_source(tree.root)), GENERATED, root=root)
+    listed = ["README.txt", "all", "by-view-modifier", "by-fold", "cohorts", ".omidbfs"]
+    assert sorted(both.listed("")) == sorted(listed)
+    assert [*both.listed("by-outcome")] == ["unlinked"], "all others are found"
+    assert [*both.listed("cohorts")] == ["first", "others"]
+    assert [*both.listed("cohorts/first")] == ["1.1.dcm", "1.1.json"]
+    for cohort, image, is_in in (
+        ("first", 1, True),
+        ("first", 2, False),
+        ("others", 1, False),
+        ("others", 2, True),
+    ):
+        assert (both.node(f"cohorts/{cohort}/1.{image}.dcm") is not None) == is_in
+    links = {name: attributes.nlink for name, attributes in both.listed("all").items()}
+    assert links == {"1.1.dcm": 5, "1.1.json": 5, "1.2.dcm": 4, "1.2.json": 4}
+    documents = both.listed("by-client/demd1")
+    assert documents["nbss_demd1.json"].nlink == documents["imagedb_demd1.json"].nlink == 1
 
 
 def test_a_cohort_lists_the_values_of_the_root_too_where_that_is_asked_for(tree: Tree) -> None:
@@ -677,6 +728,43 @@ def test_a_directory_has_the_inode_of_its_path_and_no_other_has_it(tree: Tree) -
 def test_every_facet_of_the_model_is_a_facet_of_the_drive() -> None:
     assert BY_NAME.keys() == {facet.name for facet in FACETS}
     assert label(BY_NAME["age"], 57) == "55-59"
+
+
+@pytest.mark.parametrize(
+    ("images", "data", "shown"),
+    [
+        (0o755, 0o755, 0o555),
+        (0o755, 0o750, 0o550),
+        (0o711, 0o755, 0o511),
+        (0o705, 0o770, 0o500),
+        (0o755, 0o754, 0o550),
+    ],
+)
+def test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common(
+    open_tree: Tree, images: int, data: int, shown: int
+) -> None:
+    study = open_tree.client().study("1").image("1.1", ViewPosition="CC")
+    newest = 4_000_000_000 * 10**9
+    os.utime(study.images / "1.1.dcm", ns=(0, newest))
+    open_tree.images.chmod(images)
+    open_tree.data.chmod(data)
+    both = Both(open_tree.root)
+    owner = open_tree.images.stat()
+    for path in (
+        "",
+        "all",
+        "by-view",
+        "by-view/CC",
+        "by-view/CC/by-client/demd1",
+        "by-client/demd1/1",
+        ".omidbfs",
+    ):
+        directory = both.directory(path)
+        found = both.view.directory_attributes(directory)
+        expected = (directory.inode, stat.S_IFDIR | shown, 1, owner.st_uid, owner.st_gid, 0, newest)
+        assert tuple(found) == expected, path
+    for text in (both.listed("")["README.txt"], both.listed(".omidbfs")["status.json"]):
+        assert (text.mode, text.uid, text.gid) == (stat.S_IFREG | shown & 0o444, owner.st_uid, owner.st_gid)
 
 
 def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since(
