@@ -98,7 +98,7 @@ def folded(text: str) -> str:
     That is: upper or lower case; the kind and number of blanks and underscores; a blank in the place of a hyphen
     between two words (``-1.5``, ``ER-`` and ``ER- PR+`` hold minus signs, and keep them); the kind of the hyphen;
     full stops at the end; blanks beside a sign such as ``<``, ``%`` or ``(``, not beside ``. , + -``; and how
-    Unicode composes an accented letter. Behind the first :data:`_LONGEST_FOLDED` characters every character counts.
+    Unicode composes an accented letter. Behind :data:`_LONGEST_FOLDED` characters every character counts.
     """
     text, rest = text[:_LONGEST_FOLDED], text[_LONGEST_FOLDED:]
     plain = normalize("NFC", normalize("NFC", text).lower())
