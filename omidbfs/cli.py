@@ -73,6 +73,8 @@ class _Group(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, _config_first(fstab.arguments(args, self)))
+        except BrokenPipeError:
+            raise  # as below
         except (UserError, OSError) as error:  # the latter of --help, which is printed here
             warn(_explained(error))
             ctx.exit(1)

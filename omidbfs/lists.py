@@ -8,6 +8,7 @@ mark, with any line ends. Blanks around a name, empty lines and names that come 
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,9 +117,9 @@ def _opened(path: Path, what: str) -> Iterator[TextIO]:
 
 def _table(stream: TextIO) -> tuple[list[str], Iterator[list[str]]]:
     """Return the header of a CSV file, and its rows, as long; without blanks around what is in them."""
-    reader = csv.reader(stream)
+    reader = csv.reader(stream, strict=True)  # else a quote that nothing closes would swallow all rows behind it
     header = [name.strip() for name in next(reader, [])]
-    twice = [name for name in header if name and header.count(name) > 1]
+    twice = [name for name, times in Counter(header).items() if name and times > 1]
     if twice:
         raise RefusedError(f"{stream.name} has two columns {twice[0]}")
 

@@ -12,6 +12,9 @@ _MEANING = (b".", b"-", b"by-", b"not-", b"nbss_", b"imagedb_", b"NBSS_", b"IMAG
 _SAFE = re.compile(rb"(?!%s)[A-Za-z0-9._+-]+" % b"|".join(map(re.escape, _MEANING)))
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9._+-]")
 
+_LONGEST_FOLDED = 10240
+"""Longest text whose spelling is looked at, that of a DICOM LT: Unicode puts n accents in order in n * n steps."""
+
 RESERVED_WORDS = ("unknown", "other", "none", "unlinked")
 """Values that every facet shares (:data:`omidbfs.facets.model.RESERVED`): no text is called so."""
 
@@ -95,13 +98,14 @@ def folded(text: str) -> str:
     That is: upper or lower case; the kind and number of blanks and underscores; a blank in the place of a hyphen
     between two words (``-1.5``, ``ER-`` and ``ER- PR+`` hold minus signs, and keep them); the kind of the hyphen;
     full stops at the end; blanks beside a sign such as ``<``, ``%`` or ``(``, not beside ``. , + -``; and how
-    Unicode composes an accented letter.
+    Unicode composes an accented letter. Behind :data:`_LONGEST_FOLDED` characters every character counts.
     """
+    text, rest = text[:_LONGEST_FOLDED], text[_LONGEST_FOLDED:]
     plain = normalize("NFC", normalize("NFC", text).lower())
     plain = _DASHES.sub("-", _BLANKS.sub(" ", plain)).strip()
     plain = _FULL_STOPS.sub("", plain)
     plain = _BESIDE_A_SIGN.sub(r"\1", plain)
-    return normalize("NFC", _HYPHEN.sub(" ", plain))
+    return normalize("NFC", _HYPHEN.sub(" ", plain)) + rest
 
 
 def _spelled(character: str) -> str:

@@ -126,7 +126,7 @@ def _dataset(descriptor: int, tags: frozenset[int], problems: list[tuple[str, st
     if _is_meta_cut_off(dataset, descriptor):
         problems.append(_problem(EOFError()))
         return None
-    cut_off = [tag for tag in tags if tag in dataset and _is_cut_off(dataset.get_item(tag))]
+    cut_off = [tag for tag in tags if tag in dataset and _is_cut_off(_raw(dataset, tag))]
     for tag in cut_off:  # pydicom reads "ML" of an "MLO" at the end of the file
         del dataset[tag]
         problems.append(_problem(EOFError()))
@@ -189,6 +189,14 @@ def _beginning(descriptor: int) -> BinaryIO:
     return io.BytesIO(content[:end].replace(_DEFLATED, _EXPLICIT) + data)
 
 
+def _raw(dataset: Any, tag: int) -> Any:
+    """Return an element as it was read; ``None`` where it is absent.
+
+    Without ``keep_deferred`` pydicom decodes one without a value, and raises for one of an unknown VR.
+    """
+    return dataset.get_item(tag, keep_deferred=True)
+
+
 def _is_cut_off(element: Any) -> bool:
     """Return whether the file ends inside an element as read, not yet decoded (``RawDataElement``)."""
     length = getattr(element, "length", _UNDEFINED_LENGTH)
@@ -219,6 +227,6 @@ def _values(dataset: Any, tag: int) -> list[Any]:
         if element.VR == "SQ":
             return [_document(item) for item in (value[:1] if tag == _PER_FRAME else value)]
     except Exception:  # absent, or not to be decoded as what it is: then as it stands
-        value = getattr(dataset.get_item(tag), "value", None) if tag in dataset else None
+        value = getattr(_raw(dataset, tag), "value", None)
     values = value if isinstance(value, MutableSequence) else [value]
     return [one.decode("latin-1") if isinstance(one, bytes) else str(one) for one in values if one is not None]

@@ -300,6 +300,18 @@ def test_an_element_of_any_length_in_a_file_of_any_size_is_refused_soon(tag: byt
     os.close(descriptor)
 
 
+@pytest.mark.parametrize("tag", [b"\x54\x00\x20\x02", b"\x08\x00\x90\x10", b"\x18\x00\x01\x51"])
+@pytest.mark.parametrize("vr", [b"XX", b"B\0"])
+def test_an_empty_element_of_an_unknown_representation_is_no_value(tag: bytes, vr: bytes) -> None:
+    meta = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\0"
+    content = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little") + meta
+    modality = b"\x08\x00\x60\x00CS\x02\x00MG"
+    descriptor = in_file(content + modality + tag + vr + b"\0\0")
+    header = read_dicom(descriptor, silent)
+    assert (header.Modality, header.ViewCode, header.ManufacturerModelName) == ("MG", None, None)
+    os.close(descriptor)
+
+
 def test_toml_that_is_nested_without_end_is_an_error_in_one_line(tmp_path: Path) -> None:
     for text in ("a = " + "[" * 100_000, "a = " + "{b = " * 20_000, "[" + "a." * 10_000 + "a]"):
         (tmp_path / "deep.toml").write_text(text)

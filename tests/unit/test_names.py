@@ -206,3 +206,11 @@ def test_case_blanks_hyphens_underscores_and_a_full_stop_are_mere_spelling(
 )
 def test_free_text_becomes_a_slug(text: str, name: str) -> None:
     assert slug(text) == name
+
+
+def test_accents_without_end_have_a_name_soon() -> None:
+    endless = "a" + "\u0301\u0327" * 500_000  # Unicode puts them in order; all of them would take hours
+    names = {slug(endless), slug(f"{endless}b"), slug(f"{endless}B")}
+    assert len(names) == 3, "so far behind the beginning upper and lower case are two texts"
+    assert slug(f"A {endless}") == slug(f"a_{endless}")
+    assert {len(name) for name in names} <= set(range(LONGEST + 1))

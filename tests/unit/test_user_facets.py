@@ -508,3 +508,11 @@ def test_tokens_of_several_definitions_do_not_mix(tmp_path: Path, source: Source
     text = "".join(f'[facets.kvp-{number}]\ntag = "KVP"\nbins = [{number}]\n' for number in (20, 30))
     index = refreshed(source, user_facets=defined(tmp_path, text).facets)
     assert Counter(counts(index, "kvp-20")) != Counter(counts(index, "kvp-30"))
+
+
+def test_a_quote_that_nothing_closes_is_refused_for_it_would_swallow_rows(tmp_path: Path) -> None:
+    (tmp_path / "density.csv").write_text('client,density\none,"1\ntwo,2\nthree,3\n')
+    config = tmp_path / "omidbfs.toml"
+    config.write_text('[facets.density]\ncsv = "density.csv"')
+    with pytest.raises(UserError, match="unexpected end of data"):
+        read_definitions(config)
