@@ -162,7 +162,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
     ctx.meta[CONFIG_IS_NAMED] = config is not None
     config = ctx.params["config"] = config or config_file(warn)
     defaults = read_config(config, options)
-    if ctx.default_map is None:  # else the caller gives every option: see index/__main__.py
+    if ctx.default_map is None:  # else the caller gives every option: see renew.py
         ctx.default_map = defaults
 
 
@@ -215,7 +215,7 @@ def mount(
         is_fresh = stored is None
         if stored is None:
             # Reading is left to another process: the drive's own stays small, and its memory whole.
-            command = [*module_command("omidbfs.index"), *arguments]
+            command = [*module_command("omidbfs.renew"), *arguments]
             if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
                 return 1  # it has said why
             stored = session.saved()

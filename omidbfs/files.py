@@ -19,6 +19,7 @@ from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.records import FileFacts
 from omidbfs.index.columns import JSON, Index, blocks
 from omidbfs.index.identity import NOBODY
+from omidbfs.index.naming import flat_name, flat_names
 from omidbfs.inode import (
     DOCUMENT,
     GENERATED,
@@ -31,7 +32,6 @@ from omidbfs.inode import (
     text_inode,
     versioned,
 )
-from omidbfs.names import LONGEST, digest
 from omidbfs.nodes import Attributes, Entry
 from omidbfs.ownership import Ownership
 
@@ -326,7 +326,7 @@ class Files:
 
     def flat_name(self, row: int) -> bytes:
         """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
-        return _flat_name(self._index, row)
+        return flat_name(self._index, row)
 
 
 def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
@@ -335,24 +335,6 @@ def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
         for rows in blocks(len(sizes))
     )
     return sum(int(part.sum()) for part in rounded)
-
-
-def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:
-    """Return the names, less their suffixes, of images in flat cohorts."""
-    names = index.images.take(rows)
-    if not index.duplicates:
-        return names
-    pairs = zip(rows.tolist(), names, strict=True)
-    return [_flat_name(index, row) if row in index.duplicates else name for row, name in pairs]
-
-
-def _flat_name(index: Index, row: int) -> bytes:
-    study = int(index.study_of[row])
-    name = b"~".join((index.images[row], index.clients[int(index.client_of[row])]))
-    study_name = index.studies[study]
-    if len(name) + len(study_name) > LONGEST + 40:
-        study_name = digest(study_name)[:16]
-    return name + b"~" + study_name
 
 
 def split_name(name: bytes) -> tuple[bytes, int]:

@@ -1,4 +1,4 @@
-"""Lists and tables that people write: what they name, and which of it an index has.
+"""Lists and tables that people write: what they name.
 
 Cohorts, facets and ``--clients-file`` read theirs here, so that all understand the same. A file whose name ends in
 ``.csv`` is a table with a header; any other has one name a line. Both are UTF-8, with or without a byte order
@@ -6,21 +6,15 @@ mark, with any line ends. Blanks around a name, empty lines and names that come 
 """
 
 import csv
-import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-
 from omidbfs.database.problems import Problem
 from omidbfs.definitions import RefusedError
-from omidbfs.files import flat_names
-from omidbfs.index.columns import Index
-from omidbfs.names import printable, safe_bytes
+from omidbfs.names import printable
 from omidbfs.words import meant
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
@@ -32,8 +26,6 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 
 _MOST = 1000
 """Problems of one kind that one list or table has: it may be that of a far larger database."""
-
-_SUFFIX = re.compile(r"\.(dcm|json)$", re.I)
 
 
 def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]:
@@ -131,25 +123,6 @@ def _table(stream: TextIO) -> tuple[list[str], Iterator[list[str]]]:
             yield cells + [""] * (len(header) - len(cells))
 
     return header, rows()
-
-
-def found(index: Index, level: str, name: str) -> list[int]:
-    """Return the ordinals (of images the rows) that a name in a list or table stands for, ascending.
-
-    That is a name as on disk, or as on the drive. Of an image it may also be the name of one of its files, and
-    ``<uid>~<client>~<study>``, by which flat cohorts show a UID that occurs more than once.
-    """
-    names = {"client": index.client_table, "study": index.study_table, "image": index.image_table}[level]
-    raw = os.fsencode(name)
-    ordinals = names.find(safe_bytes(raw)) or names.find(raw)
-    if ordinals or level != "image":
-        return ordinals
-    bare = _SUFFIX.sub("", name)
-    if bare != name:
-        return found(index, level, bare)
-    rows = names.find(raw.partition(b"~")[0]) if b"~" in raw else []
-    shown = flat_names(index, np.array(rows, np.intp))
-    return [row for row, flat in zip(rows, shown, strict=True) if flat == raw]
 
 
 def lost(kind: str, where: str, names: Mapping[str, str]) -> list[Problem]:

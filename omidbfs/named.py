@@ -12,7 +12,8 @@ from omidbfs.database.problems import Problem
 from omidbfs.definitions import RefusedError, Where, defined
 from omidbfs.errors import UserError
 from omidbfs.facets import Kind
-from omidbfs.lists import found, listed, lost
+from omidbfs.index.naming import found
+from omidbfs.lists import listed, lost
 from omidbfs.words import closest, did_you_mean, meant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")

@@ -26,8 +26,9 @@ from omidbfs.database.layout import DOCUMENTS
 from omidbfs.export.access import export_access
 from omidbfs.export.formats import BY_FILE, FORMATS, Selection
 from omidbfs.facets import BY_NAME, Facet, Kind
-from omidbfs.files import Content, Files, flat_names, split_name
+from omidbfs.files import Content, Files, split_name
 from omidbfs.index.columns import JSON, Index
+from omidbfs.index.naming import flat_names
 from omidbfs.inode import ROOT_INODE, directory_inode, export_inode
 from omidbfs.nodes import Attributes, Directory, Entry, Export, Listing, Shape, joined
 from omidbfs.ownership import Ownership

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from omidbfs.cohort import Cohorts
 from omidbfs.facets import BY_NAME, Facet, Kind
-from omidbfs.files import SUFFIXES, flat_names
+from omidbfs.files import SUFFIXES
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, Index
 from omidbfs.index.marks import CODES, MarkColumns
 from omidbfs.index.names import Names
+from omidbfs.index.naming import flat_names
 from omidbfs.names import printable, safe_bytes
 
 PAGE = 4096

@@ -18,7 +18,8 @@ from omidbfs.facets.user import Definition
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue, smallest
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.identity import NOBODY
-from omidbfs.lists import found, lost
+from omidbfs.index.naming import found
+from omidbfs.lists import lost
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

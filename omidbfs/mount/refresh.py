@@ -173,7 +173,7 @@ class Refresher:
                 f"{len(self._left)} processes of earlier refreshes still wait for a disk that does not answer; "
                 "no other is started before one of them has ended"
             )
-        status, output, errors = await _run([*module_command("omidbfs.index"), *self._arguments], self._left)
+        status, output, errors = await _run([*module_command("omidbfs.renew"), *self._arguments], self._left)
         if status != 0:
             lines = errors.decode("utf-8", "replace").strip().splitlines()
             said = lines[-1].removeprefix("omidbfs: ") if lines else ""

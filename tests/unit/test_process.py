@@ -38,7 +38,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "command",
     [
         [*module_command("omidbfs"), "--version"],
-        [*module_command("omidbfs.index"), "--version"],
+        [*module_command("omidbfs.renew"), "--version"],
         code_command("import json; print('omidbfs')"),
     ],
 )
@@ -129,7 +129,7 @@ def test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command(
     ]
     for changed in ("true", "false"):
         done = subprocess.run(
-            [*module_command("omidbfs.index"), *arguments],
+            [*module_command("omidbfs.renew"), *arguments],
             env=environment,
             capture_output=True,
             text=True,

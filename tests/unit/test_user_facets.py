@@ -18,9 +18,9 @@ from omidbfs.index import build
 from omidbfs.index.build import refreshed, source_fingerprint, with_facets
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
+from omidbfs.index.naming import found
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import load, save
-from omidbfs.lists import found
 from omidbfs.named import resolved
 from omidbfs.names import slug
 

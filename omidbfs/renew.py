@@ -1,4 +1,4 @@
-"""``python -m omidbfs.index``: the process that brings the index of a drive up to date.
+"""``python -m omidbfs.renew``: the process that brings the index of a drive up to date.
 
 It is ``omidbfs index`` with the arguments of the drive and nothing else: options of ``[index]`` in a
 configuration, and of ``OMIDBFS_INDEX_*``, are for people who run that command.
