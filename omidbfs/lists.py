@@ -45,7 +45,9 @@ def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]
             place = next((header.index(name) for name in columns if name in header), None)
             if place is None:
                 hint = meant(columns[0], header)
-                raise RefusedError(f"{path} has no column {' or '.join(columns)}; name one with column{hint}")
+                raise RefusedError(
+                    f"{path} has no column {' or '.join(columns)}; call one so, or name one with column{hint}"
+                )
             names = [row[place] for row in rows]
     return tuple(dict.fromkeys(name for name in names if name))
 

@@ -36,7 +36,7 @@ facets_option = click.option(
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add SOURCE and the options that say what is read, how, and how it is classified."""
-    months: dict[str, Any] = {"type": int, "metavar": "MONTHS"}
+    months: dict[str, Any] = {"type": click.IntRange(min=0), "metavar": "MONTHS"}
     options = (
         click.option("--clients-file", type=PATH, help="Only the clients in this list or .csv file."),
         click.option("--link-all", is_flag=True, help="Link studies to events even where links are not unique."),

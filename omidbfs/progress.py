@@ -27,18 +27,17 @@ def shown_progress() -> Iterator[Progress]:
         TextColumn("{task.description} clients"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[images]}, {task.fields[rate]:.0f}/s"),
+        TextColumn("{task.fields[images]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None, images="", rate=0.0)
+        task = bar.add_task("", total=None, images="")
         started = time.monotonic()
 
         def show(phase: str, done: int, total: int, images: int) -> None:
             rate = images / max(time.monotonic() - started, 0.001)
-            bar.update(
-                task, description=phase, completed=done, total=total, images=counted(images, "image"), rate=rate
-            )
+            made = f"{counted(images, 'image')}, {rate:.0f}/s" if images else ""
+            bar.update(task, description=phase, completed=done, total=total, images=made)
 
         yield show
 
@@ -53,10 +52,7 @@ def _lines() -> Progress:
             return
         said = now
         left = (now - started) * (total - done) / max(done, 1)
-        rate = images / (now - started)
-        print(
-            f"{phase} clients: {done} of {total}, {counted(images, 'image')}, {rate:.0f}/s, {left:.0f} s left",
-            file=sys.stderr,
-        )
+        made = f"{counted(images, 'image')}, {images / (now - started):.0f}/s, " if images else ""
+        print(f"{phase} clients: {done} of {total}, {made}{left:.0f} s left", file=sys.stderr)
 
     return say

@@ -18,7 +18,7 @@ from pathlib import Path
 from omidbfs.errors import UserError
 from omidbfs.mount.asking import Answer, State, ask
 from omidbfs.mount.holders import holders
-from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mounted_at, unmount_as_root
+from omidbfs.mount.mounts import FILE_SYSTEM, Mount, mount_at, mounted_at, unmount_as_root
 from omidbfs.mount.server import send, serves
 from omidbfs.places import user_directory
 from omidbfs.process import close_inherited_files, leave, take_null_streams
@@ -208,6 +208,9 @@ def _unmounted(mountpoint: str, *, lazy: bool) -> str | None:
         except OSError as error:
             return error.strerror
         return None
+    mount = mount_at(mountpoint)
+    if mount is not None and mount.owner is not None and mount.owner[0] != os.geteuid():
+        return "it is another user's; that user or root can unmount it"
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace", check=False)

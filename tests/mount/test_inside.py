@@ -1,5 +1,6 @@
 """Commands that are given a mounted drive, or a path in one, in place of a source or of a cohort."""
 
+import json
 import os
 import signal
 import subprocess
@@ -46,11 +47,11 @@ def test_a_drive_stands_for_its_source_and_a_path_in_it_for_a_cohort(drive: Driv
 
 def test_a_cohort_of_another_drive_is_refused(drive: Drives, source: Path) -> None:
     one, other = drive(source), drive(source)
-    status = (one / ".omidbfs/status.json").read_bytes()
+    reports = json.loads((one / ".omidbfs/status.json").read_text())["counters"]["reports"]
     line = drive.run("count", one, other / "by-view/MLO", status=1).stderr
     assert line == f"omidbfs: {other}/by-view/MLO: is in the drive at {other}, and SOURCE is that at {one}\n"
     assert count(drive, one) == "3"
-    assert (one / ".omidbfs/status.json").read_bytes() == status, "it is asked nothing that it has to answer anew"
+    assert json.loads((one / ".omidbfs/status.json").read_text())["counters"]["reports"] == reports
 
 
 def test_a_drive_is_asked_as_it_was_mounted_unless_options_say_otherwise(drive: Drives, source: Path) -> None:

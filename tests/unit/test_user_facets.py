@@ -479,7 +479,7 @@ def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> N
         ('[cohorts.it]\npath = "all"\nexclude = 5', 3, "exclude is a path, or a table"),
         ('[cohorts.it]\nclients = "none.txt"', 2, "none.txt cannot be read: No such file"),
         ('[cohorts.it]\nclients = "binary.txt"', 2, "binary.txt is no list in UTF-8"),
-        ('[cohorts.it]\nclients = "columns.csv"', 2, "has no column client or ClientID; name one with column"),
+        ('[cohorts.it]\nclients = "columns.csv"', 2, "has no column client or ClientID; call one so"),
         ('[cohorts.it]\npath = "by-view"', 2, "by-view has a facet without a value"),
         ('[cohorts.it]\npath = "by-vew/CC"', 2, "there is no by-vew; did you mean by-view?"),
         ('[cohorts.it]\npath = "view/CC"', 2, "there is no view; did you mean by-view?"),
