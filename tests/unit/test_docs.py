@@ -30,8 +30,10 @@ TESTED_BY = {
     "S3": "test_every_file_is_its_source_to_the_byte test_real_files_mount_and_read_back_byte_for_byte",
     "S4": "test_every_file_is_shown_but_those_reported_as_not_shown",
     "S5": "test_a_damaged_sidecar_costs_no_file test_what_stands_before_an_error_counts "
-    "test_a_document_that_cannot_be_read_is_reported_and_its_file_is_shown",
-    "S6": "test_ls_of_the_root_lists_every_facet test_the_mounted_tree_is_what_the_model_says",
+    "test_a_document_that_cannot_be_read_is_reported_and_its_file_is_shown "
+    "test_the_dicom_header_speaks_where_there_is_no_sidecar",
+    "S6": "test_ls_of_the_root_lists_every_facet test_the_mounted_tree_is_what_the_model_says "
+    "test_the_root_lists_the_facets_and_cohorts_that_it_is_to_list_and_links_count_them",
     "S7": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
     "S8": "test_each_facet_lists_the_counts_that_facets_json_gives "
     "test_a_cohort_lists_the_values_of_the_root_too_where_that_is_asked_for",
@@ -42,28 +44,40 @@ TESTED_BY = {
     "test_nested_facets_are_found_and_not_listed",
     "S12": "test_nested_facets_can_be_listed test_nested_facets_are_found_and_not_listed_unless_asked_for",
     "S13": "test_the_order_of_terms_and_their_repetition_change_nothing",
-    "S14": "test_the_laws_of_sets_hold_for_paths test_a_component_names_values",
+    "S14": "test_the_laws_of_sets_hold_for_paths test_a_component_names_values "
+    "test_every_nested_path_of_a_random_database_is_what_the_model_says",
     "S15": "test_the_laws_of_sets_hold_for_paths test_a_component_names_values",
-    "S16": "test_ages_have_bands_and_ranges_go_by_the_exact_age test_a_component_names_values",
+    "S16": "test_ages_have_bands_and_ranges_go_by_the_exact_age test_a_component_names_values "
+    "test_a_listed_band_is_the_range_that_it_names",
     "S17": "test_codes_names_and_meanings_are_the_same_cohort "
     "test_the_name_of_a_text_wins_over_the_raw_text_of_another "
-    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word",
-    "S18": "test_a_literal_value_wins_over_a_complement_a_union_and_a_range",
-    "S19": "test_an_unknown_facet_or_value_does_not_exist test_what_is_not_there_is_not_found",
-    "S20": "test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one",
-    "S21": "test_file_type_narrows_the_files_and_not_the_images test_file_type_is_no_term_of_images",
+    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word test_a_component_names_values "
+    "test_anything_else_names_nothing",
+    "S18": "test_a_literal_value_wins_over_a_complement_a_union_and_a_range test_a_component_names_values",
+    "S19": "test_an_unknown_facet_or_value_does_not_exist test_what_is_not_there_is_not_found "
+    "test_a_path_that_is_not_listed_is_found_in_a_fresh_drive test_anything_else_names_nothing",
+    "S20": "test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one "
+    "test_the_laws_of_sets_hold_for_paths "
+    "test_every_nested_path_of_a_random_database_is_what_the_model_says",
+    "S21": "test_file_type_narrows_the_files_and_not_the_images test_file_type_is_no_term_of_images "
+    "test_the_counts_of_a_cohort_are_the_sizes_of_its_value_directories",
     "S22": "test_an_image_without_any_header_is_unknown_in_every_facet_of_the_image "
-    "test_a_study_without_episode_is_unlinked",
+    "test_a_study_without_episode_is_unlinked test_texts_of_the_header test_view_modifiers test_year",
     "S23": "test_a_single_valued_facet_puts_every_image_in_exactly_one_directory",
     "S24": "test_texts_that_share_a_slug_are_one_value_that_knows_them_all "
     "test_two_texts_have_one_name_exactly_if_they_differ_in_spelling_only test_what_is_mere_spelling "
-    "test_a_slug_is_a_short_safe_name_that_says_nothing_that_the_drive_understands test_free_text_becomes_a_slug "
-    "test_a_text_that_reads_like_a_reserved_word_is_not_that_word "
-    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word test_code_strings_are_in_capitals",
-    "S25": "test_the_fold_of_a_client_never_changes",
+    "test_a_slug_is_a_short_safe_name_that_says_nothing_that_the_drive_understands "
+    "test_free_text_becomes_a_slug test_a_text_that_reads_like_a_reserved_word_is_not_that_word "
+    "test_opposite_texts_are_two_values_and_none_is_a_reserved_word "
+    "test_code_strings_are_in_capitals test_a_name_of_a_text_cannot_be_read_as_anything_else "
+    "test_a_name_that_is_too_long_ends_in_digits_that_stand_for_the_whole "
+    "test_so_are_those_of_these_facets test_texts_of_the_header",
+    "S25": "test_the_fold_of_a_client_never_changes test_folds_are_equal_parts",
     "S26": "test_a_client_without_images_is_in_by_client_and_in_no_cohort",
     "S27": "test_the_real_tree_of_a_client_is_that_of_the_source",
-    "S28": "test_by_client_inside_a_cohort_is_pruned_to_it",
+    "S28": "test_by_client_inside_a_cohort_is_pruned_to_it "
+    "test_a_client_without_images_is_in_by_client_and_in_no_cohort "
+    "test_a_directory_of_a_study_without_images_has_no_row",
     "S29": "test_omidb_reads_a_cohort_as_a_database test_omidb_summarises_a_cohort_as_we_do",
     "S30": "test_a_union_or_complement_of_clients_is_flat_and_one_client_is_her_real_tree",
     "S31": "test_by_client_inside_a_cohort_is_pruned_to_it",
@@ -73,76 +87,107 @@ TESTED_BY = {
     "test_long_names_of_duplicates_fit_into_a_name",
     "S34": "test_what_is_not_safe_is_percent_escaped test_a_study_named_like_a_document_does_not_clash_with_it",
     "S35": "test_a_name_stays_a_file_name_with_everything_that_the_drive_appends "
-    "test_two_names_on_disk_are_two_names_on_the_drive",
-    "S36": "test_every_name_is_safe_and_stands_for_one_file",
-    "S37": "test_du_counts_a_file_once test_rsync_keeps_hard_links_between_views",
-    "S38": "test_every_listed_path_of_a_random_database_is_what_the_model_says",
+    "test_two_names_on_disk_are_two_names_on_the_drive "
+    "test_a_name_that_is_too_long_ends_in_digits_that_stand_for_the_whole",
+    "S36": "test_no_name_moves_to_another_file_as_the_database_grows "
+    "test_a_uid_that_occurs_twice_is_never_under_its_bare_name",
+    "S37": "test_du_counts_a_file_once test_rsync_keeps_hard_links_between_views "
+    "test_the_mounted_tree_is_what_the_model_says",
+    "S38": "test_every_listed_path_of_a_random_database_is_what_the_model_says "
+    "test_the_mounted_tree_is_what_the_model_says "
+    "test_the_root_lists_the_facets_and_cohorts_that_it_is_to_list_and_links_count_them",
     "S39": "test_rows_say_what_stat_says test_cp_copies_a_cohort_with_its_times "
     "test_a_time_that_64_bits_do_not_hold_is_shown_as_the_nearest_that_they_do "
-    "test_a_file_from_after_2262_is_opened_as_often_as_one_likes",
+    "test_a_file_from_after_2262_is_opened_as_often_as_one_likes "
+    "test_the_mounted_tree_is_what_the_model_says "
+    "test_files_and_directories_have_the_modes_that_the_source_gives_to_each_class",
     "S40": "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
-    "test_nobody_may_do_more_with_a_file_than_in_the_source",
-    "S41": "test_a_directory_is_mirrored_with_the_access_of_the_root_of_the_source "
-    "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it",
+    "test_nobody_may_do_more_with_a_file_than_in_the_source "
+    "test_files_and_directories_have_the_modes_that_the_source_gives_to_each_class "
+    "test_who_may_not_search_a_directory_above_a_file_of_alice_loses_her_bits "
+    "test_write_bits_are_cleared_and_private_directories_make_private_files",
+    "S41": "test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common "
+    "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
+    "test_a_closed_root_of_the_source_closes_the_drive",
     "S42": "test_inodes_survive_refreshes_and_a_remount "
     "test_of_files_of_which_nothing_but_ctime_changed_only_pages_are_in_doubt "
     "test_an_index_that_is_lost_is_made_anew_and_no_inode_changes_hands "
     "test_a_directory_has_the_inode_of_its_path_and_no_other_has_it",
     "S43": "test_files_can_be_symbolic_links_to_the_source",
     "S44": "test_a_change_is_refused test_nothing_of_all_this_reached_the_source",
-    "S45": "test_without_allow_other_nobody_else_is_let_in",
+    "S45": "test_without_allow_other_nobody_else_is_let_in "
+    "test_a_drive_answers_as_soon_as_the_command_returns "
+    "test_with_allow_other_a_user_reads_what_the_source_would_let_her",
     "S46": "test_files_can_be_mapped_into_memory test_files_of_unchanged_clients_keep_their_cached_pages",
     "S47": "test_after_each_refresh_every_view_is_what_the_model_says test_refresh_every_needs_no_asking "
-    "test_the_command_returns_when_the_change_is_shown test_a_new_file_is_not_shown_before_the_next_mount "
+    "test_the_command_returns_when_the_change_is_shown "
+    "test_a_new_file_is_not_shown_before_the_next_mount "
     "test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode",
     "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time "
-    "test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path",
+    "test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path "
+    "test_a_handle_never_gets_the_bytes_of_another_file",
     "S49": "test_what_is_gone_is_stale test_what_comes_back_is_served_again",
-    "S50": "test_a_handle_never_gets_the_bytes_of_another_file test_a_handle_outlives_the_deletion_of_its_file "
+    "S50": "test_a_handle_never_gets_the_bytes_of_another_file "
+    "test_a_handle_outlives_the_deletion_of_its_file "
     "test_a_handle_reads_on_in_the_file_that_was_replaced "
-    "test_an_open_file_reads_on_or_is_stale_and_never_gives_other_bytes",
+    "test_an_open_file_reads_on_or_is_stale_and_never_gives_other_bytes "
+    "test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode",
     "S51": "test_a_link_that_leaves_the_source_is_not_followed test_a_link_is_followed_where_that_is_asked_for",
     "S52": "test_extended_attributes_are_not_supported",
     "S53": "test_statvfs_says_what_the_drive_holds_and_that_nothing_is_free",
     "S54": "test_dot_and_dot_dot_lead_where_they_do_everywhere "
     "test_dot_and_dot_dot_are_listed_with_their_own_inodes",
-    "S55": "test_a_signal_ends_a_drive_in_the_background_even_in_use",
+    "S55": "test_a_signal_ends_a_drive_in_the_background_even_in_use test_systemd_is_told_how_a_drive_is",
     "S56": "test_a_drive_is_there_with_a_saved_index_and_then_shows_what_changed "
     "test_the_source_is_not_needed_to_classify_again "
-    "test_verify_first_shows_what_changed_before_the_first_answer",
+    "test_verify_first_shows_what_changed_before_the_first_answer "
+    "test_with_a_saved_index_a_drive_answers_before_the_source_has_been_looked_at "
+    "test_to_link_all_changes_the_events_and_nothing_else "
+    "test_some_clients_of_the_whole_are_as_if_they_alone_had_been_read",
     "S57": "test_a_source_that_is_away_leaves_the_drive_as_it_was "
     "test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was "
-    "test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few",
+    "test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S58": "test_open_directories_finish_on_what_they_started_with",
     "S59": "test_a_flipped_bit_anywhere_is_found test_only_its_owner_may_read_it_whatever_the_umask "
-    "test_one_that_is_killed_while_it_saves_leaves_a_whole_file test_an_index_of_another_source_is_refused "
+    "test_one_that_is_killed_while_it_saves_leaves_a_whole_file "
+    "test_an_index_of_another_source_is_refused "
     "test_two_disks_that_were_filled_alike_are_two_sources_at_one_place "
     "test_a_file_that_is_no_index_is_not_overwritten "
     "test_a_signal_that_ends_the_writer_leaves_what_was_there_and_nothing_else "
-    "test_what_a_killed_writer_leaves_is_removed_by_the_next_and_what_others_write_is_not",
+    "test_what_a_killed_writer_leaves_is_removed_by_the_next_and_what_others_write_is_not "
+    "test_a_file_cut_off_anywhere_is_refused test_an_index_of_another_version_is_named_as_such "
+    "test_the_output_is_for_its_owner_only_and_appears_whole",
     "S60": "test_the_readme_names_every_facet_and_fits_a_screen",
-    "S61": "test_the_status_says_what_is_served_and_how",
-    "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives",
+    "S61": "test_the_status_says_what_is_served_and_how "
+    "test_the_status_of_a_drive_says_all_that_it_is_to_say "
+    "test_the_status_counts_the_problems_by_kind "
+    "test_find_ends_and_meets_as_many_files_as_the_drive_promises",
+    "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives "
+    "test_each_facet_comes_with_what_it_is_and_its_values_or_their_number",
     "S63": "test_a_problem_is_a_line_of_json test_the_drive_itself_lists_the_same_problems "
     "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
     "test_what_is_odd_in_a_header_is_one_problem",
     "S64": "test_every_nested_path_of_a_random_database_is_what_the_model_says "
     "test_an_episode_is_found_by_client_and_number",
-    "S65": "test_a_facet_is_what_its_definition_finds test_a_definition_that_changes_re_reads_only_what_it_needs "
+    "S65": "test_a_facet_is_what_its_definition_finds "
+    "test_a_definition_that_changes_re_reads_only_what_it_needs "
     "test_the_drive_shows_what_the_configuration_says",
     "S66": "test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes "
     "test_a_row_of_a_table_is_understood_or_a_problem "
     "test_of_very_many_names_that_are_missing_one_line_counts_the_rest "
     "test_a_list_names_images_as_the_source_and_the_drive_do "
-    "test_only_the_clients_of_a_file_are_read "
-    "test_the_drive_shows_what_the_configuration_says",
+    "test_only_the_clients_of_a_file_are_read test_the_drive_shows_what_the_configuration_says "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh "
     "test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else",
     "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks "
     "test_the_lesions_of_a_mark_are_numbers_however_they_are_written",
     "S69": "test_a_directory_is_whole_whatever_the_size_of_the_buffer "
     "test_seekdir_continues_at_any_entry_and_rewinddir_at_the_first "
-    "test_a_drive_does_what_its_model_does_whatever_the_steps",
+    "test_a_drive_does_what_its_model_does_whatever_the_steps "
+    "test_the_inodes_of_a_listing_are_those_of_stat "
+    "test_pages_of_a_listing_at_any_position_are_the_listing",
     "S70": "test_a_drive_does_what_its_model_does_whatever_the_steps "
     "test_what_others_have_open_says_nothing_of_what_is_at_a_path "
     "test_a_listing_that_is_under_way_tells_of_the_file_as_it_was_found_meanwhile",
@@ -154,14 +199,18 @@ TESTED_BY = {
     "test_what_commands_print_speaks_to_no_terminal",
     "S73": "test_a_json_of_100_mb_hides_nothing_and_fills_no_memory "
     "test_a_deflated_header_is_inflated_so_far_and_no_farther test_a_bomb_is_read_or_refused "
-    "test_nothing_is_read_behind_the_last_attribute_that_is_wanted",
-    "S74": "test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone test_a_file_that_hangs_hangs_nobody_else "
+    "test_nothing_is_read_behind_the_last_attribute_that_is_wanted "
+    "test_the_numbers_of_a_promise_are_those_of_the_code test_what_stands_before_an_error_counts",
+    "S74": "test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone "
+    "test_a_file_that_hangs_hangs_nobody_else "
     "test_files_that_hang_when_they_are_opened_hang_nobody_else "
     "test_a_disk_that_went_away_and_came_back_is_used_again",
     "S75": "test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte "
     "test_a_handle_never_mixes_what_was_written_over_a_file",
     "S76": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on "
-    "test_what_is_on_disk_takes_a_bounded_number_of_descriptors",
+    "test_what_is_on_disk_takes_a_bounded_number_of_descriptors "
+    "test_the_numbers_of_a_promise_are_those_of_the_code "
+    "test_any_number_of_files_is_made_and_closed_where_few_can_be_open",
     "S77": "test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale",
     "S78": "test_a_drive_answers_as_soon_as_the_command_returns "
     "test_a_drive_that_ends_before_it_is_ready_gives_its_status "
@@ -169,13 +218,15 @@ TESTED_BY = {
     "test_a_drive_keeps_nothing_open_of_who_started_it",
     "S79": "test_replace_clears_a_dead_mount_even_in_use_and_mounts test_replace_leaves_a_drive_that_lives "
     "test_replace_leaves_a_drive_that_hangs test_status_marks_what_is_dead",
-    "S80": "test_only_who_is_named_gains test_an_administrator_says_whose_the_files_are",
+    "S80": "test_only_who_is_named_gains test_an_administrator_says_whose_the_files_are "
+    "test_only_root_may_say_whose_the_files_are test_the_mask_takes_bits_away",
     "S81": "test_a_line_of_fstab_mounts test_mount_of_our_type_mounts_with_the_options_of_omidbfs_mount "
     "test_what_is_no_option_fails_with_one_line",
     "S82": "test_status_shows_each_drive_with_counters "
     "test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for",
     "S83": "test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody "
-    "test_a_log_stays_private_and_bounded_whatever_was_there test_drives_that_share_a_log_lose_no_line",
+    "test_a_log_stays_private_and_bounded_whatever_was_there "
+    "test_drives_that_share_a_log_lose_no_line",
     "S84": "test_systemd_is_told_how_a_drive_is",
     "S85": "test_the_numbers_of_the_page_are_those_of_the_index test_the_page_shows_every_number "
     "test_a_woman_has_one_age_for_each_of_her_outcomes",
@@ -185,32 +236,40 @@ TESTED_BY = {
     "S87": "test_a_page_stands_alone_and_every_plot_has_an_alternative",
     "S88": "test_a_page_is_for_its_owner_only_and_appears_whole",
     "S89": "test_an_outcome_comes_with_the_rule_and_the_episode_that_decided "
-    "test_the_facets_are_those_by_which_the_image_is_found test_what_the_index_knows_is_told_without_the_source",
+    "test_the_facets_are_those_by_which_the_image_is_found "
+    "test_what_the_index_knows_is_told_without_the_source",
     "S90": "test_without_an_index_nothing_is_completed_built_or_said",
     "S91": "test_a_generated_file_is_what_the_command_writes_and_has_the_size_it_says "
     "test_generated_files_are_found_in_every_directory_of_images_and_listed_in_none "
-    "test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it",
+    "test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it "
+    "test_the_command_writes_the_bytes_of_the_drive",
     "S92": "test_listing_makes_nothing_and_asking_for_one_makes_that_one "
     "test_many_who_ask_at_once_get_the_same_file_which_is_made_once "
     "test_while_a_file_is_made_everything_else_is_answered "
     "test_a_caller_who_may_not_read_a_file_cannot_have_it_made",
     "S93": "test_a_generated_file_can_be_mapped_and_read_anywhere "
     "test_a_listing_takes_nothing_from_what_is_mapped "
-    "test_whoever_the_kernel_lets_open_a_file_is_told_its_size",
+    "test_whoever_the_kernel_lets_open_a_file_is_told_its_size "
+    "test_a_caller_who_may_not_read_a_file_cannot_have_it_made",
     "S94": "test_a_refresh_gives_new_content_and_leaves_open_files_alone "
     "test_a_generated_file_has_another_inode_in_every_view_and_at_every_path "
     "test_who_waited_for_the_table_of_a_client_never_gets_that_of_another "
-    "test_a_view_refuses_what_another_has_made",
-    "S95": "test_on_a_full_disk_asking_fails_and_the_drive_goes_on test_the_least_recently_used_is_let_go_first "
-    "test_what_is_kept_has_no_name_and_is_private "
+    "test_a_view_refuses_what_another_has_made "
+    "test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed",
+    "S95": "test_on_a_full_disk_asking_fails_and_the_drive_goes_on "
+    "test_the_least_recently_used_is_let_go_first test_what_is_kept_has_no_name_and_is_private "
     "test_a_thousand_small_ones_take_no_descriptor_and_bounded_memory "
-    "test_any_number_of_files_is_made_and_closed_where_few_can_be_open",
+    "test_any_number_of_files_is_made_and_closed_where_few_can_be_open "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything "
-    "test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it",
+    "test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it "
+    "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
+    "test_a_group_that_is_not_that_of_every_file_gains_nothing",
     "S97": "test_the_facets_of_a_file_are_extended_attributes test_a_cohort_says_its_number_and_definition "
     "test_the_json_of_a_client_has_the_facets_of_the_client",
     "S98": "test_what_we_start_imports_nothing_from_the_current_directory "
-    "test_workers_import_nothing_from_the_current_directory test_a_drive_takes_nothing_from_where_it_is_started "
+    "test_workers_import_nothing_from_the_current_directory "
+    "test_a_drive_takes_nothing_from_where_it_is_started "
     "test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command",
     "S99": "test_a_file_that_others_wrote_or_can_write_is_ignored_and_said_to_be "
     "test_a_command_says_once_what_it_ignores_and_takes_what_is_named",
@@ -231,14 +290,18 @@ TESTED_BY = {
     "S104": "test_an_interrupt_from_the_terminal_is_one_line_and_leaves_nobody "
     "test_work_that_is_given_up_ends_at_once test_workers_end_with_the_process_that_gave_the_work",
     "S105": "test_a_cell_is_quoted_where_it_must_be_and_never_calculated "
-    "test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary",
+    "test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary "
+    "test_names_that_a_spreadsheet_would_calculate_are_texts",
     "S106": "test_a_path_goes_only_so_deep test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below "
-    "test_a_path_that_says_the_same_again_is_the_same_cohort",
+    "test_a_path_that_says_the_same_again_is_the_same_cohort "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S107": "test_a_long_listing_holds_nobody_up test_open_directories_of_one_cohort_share_its_files "
     "test_listing_a_facet_does_not_go_through_all_values_for_each",
     "S108": "test_a_dicom_header_says_what_its_sidecar_says test_both_decoders_read_alike test_laterality "
-    "test_view test_functional_groups_say_what_the_whole_does_not test_modifiers_in_the_view_position "
-    "test_what_is_odd_in_a_header_is_one_problem test_a_file_of_another_image_is_reported",
+    "test_view test_functional_groups_say_what_the_whole_does_not "
+    "test_modifiers_in_the_view_position test_what_is_odd_in_a_header_is_one_problem "
+    "test_a_file_of_another_image_is_reported test_position_and_code_that_disagree_are_a_conflict "
+    "test_sides_conflict_only_where_two_are_named",
     "S109": "test_all_values_of_the_image_type_say_what_an_image_is",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""

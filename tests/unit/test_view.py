@@ -29,6 +29,7 @@ from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, TextValue
+from omidbfs.inode import all_keys, file_key
 from omidbfs.nodes import Attributes, Directory, Listing
 from omidbfs.ownership import drive_access
 from omidbfs.root import root_of
@@ -785,6 +786,39 @@ def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was
     facts = new.files.facts(now)
     assert facts is not None
     assert (facts.size, facts.mode) == (9, 0o400)
+    known_before = view_of(open_tree.root)
+    known_before.files.continue_from(old.files, old.files.found_changed())
+    assert known_before.files.found_changed() == {}, "the source has been read since"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"), [(0o640, 0o644, 0o440), (0o604, 0o644, 0o404), (0o600, 0o644, 0o400)]
+)
+def test_a_file_that_is_found_changed_keeps_the_rights_that_each_class_had(
+    open_tree: Tree, before: int, after: int, shown: int
+) -> None:
+    study = open_tree.client().study().image("1.1")
+    (study.images / "1.1.dcm").chmod(before)
+    files = view_of(open_tree.root).files
+    inode = files.image(0, DCM)
+    assert inode is not None
+    found = files.facts(inode)
+    assert found is not None
+    files.update(inode, msgspec.structs.replace(found, size=9, mode=after))
+    now = files.image(0, DCM)
+    assert now not in (None, inode)
+    facts = files.facts(now)  # type: ignore[arg-type]
+    assert facts is not None
+    assert (facts.size, facts.mode, facts.uid, facts.gid) == (9, shown, found.uid, found.gid)
+
+
+def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
+    tree.client().study().image("1.1").image("1.2")
+    view = view_of(tree.root)
+    images, documents = all_keys(view.index)
+    keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in range(2)]
+    assert sorted(keys) == [*images]
+    assert [file_key(view.files.document(0, slot) or documents[slot]) for slot in range(4)] == [*documents]
 
 
 def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_tree: Tree) -> None:
