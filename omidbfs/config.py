@@ -5,7 +5,9 @@ a command for that command: ``follow-symlinks = true``, ``[mount]`` ``allow-othe
 ``[facets.NAME]`` and ``[cohorts.NAME]`` define facets and cohorts.
 """
 
+import grp
 import os
+import pwd
 import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -45,9 +47,23 @@ def _distrusted(path: Path) -> str | None:
     link, file, directory = path.lstat(), path.stat(), path.parent.stat()
     if not {link.st_uid, file.st_uid} <= {0, os.geteuid()}:
         return "belongs to another user"
-    if file.st_mode & stat.S_IWOTH or directory.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+    if _others_can_write(file) or (_others_can_write(directory) and not directory.st_mode & stat.S_ISVTX):
         return "can be written by other users"
     return None
+
+
+def _others_can_write(facts: os.stat_result) -> bool:
+    """Return whether users besides the owner can write: everybody, or a group that is not the caller's alone.
+
+    That is the group root, or the one that many systems make for each user, called as the user.
+    """
+    if not facts.st_mode & stat.S_IWGRP or facts.st_gid == 0:
+        return bool(facts.st_mode & stat.S_IWOTH)
+    try:
+        user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(facts.st_gid)
+    except KeyError:
+        return True
+    return bool(facts.st_mode & stat.S_IWOTH) or group.gr_name != user or not {user}.issuperset(group.gr_mem)
 
 
 @dataclass(frozen=True, slots=True)

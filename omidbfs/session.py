@@ -110,13 +110,18 @@ class Session:
         UserError
             The source went away, or something else is in the place of the index.
         """
-        stored = self.saved_or_told(warn)
+        is_closed = False
+        try:
+            stored = self.saved_or_told(warn)
+        except _NotKeptError as error:
+            warn(f"{error}; this command goes on without")
+            stored, is_closed = None, True
         has_facets = stored is None or self.has_all_facets(stored)
         if stored is not None and has_facets and not verify:
             return stored, False
         fingerprint = source_fingerprint(self.source)
         # Reading everything may take hours: then it is said first that it cannot be kept.
-        keeps = has_facets and (stored is not None or self._can_be_kept(warn))
+        keeps = has_facets and not is_closed and (stored is not None or self._can_be_kept(warn))
         if stored is not None:
             self._tell_of_facets(stored, warn)
         with self._work() as work:
@@ -197,7 +202,11 @@ class Session:
             raise self._cannot_be_kept(error) from error
 
     def _check_replaceable(self) -> None:
-        if not may_replace(self.index_path):
+        try:
+            is_replaceable = may_replace(self.index_path)
+        except PermissionError as error:
+            raise self._cannot_be_kept(error) from error
+        if not is_replaceable:
             raise UserError(
                 f"{self.index_path}: is not known to be an index of omidbfs, and is left alone; "
                 "name another --index, or remove it"

@@ -244,7 +244,11 @@ def index_of(source: "Source", path: Path | None) -> Finding:
     try:
         stored = saved_index(path, source)
     except IndexFileError as error:
-        if not may_replace(path):
+        try:
+            is_replaceable = may_replace(path)
+        except PermissionError:
+            is_replaceable = False
+        if not is_replaceable:
             return Finding("index", "fail", f"{path}: {error}", "it is left alone; name another --index")
         remedy = "omidbfs index SOURCE builds it, and so does the first mount"
         return Finding("index", "warn", f"{path}: {error}", remedy)

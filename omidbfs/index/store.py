@@ -149,6 +149,11 @@ def may_replace(path: Path) -> bool:
     """Return whether there is nothing at ``path``, an empty file, or an index of ours: nothing else is ever lost.
 
     Ours is a file with the header of an index, of any version, whatever follows it.
+
+    Raises
+    ------
+    PermissionError
+        Nobody may look at what is there.
     """
     try:
         with open(path, "rb", opener=_opened) as stream:
@@ -159,6 +164,8 @@ def may_replace(path: Path) -> bool:
             text = stream.read(length) if length <= _LONGEST_HEADER else b""
     except (FileNotFoundError, NotADirectoryError):
         return True  # or writing will say what is in the way
+    except PermissionError:
+        raise
     except OSError:
         return False
     return not start or _metadata_of(text) is not None

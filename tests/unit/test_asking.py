@@ -1,5 +1,6 @@
 """Commands that only ask: how old their answer is, what they save, and what they leave alone."""
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -124,6 +126,29 @@ def test_facets_that_an_index_lacks_are_made_for_one_command_and_it_says_so(
     assert written(tmp_path / "i") == before
     answer(run("index", config="kvp.toml"))
     assert answer(run("count", "by-kvp/unknown", config="kvp.toml")) == "1\n"
+
+
+def test_a_question_is_answered_also_where_the_index_is_closed_to_who_asks(
+    run: Run, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "i").write_bytes(b"closed")
+    opened = os.open
+
+    def refused(path: str, *args: Any, **kwargs: Any) -> int:  # nothing is closed to root
+        if os.path.abspath(path) == str(tmp_path / "i"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refused)
+    result = run("count")
+    assert (result.exit_code, result.stdout) == (0, "1\n")
+    assert result.stderr.endswith(
+        "the index cannot be kept there (Permission denied); name another place with --index FILE; "
+        "this command goes on without\n"
+    )
+    assert result.stderr.count("\n") == 1
+    assert run("index").exit_code == 1
+    assert (tmp_path / "i").read_bytes() == b"closed"
 
 
 def test_without_a_place_for_the_index_a_question_is_answered_all_the_same(

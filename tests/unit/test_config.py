@@ -1,5 +1,6 @@
 """``omidbfs.toml``: a key is the name of an option, and any other key is an error."""
 
+import grp
 import os
 import subprocess
 import sys
@@ -128,6 +129,11 @@ def in_the_way(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         of_another_user(path, monkeypatch)
     elif how == "mode":
         path.chmod(0o646)
+    elif how == "group":
+        path.chmod(0o664)
+        if os.geteuid() == 0:
+            os.chown(path, -1, 54321)
+        monkeypatch.setattr("grp.getgrgid", lambda gid: grp.struct_group(("shared", "x", gid, [])))
     else:
         Path().chmod(0o777)
 
@@ -138,6 +144,7 @@ def in_the_way(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("file", "belongs to another user"),
         ("link", "belongs to another user"),
         ("mode", "can be written by other users"),
+        ("group", "can be written by other users"),
         ("directory", "can be written by other users"),
     ],
 )

@@ -286,6 +286,7 @@ TESTED_BY = {
     "test_what_is_written_of_a_saved_index_comes_with_its_age "
     "test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are "
     "test_without_a_place_for_the_index_a_question_is_answered_all_the_same "
+    "test_a_question_is_answered_also_where_the_index_is_closed_to_who_asks "
     "test_on_a_full_disk_a_question_is_answered_all_the_same",
     "S104": "test_an_interrupt_from_the_terminal_is_one_line_and_leaves_nobody "
     "test_work_that_is_given_up_ends_at_once test_workers_end_with_the_process_that_gave_the_work",
