@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from reference import File, Node, Place, Reference, label
 from trees import MARK, Tree
@@ -362,8 +362,12 @@ def test_every_name_is_safe_and_stands_for_one_file(database: dict[str, Any]) ->
             assert set(inodes.values()) <= {1}, "two names in one directory for one file"
 
 
-@settings(parent=RANDOM, max_examples=25)
+ONE = {"options": {}, "episodes": [], "studies": {"1.2": {"episode": None, "day": None, "images": {"7.7": {}}}}}
+
+
+@settings(parent=RANDOM, max_examples=10)
 @given(DATABASES, CLIENTS)
+@example({"demd1": ONE}, ONE)
 def test_no_name_moves_to_another_file_as_the_database_grows(
     database: dict[str, Any], more: dict[str, Any]
 ) -> None:
