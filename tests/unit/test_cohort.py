@@ -1,6 +1,7 @@
 """Path components as sets of rows: how a component is read, and that every way to ask for a cohort agrees."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,25 @@ def test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one(cohorts: Coho
     assert cohorts.row_array(wanted).tolist() == sorted(rows)
     assert cohorts.clients(wanted).tolist() == sorted({int(index.client_of[row]) for row in rows})
     assert cohorts.studies(wanted).tolist() == sorted({int(index.study_of[row]) for row in rows})
+
+
+@pytest.mark.parametrize("few", [0, 256])
+def test_the_rows_of_a_client_in_a_cohort_are_those_of_both(
+    cohorts: Cohorts, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(cohort, "_FEW_ROWS", few)
+    views = cohorts.term(BY_NAME["view"], "CC,MLO")
+    only_json = cohorts.term(BY_NAME["file-type"], "json")
+    assert views is not None
+    assert only_json is not None
+    wanted = EVERYTHING.narrowed(views).narrowed(only_json)
+    bounds = cohorts.index.client_rows.tolist()
+    parts = [cohorts.rows_between(wanted, first, end).tolist() for first, end in pairwise(bounds)]
+    assert [row for part in parts for row in part] == cohorts.row_array(wanted).tolist()
+    assert all(
+        first <= row < end for part, (first, end) in zip(parts, pairwise(bounds), strict=True) for row in part
+    )
+    assert all(parts)
 
 
 @given(st.data())

@@ -9,14 +9,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from reference import File, Node, Place, Reference, label
 from trees import MARK, Tree
@@ -29,7 +29,7 @@ from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, TextValue
-from omidbfs.inode import all_keys, file_key
+from omidbfs.inode import all_keys, directory_inode, export_inode, file_key, is_export
 from omidbfs.nodes import Attributes, Directory, Listing
 from omidbfs.ownership import drive_access
 from omidbfs.root import root_of
@@ -93,13 +93,20 @@ class Both:
         nodes = self.model.children(expected)
         listed = self.listed(path)
         assert listed.keys() == nodes.keys(), path
+        listing = self.view.listing(self.directory(path))
+        leads_to = {os.fsdecode(entry.name): entry.directory for entry in listing.page(0, listing.length)}
         for name, attributes in listed.items():
             inner = f"{path}/{name}" if path else name
             self.compare_attributes(inner, attributes, nodes[name])
             found = self.node(inner)
             if isinstance(found, Directory):
                 assert self.view.directory_attributes(found) == attributes
+                listed_as = leads_to[name]
+                assert listed_as is not None, inner
+                for field in fields(Directory):
+                    assert getattr(listed_as, field.name) == getattr(found, field.name), (inner, field.name)
             else:
+                assert leads_to[name] is None
                 assert found is not None, f"{inner} is listed and not found"
                 assert self.view.files.attributes(found) == attributes
 
@@ -355,8 +362,12 @@ def test_every_name_is_safe_and_stands_for_one_file(database: dict[str, Any]) ->
             assert set(inodes.values()) <= {1}, "two names in one directory for one file"
 
 
-@settings(parent=RANDOM, max_examples=25)
+ONE = {"options": {}, "episodes": [], "studies": {"1.2": {"episode": None, "day": None, "images": {"7.7": {}}}}}
+
+
+@settings(parent=RANDOM, max_examples=10)
 @given(DATABASES, CLIENTS)
+@example({"demd1": ONE}, ONE)
 def test_no_name_moves_to_another_file_as_the_database_grows(
     database: dict[str, Any], more: dict[str, Any]
 ) -> None:
@@ -584,6 +595,10 @@ def test_by_client_inside_a_cohort_is_pruned_to_it(tree: Tree) -> None:
     assert [*both.listed("by-view/CC/by-client/demd1/1")] == ["1.1.dcm", "1.1.json"]
     assert [*both.listed("by-view/CC/by-client/demd2")] == [], "a cohort with nothing in it exists and is empty"
     assert both.node("by-view/CC/by-client/demd3") is None
+    for path in ("by-client", "by-study", "by-episode", "by-view/CC/by-client", "by-view/CC/by-client/demd1"):
+        both.compare(path)
+    assert both.node("by-client/demd1/1/1.2.dcm") is not None
+    assert both.node("by-client/demd1/1/2.1.dcm") is both.node("by-client/demd1/2/1.2.dcm") is None
     assert [*both.listed("by-client/demd1/by-view/MLO")] == ["1.2.dcm", "1.2.json", "2.1.dcm", "2.1.json"]
     assert [*both.listed("by-client/demd1/1/by-view/MLO")] == ["1.2.dcm", "1.2.json"]
 
@@ -765,7 +780,8 @@ def test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common(
         expected = (directory.inode, stat.S_IFDIR | shown, 1, owner.st_uid, owner.st_gid, 0, newest)
         assert tuple(found) == expected, path
     for text in (both.listed("")["README.txt"], both.listed(".omidbfs")["status.json"]):
-        assert (text.mode, text.uid, text.gid) == (stat.S_IFREG | shown & 0o444, owner.st_uid, owner.st_gid)
+        access = (stat.S_IFREG | shown & 0o444, owner.st_uid, owner.st_gid)
+        assert (text.mode, text.uid, text.gid, text.mtime) == (*access, newest)
 
 
 def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since(
@@ -810,6 +826,8 @@ def test_a_file_that_is_found_changed_keeps_the_rights_that_each_class_had(
     facts = files.facts(now)  # type: ignore[arg-type]
     assert facts is not None
     assert (facts.size, facts.mode, facts.uid, facts.gid) == (9, shown, found.uid, found.gid)
+    assert files.facts(inode) is files.attributes(inode) is None, "of what was there before"
+    assert files.current(inode) == now
 
 
 def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
@@ -819,6 +837,10 @@ def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
     keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in range(2)]
     assert sorted(keys) == [*images]
     assert [file_key(view.files.document(0, slot) or documents[slot]) for slot in range(4)] == [*documents]
+    export = export_inode(view.name, b"all/.omidbfs/index.csv")
+    others = [directory_inode(b"all"), view.files.text(b"README.txt") or 0]
+    assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 10
+    assert [view.files.current(inode) for inode in others] == [None, None]
 
 
 def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_tree: Tree) -> None:
