@@ -50,6 +50,6 @@ def shown(mountpoint: str) -> dict[str, Any] | None:
     trees = {"images": status.images_directory, "data": status.data_directory}
     options |= {tree: Path(place) for tree, place in trees.items() if place is not None}
     index = Path(status.index)
-    if index.is_file() and index.stat().st_uid == os.geteuid():
+    if os.path.isfile(index) and index.stat().st_uid == os.geteuid():
         options["index"] = index
     return {name: value for name, value in options.items() if value is not None}
