@@ -189,7 +189,7 @@ def cache() -> Finding:
     place = user_directory("cache")
     if place is None:
         return Finding("cache", "warn", "this user has no home", remedy)
-    there = next((path for path in (place, *place.parents) if path.exists()), Path("/"))
+    there = next((path for path in (place, *place.parents) if os.path.exists(path)), Path("/"))
     if not os.access(there, os.W_OK | os.X_OK):
         return Finding("cache", "warn", f"{place} cannot be written to", remedy)
     free = os.statvfs(there)

@@ -4,7 +4,6 @@ Nothing here touches the drive itself but :func:`shown`: one that hangs, or is d
 """
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,6 @@ def shown(mountpoint: str) -> dict[str, Any] | None:
     trees = {"images": status.images_directory, "data": status.data_directory}
     options |= {tree: Path(place) for tree, place in trees.items() if place is not None}
     index = Path(status.index)
-    with suppress(OSError):  # in a place of another user it cannot even be looked at
-        if index.is_file() and index.stat().st_uid == os.geteuid():
-            options["index"] = index
+    if os.path.isfile(index) and index.stat().st_uid == os.geteuid():
+        options["index"] = index
     return {name: value for name, value in options.items() if value is not None}

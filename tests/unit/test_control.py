@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from omidbfs.errors import UserError
 from omidbfs.mount import control
 from omidbfs.mount.control import log_to_file, log_to_syslog, start_log, unmount
+from omidbfs.mount.inside import shown
 from omidbfs.mount.mounts import unmount_as_root
 
 START = """
@@ -336,3 +338,15 @@ def test_where_a_drive_logs(
     start_log(tmp_path / "named" if named else None, foreground=foreground, syslog=False)
     assert (tmp_path / "named").exists() == named
     assert (tmp_path / "state/omidbfs/omidbfs.log").exists() == (not named and not foreground)
+
+
+def test_a_drive_whose_index_is_closed_to_who_asks_stands_for_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No name is as long as that, which is told as what is closed to others is; but that nothing is to root.
+    said = SimpleNamespace(
+        options={}, follow_symlinks=False, images_directory="/a", data_directory=None, index=f"/{'x' * 300}"
+    )
+    monkeypatch.setattr("omidbfs.mount.control.status_of", lambda mount: SimpleNamespace(status=said))
+    monkeypatch.setattr("omidbfs.mount.inside.mount_at", lambda place: place)
+    assert shown(str(tmp_path)) == {"follow_symlinks": False, "images": Path("/a")}
