@@ -23,6 +23,9 @@ from omidbfs.database.problems import Report
 MAX_DICOM = 16 << 20
 """Most bytes of a DICOM file that are read, or inflated, for its header: a thousand times what headers have."""
 
+MAX_READS = 200_000
+"""Most pieces that a header is read in: headers have a thousand, those of tomosyntheses some ten thousand."""
+
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\0")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -140,7 +143,7 @@ def _partial(descriptor: int, tags: frozenset[int], is_beyond: Callable[[int, st
     os.lseek(descriptor, 0, os.SEEK_SET)
     with _beginning(descriptor) as stream:
         dataset = read_partial(stream, is_beyond, specific_tags=sorted(tags))
-        if isinstance(stream, io.BytesIO):  # inflated here: the file still is as it is
+        if isinstance(stream, _Inflated):  # inflated here: the file still is as it is
             dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
         return dataset
 
@@ -153,6 +156,8 @@ def _problem(error: Exception) -> tuple[str, str]:
         return "bad-dicom", "not a DICOM file"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return "bad-dicom", "an attribute reaches beyond the first 16 MB; what stands before it is used"
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        return "bad-dicom", f"more than {MAX_READS:,} pieces; what stands before is used"
     if isinstance(error, OSError) and error.errno is not None:
         return "unreadable", os.strerror(error.errno)
     if isinstance(error, (EOFError, OSError, struct.error)):
@@ -173,11 +178,31 @@ class _Bounded(io.FileIO):
         return count
 
 
+class _InPieces(io.BufferedIOBase):
+    """A stream that gives no more than so many pieces: 16 MB of zeros are two million empty elements."""
+
+    left = MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        return super().read(size)
+
+
+class _Opened(_InPieces, io.BufferedReader):
+    pass
+
+
+class _Inflated(_InPieces, io.BytesIO):
+    pass
+
+
 def _beginning(descriptor: int) -> BinaryIO:
-    """Return a stream of a DICOM file, deflated or not, that gives no more than :data:`MAX_DICOM` bytes."""
+    """Return a stream of a DICOM file, deflated or not, that ends at :data:`MAX_DICOM` and :data:`MAX_READS`."""
     start = os.pread(descriptor, 4096, 0)
     if _DEFLATED not in start:
-        return io.BufferedReader(_Bounded(descriptor, closefd=False))
+        return _Opened(_Bounded(descriptor, closefd=False))
     # pydicom inflates all of it at once, and a megabyte may stand for a gigabyte (PS3.5, A.5). The file meta
     # information starts with its own length and says, after it is inflated here, that there is nothing to inflate.
     content = os.pread(descriptor, MAX_DICOM, 0)
@@ -186,7 +211,7 @@ def _beginning(descriptor: int) -> BinaryIO:
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[end:], MAX_DICOM)
     except zlib.error:
         data = b""
-    return io.BytesIO(content[:end].replace(_DEFLATED, _EXPLICIT) + data)
+    return _Inflated(content[:end].replace(_DEFLATED, _EXPLICIT) + data)
 
 
 def _raw(dataset: Any, tag: int) -> Any:

@@ -536,6 +536,7 @@ def promise(number: str) -> str:
         ("S73", "database.study", "MAX_JSON", 64 << 20, "JSON over 64 MB is not read"),
         ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "NBSS and ImageDB not over 16 MB"),
         ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "no more than 16 MB is looked at for its header"),
+        ("S73", "database.dicom", "MAX_READS", 200_000, "in no more than 200,000 pieces"),
         ("S76", "mount.disks", "_RESERVE", 96, "less 96"),
         ("S95", "export.spool", "MOST_FILES", 32, "up to 32 files"),
         ("S95", "export.spool", "LIMIT", 2 << 30, "and 2 GB"),

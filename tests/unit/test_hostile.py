@@ -294,9 +294,14 @@ def test_a_deflated_header_is_inflated_so_far_and_no_farther() -> None:
 def test_an_element_of_any_length_in_a_file_of_any_size_is_refused_soon(tag: bytes, length: int) -> None:
     meta = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\0"
     content = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little") + meta
-    descriptor = in_file(content + tag + b"\0\0" + length.to_bytes(4, "little"))
-    os.ftruncate(descriptor, 1 << 40)  # a terabyte of nothing
-    assert read_dicom(descriptor, silent).Manufacturer is None
+    modality = b"\x08\x00\x60\x00CS\x02\x00MG"
+    descriptor = in_file(content + modality + tag + b"\0\0" + length.to_bytes(4, "little"))
+    os.ftruncate(descriptor, 1 << 40)  # a terabyte of nothing: millions of empty elements
+    problems: list[tuple[str, str]] = []
+    header = read_dicom(descriptor, lambda *problem: problems.append(problem))
+    assert (header.Modality, header.Manufacturer) == ("MG", None)
+    assert [kind for kind, _ in problems] == ["bad-dicom"]
+    assert problems[0][1].endswith("is used")
     os.close(descriptor)
 
 
