@@ -347,6 +347,6 @@ def test_a_drive_whose_index_is_closed_to_who_asks_stands_for_its_source(
     said = SimpleNamespace(
         options={}, follow_symlinks=False, images_directory="/a", data_directory=None, index=f"/{'x' * 300}"
     )
-    monkeypatch.setattr("omidbfs.mount.control.status_of", lambda mount: SimpleNamespace(status=said))
+    monkeypatch.setattr("omidbfs.mount.asking.ask", lambda mount: SimpleNamespace(status=said))
     monkeypatch.setattr("omidbfs.mount.inside.mount_at", lambda place: place)
     assert shown(str(tmp_path)) == {"follow_symlinks": False, "images": Path("/a")}
