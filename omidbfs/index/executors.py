@@ -109,13 +109,13 @@ class _Pool(ProcessPoolExecutor):
 
     def give_up(self) -> None:
         """End every process at once, also those that are not up yet; after that the pool can be shut down."""
-        if self._broken:  # a process was killed: the pool's own thread does all of this
-            return
         # One may be in the middle of writing a result, or of reading a task. The threads of the pool wait for the
-        # rest for ever if this process keeps the other ends of these pipes, which it does not use, open.
-        self._result_queue._writer.close()  # type: ignore[attr-defined]
-        self._call_queue._reader.close()  # type: ignore[attr-defined]
-        for process in [*self._processes.values()]:
+        # rest for ever if this process keeps the other ends of these pipes, which it does not use, open. Of a pool
+        # that is broken, since a process was killed, its own thread closes them.
+        if not self._broken:
+            self._result_queue._writer.close()  # type: ignore[attr-defined]
+            self._call_queue._reader.close()  # type: ignore[attr-defined]
+        for process in [*self._processes.values()]:  # SIGTERM, which that thread sends them, they hold back
             process.kill()
 
 
