@@ -5,8 +5,8 @@ python inline.py mount --foreground SOURCE MOUNTPOINT
 
 import os
 
-from omidbfs.cli import main
-from omidbfs.mount.reader import OpenFile, Reader
+from omidbfs.cli.main import main
+from omidbfs.serving.reader import OpenFile, Reader
 
 
 async def _read(self: Reader, file: OpenFile, offset: int, size: int) -> bytes:

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from omidbfs.cohort import Cohort
+from omidbfs.cohorts.cohort import Cohort
 from omidbfs.database.layout import Scanner, Source, find_source
-from omidbfs.export.formats import FORMATS
+from omidbfs.exports.formats import FORMATS
 from omidbfs.facets import BY_NAME
 from omidbfs.index.build import source_fingerprint
 from omidbfs.index.chunk import Chunk, read_chunk
 from omidbfs.index.merge import merge
 from omidbfs.index.names import Names
 from omidbfs.index.store import save
-from omidbfs.nodes import Directory
-from omidbfs.session import Session
-from omidbfs.view import View
+from omidbfs.serving.session import Session
+from omidbfs.view.nodes import Directory
+from omidbfs.view.view import View
 
 _CLIENTS = 512
 _FACETS = ("outcome", "view", "laterality", "manufacturer", "event", "marked", "age", "intent")

@@ -13,27 +13,27 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from omidbfs.clinical import Windows, client_status, episode_facts, outcomes, post_ops
-from omidbfs.cohort import Cohorts
-from omidbfs.config import read_config, read_definitions
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import LONGEST, printable, safe_bytes
+from omidbfs.cli.options import read_clients
+from omidbfs.clinical.linking import all_links, match_studies, unique_links
+from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, outcomes, post_ops
+from omidbfs.cohorts.cohort import Cohorts
 from omidbfs.database.dicom import read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
-from omidbfs.database.linking import all_links, match_studies, unique_links
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.problems import KINDS
 from omidbfs.demo import generate
-from omidbfs.errors import UserError
 from omidbfs.facets import FACETS
 from omidbfs.index.build import refreshed
 from omidbfs.index.store import IndexFileError, load, save
-from omidbfs.inode import is_directory
-from omidbfs.names import LONGEST, printable, safe_bytes
-from omidbfs.nodes import Directory
-from omidbfs.options import read_clients
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.serving.configuration import read_config, read_definitions
+from omidbfs.view.inode import is_directory
+from omidbfs.view.nodes import Directory
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 CORPUS = Path(__file__).with_name("corpus")
 _SOURCE = "what tells the source"
@@ -233,7 +233,7 @@ def _of_index(seeds: list[bytes], scratch: Path) -> Target:
 
 
 def _of_config(seeds: list[bytes], scratch: Path) -> Target:
-    from omidbfs.cli import main
+    from omidbfs.cli.main import main
 
     options: dict[str, set[str]] = {
         name: {parameter.name or "" for parameter in command.params} for name, command in main.commands.items()

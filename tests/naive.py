@@ -14,10 +14,10 @@ from typing import Any
 
 import pydicom
 
+from omidbfs.clinical.linking import StudyLink
 from omidbfs.database import codes
 from omidbfs.database.header import Header
 from omidbfs.database.imagedb import BENIGN_CLASSIFICATIONS, CONSPICUITIES, MARK_FEATURES, MASS_CLASSIFICATIONS
-from omidbfs.database.linking import StudyLink
 from omidbfs.database.records import (
     OTHER,
     DbImage,

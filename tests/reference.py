@@ -15,13 +15,13 @@ from typing import Any
 
 from naive import documents, header_of, links_of
 
-from omidbfs.clinical import Windows, client_status, episode_facts, outcome, post_op
-from omidbfs.database.client import ClientRecord, StudyRecord
-from omidbfs.database.linking import StudyLink
+from omidbfs.base.names import digest, safe_name
+from omidbfs.clinical.client import ClientRecord, StudyRecord
+from omidbfs.clinical.linking import StudyLink
+from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, outcome, post_op
 from omidbfs.database.records import DbImage, Episode, FileFacts
 from omidbfs.database.study import ImageRecord
 from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject
-from omidbfs.names import digest, safe_name
 
 RESERVED = ("unknown", "other", "none", "unlinked")
 KINDS = ("dcm", "json")

@@ -11,7 +11,7 @@ def box_problem(mark: Mark, rows: int, columns: int) -> str | None:
     """Return what is wrong with the box of a mark, ``None`` if it can be used.
 
     Corners in the wrong order are no problem, nor is a box that reaches beyond the image with at most half of its
-    area: it is plain what is meant. ``omidbfs.export.coco`` judges by the same rules, for many marks at once.
+    area: it is plain what is meant. ``omidbfs.exports.coco`` judges by the same rules, for many marks at once.
     """
     whole = inside = 1
     for one, other, size in ((mark.x1, mark.x2, columns), (mark.y1, mark.y2, rows)):

@@ -1,66 +1,23 @@
-"""One client, whole: its files, what they say, and every oddity met on the way.
+"""The files of one client: what they say, and every oddity met on the way.
 
 Images are found on disk; JSON only describes them. Reading a client never raises for what the client holds.
 """
 
-import datetime
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
-
-from omidbfs.database.access import TreeReader, read_file
+from omidbfs.base.names import printable
 from omidbfs.database.header import Header, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
-from omidbfs.database.layout import ClientFiles, Scanner, Source
-from omidbfs.database.linking import (
-    UNLINKED,
-    StudyLink,
-    all_links,
-    match_studies,
-    study_list_conflicts,
-    unique_links,
-)
+from omidbfs.database.layout import ClientFiles, Source
 from omidbfs.database.nbss import parse_nbss
+from omidbfs.database.permissions import TreeReader, read_file
 from omidbfs.database.problems import Problem, Report, reporter
-from omidbfs.database.records import DbImage, Episode, FileFacts, ImageDb, Nbss
+from omidbfs.database.records import DbImage, ImageDb, Nbss
 from omidbfs.database.study import MAX_JSON, ImageRecord, StudyReader
-from omidbfs.names import printable
 
 _Document = TypeVar("_Document", Nbss, ImageDb)
-
-
-class StudyRecord(msgspec.Struct, frozen=True, gc=False):  # as the records
-    """One study on disk, with the episode it belongs to and the names of the events it is linked to.
-
-    ``all_events`` are those that ``link all`` gives, where a link need not be unique; ``date`` is as in ImageDB.
-    """
-
-    name: str
-    images: tuple[ImageRecord, ...]
-    episode: Episode | None
-    events: tuple[str, ...]
-    all_events: tuple[str, ...]
-    date: datetime.date | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRecord:
-    """One client. ``links`` covers every study of ImageDB, on disk or not; ``in_data`` as in ``ClientFiles``.
-
-    ``all_links`` are the links with events also where those are not unique.
-    """
-
-    name: str
-    documents: dict[str, FileFacts]
-    nbss: Nbss | None
-    imagedb: ImageDb | None
-    studies: tuple[StudyRecord, ...]
-    links: dict[str, StudyLink]
-    all_links: dict[str, StudyLink]
-    in_data: frozenset[str]
 
 
 class ClientReader:
@@ -82,42 +39,25 @@ class ClientReader:
             if tree is not None:
                 tree.close()
 
-    def read(self, files: ClientFiles, problems: list[Problem]) -> ClientRecord:
-        """Return the record of a client; what is odd is appended to ``problems``."""
-        name, label = files.name, self.source.data_label
-        place = f"{label}/{name}"
-        nbss = self._document(files, "nbss", parse_nbss, problems)
-        imagedb = self._document(files, "imagedb", parse_imagedb, problems)
-        db_studies = imagedb.studies if imagedb is not None else {}
-        document = self._document_name(files, "imagedb")
-        report = reporter(f"{place}/{document}", problems)
-        known = nbss.episodes if nbss is not None else ()
-        listed_studies = list(db_studies.values())
-        matches = match_studies(known, listed_studies, report if nbss is not None else _silent)
-        links = unique_links(listed_studies, matches, files.in_data)
-        every_link = all_links(listed_studies, matches)
-        study_list_conflicts(known, links, report)
-        episodes = {episode.id: episode for episode in known}
-        studies = []
-        for study, images in sorted(files.studies.items()):
-            link, all_link = links.get(study, UNLINKED), every_link.get(study, UNLINKED)
-            listed = self._listed(files, study, imagedb, problems)
-            with StudyReader(self.source, self._trees, f"{name}/{study}", listed, problems) as reader:
-                records = [reader.image(image, images[image]) for image in sorted(images)]
-            episode = episodes[link.episode] if link.episode is not None else None
-            date = db_studies[study].date if study in db_studies else None
-            studies.append(StudyRecord(study, tuple(records), episode, link.events, all_link.events, date))
-        for study, db_study in db_studies.items():
-            if study not in files.studies:
-                report("study-not-on-disk", f"study {printable(study)}")
-                continue
-            on_disk = files.studies[study]
-            missing = [image for series in db_study.series.values() for image in series if image not in on_disk]
-            for image in dict.fromkeys(missing):
-                report("image-not-on-disk", f"image {printable(image)} of study {printable(study)}")
-        return ClientRecord(
-            name, files.documents, nbss, imagedb, tuple(studies), links, every_link, frozenset(files.in_data)
+    def documents(self, files: ClientFiles, problems: list[Problem]) -> tuple[Nbss | None, ImageDb | None]:
+        """Return what NBSS and ImageDB say of a client; what is odd is appended to ``problems``."""
+        return (
+            self._document(files, "nbss", parse_nbss, problems),
+            self._document(files, "imagedb", parse_imagedb, problems),
         )
+
+    def images(
+        self, files: ClientFiles, study: str, imagedb: ImageDb | None, problems: list[Problem]
+    ) -> tuple[ImageRecord, ...]:
+        """Return the images of a study on disk, in the order of their names."""
+        images, listed = files.studies[study], self._listed(files, study, imagedb, problems)
+        with StudyReader(self.source, self._trees, f"{files.name}/{study}", listed, problems) as reader:
+            return tuple(reader.image(image, images[image]) for image in sorted(images))
+
+    def imagedb_report(self, files: ClientFiles, problems: list[Problem]) -> Report:
+        """Return what reports problems of the ImageDB file of a client."""
+        place = f"{self.source.data_label}/{files.name}/{self._document_name(files, 'imagedb')}"
+        return reporter(place, problems)
 
     def sidecar(self, client: str, study: str, image: str, suffix: str) -> dict[str, object]:
         """Return the whole JSON sidecar of an image, ``{}`` where it cannot be read."""
@@ -212,14 +152,5 @@ class ClientReader:
         return read_file(data, os.fsencode("/".join(parts)), MAX_JSON)
 
 
-def read_client(scanner: Scanner, reader: ClientReader, name: str, problems: list[Problem]) -> ClientRecord:
-    """Return one client of the source, listed and read."""
-    return reader.read(scanner.client(name), problems)
-
-
 def _joined(one: DbImage, other: DbImage) -> DbImage:
     return DbImage(one.marks + other.marks, one.unread_marks + other.unread_marks)
-
-
-def _silent(kind: str, detail: str) -> None:
-    """Report nothing: ``nbss-missing`` says it all."""

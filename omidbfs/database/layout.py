@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from omidbfs.database.access import Access, TreeReader, limited_mode
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+from omidbfs.base.words import did_you_mean
 from omidbfs.database.near import sources_near, trees_below
+from omidbfs.database.permissions import Access, TreeReader, limited_mode
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FIRST_TIME, LAST_TIME, FileFacts, mtime_of
-from omidbfs.errors import UserError
-from omidbfs.names import printable
-from omidbfs.words import did_you_mean
 
 CLIENT_NAME = re.compile(r"[A-Za-z]{4}[0-9]{1,16}")
 """A client directory: ``demd<N>``, ``optm<N>`` or any other four letters and digits."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from omidbfs.names import printable
+from omidbfs.base.names import printable
 
 KINDS: dict[str, str] = {
     "tree-missing": "the source has no images/ or no data/ directory",

@@ -88,7 +88,7 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
     ``events`` is ``None`` where the source names no event at all, otherwise in the order of ``codes.EVENTS``,
     with one entry per screening. ``study_list`` are the UIDs that the source lists as its studies; links go by
-    other rules (:mod:`omidbfs.database.linking`).
+    other rules (:mod:`omidbfs.clinical.linking`).
     """
 
     id: str

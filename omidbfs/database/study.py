@@ -7,16 +7,16 @@ from types import TracebackType
 
 import msgspec
 
-from omidbfs.database.access import TreeReader, read_listed
+from omidbfs.base.names import printable
 from omidbfs.database.boxes import box_problem
 from omidbfs.database.dicom import dicom_texts, read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar
 from omidbfs.database.layout import ImageFiles, Source
+from omidbfs.database.permissions import TreeReader, read_listed
 from omidbfs.database.problems import Problem, Report, reporter
 from omidbfs.database.records import DbImage, FileFacts
 from omidbfs.database.terms import oddities
 from omidbfs.database.values import shown
-from omidbfs.names import printable
 
 MAX_JSON = 64 << 20
 """Largest JSON file that is read, in bytes; real ones have 10 kB, and the largest NBSS files a few MB."""

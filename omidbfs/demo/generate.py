@@ -7,13 +7,13 @@ from random import Random
 
 import orjson
 
+from omidbfs.base.errors import UserError
 from omidbfs.database.problems import Problem
 from omidbfs.demo.history import story_of
 from omidbfs.demo.quirks import QUIRKS, strays_in_the_trees
 from omidbfs.demo.subject import STORY, Subject
 from omidbfs.demo.tree import FULL, SMALL, Writer, settle
 from omidbfs.demo.variants import VARIANTS
-from omidbfs.errors import UserError
 
 
 class DemoError(UserError):

@@ -4,7 +4,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 
-from omidbfs.clinical import CLIENT_STATUSES, OUTCOMES, STATUSES, UNDEFINED_OUTCOMES
+from omidbfs.base.names import slug
+from omidbfs.clinical.outcomes import (
+    CLIENT_STATUSES,
+    OUTCOMES,
+    STATUS_LABELS,
+    STATUSES,
+    UNDEFINED,
+    UNDEFINED_OUTCOMES,
+)
 from omidbfs.database.codes import EPISODE_ACTIONS, EPISODE_TYPES, EVENTS
 from omidbfs.database.terms import intent, laterality, view_of
 from omidbfs.facets.model import (
@@ -21,20 +29,7 @@ from omidbfs.facets.model import (
     table,
     yes_no,
 )
-from omidbfs.names import slug
 
-UNDEFINED = "undefined"
-
-_STATUS_LABELS = {
-    "CI": "interval-cancer",
-    "CIP": "interval-cancer-prior",
-    "M": "malignant",
-    "MP": "malignant-prior",
-    "B": "benign",
-    "NAB": "normal-assessed-biopsied",
-    "NA": "normal-assessed",
-    "N": "normal",
-}
 _UNDEFINED_LABELS = {
     "InvalidEvents": "invalid-events",
     "InvalidFollowUp": "invalid-follow-up",
@@ -142,7 +137,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
         "NBSS (omidb.client.Client.status)",
         Kind.TABLE,
         one(lambda subject: subject.client_status),
-        values=table(CLIENT_STATUSES, _STATUS_LABELS),
+        values=table(CLIENT_STATUSES, STATUS_LABELS),
     ),
     Facet(
         "classification",
@@ -151,7 +146,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
         "NBSS Classification",
         Kind.TABLE,
         one(_classification),
-        values=table(_CLASSIFICATIONS, _STATUS_LABELS),
+        values=table(_CLASSIFICATIONS, STATUS_LABELS),
     ),
     Facet("site", "the screening centre", "client", "ImageDB Site", Kind.TEXT, one(_site)),
     Facet(
@@ -183,7 +178,7 @@ _OF_EPISODE: tuple[Facet, ...] = (
         Kind.TABLE,
         of_episode(lambda subject, episode: outcome_tokens(subject.outcomes[episode].code)[0]),
         _links,
-        values=(*table(OUTCOMES, _STATUS_LABELS), _UNDEFINED_VALUE),
+        values=(*table(OUTCOMES, STATUS_LABELS), _UNDEFINED_VALUE),
     ),
     Facet(
         "undefined-outcome",
@@ -203,7 +198,7 @@ _OF_EPISODE: tuple[Facet, ...] = (
         Kind.TABLE,
         of_episode(lambda subject, episode: subject.facts[episode].status or UNDEFINED),
         _links,
-        values=(*table(STATUSES, _STATUS_LABELS), _UNDEFINED_VALUE),
+        values=(*table(STATUSES, STATUS_LABELS), _UNDEFINED_VALUE),
     ),
     Facet(
         "episode-type",

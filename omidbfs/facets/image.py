@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Hashable, Sequence
 from operator import attrgetter
 
+from omidbfs.base.names import slug
 from omidbfs.database import uids
 from omidbfs.database.header import Header
 from omidbfs.database.records import OTHER
@@ -33,7 +34,6 @@ from omidbfs.facets.model import (
     yes_no,
 )
 from omidbfs.facets.tables import SOP_CLASSES, TRANSFER_SYNTAXES
-from omidbfs.names import slug
 
 _VENDORS = (
     ("hologic", "hologic"),

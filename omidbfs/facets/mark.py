@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
 
-from omidbfs.clinical import LESION_STATUSES, lesion_grade, lesion_status
+from omidbfs.clinical.outcomes import LESION_STATUSES, lesion_grade, lesion_status
 from omidbfs.database.codes import (
     DCIS_GRADES,
     DISEASE_GRADES,

@@ -1,15 +1,14 @@
 """What a facet is, and the image that facets look at."""
 
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from omidbfs.clinical import EpisodeFacts, Outcome
-from omidbfs.database.client import ClientRecord, StudyRecord
+from omidbfs.base.names import slug, table_label
+from omidbfs.clinical.client import ClientRecord, StudyRecord
+from omidbfs.clinical.outcomes import EpisodeFacts, Outcome
 from omidbfs.database.records import OTHER
 from omidbfs.database.study import ImageRecord
-from omidbfs.names import slug
 
 UNKNOWN, NONE, UNLINKED = "unknown", "none", "unlinked"
 RESERVED: dict[str, str] = {
@@ -72,7 +71,7 @@ class Facet:
     (studies, clients, by its ``level``) for which ``depends_on`` gives the same have the same tokens.
 
     ``lowest``, ``highest`` and ``band`` belong to numbers; ``label`` names the value of a free text.
-    ``definition`` is that of a facet of the user's (:mod:`omidbfs.facets.user`), as text that changes with it.
+    ``definition`` is that of a facet of the user's (:mod:`omidbfs.facets.defined`), as text that changes with it.
     """
 
     name: str
@@ -109,13 +108,9 @@ def of_episode(read: Callable[[Subject, str], Token]) -> Callable[[Subject], Seq
 def table(texts: Mapping[str, str], labels: Mapping[str, str] | None = None) -> tuple[Value, ...]:
     """Return the values of a table of codes and their texts; what has no label of its own is named by its text."""
     return tuple(
-        Value(code, (labels or {}).get(code) or _words(text), (code, text), text) for code, text in texts.items()
+        Value(code, (labels or {}).get(code) or table_label(text), (code, text), text)
+        for code, text in texts.items()
     )
-
-
-def _words(text: str) -> str:
-    """Return the words of a text of a table. Unlike with free text, it is known that no two are alike."""
-    return "-".join(re.findall("[a-z0-9]+", text.lower()))
 
 
 YES_NO = (Value("yes", "yes", ("YES", "Y")), Value("no", "no", ("NO", "N")))

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+from omidbfs.base.progress import Progress
 from omidbfs.database.layout import Scanner, Source, listing_digest
 from omidbfs.database.problems import OF_LISTS, Problem
-from omidbfs.errors import UserError
-from omidbfs.facets.user import Definition
+from omidbfs.facets.defined import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
 from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
@@ -26,9 +28,7 @@ from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
 from omidbfs.index.slices import client_of, problems_by_client, slices_of
 from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
-from omidbfs.index.user import with_user_facets
-from omidbfs.names import printable
-from omidbfs.progress import Progress
+from omidbfs.index.user_facets import with_user_facets
 
 CLIENTS_PER_CHUNK = 512
 """Most clients that are read at a time."""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.clinical import EpisodeFacts, Windows, client_status, decided, episode_facts
-from omidbfs.database.client import ClientReader, ClientRecord
+from omidbfs.base.names import LONGEST, safe_bytes
+from omidbfs.clinical.client import ClientRecord, client_record
+from omidbfs.clinical.outcomes import EpisodeFacts, Windows, client_status, decided, episode_facts
+from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
@@ -20,7 +22,6 @@ from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, small
 from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
 from omidbfs.index.marks import MarkColumns, MarkLists
 from omidbfs.index.names import Names, checksums
-from omidbfs.names import LONGEST, safe_bytes
 
 Keys = Callable[[Subject], Hashable]
 
@@ -300,7 +301,7 @@ def read_chunk(source: Source, clients: Sequence[str]) -> Chunk:
             listed = len(problems)
             files = scanner.client(client)
             digest = listing_digest(files, problems[listed:])
-            builder.add(reader.read(files, problems), digest)
+            builder.add(client_record(reader, files, problems), digest)
         return builder.finish()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from omidbfs.clinical import Windows
+from omidbfs.clinical.outcomes import Windows
 from omidbfs.index.columns import RESERVED_CODES, Index
 from omidbfs.index.episodes import outcome_columns
 

@@ -27,6 +27,7 @@ FIRST_CODE = len(RESERVED)
 """Code of the first value of a table, of the lowest number, of the first text."""
 
 DCM, JSON = 0, 1
+SUFFIXES = (b".dcm", b".json")
 """The two files of an image, as a position."""
 
 

@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.clinical import (
+from omidbfs.clinical.outcomes import (
     OUTCOMES,
     STATUSES,
     UNDEFINED_OUTCOMES,
@@ -41,7 +41,7 @@ class EpisodeColumns:
     """One row per episode, in the order of clients and, within a client, of her file.
 
     ``per_client`` (uint32) counts the episodes of each client; ``type``, ``status`` and ``flags`` (uint8) are
-    the fields of :class:`~omidbfs.clinical.EpisodeFacts`; ``date``, ``opened`` and ``closed`` (int32) are
+    the fields of :class:`~omidbfs.clinical.outcomes.EpisodeFacts`; ``date``, ``opened`` and ``closed`` (int32) are
     proleptic ordinals, 0 for none; ``outcome`` (uint8) says what became of it (:func:`outcome_at`).
     """
 

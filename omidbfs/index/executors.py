@@ -15,9 +15,9 @@ from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from omidbfs.errors import UserError
-from omidbfs.process import ENDING, handled_ending, leave, safe_imports
-from omidbfs.progress import Progress
+from omidbfs.base.errors import UserError
+from omidbfs.base.process import ENDING, handled_ending, leave, safe_imports
+from omidbfs.base.progress import Progress
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")

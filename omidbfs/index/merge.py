@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from omidbfs.base.names import printable
 from omidbfs.database.layout import DOCUMENTS, Source
 from omidbfs.database.problems import Problem, problem_lines
 from omidbfs.facets import FACETS, Facet, Kind
@@ -18,7 +19,6 @@ from omidbfs.index.episodes import joined_episodes
 from omidbfs.index.identity import client_identities, image_identities
 from omidbfs.index.marks import joined_marks
 from omidbfs.index.names import Names, NameTable, checksums, duplicated, joined_names, shorter
-from omidbfs.names import printable
 
 
 def merge(

@@ -11,7 +11,7 @@ from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import FileColumns, Index
 from omidbfs.index.episodes import COLUMNS, EpisodeColumns
 from omidbfs.index.merge import merge
-from omidbfs.index.user import carried_over
+from omidbfs.index.user_facets import carried_over
 
 _OF_THE_TREE = ("unexpected-entry", "symlink", "tree-missing", "client-not-on-disk")
 

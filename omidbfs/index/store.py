@@ -23,17 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from omidbfs.database.access import born, patiently
+from omidbfs.base.errors import UserError
+from omidbfs.base.places import user_directory
+from omidbfs.base.whole import replacing
 from omidbfs.database.layout import Source
-from omidbfs.errors import UserError
+from omidbfs.database.permissions import born, patiently
 from omidbfs.facets import FACETS, Facet, Kind, Registry
 from omidbfs.index import episodes, marks
 from omidbfs.index.columns import FileColumns, Index, TextValue
 from omidbfs.index.episodes import EpisodeColumns
 from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
-from omidbfs.places import user_directory
-from omidbfs.whole import replacing
 
 SCHEMA = "3"
 """Changes with any change to what the arrays mean."""
@@ -182,7 +182,7 @@ def _metadata_of(header: bytes) -> dict[str, str] | None:
 
 
 def save(path: Path, index: Index, source_fingerprint: str) -> None:
-    """Write an index with all windows off and unique links, whole or not at all (:func:`omidbfs.whole.replacing`).
+    """Write an index with all windows off and unique links, whole or not at all (:mod:`omidbfs.base.whole`).
 
     Raises
     ------

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.base.words import counted
+from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
 from omidbfs.database.imagedb import MARK_FEATURES
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import OTHER, RESERVED, UNKNOWN, UNLINKED, Kind
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON
-from omidbfs.words import counted
 
 UNITS = ("women", "episodes", "studies", "images")
 TOTAL = "total"

@@ -20,7 +20,7 @@ import os, sys
 from pathlib import Path
 
 from omidbfs.database.layout import find_source
-from omidbfs.errors import UserError
+from omidbfs.base.errors import UserError
 from omidbfs.index import build
 from omidbfs.index.build import Work, refreshed
 from omidbfs.index.executors import executor_for

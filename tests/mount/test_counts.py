@@ -15,13 +15,13 @@ from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
 from omidbfs.database.layout import find_source
+from omidbfs.fuse.operations import Operations
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.inode import ROOT_INODE, is_directory
-from omidbfs.mount.operations import Operations
-from omidbfs.mount.reader import Reader
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.serving.reader import Reader
+from omidbfs.view.inode import ROOT_INODE, is_directory
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 CONTEXT = RequestContext()  # of root
 NAMES = st.sampled_from(

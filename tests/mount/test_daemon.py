@@ -226,7 +226,7 @@ def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody(drive: D
     (mount / "all/1.1.1.dcm").read_bytes()
     os.kill(drive.pid(mount), signal.SIGUSR1)
     log = drive.logs[0]
-    eventually(lambda: "task omidbfs.mount.daemon._answer" in log.read_text(), "the tasks in the log")
+    eventually(lambda: "task omidbfs.fuse.daemon._answer" in log.read_text(), "the tasks in the log")
     text = log.read_text()
     assert re.search(r'"open": [1-9].*"bytes_read": [1-9]', text)
     assert "thread MainThread:" in text

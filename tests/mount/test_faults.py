@@ -26,9 +26,9 @@ from test_tree import dirents
 from trees import Tree
 
 from omidbfs.database.layout import find_source
-from omidbfs.mount import refresh as renewing
-from omidbfs.mount.daemon import drive as drive_of
-from omidbfs.session import Session
+from omidbfs.fuse import refresh as renewing
+from omidbfs.fuse.daemon import drive as drive_of
+from omidbfs.serving.session import Session
 
 IMAGES = 40
 SIZE = 300_000

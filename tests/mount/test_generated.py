@@ -16,7 +16,7 @@ import pytest
 from drives import Drives, eventually
 from trees import Tree
 
-from omidbfs.export.spool import MEMORY
+from omidbfs.serving.spool import MEMORY
 
 FILES = {"index.csv", "index.parquet", "coco.json", "summary.json", "paths.txt"}
 COHORT = "by-outcome/malignant/.omidbfs"

@@ -16,21 +16,21 @@ from pyfuse3 import FUSEError, RequestContext
 from pyroaring import BitMap64
 from trees import Tree
 
-from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
-from omidbfs.export.spool import Spool
-from omidbfs.files import Files
+from omidbfs.database.permissions import Access
+from omidbfs.fuse.callers import may_read
+from omidbfs.fuse.handles import EntryPages, OpenDirectory
+from omidbfs.fuse.operations import Operations
 from omidbfs.index.build import Classification, build_index
-from omidbfs.inode import ROOT_INODE, file_key
-from omidbfs.mount import pages
-from omidbfs.mount.callers import may_read
-from omidbfs.mount.changes import Changes
-from omidbfs.mount.handles import EntryPages, OpenDirectory
-from omidbfs.mount.operations import Operations
-from omidbfs.mount.reader import OpenFile, Reader
-from omidbfs.nodes import Directory, Export, Listing
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.serving import pages
+from omidbfs.serving.changes import Changes
+from omidbfs.serving.reader import OpenFile, Reader
+from omidbfs.serving.spool import Spool
+from omidbfs.view.files import Files
+from omidbfs.view.inode import ROOT_INODE, file_key
+from omidbfs.view.nodes import Directory, Export, Listing
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 CONTEXT = RequestContext()  # of root
 
@@ -110,7 +110,7 @@ def test_an_old_version_is_stale_and_the_next_lookup_finds_the_file_as_it_is(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", told.append)
+    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", told.append)
     first = inode(operations, "all/1.1.1.dcm")
     for number, content in enumerate((b"other", b"and others"), 1):
         (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(content)
@@ -141,7 +141,7 @@ def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_
 def test_two_directories_with_one_inode_are_not_confused(
     operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.view.directory_inode", lambda path: 1 << 62)
+    monkeypatch.setattr("omidbfs.view.view.directory_inode", lambda path: 1 << 62)
     first = inode(operations, "all")
     assert inode(operations, "all") == first
     assert call(operations.lookup, ROOT_INODE, b"by-view", CONTEXT) == errno.EIO
@@ -447,7 +447,7 @@ def test_a_file_found_changed_while_another_view_takes_over_is_stale(
 
     monkeypatch.setattr(reader, "close_trees", lambda: None)
     monkeypatch.setattr(reader, "open", opened_meanwhile)
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda found: None)
+    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", lambda found: None)
     assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
 
 
@@ -470,7 +470,7 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
         assert go_on.wait(10)
         return listing(view, directory)
 
-    monkeypatch.setattr("omidbfs.view._FEW", 0)  # one image is many now
+    monkeypatch.setattr("omidbfs.view.view._FEW", 0)  # one image is many now
     monkeypatch.setattr(View, "listing", slowly)
 
     async def ask() -> None:
@@ -494,7 +494,7 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
 
 
 def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omidbfs.mount.handles._MOST_PAGES", 2)
+    monkeypatch.setattr("omidbfs.fuse.handles._MOST_PAGES", 2)
     view, pages = operations.view, EntryPages()
     place = view.resolve(b"")
     assert place is not None
@@ -513,7 +513,7 @@ def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", told.append)
+    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", told.append)
     places = {inode(operations, path) for path in ("all", "by-view/CC", "by-client/demd1/1.1")}
     inode(operations, "by-view/not-CC")
     source, old = find_source(tmp_path), operations.view

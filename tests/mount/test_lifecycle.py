@@ -460,7 +460,7 @@ class User:
         if self.run("sh", "-c", ": <>/dev/fuse").returncode != 0:
             pytest.skip("another user cannot open a FUSE device here")
         names = (sys.executable, os.path.realpath(sys.executable), f"python3.{sys.version_info.minor}")
-        test = "import omidbfs.mount.daemon, omidbfs.cli, omidbfs.about, omidbfs.index.build"
+        test = "import omidbfs.fuse.daemon, omidbfs.cli.main, omidbfs.view.about, omidbfs.index.build"
         found = (name for name in names if self.run(name, "-c", test).returncode == 0)
         self.python = next(found, None)
         if self.python is None:

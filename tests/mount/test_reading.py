@@ -13,12 +13,12 @@ from test_faults import as_root
 from trees import Tree
 
 from omidbfs.database.layout import find_source
+from omidbfs.fuse.mounts import mount_at
 from omidbfs.index.build import Classification, build_index
-from omidbfs.mount.disks import Disks
-from omidbfs.mount.mounts import mount_at
-from omidbfs.mount.reader import OpenFile, Reader
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.serving.disks import Disks
+from omidbfs.serving.reader import OpenFile, Reader
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 SIZE = 16 << 20
 CONTENT = random.Random(1).randbytes(1 << 20) * 16

@@ -24,7 +24,7 @@ from reference import File, Place, Reference
 from test_tree import compare, dirents, walk
 from trees import MARK, Client, Study, Tree
 
-from omidbfs.clinical import Windows
+from omidbfs.clinical.outcomes import Windows
 
 FAILED = "the refresh failed and the drive goes on as it was"
 
@@ -587,7 +587,7 @@ def test_another_user_cannot_refresh(drive: Drives, open_path: Path) -> None:
     tree.client().study().image()
     (open_path / "drive").mkdir()
     mount = drive(tree.root, "--allow-other", at=open_path / "drive")
-    script = "import sys; from pathlib import Path; from omidbfs.mount.control import ask_for_refresh\n"
+    script = "import sys; from pathlib import Path; from omidbfs.fuse.control import ask_for_refresh\n"
     script += (
         "try: ask_for_refresh(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
     )

@@ -12,7 +12,7 @@ import pytest
 from drives import Drives, eventually, mounted_below
 from trees import Tree
 
-from omidbfs.names import printable
+from omidbfs.base.names import printable
 
 FAKE = """
 import errno, os, stat, sys, pyfuse3, trio

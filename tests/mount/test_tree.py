@@ -17,7 +17,7 @@ from drives import Drives
 from reference import TEXTS, File, Place, Reference
 from trees import Quirky, Tree
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 from omidbfs.facets import FACETS, Kind
 
 

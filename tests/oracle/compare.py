@@ -16,10 +16,11 @@ from omidb import classificationtools
 from omidb.commands import summarise
 from randomdb import random_client, random_windows
 
-from omidbfs import clinical, summary
-from omidbfs.clinical import EpisodeFacts, Windows
+from omidbfs.clinical import outcomes as clinical
+from omidbfs.clinical import summary
+from omidbfs.clinical.linking import StudyLink, link_studies
+from omidbfs.clinical.outcomes import EpisodeFacts, Windows
 from omidbfs.database.imagedb import MARK_FEATURES, parse_imagedb
-from omidbfs.database.linking import StudyLink, link_studies
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.problems import Problem, reporter
 from omidbfs.database.records import OTHER, Episode, ImageDb, Lesion, Mark, Nbss

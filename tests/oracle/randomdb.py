@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from omidbfs.clinical import Windows
+from omidbfs.clinical.outcomes import Windows
 from omidbfs.database import codes, imagedb
 from omidbfs.database.values import ANONYMISED
 

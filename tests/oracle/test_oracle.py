@@ -11,8 +11,8 @@ from loguru import logger
 from omidb.commands import summarise
 from randomdb import RandomClient
 
-from omidbfs import summary
-from omidbfs.clinical import Windows
+from omidbfs.clinical import summary
+from omidbfs.clinical.outcomes import Windows
 
 
 @pytest.mark.unmeasured

@@ -9,15 +9,15 @@ import pytest
 from trees import MARK, Tree
 
 from omidbfs import __version__
-from omidbfs.about import facet_counts, generated_texts, readme, renewed_status, status, status_text
-from omidbfs.clinical import Windows
+from omidbfs.clinical.outcomes import Windows
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import KINDS, Problem, problem_lines
 from omidbfs.facets import FACETS
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
-from omidbfs.root import root_of
+from omidbfs.view.about import facet_counts, generated_texts, readme, renewed_status, status, status_text
+from omidbfs.view.root import root_of
 
 OPTIONS = Classification(Windows(ci_prior=36, benign_follow_up=0), link_all=True)
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from omidbfs.database.access import Access, TreeReader, limited_mode, no_more_than, read_file, read_listed
+from omidbfs.database.permissions import Access, TreeReader, limited_mode, no_more_than, read_file, read_listed
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def leased(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leased]:
     """A lease on the file of the tree."""
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
     lease = Leased(tree / "a/b/file")
-    monkeypatch.setattr("omidbfs.database.access.time.sleep", lease.sleep)
+    monkeypatch.setattr("omidbfs.database.permissions.time.sleep", lease.sleep)
     yield lease
     os.close(lease.descriptor)
     signal.signal(signal.SIGIO, before)
@@ -196,8 +196,8 @@ def test_one_whose_lease_is_not_given_up_is_refused_after_a_minute(
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     pauses: list[float] = []
-    monkeypatch.setattr("omidbfs.database.access.time.sleep", pauses.append)
-    monkeypatch.setattr("omidbfs.database.access.os.open", locked)
+    monkeypatch.setattr("omidbfs.database.permissions.time.sleep", pauses.append)
+    monkeypatch.setattr("omidbfs.database.permissions.os.open", locked)
     directory = os.dup(reader._root)
     with pytest.raises(BlockingIOError):
         reader.opened_in(directory, "file")

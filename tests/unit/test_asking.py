@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from trees import Tree
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 from omidbfs.index import store
 
 Run = Callable[..., Result]

@@ -14,22 +14,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trees import Tree
 
-from omidbfs.about import generated_texts
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.records import FileFacts
-from omidbfs.export.formats import BY_FILE
-from omidbfs.facets.user import Definition
+from omidbfs.exports.formats import BY_FILE
+from omidbfs.facets.defined import Definition
 from omidbfs.index.build import build_index, refreshed
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
-from omidbfs.inode import directory_inode, file_key
-from omidbfs.mount import changes as module
-from omidbfs.mount.changes import Changes, all_that_is_known, changed_file, changes
-from omidbfs.mount.continuity import continued
-from omidbfs.nodes import Directory, Shape
-from omidbfs.ownership import drive_access
-from omidbfs.root import root_of
-from omidbfs.view import View
+from omidbfs.serving import changes as module
+from omidbfs.serving.changes import Changes, all_that_is_known, changed_file, changes
+from omidbfs.serving.continuity import continued
+from omidbfs.view.about import generated_texts
+from omidbfs.view.inode import directory_inode, file_key
+from omidbfs.view.nodes import Directory, Shape
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.root import root_of
+from omidbfs.view.view import View
 
 CLIENTS = ("demd1", "demd2", "optm3")
 STUDIES = ("1.1", "2.2")

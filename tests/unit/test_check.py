@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from trees import Quirky
 
-from omidbfs.check import header_problems
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import Problem
 from omidbfs.index.build import build_index
+from omidbfs.index.check import header_problems
 from omidbfs.index.classification import Classification
 
 

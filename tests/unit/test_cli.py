@@ -21,12 +21,13 @@ from click.testing import CliRunner, Result
 from loguru import logger
 from trees import Quirky, Tree
 
-from omidbfs import __version__, progress
-from omidbfs.cli import main
-from omidbfs.commands.facets import share
+from omidbfs import __version__
+from omidbfs.base import progress
+from omidbfs.cli.commands.facets import share
+from omidbfs.cli.main import main
+from omidbfs.clinical.summary import HEADER
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import FACETS, Kind
-from omidbfs.summary import HEADER
 
 Run = Callable[..., Result]
 
@@ -581,7 +582,7 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
 )
 def test_a_command_that_needs_no_index_does_not_load_numpy(command: str) -> None:
     code = (
-        "import sys; from omidbfs.cli import main\n"
+        "import sys; from omidbfs.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
@@ -600,7 +601,7 @@ class Blocker:
         if name.partition(".")[0] in ("pyfuse3", "trio"):
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocker())
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 main(sys.argv[1:], prog_name="omidbfs")
 """
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trees import MARK, Study, Tree
 
-from omidbfs.database.client import ClientReader, ClientRecord, ImageRecord, read_client
+from omidbfs.clinical.client import ClientRecord, ImageRecord, client_record, read_client
+from omidbfs.database.client import ClientReader
 from omidbfs.database.header import Header
 from omidbfs.database.layout import Scanner, find_source
 from omidbfs.database.problems import KINDS, Problem
@@ -370,7 +371,7 @@ def test_what_vanishes_while_it_is_read_is_reported_and_the_rest_is_read(study: 
     files = Scanner(source, problems).client(NAME)
     (study.of.tree.root / place).unlink()
     with ClientReader(source) as reader:
-        record = reader.read(files, problems)
+        record = client_record(reader, files, problems)
     assert list(images(record)) == ["1.1/1.1.1", "1.1/1.1.2"]
     assert Problem(place, "unreadable", "No such file or directory") in problems
 

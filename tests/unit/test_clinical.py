@@ -3,7 +3,7 @@ from time import perf_counter
 
 import pytest
 
-from omidbfs.clinical import (
+from omidbfs.clinical.outcomes import (
     OUTCOMES,
     UNDEFINED_OUTCOMES,
     Outcome,

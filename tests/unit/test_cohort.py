@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import Tree
 
-from omidbfs import cohort
-from omidbfs.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
+from omidbfs.cohorts import cohort
+from omidbfs.cohorts.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, Kind
 from omidbfs.index.build import build_index

@@ -10,9 +10,9 @@ import pytest
 from programs import needs
 from trees import Client, Tree
 
-from omidbfs.cli import main
-from omidbfs.commands.completion import script
-from omidbfs.complete import complete_cohort
+from omidbfs.cli.commands.completion import script
+from omidbfs.cli.complete import complete_cohort
+from omidbfs.cli.main import main
 
 Complete = Callable[..., list[str]]
 
@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Tree(place / "bare").client("demd1").study().image()
     (place / "bin").mkdir()
     program = place / "bin" / "omidbfs"
-    code = "from omidbfs.cli import main; main(prog_name='omidbfs')"
+    code = "from omidbfs.cli.main import main; main(prog_name='omidbfs')"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
     program.chmod(0o755)
     subprocess.run([program, "count", place / "db"], check=True, capture_output=True, env=environment(place))
@@ -176,8 +176,8 @@ def test_fish_completes(place: Path) -> None:
 
 
 def test_of_more_clients_than_a_shell_would_show_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from omidbfs import complete
-    from omidbfs.cohort import Cohorts
+    from omidbfs.cli import complete
+    from omidbfs.cohorts.cohort import Cohorts
     from omidbfs.database.layout import find_source
     from omidbfs.index.build import refreshed
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.config import Definitions, config_file, read_config, trusted_definitions
-from omidbfs.definitions import Lines
-from omidbfs.errors import UserError
+from omidbfs.base.definitions import Lines
+from omidbfs.base.errors import UserError
+from omidbfs.serving.configuration import Definitions, config_file, read_config, trusted_definitions
 
 OPTIONS = {"mount": {"allow_other", "link_all", "links"}, "ls": {"link_all"}, "umount": set[str]()}
 Defaults = dict[str, dict[str, object]]
@@ -207,7 +207,8 @@ def test_the_file_of_the_current_directory_comes_before_that_of_the_user(
 
 def test_a_user_without_a_home_has_no_configuration() -> None:
     code = (
-        "import os; from omidbfs.config import config_file; os.geteuid() or os.setuid(54321); print(config_file())"
+        "import os; from omidbfs.serving.configuration import config_file; "
+        "os.geteuid() or os.setuid(54321); print(config_file())"
     )
     # Coverage would be kept in a place that this user may not write to.
     left_out = ("HOME", "COVERAGE_PROCESS_START")

@@ -15,16 +15,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from omidbfs.errors import UserError
-from omidbfs.mount import control
-from omidbfs.mount.control import log_to_file, log_to_syslog, start_log, unmount
-from omidbfs.mount.inside import shown
-from omidbfs.mount.mounts import unmount_as_root
+from omidbfs.base.errors import UserError
+from omidbfs.fuse import control
+from omidbfs.fuse.control import log_to_file, log_to_syslog, start_log, unmount
+from omidbfs.fuse.inside import shown
+from omidbfs.fuse.mounts import unmount_as_root
 
 START = """
 import os, signal, sys, time
 from pathlib import Path
-from omidbfs.mount.control import in_background
+from omidbfs.fuse.control import in_background
 
 place = Path(sys.argv[1])
 
@@ -271,7 +271,7 @@ def test_the_terminal_shows_no_more_because_there_is_a_log(tmp_path: Path) -> No
     code = """
 import logging, sys
 from pathlib import Path
-from omidbfs.mount.control import log_to_file
+from omidbfs.fuse.control import log_to_file
 logging.basicConfig(level=logging.WARNING)
 log_to_file(Path(sys.argv[1]))
 logging.info("quiet"); logging.warning("loud")
@@ -347,6 +347,6 @@ def test_a_drive_whose_index_is_closed_to_who_asks_stands_for_its_source(
     said = SimpleNamespace(
         options={}, follow_symlinks=False, images_directory="/a", data_directory=None, index=f"/{'x' * 300}"
     )
-    monkeypatch.setattr("omidbfs.mount.asking.ask", lambda mount: SimpleNamespace(status=said))
-    monkeypatch.setattr("omidbfs.mount.inside.mount_at", lambda place: place)
+    monkeypatch.setattr("omidbfs.fuse.asking.ask", lambda mount: SimpleNamespace(status=said))
+    monkeypatch.setattr("omidbfs.fuse.inside.mount_at", lambda place: place)
     assert shown(str(tmp_path)) == {"follow_symlinks": False, "images": Path("/a")}

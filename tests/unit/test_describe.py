@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from trees import MARK, Client, Quirky, Tree
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 
 Run = Callable[..., Result]
 

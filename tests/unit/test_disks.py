@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from omidbfs.mount.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
+from omidbfs.serving.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
 
 
 class Held:

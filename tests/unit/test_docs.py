@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 import pytest
 
-from omidbfs.cli import main
-from omidbfs.config import Definitions, read_config, read_definitions
+from omidbfs.cli.main import main
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import BY_NAME
+from omidbfs.serving.configuration import Definitions, read_config, read_definitions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -528,20 +528,20 @@ def promise(number: str) -> str:
 @pytest.mark.parametrize(
     ("number", "module", "name", "value", "said"),
     [
-        ("S24", "names", "LONGEST", 200, "more than 200 characters"),
-        ("S35", "names", "LONGEST", 200, "more than 200 bytes"),
-        ("S57", "mount.refresh", "_STUCK", 120, "two minutes without a sign of life"),
-        ("S57", "mount.refresh", "_MOST_LEFT", 3, "At most three processes"),
-        ("S66", "lists", "_MOST", 1000, "beyond 1,000 of one list or table"),
+        ("S24", "base.names", "LONGEST", 200, "more than 200 characters"),
+        ("S35", "base.names", "LONGEST", 200, "more than 200 bytes"),
+        ("S57", "fuse.refresh", "_STUCK", 120, "two minutes without a sign of life"),
+        ("S57", "fuse.refresh", "_MOST_LEFT", 3, "At most three processes"),
+        ("S66", "facets.lists", "_MOST", 1000, "beyond 1,000 of one list or table"),
         ("S73", "database.study", "MAX_JSON", 64 << 20, "JSON over 64 MB is not read"),
         ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "NBSS and ImageDB not over 16 MB"),
         ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "no more than 16 MB is looked at for its header"),
         ("S73", "database.dicom", "MAX_READS", 200_000, "in no more than 200,000 pieces"),
-        ("S76", "mount.disks", "_RESERVE", 96, "less 96"),
-        ("S95", "export.spool", "MOST_FILES", 32, "up to 32 files"),
-        ("S95", "export.spool", "LIMIT", 2 << 30, "and 2 GB"),
-        ("S95", "export.spool", "MEMORY", 8 << 20, "up to 8 MB"),
-        ("S106", "view", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
+        ("S76", "serving.disks", "_RESERVE", 96, "less 96"),
+        ("S95", "serving.spool", "MOST_FILES", 32, "up to 32 files"),
+        ("S95", "serving.spool", "LIMIT", 2 << 30, "and 2 GB"),
+        ("S95", "serving.spool", "MEMORY", 8 << 20, "up to 8 MB"),
+        ("S106", "view.view", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
     ],
 )
 def test_the_numbers_of_a_promise_are_those_of_the_code(

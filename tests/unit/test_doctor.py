@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner
 from trees import Tree
 
-from omidbfs.cli import main
-from omidbfs.commands.doctor import (
+from omidbfs.cli.commands.doctor import (
     Finding,
     allow_other,
     app_armor,
@@ -23,6 +22,7 @@ from omidbfs.commands.doctor import (
     system,
     updatedb,
 )
+from omidbfs.cli.main import main
 
 
 def findings(*arguments: object) -> dict[str, dict[str, str]]:
@@ -131,7 +131,7 @@ def test_a_source_that_is_none_fails_with_the_line_of_mount(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("missing", ["pyfuse3", "numpy", "msgspec", "trio", "rich", "orjson"])
 def test_a_package_that_cannot_be_loaded_is_reported_and_stops_nothing(demo_database: Path, missing: str) -> None:
-    code = f"import sys; sys.modules['{missing}'] = None; from omidbfs.cli import main; main(sys.argv[1:])"
+    code = f"import sys; sys.modules['{missing}'] = None; from omidbfs.cli.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "doctor", str(demo_database)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr

@@ -24,12 +24,12 @@ import pytest
 from test_index import plain
 from trees import Quirky
 
+from omidbfs.base.errors import UserError
+from omidbfs.base.progress import Progress
 from omidbfs.database.layout import find_source
-from omidbfs.errors import UserError
 from omidbfs.index import build
 from omidbfs.index.build import Work, refreshed
 from omidbfs.index.executors import available_cpus, executor_for, in_order, watched
-from omidbfs.progress import Progress
 
 
 def refusal(name: str, workers: int = 2) -> str:
@@ -219,7 +219,7 @@ def test_an_executor_whose_library_is_not_installed_names_it(
 
 
 WITHOUT_MPI_LIBRARY = """
-from omidbfs.errors import UserError
+from omidbfs.base.errors import UserError
 from omidbfs.index.executors import executor_for
 try:
     with executor_for("mpi", 2):

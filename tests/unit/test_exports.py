@@ -24,20 +24,20 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from trees import Quirky, Tree
 
-from omidbfs.cli import EXPORTS, main
-from omidbfs.database.access import Access
+from omidbfs.cli.main import EXPORTS, main
 from omidbfs.database.layout import find_source
-from omidbfs.export.access import export_access
-from omidbfs.export.columns import PAGE, columns_of, pages, spread
-from omidbfs.export.formats import BY_FILE, FORMATS, format_of
-from omidbfs.export.table import cell
+from omidbfs.database.permissions import Access
+from omidbfs.exports.fields import PAGE, columns_of, pages, spread
+from omidbfs.exports.formats import BY_FILE, FORMATS, format_of
+from omidbfs.exports.table import cell
 from omidbfs.facets import Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.names import Names
-from omidbfs.nodes import Directory, Export
-from omidbfs.ownership import Ownership, drive_access
-from omidbfs.view import View
+from omidbfs.view.nodes import Directory, Export
+from omidbfs.view.ownership import Ownership, drive_access
+from omidbfs.view.quoting import export_access
+from omidbfs.view.view import View
 
 COHORTS = ("all", "by-outcome/malignant", "by-view/MLO/by-laterality/L", "by-file-type/dcm", "by-view/SIO")
 
@@ -395,8 +395,8 @@ def test_pages_are_parts_of_the_rows_and_neighbours_are_named_once() -> None:
 
 def test_a_table_goes_on_over_the_end_of_a_page(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [content(view, "all", file) for file in ("index.csv", "coco.json", "paths.txt")]
-    monkeypatch.setattr("omidbfs.export.columns.PAGE", 7)
-    monkeypatch.setattr("omidbfs.export.parquet._GROUP", 100)
+    monkeypatch.setattr("omidbfs.exports.fields.PAGE", 7)
+    monkeypatch.setattr("omidbfs.exports.parquet._GROUP", 100)
     assert [content(view, "all", file) for file in ("index.csv", "coco.json", "paths.txt")] == whole
     assert_is(
         polars.read_parquet(io.BytesIO(content(view, "all", "index.parquet"))).to_dicts(), expected(view, "all")

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import MARK, Client, Study, Tree, sidecar
 
-from omidbfs.clinical import Windows
-from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.base.names import safe_name
+from omidbfs.clinical.outcomes import Windows
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
+from omidbfs.cohorts.readings import number_range, readings_of
 from omidbfs.database.layout import find_source
 from omidbfs.database.terms import IMAGE_TYPES, age_in_years
 from omidbfs.database.views import MODIFIERS, VIEWS, read_position, side, view
@@ -22,8 +24,6 @@ from omidbfs.facets.image import code_label
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import FIRST_CODE, TextValue
-from omidbfs.names import safe_name
-from omidbfs.readings import number_range, readings_of
 
 Listed = Callable[[str, Tree], list[str]]
 

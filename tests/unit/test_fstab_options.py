@@ -6,9 +6,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from omidbfs.cli import main
-from omidbfs.commands.fstab import arguments
-from omidbfs.errors import UserError
+from omidbfs.base.errors import UserError
+from omidbfs.cli.commands.fstab import arguments
+from omidbfs.cli.main import main
 
 
 def translated(*options: str) -> list[str]:

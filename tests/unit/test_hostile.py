@@ -18,20 +18,20 @@ from click.testing import CliRunner
 from test_view import GENERATED, view_of
 from trees import MARK, Tree
 
-from omidbfs.cli import main
-from omidbfs.config import read_config
-from omidbfs.database.access import TreeReader
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+from omidbfs.cli.main import main
 from omidbfs.database.dicom import MAX_DICOM, read_dicom
 from omidbfs.database.header import MAX_DOCUMENT, JsonError, load_json
 from omidbfs.database.layout import find_source
+from omidbfs.database.permissions import TreeReader
 from omidbfs.database.problems import Problem, reporter
-from omidbfs.errors import UserError
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
-from omidbfs.names import printable
-from omidbfs.nodes import Directory
-from omidbfs.root import root_of
-from omidbfs.view import View
+from omidbfs.serving.configuration import read_config
+from omidbfs.view.nodes import Directory
+from omidbfs.view.root import root_of
+from omidbfs.view.view import View
 
 HOSTILE = (
     "..",
@@ -67,7 +67,7 @@ def checked(root: Path, index: Path) -> list[dict[str, str]]:
     """Return the problems of a database, found by a process that may have a gigabyte."""
     program = """
 import resource, sys
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 main(sys.argv[1:])
 """
@@ -142,8 +142,8 @@ def test_whatever_the_values_are_a_name_is_plain_ascii_and_one_component(hostile
 
 
 def test_what_the_drive_says_of_itself_speaks_to_no_terminal(hostile: Path, index: Index) -> None:
-    from omidbfs.about import generated_texts
     from omidbfs.index.classification import Classification
+    from omidbfs.view.about import generated_texts
 
     texts = generated_texts(root_of(index), ("/\x1b[31m", "/\u202e"), Classification(), {})
     assert set(texts) == set(GENERATED)

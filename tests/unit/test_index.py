@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 from trees import Quirky, Tree
 
-from omidbfs.clinical import Windows
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.database.client import ClientReader, read_client
+from omidbfs.clinical.client import read_client
+from omidbfs.clinical.outcomes import Windows
+from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.database.client import ClientReader
 from omidbfs.database.header import Header
 from omidbfs.database.layout import Scanner, find_source
 from omidbfs.database.records import FileFacts

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import Tree
 
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
 from omidbfs.database.layout import ClientFiles, Scanner, Source, find_source
 from omidbfs.database.problems import KINDS, Problem
-from omidbfs.errors import UserError
-from omidbfs.names import printable
 
 
 @pytest.fixture

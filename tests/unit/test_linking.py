@@ -4,7 +4,7 @@ from time import perf_counter
 
 import pytest
 
-from omidbfs.database.linking import StudyLink, link_studies, study_list_conflicts
+from omidbfs.clinical.linking import StudyLink, link_studies, study_list_conflicts
 from omidbfs.database.problems import Problem, reporter
 from omidbfs.database.records import DbStudy, Episode, Event
 

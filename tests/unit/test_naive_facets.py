@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from trees import Quirky
 
-from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
 from omidbfs.database.layout import find_source
 from omidbfs.facets import FACETS
 from omidbfs.index.build import refreshed

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from omidbfs.base.names import LONGEST, folded, safe_name, slug
 from omidbfs.facets import RESERVED
-from omidbfs.names import LONGEST, folded, safe_name, slug
 
 NAME_MAX = 255
 FLAT_SUFFIX = b"~" + b"d" * 20 + b"~" + b"0" * 16 + b".json"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omidbfs.clinical import Windows, client_status, episode_facts, lesion_grade, lesion_status, outcomes
+from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, lesion_grade, lesion_status, outcomes
 from omidbfs.database.codes import EPISODE_TYPES, EVENTS, LESION_POSITIONS
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.problems import Problem, reporter

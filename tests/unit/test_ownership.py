@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omidbfs.ownership import Ownership
+from omidbfs.view.ownership import Ownership
 
 ids = st.integers(1, 3)
 owners = st.builds(Ownership, st.none() | ids, st.none() | ids, st.integers(0, 0o777))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from omidbfs.base.errors import UserError
 from omidbfs.database.layout import find_source
-from omidbfs.errors import UserError
-from omidbfs.mount.mounts import mount_at, mounts
-from omidbfs.mount.preflight import (
+from omidbfs.fuse.mounts import mount_at, mounts
+from omidbfs.fuse.preflight import (
     check_allow_other,
     check_apart,
     check_fuse,
@@ -72,7 +72,7 @@ def test_something_mounted_is_no_mount_point() -> None:
 CHECK_AS_SOMEBODY = """
 import os, sys
 from pathlib import Path
-from omidbfs.mount.preflight import check_mountpoint
+from omidbfs.fuse.preflight import check_mountpoint
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     check_mountpoint(Path(sys.argv[1]))

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from omidbfs.mount.proc import field
+from omidbfs.fuse.proc import field
 
 
 def test_the_name_of_a_process_is_no_field() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.process import code_command, module_command
+from omidbfs.base.process import code_command, module_command
 
 PLANTED = "raise SystemExit('the current directory was imported from')"
 
@@ -38,7 +38,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "command",
     [
         [*module_command("omidbfs"), "--version"],
-        [*module_command("omidbfs.renew"), "--version"],
+        [*module_command("omidbfs.cli.renew"), "--version"],
         code_command("import json; print('omidbfs')"),
     ],
 )
@@ -131,7 +131,7 @@ def test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command(
     ]
     for changed in ("true", "false"):
         done = subprocess.run(
-            [*module_command("omidbfs.renew"), *arguments],
+            [*module_command("omidbfs.cli.renew"), *arguments],
             env=environment,
             capture_output=True,
             text=True,

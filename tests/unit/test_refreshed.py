@@ -15,13 +15,14 @@ import pytest
 from test_index import plain
 from trees import Quirky, Tree
 
-from omidbfs.clinical import OUTCOMES, Windows
-from omidbfs.cohort import EVERYTHING, Cohorts
-from omidbfs.database.client import ClientReader, ClientRecord
+from omidbfs.base.errors import UserError
+from omidbfs.clinical.outcomes import OUTCOMES, Windows
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
+from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import ClientFiles, Source, find_source
 from omidbfs.database.problems import Problem
-from omidbfs.errors import UserError
-from omidbfs.export.omidb_summary import omidb_summary
+from omidbfs.database.records import ImageDb, Nbss
+from omidbfs.exports.omidb import omidb_summary
 from omidbfs.facets import BY_NAME, RESERVED
 from omidbfs.index import build, chunk
 from omidbfs.index.build import Work, refreshed, source_fingerprint
@@ -294,9 +295,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     class Spy(ClientReader):
-        def read(self, files: ClientFiles, problems: list[Problem]) -> ClientRecord:
+        def documents(self, files: ClientFiles, problems: list[Problem]) -> tuple[Nbss | None, ImageDb | None]:
             names.append(files.name)
-            return super().read(files, problems)
+            return super().documents(files, problems)
 
     monkeypatch.setattr(chunk, "ClientReader", Spy)
     return names

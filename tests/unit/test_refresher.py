@@ -15,14 +15,14 @@ import trio
 from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
-from omidbfs.config import read_definitions
 from omidbfs.database.layout import find_source
-from omidbfs.inode import directory_inode
-from omidbfs.mount import refresh as module
-from omidbfs.mount.changes import Changes
-from omidbfs.mount.daemon import drive
-from omidbfs.mount.refresh import Refresher
-from omidbfs.session import Session
+from omidbfs.fuse import refresh as module
+from omidbfs.fuse.daemon import drive
+from omidbfs.fuse.refresh import Refresher
+from omidbfs.serving.changes import Changes
+from omidbfs.serving.configuration import read_definitions
+from omidbfs.serving.session import Session
+from omidbfs.view.inode import directory_inode
 
 FORGETS = "what has changed could not be found out; the kernel forgets everything"
 FAILED = "the refresh failed and the drive goes on as it was"
@@ -104,7 +104,7 @@ def removed(tree: Tree) -> None:
 def test_nothing_is_settled_for_a_file_by_an_earlier_version_of_it(
     refresher: Refresher, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda _: True)
+    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", lambda _: True)
     operations, dcm = refresher.operations, tree.images / "demd1/1.1/1.1.1.dcm"
     place = operations.view.resolve(b"all")
     assert place is not None

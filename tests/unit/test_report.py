@@ -16,13 +16,13 @@ from click.testing import CliRunner, Result
 from programs import needs
 from trees import MARK, Quirky, Tree
 
-from omidbfs.cli import main
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.commands.report import definition
+from omidbfs.cli.commands.report import definition
+from omidbfs.cli.main import main
+from omidbfs.cli.options import session_of
+from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.cohorts.named import NamedCohort, Selection, resolved
 from omidbfs.facets import Kind
 from omidbfs.index.columns import DCM, FIRST_CODE, JSON
-from omidbfs.named import NamedCohort, Selection, resolved
-from omidbfs.options import session_of
 from omidbfs.report.figures import Figures, figures
 
 COHORTS = ("", "by-outcome/malignant,normal", "by-view/MLO/by-laterality/L", "by-manufacturer/not-hologic")
@@ -392,7 +392,7 @@ def test_a_page_can_go_to_standard_output(run: Callable[..., Result], demo_datab
 def test_without_a_library_for_plots_a_line_says_so(
     run: Callable[..., Result], demo_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.commands.report.find_spec", lambda name: None)
+    monkeypatch.setattr("omidbfs.cli.commands.report.find_spec", lambda name: None)
     result = run("report", demo_database, "-o", "report.html")
     assert result.exit_code == 1
     assert result.stderr == "omidbfs: report: not installed; pip install 'omidbfs[report]'\n"

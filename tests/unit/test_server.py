@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.mount.mounts import Mount
-from omidbfs.mount.server import send, serves
-from omidbfs.mount.status import understood
+from omidbfs.fuse.mounts import Mount
+from omidbfs.fuse.server import send, serves
+from omidbfs.fuse.status import understood
 
 CHILD = """
 import os, signal, sys, time

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from programs import needs
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARE = ROOT / "share"

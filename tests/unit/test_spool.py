@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.export.spool import Content, Spool, spool_directories
+from omidbfs.serving.spool import Content, Spool, spool_directories
 
 
 def read(content: Content | None) -> bytes | None:

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from test_index import plain
 from trees import Quirky, Tree
 
-from omidbfs.database.access import born
 from omidbfs.database.layout import Source, find_source
+from omidbfs.database.permissions import born
 from omidbfs.index import store
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
@@ -484,7 +484,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_an_index_that_another_has_a_lease_on_is_waited_for(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "omidbfs.database.access.time.sleep", lambda _: fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        "omidbfs.database.permissions.time.sleep", lambda _: fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     )
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
     held = os.open(saved.path, os.O_RDWR)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from omidbfs.mount.stuck import Seen, are_stuck, threads_of
+from omidbfs.serving.stuck import Seen, are_stuck, threads_of
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 from programs import needs
 
-from omidbfs.cli import main
-from omidbfs.commands.systemd import escaped
+from omidbfs.cli.commands.systemd import escaped
+from omidbfs.cli.main import main
 
 PLACES = [
     "/srv/omidb",

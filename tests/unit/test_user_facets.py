@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 from trees import Tree, sidecar
 
-from omidbfs.cohort import EVERYTHING, Cohorts
-from omidbfs.config import Definitions, read_definitions
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import slug
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
+from omidbfs.cohorts.named import resolved
 from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.problems import OF_LISTS
-from omidbfs.errors import UserError
 from omidbfs.index import build
 from omidbfs.index.build import refreshed, source_fingerprint, with_facets
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
-from omidbfs.index.naming import found
+from omidbfs.index.flat_names import found
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import load, save
-from omidbfs.named import resolved
-from omidbfs.names import slug
+from omidbfs.serving.configuration import Definitions, read_definitions
 
 KVP = "00180060"
 

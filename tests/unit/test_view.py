@@ -21,19 +21,19 @@ from hypothesis import strategies as st
 from reference import File, Node, Place, Reference, label
 from trees import MARK, Tree
 
-from omidbfs.clinical import Windows
-from omidbfs.cohort import IMAGES, Cohort, Term
-from omidbfs.database.access import Access
+from omidbfs.clinical.outcomes import Windows
+from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
 from omidbfs.database.layout import find_source
+from omidbfs.database.permissions import Access
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, TextValue
-from omidbfs.inode import all_keys, directory_inode, export_inode, file_key, is_export
-from omidbfs.nodes import Attributes, Directory, Listing
-from omidbfs.ownership import drive_access
-from omidbfs.root import root_of
-from omidbfs.view import LONGEST_PATH, View
+from omidbfs.view.inode import all_keys, directory_inode, export_inode, file_key, is_export
+from omidbfs.view.nodes import Attributes, Directory, Listing
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.root import root_of
+from omidbfs.view.view import LONGEST_PATH, View
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
 NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
@@ -964,7 +964,7 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
 
 def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
     view = View(many.index, Access(0o755, 0, 0), {**GENERATED, "problems.jsonl": memoryview(b"{}\n" * 9)})
-    monkeypatch.setattr("omidbfs.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
+    monkeypatch.setattr("omidbfs.view.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
     inode = view.lookup(at(view, b".omidbfs"), b"problems.jsonl")
     assert isinstance(inode, int)
     attributes, content = view.files.attributes(inode), view.files.content(inode)

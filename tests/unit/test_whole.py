@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.whole import replacing
+from omidbfs.base.whole import replacing
 
 WRITE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from omidbfs.whole import replacing
+from omidbfs.base.whole import replacing
 with replacing(Path(sys.argv[1])) as stream:
     stream.write(b"half of it")
     stream.flush()

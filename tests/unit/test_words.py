@@ -2,8 +2,8 @@
 
 import pytest
 
+from omidbfs.base.words import closest, counted, did_you_mean
 from omidbfs.facets import FACETS
-from omidbfs.words import closest, counted, did_you_mean
 
 NAMES = {facet.name: facet.name for facet in FACETS}
 

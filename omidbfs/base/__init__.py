@@ -1,0 +1,1 @@
+"""Small things that every floor uses: errors, names, words, places, processes, files that appear whole."""

@@ -1,0 +1,98 @@
+"""Tables of a configuration that define something: each is understood, or refused with file, line and reason."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+
+_Defined = TypeVar("_Defined")
+_HEADER = re.compile(r"\s*(\[[^\[].*\])\s*(#.*)?")
+_DEEPEST = 4
+"""Keys that lead to the deepest place that is told: ``cohorts``, ``test``, ``exclude``, ``path``."""
+
+Where = Callable[..., str]
+"""``where(*keys)``: file, line and table of a definition, at one of its keys."""
+
+
+class RefusedError(Exception):
+    """A definition is wrong; the message says why, and ``keys`` lead to where."""
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+def defined(
+    kind: str,
+    tables: Mapping[str, object],
+    place: Path,
+    text: str,
+    understand: Callable[[str, object, Where, Path], _Defined],
+) -> tuple[_Defined, ...]:
+    """Return what ``understand(name, table, where, directory)`` makes of each ``[kind.NAME]``.
+
+    Parameters
+    ----------
+    tables
+        Name -> table, as decoded.
+    place, text
+        The file that they are in, and its content, to say where a mistake is.
+
+    Raises
+    ------
+    UserError
+        ``understand`` raised :class:`RefusedError`: file, line, reason.
+    """
+    found = []
+    lines = Lines(text)
+    for name, table in tables.items():
+
+        def where(*keys: str, name: str = name) -> str:
+            return f"{place}:{lines.of(kind, name, *keys)}: [{kind}.{printable(name)}]"
+
+        try:
+            found.append(understand(name, table, where, place.parent))
+        except RefusedError as error:
+            raise UserError(f"{where(*error.keys)}: {printable(str(error))}") from None
+    return tuple(found)
+
+
+class Lines:
+    """The lines at which the tables and keys of a TOML document begin."""
+
+    def __init__(self, text: str) -> None:
+        self._lines: dict[tuple[str, ...], int] = {}
+        table: tuple[str, ...] = ()
+        for number, line in enumerate(text.split("\n"), 1):
+            header = _HEADER.fullmatch(line)
+            key, equals, _ = line.partition("=")
+            if header is not None:
+                path = table = _keys(header[1]) or table
+            else:
+                path = (*table, *_keys(f"{key} = 0")) if equals else ()
+            for length in range(1, len(path) + 1):
+                self._lines.setdefault(path[:length], number)
+
+    def __contains__(self, keys: tuple[str, ...]) -> bool:
+        return keys in self._lines
+
+    def of(self, *keys: str) -> int:
+        """Return the line of a key, else of what it is in: of an inline table, say; 1 where nothing is found."""
+        return next((self._lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self._lines), 1)
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    """Return the keys in the header of a table, or in an assignment; none if it is neither."""
+    try:
+        value: object = tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    keys: list[str] = []
+    while isinstance(value, dict) and value and len(keys) < _DEEPEST:
+        key, value = next(iter(value.items()))
+        keys.append(key)
+    return tuple(keys)

@@ -1,0 +1,117 @@
+"""``omidbfs facets``: what a cohort can be divided by, and how many images each part has."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from omidbfs.cli.options import session_of, source_options
+from omidbfs.cli.selection import cohort_argument, json_option, opened_view, selected_by
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from omidbfs.facets import Facet
+
+_LEVELS = ("client", "episode", "study", "image", "mark", "lesion", "file")
+_LONGEST = 12
+"""A facet with more values is cut on a terminal."""
+_WIDEST_VALUE = 48
+_BAR = (8, 40)
+"""The narrowest bar that says anything, and the widest that is looked at."""
+_INDENT, _GAP = "  ", "  "
+
+Counted = Sequence[tuple[str, int]]
+
+
+@click.command()
+@source_options
+@cohort_argument
+@json_option
+@click.option("--all", is_flag=True, help="On a terminal too, show every value of long lists.")
+def facets(source: Path, cohort: str, json: bool, all: bool, **options: Any) -> None:
+    """Show the facets of COHORT: their values, with the number of images of each."""
+    from omidbfs.facets import Kind
+
+    view = opened_view(session_of(source, options), options)
+    selected = selected_by(view, cohort)
+    known = [facet for facet in view.index.registry.facets if facet.kind is not Kind.NAME]
+    counted = {facet.name: view.cohorts.counts(selected, facet) for facet in known}
+    if json:
+        click.echo(dumps({name: dict(values) for name, values in counted.items()}, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if console.is_terminal:
+        images = len(view.cohorts.rows(selected))
+        _print_table(console, _in_order(known), counted, images, None if all else _LONGEST)
+        return
+    for line in _lines({facet.name: counted[facet.name] for facet in _in_order(known)}):
+        click.echo(line)
+
+
+def _in_order(known: "Sequence[Facet]") -> "list[Facet]":
+    """Return facets from those of the woman down to those of a file."""
+    return sorted(known, key=lambda facet: _LEVELS.index(facet.level))
+
+
+def _lines(counted: Mapping[str, Counted]) -> Iterator[str]:
+    """Yield a line for each value, by which it is found: the path that it has on the drive."""
+    rows = [(f"by-{name}/{value}", str(images)) for name, values in counted.items() for value, images in values]
+    path, number = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    return (f"{row[0]:<{path}}  {row[1]:>{number}}" for row in rows)
+
+
+def _print_table(
+    console: "Console", known: "Sequence[Facet]", counted: Mapping[str, Counted], total: int, longest: int | None
+) -> None:
+    from rich.text import Text
+
+    ascii_only = console.options.ascii_only
+    shown = {facet.name: _cut(counted[facet.name], longest) for facet in known}
+    values = [value for pairs, _ in shown.values() for value, _ in pairs]
+    numbers = max(len("images"), len(f"{total:,}"))
+    fixed = len(_INDENT) + len(_GAP) * 3 + numbers + len("100 %")
+    value_width = max(min(max(map(len, values), default=0), console.width - fixed - _BAR[0], _WIDEST_VALUE), 5)
+    bar = max(min(console.width - fixed - value_width, _BAR[1]), 0)
+    for facet in known:
+        pairs, left = shown[facet.name]
+        console.print(Text(f"by-{facet.name}", "bold"), no_wrap=True, overflow="crop")
+        for value, images in pairs:
+            name = value if len(value) <= value_width else f"{value[: value_width - 3]}..."
+            columns = (
+                f"{_INDENT}{name:<{value_width}}",
+                f"{images:>{numbers},}",
+                f"{share(images, total):>5}",
+                bar_of(images / total if total else 0.0, bar, ascii_only=ascii_only),
+            )
+            console.print(Text(_GAP.join(columns).rstrip()), no_wrap=True, overflow="crop")
+        if left:
+            console.print(Text(f"{_INDENT}and {left} more: --all", "dim"), no_wrap=True, overflow="crop")
+
+
+def _cut(pairs: Counted, longest: int | None) -> tuple[Counted, int]:
+    """Return the most frequent values, in their own order, and how many others there are."""
+    if longest is None or len(pairs) <= longest:
+        return pairs, 0
+    kept = sorted(pairs, key=lambda pair: -pair[1])[: longest - 1]
+    return [pair for pair in pairs if pair in kept], len(pairs) - len(kept)
+
+
+def share(images: int, total: int) -> str:
+    """Return the share of a total in per cent, rounded; what is there is never nothing, and a part never all."""
+    rounded = (200 * images + total) // (2 * total) if total else 0
+    if rounded == 0 and images:
+        return "<1 %"
+    return ">99 %" if rounded == 100 and images < total else f"{rounded} %"
+
+
+def bar_of(part: float, width: int, *, ascii_only: bool) -> str:
+    """Return a bar for a part of the whole, ``width`` characters for all of it."""
+    if ascii_only:
+        return "#" * round(part * width)
+    eighths = round(part * width * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

@@ -1,0 +1,99 @@
+"""``omidbfs report``: a cohort as one page to look at."""
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from omidbfs import __version__
+from omidbfs.base.errors import UserError
+from omidbfs.base.words import counted
+from omidbfs.cli.options import PATH, session_of, source_options, warn
+from omidbfs.cli.selection import cohort_argument, selected_by, view_and_age
+
+if TYPE_CHECKING:
+    from omidbfs.index.columns import Index
+    from omidbfs.serving.session import Session
+
+_IDENTIFIERS = ("by-client", "by-study", "by-episode")
+
+
+@click.command()
+@source_options
+@cohort_argument
+@click.option("--output", "-o", type=PATH, required=True, help="The HTML file to write; - is standard output.")
+def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
+    """Write a page with tables and plots of COHORT: outcomes, views, units, ages, marks, and what is missing.
+
+    It stands alone, names no woman, and loads nothing from anywhere.
+    """
+    if output.suffix.lower() not in ("", ".html"):
+        raise UserError(
+            f"{output}: a report is HTML; name it {output.with_suffix('.html')}, and a browser prints that as PDF"
+        )
+    if find_spec("matplotlib") is None:  # before an index is built for it
+        raise UserError("report: not installed; pip install 'omidbfs[report]'")
+    session = session_of(source, options)
+    view, age = view_and_age(session, options)
+    selected = selected_by(view, cohort)
+    from omidbfs.cli.output import write
+    from omidbfs.report.figures import figures
+    from omidbfs.report.page import page
+
+    made = time.strftime("%Y-%m-%d %H:%M")
+    text = page(
+        figures(view.cohorts, selected), _facts(session, view.index), definition(cohort), __version__, made
+    )
+    write([text.encode()], output)
+    if output != Path("-"):
+        click.echo(f"{output}: {counted(len(view.cohorts.rows(selected)), 'image')}", err=True)
+    if age:
+        warn(age)
+
+
+def definition(cohort: str) -> str:
+    """Return the path of a cohort with the number of women, studies and episodes that it names for their names."""
+    shown, facet = [], ""
+    for word in (word for word in cohort.split("/") if word):
+        if facet in _IDENTIFIERS or (not facet and not word.startswith("by-") and word not in ("all", "cohorts")):
+            # A value of such a facet, or a directory in the real tree of a client.
+            shown.append(_counted(word, facet.removeprefix("by-") or "study"))
+            facet = ""
+        else:
+            shown.append(word)
+            facet = word if not facet and word != "all" else ""
+    return "/".join(shown)
+
+
+def _counted(names: str, what: str) -> str:
+    number = names.count(",") + 1
+    return f"{'not-' * names.startswith('not-')}({counted(number, what)})"
+
+
+def _facts(session: "Session", index: "Index") -> dict[str, str]:
+    """Return what there is in all, whether that is all of the source, and how episodes were classified."""
+    from omidbfs.index.columns import DCM, JSON
+
+    windows = session.classification.windows
+    asked = (
+        ("priors of interval cancers", windows.ci_prior),
+        ("priors of other cancers", windows.cancer_prior),
+        ("follow-up of normal episodes", windows.normal_follow_up),
+        ("follow-up of benign episodes", windows.benign_follow_up),
+    )
+    words = [f"{what} {counted(months, 'month')}" for what, months in asked if months is not None]
+    files = [int((files.access != 0).sum()) for files in index.files]
+    seen = int((index.client_rows[1:] > index.client_rows[:-1]).sum())
+    database = (
+        f"{counted(len(index.clients), 'client', ',')}, {seen:,} of them with images; "
+        f"{counted(len(index.studies), 'study', ',')}; {counted(len(index), 'image', ',')}; "
+        f"{counted(files[DCM], 'DICOM file', ',')} and {counted(files[JSON], 'JSON file', ',')} of images"
+    )
+    if session.only is not None:
+        database = f"the {counted(len(session.only), 'client', ',')} of a list: {database}"
+    facts = {"Database": database}
+    facts |= {"Windows": ", ".join(words) or "none: no limit for priors, no follow-up asked for"}
+    facts["Links"] = "all (--link-all)" if session.classification.link_all else "unique ones only"
+    return facts

@@ -1,0 +1,1 @@
+"""A component of a path to the images that it selects; named cohorts."""

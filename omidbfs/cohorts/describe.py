@@ -1,0 +1,316 @@
+"""All that is known of one image, and where it comes from, as plain objects that JSON can hold.
+
+Values have the names that they have on the drive and in every table; ``raw`` is what the source says.
+
+What the index holds is told without the source; the client is read once more for what it does not hold: events
+and their opinions, lesions, and what the source says in its own words.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from omidbfs.base.names import printable
+from omidbfs.clinical.client import ClientRecord, read_client
+from omidbfs.clinical.explain import why
+from omidbfs.clinical.outcomes import UNDEFINED, Outcome, Windows, lesion_grade, lesion_status
+from omidbfs.cohorts.cohort import Cohorts
+from omidbfs.database.client import ClientReader
+from omidbfs.database.dataset import numbered
+from omidbfs.database.layout import Scanner, Source
+from omidbfs.database.problems import Problem
+from omidbfs.database.records import Lesion, Mark
+from omidbfs.facets import BY_NAME, Facet, Kind, named
+from omidbfs.facets.clinical import outcome_tokens
+from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.episodes import outcome_at
+from omidbfs.index.names import Names
+
+Facts = dict[str, object]
+
+_TAG = re.compile(r"([\w\[\]]+(?:\.[\w\[\]]+)*)? ?((?:\([0-9A-F]{4},[0-9A-F]{4}\)(?:\[\d+\])?\.?)+)")
+_PART = re.compile(r"([0-9A-F]{4}),([0-9A-F]{4})\)(\[\d+\])?")
+_KEY = re.compile(r"\b[A-Z]\w+(?:\.\w+)*")
+_CODE_VALUE = "00080100"
+_LONGEST_RAW = 200
+_MISTAKES = 3
+"""Wrong characters in a UID that is still close to another."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """The client, read once more: what was read, her documents as they are, and the problems met."""
+
+    reader: ClientReader
+    record: ClientRecord
+    documents: Mapping[str, Mapping[str, object]]
+    source: Source
+
+
+def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> Facts:
+    """Return all that is known of the image at a row of the index."""
+    index = cohorts.index
+    study, image = index.on_disk(row)
+    client = index.clients[int(index.client_of[row])].decode()
+    episode = int(index.study_episode[index.study_of[row]])
+    day = int(index.study_date[index.study_of[row]])
+    with ClientReader(source) as reader:
+        again = _read_again(reader, source, client, study, image)
+        return {
+            "client": client,
+            "study": printable(study),
+            "image": printable(image),
+            "study_date": str(date.fromordinal(day)) if day else None,
+            "source_read": again is not None,
+            "files": [_file(index, source, row, kind) for kind in (DCM, JSON)],
+            "problems": _problems(index, source, row, client, study, image),
+            "episode": _episode(index, row, episode, windows, again),
+            "marks": _marks(index, row, again, study, image),
+            "facets": {
+                facet.name: _facet(cohorts, row, facet, again, (client, study, image))
+                for facet in index.registry.facets
+                if facet.kind is not Kind.FILE
+            },
+        }
+
+
+def _read_again(reader: ClientReader, source: Source, client: str, study: str, image: str) -> _Again | None:
+    """Return the client as the source has it now, ``None`` if the image is not there to be read."""
+    problems: list[Problem] = []
+    try:
+        record = read_client(Scanner(source, problems), reader, client, problems)
+    except OSError:  # the disk went away
+        return None
+    if not any(one.name == study and any(each.name == image for each in one.images) for one in record.studies):
+        return None
+    documents = {}
+    for kind in ("nbss", "imagedb"):
+        names = [
+            name for name in (f"{kind}_{client}.json", f"{kind.upper()}_{client}.json") if name in record.documents
+        ]
+        documents[kind] = reader.document(client, names[0]) if names else {}
+    return _Again(reader, record, documents, source)
+
+
+def _file(index: Index, source: Source, row: int, kind: int) -> Facts:
+    present = index.has_file(row, kind)
+    return {
+        "type": ("dcm", "json")[kind],
+        "path": _path(index, source, row, kind),
+        "size": int(index.files[kind].size[row]) if present else None,
+        "present": present,
+    }
+
+
+def _path(index: Index, source: Source, row: int, kind: int) -> str:
+    label = source.images_label if kind == DCM else source.data_label
+    return f"{label}/{printable(index.image_path(row, kind).decode('utf-8', 'surrogateescape'))}"
+
+
+def _problems(index: Index, source: Source, row: int, client: str, study: str, image: str) -> list[Facts]:
+    """Return the problems of the files of an image, of its study, and those of its client that may concern it."""
+    places, others = set(), re.compile(r"\b(image|study) [\"']?([^\s\"':,]+)")
+    mine = {"image": printable(image), "study": printable(study)}
+    for label in (source.images_label, source.data_label):
+        places |= {f"{label}/{client}", f"{label}/{client}/{mine['study']}"}
+    places |= {
+        f"{source.data_label}/{client}/{kind}_{client}.json" for kind in ("nbss", "imagedb", "NBSS", "IMAGEDB")
+    }
+    places |= {_path(index, source, row, kind) for kind in (DCM, JSON)}
+    return [
+        {"file": problem.file, "kind": problem.kind, "detail": problem.detail}
+        for problem in index.problems
+        if problem.file in places and all(mine[what] == name for what, name in others.findall(problem.detail))
+    ]
+
+
+def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Again | None) -> Facts | None:
+    if ordinal < 0:
+        return None
+    counts = index.episodes.per_client
+    first = int(np.sum(counts[: index.client_of[row]], dtype=np.int64))
+    hers = index.episodes.facts(first, first + int(counts[index.client_of[row]]))
+    facts = hers[ordinal - first]
+    code = outcome_at(int(index.episodes.outcome[ordinal]))
+    outcome, reason = outcome_tokens(code)
+    decided = Outcome(code, _future(hers, ordinal - first, windows))
+    read = (
+        next((one for one in again.record.nbss.episodes if one.id == facts.id), None)
+        if (again is not None and again.record.nbss is not None)
+        else None
+    )
+    return {
+        "id": printable(facts.id),
+        "type": named("episode-type", facts.type),
+        "status": named("episode-status", facts.status or UNDEFINED),
+        "date": facts.date and str(facts.date),
+        "outcome": named("outcome", outcome),
+        "undefined_outcome": named("undefined-outcome", reason) if outcome == UNDEFINED else None,
+        "future_episode": decided.future_episode and printable(decided.future_episode),
+        "why": printable(why(facts, hers, decided, windows)),
+        "windows": {name: getattr(windows, name) for name in Windows.__dataclass_fields__},
+        "events": None
+        if read is None
+        else [
+            {
+                "name": named("event", event.name),
+                "dates": [str(day) for day in event.dates],
+                "left_opinion": named("side-opinion", event.left_opinion),
+                "right_opinion": named("side-opinion", event.right_opinion),
+                "left_reading": named("reading-opinion", event.left_reading),
+                "right_reading": named("reading-opinion", event.right_reading),
+            }
+            for event in read.events or ()
+        ],
+    }
+
+
+def _future(hers: Sequence[object], position: int, windows: Windows) -> str | None:
+    from omidbfs.clinical.outcomes import outcomes
+
+    return outcomes(hers, windows)[position].future_episode  # type: ignore[arg-type]
+
+
+def _marks(index: Index, row: int, again: _Again | None, study: str, image: str) -> list[Facts]:
+    where = index.marks.of_rows(row, row + 1)
+    marks = [index.marks.mark(number) for number in range(where.start, where.stop)]
+    lesions: Sequence[Lesion] = ()
+    side: str | None = None
+    if again is not None:
+        from omidbfs.database.terms import laterality
+
+        of_study = next(one for one in again.record.studies if one.name == study)
+        lesions = of_study.episode.lesions if of_study.episode is not None else ()
+        side = laterality(next(one.header for one in of_study.images if one.name == image))
+    return [_mark(mark, [one for one in lesions if one.side == side], again is not None) for mark in marks]
+
+
+def _mark(mark: Mark, lesions: Sequence[Lesion], known: bool) -> Facts:
+    numbers = mark.lesion_numbers
+    return {
+        "id": printable(mark.id),
+        "box": [mark.x1, mark.y1, mark.x2, mark.y2],
+        "features": [value.label for value in BY_NAME["mark-feature"].values if value.code in mark.features],
+        "conspicuity": named("conspicuity", mark.conspicuity),
+        "mass_classification": named("mass-classification", mark.mass_classification),
+        "benign_classification": named("benign-classification", mark.benign_classification),
+        "lesion_numbers": None if numbers is None else sorted(numbers),
+        "lesions": [
+            {
+                "side": lesion.side,
+                "number": printable(lesion.number),
+                "description": named("lesion-description", lesion.description),
+                "status": named("lesion-status", lesion_status(lesion)),
+                "grade": named("grade", lesion_grade(lesion)),
+            }
+            for lesion in lesions
+            if numbers is not None and lesion.number in numbers
+        ]
+        if known
+        else None,
+    }
+
+
+def _facet(cohorts: Cohorts, row: int, facet: Facet, again: _Again | None, place: tuple[str, str, str]) -> Facts:
+    index = cohorts.index
+    if facet.kind is Kind.NAME:
+        values = _names(cohorts, row, facet)
+    else:
+        values = list(dict.fromkeys(cohorts.label(facet, code) for code in index.codes_of(facet.name, row)))
+    raw = {} if again is None else dict(_raw(index, row, facet, again, place))
+    return {"values": values, "level": facet.level, "source": facet.source, "raw": raw}
+
+
+def _names(cohorts: Cohorts, row: int, facet: Facet) -> list[str]:
+    index = cohorts.index
+    if facet.name == "client":
+        return [index.clients[int(index.client_of[row])].decode()]
+    if facet.name == "study":
+        return [index.studies[int(index.study_of[row])].decode()]
+    episode = index.study_episode[index.study_of[row]]
+    return [cohorts.episode_names(np.array([episode]))[0].decode()] if episode >= 0 else ["unlinked"]
+
+
+def _raw(
+    index: Index, row: int, facet: Facet, again: _Again, place: tuple[str, str, str]
+) -> Iterator[tuple[str, object]]:
+    """Yield what the source says at each of the places that a facet is taken from, where it says anything."""
+    tags = _TAG.findall(facet.source)
+    for keyword, numbers in tags:
+        value = _of_tag(index, row, again, place, tuple("".join(part) for part in _PART.findall(numbers)))
+        if value is not None:
+            yield f"{keyword} {numbers}".strip(), value
+    if tags or not facet.source.startswith(("NBSS ", "ImageDB ")):
+        return
+    kind = "nbss" if facet.source.startswith("NBSS ") else "imagedb"
+    document: object = again.documents[kind]
+    if facet.level == "episode" and isinstance(document, dict):
+        ordinal = int(index.study_episode[index.study_of[row]])
+        id_ = index.episodes.ids[ordinal].decode("utf-8", "surrogatepass") if ordinal >= 0 else ""
+        document = document.get(id_)
+    for key in _KEY.findall(facet.source.partition(" ")[2]):
+        value = _inside(document, key.split("."))
+        if value is not None:
+            yield key, value
+
+
+def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], path: tuple[str, ...]) -> object:
+    """Return what the JSON of an image says at a path of tags, else what its DICOM header says."""
+    client, study, image = place
+    if index.has_file(row, JSON):
+        found: object = again.reader.sidecar(client, study, image, index.sidecar_suffix(row))
+        for part in path:
+            tag, place_of = numbered(part)
+            element = found.get(tag) if isinstance(found, dict) else None
+            values = element.get("Value") if isinstance(element, dict) else element
+            if isinstance(values, list) and (part is not path[-1] or "[" in part or len(values) == 1):
+                values = values[place_of - 1] if len(values) >= place_of else None
+            found = values
+        if isinstance(found, dict):  # of a sequence of codes its first code says it
+            found = _code(found)
+        elif isinstance(found, list):
+            found = [_code(item) if isinstance(item, dict) else item for item in found] or None
+        if found is not None:
+            return _short(found)
+    if index.has_file(row, DCM) and again.source.images is not None and not index.has_file(row, JSON):
+        return _short(again.reader.attributes(client, study, image, [path]).get(path))
+    return None
+
+
+def _code(item: Mapping[str, object]) -> object:
+    element = item.get(_CODE_VALUE)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _inside(document: object, keys: Sequence[str]) -> object:
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return _short(document) if isinstance(document, (str, int, float)) else None
+
+
+def _short(value: object) -> object:
+    """Return a value of the source as it is, or the beginning of its text."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = printable("\\".join(map(str, value)) if isinstance(value, list) else str(value))
+    return text if len(text) <= _LONGEST_RAW else f"{text[:_LONGEST_RAW]}..."
+
+
+def close_names(names: Names, wanted: bytes, most: int = 3) -> list[str]:
+    """Return a few names that differ from ``wanted`` by some characters, or that begin with it."""
+    found: list[tuple[int, str]] = []
+    letters = np.frombuffer(wanted, np.uint8)
+    lengths = np.diff(names.offsets)
+    candidates = np.flatnonzero(lengths >= len(wanted)) if len(wanted) > _MISTAKES else np.zeros(0, np.int64)
+    for start in range(0, len(candidates), 1 << 16):
+        part = candidates[start : start + (1 << 16)]
+        places = names.offsets[part].astype(np.int64)[:, np.newaxis] + np.arange(len(wanted))
+        mistakes = np.count_nonzero(names.heap[places] != letters, axis=1)
+        close = (mistakes == 0) | ((mistakes <= _MISTAKES) & (lengths[part] == len(wanted)))
+        near = zip(mistakes[close].tolist(), names.take(part[close]), strict=True)
+        found = sorted({*found, *((number, name.decode()) for number, name in near)})[:most]
+    return [name for _, name in found]

@@ -1,0 +1,154 @@
+"""Named cohorts: what a configuration calls a cohort, found in an index."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyroaring import FrozenBitMap
+
+from omidbfs.base.definitions import RefusedError, Where, defined
+from omidbfs.base.errors import UserError
+from omidbfs.base.words import closest, did_you_mean, meant
+from omidbfs.cohorts.cohort import IMAGES, Cohort, Cohorts, Term
+from omidbfs.database.problems import Problem
+from omidbfs.facets import Kind
+from omidbfs.facets.lists import listed, lost
+from omidbfs.index.flat_names import found
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+_LISTS = {"clients": "client", "studies": "study", "images": "image"}
+"""Key -> what its list names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Images that satisfy all of it: lists (level, names), and a path as on the drive, said at ``place``."""
+
+    path: str
+    place: str
+    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCohort:
+    """A cohort of the configuration: what it includes (``None``: everything), less what it excludes."""
+
+    name: str
+    include: Selection | None
+    exclude: Selection | None = None
+
+
+def named_cohorts(tables: Mapping[str, object], place: Path, text: str) -> tuple[NamedCohort, ...]:
+    """Return the cohorts in the ``[cohorts.NAME]`` tables of a configuration, their lists read.
+
+    Raises
+    ------
+    UserError
+        A definition is wrong: file, line, reason.
+    """
+    return defined("cohorts", tables, place, text, _named_cohort)
+
+
+def _named_cohort(name: str, table: object, where: Where, directory: Path) -> NamedCohort:
+    if not _NAME.fullmatch(name):
+        raise RefusedError("a name has letters, digits and . _ + -, and begins with a letter or digit")
+    if not isinstance(table, dict):
+        raise RefusedError("is not a table")
+    include = {key: value for key, value in table.items() if key != "exclude"}
+    exclude = table.get("exclude")
+    if isinstance(exclude, str):
+        taken = Selection(exclude, where("exclude"))
+    elif isinstance(exclude, dict):
+        taken = _selection(exclude, where, directory, "exclude")
+    elif exclude is not None:
+        raise RefusedError("exclude is a path, or a table of path, clients, studies, images", "exclude")
+    else:
+        return NamedCohort(name, _selection(include, where, directory))
+    return NamedCohort(name, _selection(include, where, directory) if include else None, taken)
+
+
+def _selection(table: Mapping[str, object], where: Where, directory: Path, *inside: str) -> Selection:
+    """Return what a table selects, which keys ``inside`` of the definition lead to."""
+    lists = []
+    for key, value in table.items():
+        if key not in ("path", "column", *_LISTS):
+            known = "path, clients, studies, images, column and exclude"
+            hint = meant(key, ("path", "column", "exclude", *_LISTS))
+            raise RefusedError(f"{key} is not understood; {known} are{hint}", *inside, key)
+        if not isinstance(value, str):
+            raise RefusedError(f"{key} has to be text", *inside, key)
+    column = None if "column" not in table else str(table["column"])
+    for key, level in _LISTS.items():
+        if key in table:
+            try:
+                lists.append((level, listed(directory / str(table[key]), level, column)))
+            except RefusedError as error:
+                raise RefusedError(str(error), *inside, *(error.keys or (key,))) from None
+    if not lists and "path" not in table:
+        raise RefusedError("needs a path or a list of clients, studies or images", *inside)
+    return Selection(str(table.get("path", "")), where(*inside, "path"), tuple(lists))
+
+
+def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict[str, Cohort], list[Problem]]:
+    """Return name -> cohort, and a problem for everything named that the database does not have.
+
+    Raises
+    ------
+    UserError
+        A path is none.
+    """
+    named: dict[str, Cohort] = {}
+    problems: list[Problem] = []
+    for one in definitions:
+        missing: dict[str, str] = {}
+        include = Cohort() if one.include is None else _selected(cohorts, one.include, missing)
+        if one.exclude is not None:
+            rows = FrozenBitMap(cohorts.rows(_selected(cohorts, one.exclude, missing)))
+            include = include.narrowed(Term(IMAGES, rows, negated=True))
+        named[one.name] = include
+        problems += lost("entry-missing", f"in the cohort {one.name}", missing)
+    return named, problems
+
+
+def _selected(cohorts: Cohorts, selection: Selection, missing: dict[str, str]) -> Cohort:
+    cohort = _at(cohorts, selection.path, selection.place, missing)
+    index = cohorts.index
+    for level, names in selection.lists:
+        ordinals: list[int] = []
+        for name in names:
+            known = found(index, level, name)
+            ordinals += known
+            if not known:
+                missing[name] = ""
+        term = Term(IMAGES, FrozenBitMap(ordinals)) if level == "image" else Term(level, frozenset(ordinals))
+        cohort = cohort.narrowed(term)
+    return cohort
+
+
+def _at(cohorts: Cohorts, path: str, place: str, missing: dict[str, str]) -> Cohort:
+    """Return the cohort at a path; what names nothing, but might with other data, is ``missing`` and empty."""
+    cohort = Cohort()
+    words = [word for word in path.split("/") if word]
+    if words[:1] == ["all"]:
+        del words[0]
+    if len(words) % 2:
+        raise UserError(f"{place}: path: {path} has a facet without a value")
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        facet = cohorts.index.registry.by_name.get(name.removeprefix("by-"))
+        if facet is None or not name.startswith("by-"):
+            known = {one: f"by-{one}" for one in cohorts.index.registry.by_name}
+            hint = did_you_mean(closest(name.removeprefix("by-"), known))
+            raise UserError(f"{place}: path: there is no {name}{hint}")
+        if facet.kind is Kind.FILE:
+            raise UserError(
+                f"{place}: path: {name} narrows files, and a cohort has images: append it where you use it"
+            )
+        term = cohorts.term(facet, value)
+        if term is None and facet.kind not in (Kind.TEXT, Kind.NAME):
+            hint = meant(value, (one.label for one in facet.values))
+            raise UserError(f"{place}: path: {value} is no value of {name}{hint}")
+        if term is None:
+            missing[f"{name}/{value}"] = ""
+        cohort = cohort.narrowed(term or Term(facet.name, frozenset()))
+    return cohort

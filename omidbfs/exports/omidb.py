@@ -1,0 +1,86 @@
+"""``omidb-summary``: the table that ``omidb summarise`` writes, of a cohort."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+
+from omidbfs.clinical.client import ClientRecord, read_client
+from omidbfs.clinical.summary import HEADER, summary_rows
+from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.database.client import ClientReader
+from omidbfs.database.layout import Scanner, Source
+from omidbfs.database.problems import Problem
+from omidbfs.database.records import ImageDb, Nbss
+from omidbfs.exports.table import harmless
+from omidbfs.index.classification import Classification
+
+Row = tuple[object, ...]
+_PIECE = 1 << 16
+
+
+def omidb_summary(
+    source: Source, classification: Classification, cohorts: Cohorts, cohort: Cohort
+) -> Iterator[Row]:
+    """Yield the rows that ``omidb summarise`` writes of the cohort's ``by-client`` tree, header first.
+
+    For every image of the database these are the rows that it writes of the source. The clients of the cohort
+    are read again, one at a time: the table holds what the index does not. Rule: ``omidb.commands.summarise``.
+    """
+    index = cohorts.index
+    clients = range(len(index.clients)) if cohort == EVERYTHING else cohorts.clients(cohort).tolist()
+    rows = cohorts.rows(cohort)
+    problems: list[Problem] = []  # known already, from building the index
+    scanner = Scanner(source, problems)
+    yield HEADER
+    with ClientReader(source) as reader:
+        for client in clients:
+            problems.clear()
+            record = read_client(scanner, reader, index.clients[client].decode(), problems)
+            hers = range(int(index.client_rows[client]), int(index.client_rows[client + 1]))
+            suffixes = {index.on_disk(row): index.sidecar_suffix(row) for row in hers if row in rows}
+            studies = set(record.in_data)
+            if cohort != EVERYTHING:
+                studies &= {study for study, _ in suffixes}
+            yield from _client_rows(reader, record, classification, studies, suffixes)
+
+
+def _client_rows(
+    reader: ClientReader,
+    record: ClientRecord,
+    classification: Classification,
+    studies: set[str],
+    suffixes: Mapping[tuple[str, str], str],
+) -> Iterator[Row]:
+    return summary_rows(
+        record.name,
+        record.nbss or Nbss(None, None, ()),
+        record.imagedb or ImageDb(None, None, {}),
+        record.all_links if classification.link_all else record.links,
+        classification.windows,
+        studies.__contains__,
+        lambda study, image: (study, image) in suffixes,
+        lambda study, image: reader.sidecar(record.name, study, image, suffixes[study, image]),
+    )
+
+
+def lines(rows: Iterable[Row]) -> Iterator[bytes]:
+    """Yield rows as lines of CSV, as ``omidb`` writes them; what is no Unicode is escaped.
+
+    Unlike there, no spreadsheet calculates a text (:func:`~omidbfs.exports.table.harmless`).
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    for row in rows:
+        writer.writerow(map(_harmless, row))
+        if text.tell() > _PIECE:
+            yield text.getvalue().encode("utf-8", "backslashreplace")
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _harmless(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.encode("utf-8", "surrogatepass")
+    return value if harmless(text) == text else f"'{value}"

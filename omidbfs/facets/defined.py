@@ -1,0 +1,181 @@
+"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table of her own.
+
+A definition says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a
+map, or as a slug. It is plain data, so that it can be handed to other processes and kept in an index.
+"""
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+
+from omidbfs.base.definitions import RefusedError, Where, defined
+from omidbfs.base.names import LONGEST, slug
+from omidbfs.base.words import meant
+from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
+from omidbfs.facets.lists import table as read_table
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
+_NUMBERED = re.compile(r"(.*)(\[[1-9][0-9]{0,3}\])")
+_PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
+_LARGEST = 1e300
+
+_OPTIONS = {
+    "tag": {"description", "bins", "map"},
+    "nbss": {"description", "bins", "map", "level"},
+    "csv": {"description", "bins", "map", "key", "column"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A facet of the user's.
+
+    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence;
+    ``00080008[3]``: Value 3), ``nbss`` a path of keys, within the episode unless ``level`` is ``client``;
+    ``table`` has pairs of an identifier and a text, where an identifier may come twice. Exactly one is there.
+    ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps texts to names.
+    """
+
+    name: str
+    description: str
+    level: str
+    source: str
+    tag: tuple[str, ...] = ()
+    nbss: tuple[str, ...] = ()
+    table: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)
+    bins: tuple[float, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+    def facet(self) -> Facet:
+        """Return the facet, with the whole definition as text; of a table its digest."""
+        whole = asdict(self)
+        if self.table is not None:
+            content = json.dumps(sorted(self.table)).encode("utf-8", "surrogatepass")
+            whole["table"] = blake2b(content, digest_size=16).hexdigest()
+        definition = json.dumps(whole, sort_keys=True)
+        return Facet(self.name, self.description, self.level, self.source, Kind.TEXT, definition=definition)
+
+    def label(self, text: str | None) -> str:
+        """Return the name of the value that a text of the source has; bins and maps may give a reserved word."""
+        text = None if text is None else text.strip(" \0")
+        if not text:
+            return UNKNOWN
+        if self.bins:
+            try:
+                number = float(text)
+            except ValueError:
+                return OTHER
+            return self.ordered()[bisect_right(self.bins, number)] if isfinite(number) else OTHER
+        if self.texts:
+            return dict(self.texts).get(text, OTHER)
+        return slug(text)
+
+    def ordered(self) -> list[str]:
+        """Return the names of values in the order in which they are to be listed; others follow by alphabet."""
+        if not self.bins:
+            return list(dict.fromkeys(name for _, name in self.texts))
+        edges = [f"{edge:.15g}".replace("-", "minus-") for edge in self.bins]
+        between = [f"{low}-{high}" for low, high in pairwise(edges)]
+        return [f"below-{edges[0]}", *between, f"from-{edges[-1]}"]
+
+
+def definitions(tables: Mapping[str, object], place: Path, text: str) -> tuple[Definition, ...]:
+    """Return the definitions in the ``[facets.NAME]`` tables of a configuration; see :func:`defined`.
+
+    Raises
+    ------
+    UserError
+        A definition is wrong: file, line, reason.
+    """
+    return defined("facets", tables, place, text, _definition)
+
+
+def _definition(name: str, table: object, _: Where, directory: Path) -> Definition:
+    if not isinstance(table, dict):
+        raise RefusedError("is not a table")
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
+        raise RefusedError(f"a name has lower-case letters, digits and single hyphens, {LONGEST} at most")
+    if name in BY_NAME:
+        raise RefusedError(f"there is a facet {name} already; choose another name")
+    kinds = [kind for kind in _OPTIONS if kind in table]
+    if len(kinds) != 1:
+        raise RefusedError("needs exactly one of tag, nbss and csv")
+    kind = kinds[0]
+    for key, value in table.items():
+        if key != kind and key not in _OPTIONS[kind]:
+            known = sorted(_OPTIONS[kind])
+            what = f"{key} is not understood beside {kind}; {', '.join(known)} are"
+            raise RefusedError(f"{what}{meant(key, known)}", key)
+        if key not in ("bins", "map") and not isinstance(value, str):
+            raise RefusedError(f"{key} has to be text", key)
+    bins, texts = _bins(table.get("bins")), _map(table.get("map"))
+    if bins and texts:
+        raise RefusedError("bins and map exclude each other", "map")
+    said = str(table[kind])
+    description = str(table.get("description", f"{kind} {said}"))
+    if kind == "tag":
+        path = tuple(_tag(part) for part in said.split("."))
+        shown = ".".join(f"({tag[:4]},{tag[4:8]}){tag[8:]}" for tag in path)
+        source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
+        return Definition(name, description, "image", source, tag=path, bins=bins, texts=texts)
+    if kind == "nbss":
+        level = str(table.get("level", "episode"))
+        if level not in ("episode", "client"):
+            raise RefusedError(f"level is episode or client{meant(level, ('episode', 'client'))}", "level")
+        if not all(said.split(".")):
+            raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
+        keys = tuple(said.split("."))
+        return Definition(name, description, level, f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
+    try:
+        level, column, rows = read_table(directory / said, table.get("key"), table.get("column"))
+    except RefusedError as error:
+        raise RefusedError(str(error), *(error.keys or ("csv",))) from None
+    return Definition(name, description, level, f"{said}, {column}", table=rows, bins=bins, texts=texts)
+
+
+def _bins(edges: object) -> tuple[float, ...]:
+    if edges is None:
+        return ()
+    if not isinstance(edges, list) or not edges or not all(type(edge) in (int, float) for edge in edges):
+        raise RefusedError("bins is a list of numbers", "bins")
+    if not all(-_LARGEST < edge < _LARGEST for edge in edges):  # which no NaN is
+        raise RefusedError("bins is a list of numbers, none of them beyond all measure", "bins")
+    numbers = [float(f"{edge:.15g}") for edge in edges]  # as they are named
+    if any(low >= high for low, high in pairwise(numbers)):
+        raise RefusedError("bins have to ascend", "bins")
+    return tuple(numbers)
+
+
+def _map(texts: object) -> tuple[tuple[str, str], ...]:
+    if texts is None:
+        return ()
+    if not isinstance(texts, dict) or not texts or not all(isinstance(name, str) for name in texts.values()):
+        raise RefusedError("map is a table of texts", "map")
+    return tuple((text, _safe(name)) for text, name in texts.items())
+
+
+def _safe(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) and len(name) <= LONGEST else slug(name)
+
+
+def _tag(text: str) -> str:
+    """Return eight hexadecimal digits, and after them the number of a value if there is one."""
+    if (parts := _NUMBERED.fullmatch(text)) is not None:
+        return _tag(parts[1]) + parts[2]
+    match = _TAG.fullmatch(text)
+    if match is not None:
+        return (match[1] + match[2]).upper()
+    from pydicom.datadict import keyword_dict, tag_for_keyword  # here: it takes 0.2 s to import
+
+    tag = tag_for_keyword(text)
+    if tag is None:
+        known = meant(text, keyword_dict)
+        raise RefusedError(f"tag: {text} is neither a DICOM keyword nor a tag like 0018,0060{known}", "tag")
+    return f"{tag:08X}"

@@ -1,0 +1,136 @@
+"""Lists and tables that people write: what they name.
+
+Cohorts, facets and ``--clients-file`` read theirs here, so that all understand the same. A file whose name ends in
+``.csv`` is a table with a header; any other has one name a line. Both are UTF-8, with or without a byte order
+mark, with any line ends. Blanks around a name, empty lines and names that come twice do not matter.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from omidbfs.base.definitions import RefusedError
+from omidbfs.base.names import printable
+from omidbfs.base.words import meant
+from omidbfs.database.problems import Problem
+
+COLUMNS: Mapping[str, tuple[str, str]] = {
+    "client": ("client", "ClientID"),
+    "study": ("study", "StudyInstanceUID"),
+    "image": ("image", "SOPInstanceUID"),
+}
+"""Level -> the names that the column with its identifiers may have."""
+
+_MOST = 1000
+"""Problems of one kind that one list or table has: it may be that of a far larger database."""
+
+
+def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]:
+    """Return the names in a list, each once; of a table those in ``column``, or in one of :data:`COLUMNS`.
+
+    Raises
+    ------
+    RefusedError
+        The file cannot be read, or has no such column.
+    """
+    with _opened(path, "list") as stream:
+        if path.suffix.lower() != ".csv":
+            names = [line.strip() for line in stream]
+        else:
+            header, rows = _table(stream)
+            columns = COLUMNS[level] if column is None else (column,)
+            place = next((header.index(name) for name in columns if name in header), None)
+            if place is None:
+                hint = meant(columns[0], header)
+                raise RefusedError(
+                    f"{path} has no column {' or '.join(columns)}; call one so, or name one with column{hint}"
+                )
+            names = [row[place] for row in rows]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def table(
+    path: Path, key: str | None = None, column: str | None = None
+) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """Return what a table says: the level of its identifiers, the column read, and pairs (identifier, text).
+
+    Each pair comes once; rows without a text say nothing and are left out. ``key`` names the column with the
+    identifiers, ``column`` that with the texts; what is the only choice need not be named.
+
+    Raises
+    ------
+    RefusedError
+        The file cannot be read, or its columns are not those.
+    """
+    with _opened(path, "table") as stream:
+        header, rows = _table(stream)
+        level, key = _key(header, key)
+        others = [name for name in header if name and name not in _LEVELS]
+        if column is None and len(others) != 1:
+            raise RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
+        column = column or others[0]
+        if column not in header:
+            raise RefusedError(f"column: {path} has no column {column}{meant(column, header)}", "column")
+        places = header.index(key), header.index(column)
+        pairs = dict.fromkeys((row[places[0]], row[places[1]]) for row in rows)
+    return level, column, tuple(pair for pair in pairs if pair[1])
+
+
+_LEVELS = {name: level for level, names in COLUMNS.items() for name in names}
+
+
+def _key(header: Sequence[str], wanted: str | None) -> tuple[str, str]:
+    """Return the level of a table, and the column that holds the identifiers."""
+    known = [name for name in header if name in _LEVELS]
+    if wanted is not None:
+        of_level = [name for name in known if _LEVELS[name] == _LEVELS.get(wanted)]
+        if not of_level:
+            reason = f"key: {wanted} is not client, study or image, or the table has no such column"
+            raise RefusedError(f"{reason}{meant(wanted, known)}", "key")
+        known = [name for name in of_level if name == wanted] or of_level
+    if not known:
+        raise RefusedError("the table has no column client, study or image to tell whose the values are")
+    if len(known) > 1:
+        raise RefusedError(f"key: name one of {', '.join(known)}: each may tell whose the values are")
+    return _LEVELS[known[0]], known[0]
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[TextIO]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            yield stream
+    except OSError as error:
+        raise RefusedError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, csv.Error) as error:
+        raise RefusedError(f"{path} is no {what} in UTF-8: {error}") from None
+
+
+def _table(stream: TextIO) -> tuple[list[str], Iterator[list[str]]]:
+    """Return the header of a CSV file, and its rows, as long; without blanks around what is in them."""
+    reader = csv.reader(stream, strict=True)  # else a quote that nothing closes would swallow all rows behind it
+    header = [name.strip() for name in next(reader, [])]
+    twice = [name for name, times in Counter(header).items() if name and times > 1]
+    if twice:
+        raise RefusedError(f"{stream.name} has two columns {twice[0]}")
+
+    def rows() -> Iterator[list[str]]:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells[len(header) :]):
+                raise RefusedError(f"{stream.name}: line {reader.line_num} has more cells than the header")
+            yield cells + [""] * (len(header) - len(cells))
+
+    return header, rows()
+
+
+def lost(kind: str, where: str, names: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for each name in a list or table, with its detail; of very many one for the rest."""
+    few = list(names.items())[:_MOST]
+    problems = [Problem(printable(name) or "(blank)", kind, f"{where}{detail}") for name, detail in few]
+    if len(names) > _MOST:
+        problems.append(Problem("(more)", kind, f"{where}: {len(names) - _MOST:,} more"))
+    return problems

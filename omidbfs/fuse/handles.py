@@ -1,0 +1,55 @@
+"""What the kernel has open, other than files of the source and generated ones: directories."""
+
+from collections import OrderedDict
+
+from omidbfs.view.nodes import Directory, Entry, Listing
+from omidbfs.view.view import View
+
+_PAGE = 1024
+_MOST_PAGES = 64
+"""Handles that have a page at hand, of 400 kB; others make theirs anew when they go on."""
+
+
+class OpenDirectory:
+    """A directory handle: the view it started with, its listing there, and the page at hand."""
+
+    __slots__ = ("directory", "first", "listing", "page", "pages", "updates", "view")
+
+    def __init__(self, directory: Directory, view: View, listing: Listing, pages: "EntryPages") -> None:
+        self.directory = directory
+        self.view = view
+        self.listing = listing
+        self.pages = pages
+        self.first = 0
+        self.page: list[Entry] = []
+        self.updates = view.files.updates
+
+    def entries(self, position: int) -> list[Entry]:
+        """Return the entries from ``position`` to the end of a page; empty after the last one."""
+        offset = position - self.first
+        if self.updates != self.view.files.updates:  # a file was found changed: its entry has another inode now
+            self.page, self.updates = [], self.view.files.updates
+        if not 0 <= offset < len(self.page):
+            self.first, offset = position, 0
+            self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
+            self.pages.note(self)
+        return self.page[offset:] if offset else self.page
+
+
+class EntryPages:
+    """Which handles have a page at hand: the last few that made one."""
+
+    def __init__(self) -> None:
+        self._handles: OrderedDict[OpenDirectory, None] = OrderedDict()
+
+    def note(self, handle: OpenDirectory) -> None:
+        """Note that a handle has another page, or none."""
+        self._handles.pop(handle, None)
+        if handle.page:
+            self._handles[handle] = None
+        if len(self._handles) > _MOST_PAGES:
+            self._handles.popitem(last=False)[0].page = []
+
+    def close(self, handle: OpenDirectory) -> None:
+        """Let go of the page of a handle."""
+        self._handles.pop(handle, None)

@@ -1,0 +1,54 @@
+"""Who is on a mount, as far as /proc shows it. Nothing here touches the mount itself, which may hang."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from omidbfs.fuse.mounts import mounts
+
+_MOST = 8
+"""How many are named."""
+
+
+def holders(mountpoint: str) -> str:
+    """Return who keeps a mount busy, for people: ``less (1234), bash (1200)``; mounts inside of it, too."""
+    names = [f"{command} ({process})" for process, command in processes_on(mountpoint)]
+    names += [f"what is mounted at {_shown(mount)}" for mount in _inside(mountpoint)]
+    if not names:
+        return "programs that only root can see (ask with sudo)"
+    more = [f"{len(names) - _MOST} more"] if len(names) > _MOST else []
+    return ", ".join(names[:_MOST] + more)
+
+
+def processes_on(mountpoint: str) -> Iterator[tuple[int, str]]:
+    """Yield number and name of each process that has a file, a directory or a mapping below ``mountpoint``."""
+    for process in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if any(_is_below(path, mountpoint) for path in _paths(process)):
+            with suppress(OSError):
+                yield process, _shown(Path(f"/proc/{process}/comm").read_text(errors="replace").rstrip("\n"))
+
+
+def _inside(mountpoint: str) -> Iterator[str]:
+    return (mount.mountpoint for mount in mounts() if mount.mountpoint.startswith(f"{mountpoint}/"))
+
+
+def _shown(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _is_below(path: str, mountpoint: str) -> bool:
+    return path == mountpoint or path.startswith(f"{mountpoint}/")
+
+
+def _paths(process: int) -> Iterator[str]:
+    """Yield what a process has open; nothing of one that has ended, or that is not ours to look at."""
+    links = [f"/proc/{process}/{name}" for name in ("cwd", "root", "exe")]
+    with suppress(OSError):
+        links += [entry.path for entry in os.scandir(f"/proc/{process}/fd")]
+    for link in links:
+        with suppress(OSError):
+            yield os.readlink(link)
+    with suppress(OSError):  # a mapping outlives its descriptor; the path is the sixth column
+        for line in Path(f"/proc/{process}/maps").read_text(errors="surrogateescape").splitlines():
+            yield line.split(maxsplit=5)[-1]

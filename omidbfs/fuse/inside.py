@@ -1,0 +1,55 @@
+"""Paths that lead into a mounted drive, and what the drive shows; for commands that are given one.
+
+Nothing here touches the drive itself but :func:`shown`: one that hangs, or is dead, must hang nobody.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omidbfs.fuse.mounts import FILE_SYSTEM, mount_at, mounts
+
+
+def inside(path: str) -> tuple[str, str] | None:
+    """Return the mount point of the drive that a path leads into, and the path from there, ``""`` for the drive.
+
+    ``None`` for any other path.
+    """
+    try:
+        types = {mount.mountpoint: mount.type for mount in mounts()}  # of several at one place the last is on top
+    except OSError:
+        return None
+    if FILE_SYSTEM not in types.values():
+        return None
+    place = "/"
+    names = os.path.abspath(path).split("/")[1:]
+    for number, name in enumerate(names, 1):
+        place = os.path.join(place, name)
+        if types.get(place) != FILE_SYSTEM:
+            place = os.path.realpath(place)  # a link may lead to a drive
+        if types.get(place) == FILE_SYSTEM:
+            return place, "/".join(names[number:])
+    return None
+
+
+def shown(mountpoint: str) -> dict[str, Any] | None:
+    """Return the options with which a command answers as a drive does, by name; ``None`` if it does not answer.
+
+    These are its trees, how they are read and classified, and its index: the latter if it is a file of the
+    caller's, for anybody may mount something that calls itself a drive.
+    """
+    import msgspec
+
+    from omidbfs.fuse.asking import ask
+
+    mount = mount_at(mountpoint)
+    status = None if mount is None else ask(mount).status
+    if status is None:
+        return None
+    options: dict[str, Any] = msgspec.to_builtins(status.options) | {"follow_symlinks": status.follow_symlinks}
+    trees = {"images": status.images_directory, "data": status.data_directory}
+    options |= {tree: Path(place) for tree, place in trees.items() if place is not None}
+    index = Path(status.index)
+    if os.path.isfile(index) and index.stat().st_uid == os.geteuid():
+        options["index"] = index
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,50 @@
+"""The names of images in flat cohorts, and what a name in a list or table stands for in an index."""
+
+import os
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omidbfs.base.names import LONGEST, digest, safe_bytes
+from omidbfs.index.columns import Index
+
+_SUFFIX = re.compile(r"\.(dcm|json)$", re.I)
+
+
+def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:
+    """Return the names, less their suffixes, of images in flat cohorts."""
+    names = index.images.take(rows)
+    if not index.duplicates:
+        return names
+    pairs = zip(rows.tolist(), names, strict=True)
+    return [flat_name(index, row) if row in index.duplicates else name for row, name in pairs]
+
+
+def flat_name(index: Index, row: int) -> bytes:
+    """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
+    study = int(index.study_of[row])
+    name = b"~".join((index.images[row], index.clients[int(index.client_of[row])]))
+    study_name = index.studies[study]
+    if len(name) + len(study_name) > LONGEST + 40:
+        study_name = digest(study_name)[:16]
+    return name + b"~" + study_name
+
+
+def found(index: Index, level: str, name: str) -> list[int]:
+    """Return the ordinals (of images the rows) that a name in a list or table stands for, ascending.
+
+    That is a name as on disk, or as on the drive. Of an image it may also be the name of one of its files, and
+    ``<uid>~<client>~<study>``, by which flat cohorts show a UID that occurs more than once.
+    """
+    names = {"client": index.client_table, "study": index.study_table, "image": index.image_table}[level]
+    raw = os.fsencode(name)
+    ordinals = names.find(safe_bytes(raw)) or names.find(raw)
+    if ordinals or level != "image":
+        return ordinals
+    bare = _SUFFIX.sub("", name)
+    if bare != name:
+        return found(index, level, bare)
+    rows = names.find(raw.partition(b"~")[0]) if b"~" in raw else []
+    shown = flat_names(index, np.array(rows, np.intp))
+    return [row for row, flat in zip(rows, shown, strict=True) if flat == raw]

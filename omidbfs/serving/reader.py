@@ -1,0 +1,248 @@
+"""Open files of the source: one descriptor for each open handle, read without making anybody else wait."""
+
+import errno
+import logging
+import os
+import stat
+
+from omidbfs.database.layout import Source
+from omidbfs.database.permissions import TreeReader, is_local
+from omidbfs.database.records import FileFacts, mtime_of
+from omidbfs.serving.disks import Disk, Disks
+from omidbfs.view.files import Files
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)
+_LARGEST_REQUEST = 1 << 20
+_ADVICE = 128 << 10
+"""Bytes: of one piece of advice the kernel takes no more than the read-ahead of the disk, which is mostly this."""
+_IN_A_ROW = 3
+"""Reads that follow each other until a file is taken to be read from one end to the other."""
+
+
+class FileChangedError(OSError):
+    """A source file was found changed when it was opened."""
+
+
+class OpenFile:
+    """A file of the source, open for one handle, as it was when it was opened.
+
+    ``reached``, ``in_a_row``, ``has_waited`` and ``asked_for`` say how it is being read: where the last read
+    ended, how many followed each other, whether one had to wait for the disk, and up to where the disk was asked.
+    """
+
+    __slots__ = ("asked_for", "descriptor", "disk", "facts", "has_waited", "in_a_row", "inode", "reached")
+
+    def __init__(self, inode: int, descriptor: int, facts: FileFacts, disk: Disk) -> None:
+        self.inode = inode
+        self.descriptor = descriptor
+        self.facts = facts
+        self.disk = disk
+        self.reached = self.in_a_row = self.asked_for = 0
+        self.has_waited = not disk.at_once
+
+
+class Reader:
+    """Opens and reads source files for inodes of a drive. ``disks`` outlive it."""
+
+    def __init__(self, source: Source, disks: Disks) -> None:
+        follow = source.follow_symlinks
+        self._disks = disks
+        self._trees = [
+            TreeReader(tree, follow_symlinks=follow) if tree is not None else None
+            for tree in (source.images, source.data)
+        ]
+        self._being_opened = 0
+        self._is_closing = False
+        # What is answered at once is copied into the kernel before anything else happens: one buffer will do, and
+        # stays in the processor's cache.
+        self._buffer = memoryview(bytearray(_LARGEST_REQUEST))
+
+    async def open(self, files: Files, inode: int) -> OpenFile:
+        """Open the file of an inode.
+
+        Raises
+        ------
+        OSError
+            ESTALE if the file is gone, is no regular file, or is not the version that the inode stands for. The
+            kernel then looks the name up again, and finds the file as it is now under another inode. EMFILE if
+            too many are open. Otherwise what the system says.
+        FileChangedError
+            ESTALE, found out just now: the kernel may have attributes of the old version.
+        """
+        facts = files.facts(inode)
+        if facts is None:
+            raise _stale()
+        number, path = files.source_file(inode)
+        tree = self._trees[number]
+        assert tree is not None, "a tree that has files exists"
+        self._disks.count_open()
+        try:
+            opened = tree.open_at_once(path)
+            descriptor, found, local = (*opened, True) if opened else await self._open_waiting(number, path, inode)
+        except BaseException as error:
+            self._disks.open_files -= 1
+            if isinstance(error, OSError):
+                raise self._explained(error) from error
+            raise
+        disk = self._disks.disk(found.st_dev, local=local)
+        if found.st_size == facts.size and mtime_of(found) == facts.mtime_ns:
+            return OpenFile(inode, descriptor, facts, disk)
+        self._disks.open_files -= 1
+        os.close(descriptor)
+        self._disks.complaints.say("a file of the source is not what it was when it was read", logging.INFO)
+        mode = stat.S_IMODE(found.st_mode)
+        files.update(inode, FileFacts(found.st_size, mtime_of(found), mode, found.st_uid, found.st_gid))
+        raise FileChangedError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    async def _open_waiting(self, number: int, path: bytes, inode: int) -> tuple[int, os.stat_result, bool]:
+        tree = self._trees[number]
+        assert tree is not None
+        self._being_opened += 1
+        try:
+            return await self._disks.threads(number).run(inode, _open_in, tree, path)
+        finally:
+            self._being_opened -= 1
+            if self._is_closing and not self._being_opened:
+                self._close_trees()
+
+    def _explained(self, error: OSError) -> OSError:
+        """Return what the caller gets, and have the log say why."""
+        if error.errno in _GONE:
+            self._disks.complaints.say("a file of the source is gone, or no regular file any more", logging.INFO)
+            return _stale()
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            self._disks.complaints.say("the system lets no more files be open")
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            self._disks.complaints.say("a file of the source may not be read by the drive", logging.INFO)
+        else:
+            self._failed(error)
+        return error
+
+    async def read(self, file: OpenFile, offset: int, size: int) -> bytes | bytearray | memoryview:
+        """Return up to ``size`` bytes; fewer only at the end of the file. They are good until the next read.
+
+        Raises
+        ------
+        OSError
+            ESTALE if the file was written to since it was opened: the kernel would mix two versions. Otherwise
+            what the disk says.
+        """
+        disk, facts = file.disk, file.facts
+        wanted = min(size, facts.size - offset)
+        if wanted <= 0:
+            return b""
+        ahead = self._ahead(file, offset, wanted) if self._disks.readahead else None
+        # What is in the page cache is answered at once, without a thread: 3 x the small files per second. What is
+        # not may take as long as the disk likes, and everybody else goes on (scripts/bench drive).
+        if disk.at_once and ahead is None:
+            buffer, done = self._buffer[:wanted], 0
+            try:
+                done = os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise self._failed(error) from error
+                disk.at_once = False
+            if done == wanted:
+                if _is_as_it_was(file.descriptor, facts):
+                    return buffer
+                raise self._changed()
+        file.has_waited = True
+        try:
+            found = await disk.threads.run(file.inode, _read, file.descriptor, facts, offset, wanted, ahead)
+        except OSError as error:
+            raise self._failed(error) from error
+        except MemoryError as error:
+            raise self._failed(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) from error
+        if found is None:
+            raise self._changed()
+        return found
+
+    def _ahead(self, file: OpenFile, offset: int, size: int) -> range | None:
+        """Return which bytes to ask the disk for now, if the file is being read from one end to the other.
+
+        It asks for half of the read-ahead at a time, and only where the disk has kept somebody waiting.
+        """
+        window = self._disks.readahead
+        # The kernel may ask for several parts at once, and they may arrive in any order.
+        file.in_a_row = file.in_a_row + 1 if abs(offset - file.reached) <= window else 0
+        file.reached = offset + size
+        if file.in_a_row < _IN_A_ROW or not file.has_waited:
+            file.asked_for = 0
+            return None
+        start = max(file.asked_for, file.reached)
+        end = min(file.reached + window, file.facts.size)
+        if end - start < min(window // 2, file.facts.size - file.reached):
+            return None
+        file.asked_for = end
+        return range(start, end, _ADVICE) if start < end else None
+
+    def _changed(self) -> OSError:
+        self._disks.complaints.say("a file of the source was written to while somebody had it open", logging.INFO)
+        return _stale()
+
+    def _failed(self, error: OSError) -> OSError:
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):
+            self._disks.complaints.say("the system gives the drive no more memory or threads")
+        else:
+            self._disks.complaints.say(f"a disk of the source failed: {error.strerror}")
+        return error
+
+    async def close(self, file: OpenFile) -> None:
+        """Close a handle's descriptor."""
+        self._disks.open_files -= 1
+        if file.disk.at_once:
+            os.close(file.descriptor)
+        else:  # a network may want to be told
+            await file.disk.threads.run(file.inode, os.close, file.descriptor)
+
+    def close_trees(self) -> None:
+        """Close the two directories, as soon as nobody is opening files in them."""
+        self._is_closing = True
+        if not self._being_opened:
+            self._close_trees()
+
+    def _close_trees(self) -> None:
+        for tree in self._trees:
+            if tree is not None:
+                tree.close()
+
+
+def _stale() -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def _open_in(tree: TreeReader, path: bytes) -> tuple[int, os.stat_result, bool]:
+    try:
+        descriptor, found = tree.open_with_facts(path)
+    except OSError as error:
+        # The disk may have gone away and come back since: then there is another directory in the place of ours.
+        try:
+            is_another = tree.found_again()
+        except OSError:
+            is_another = False
+        if not is_another:
+            raise error from None
+        descriptor, found = tree.open_with_facts(path)
+    return descriptor, found, is_local(descriptor)
+
+
+def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: range | None) -> bytearray | None:
+    """Return ``size`` bytes; ``None`` if the file is not what it was when it was opened."""
+    for start in ahead or ():
+        os.posix_fadvise(descriptor, start, min(_ADVICE, facts.size - start), os.POSIX_FADV_WILLNEED)
+    buffer, done = bytearray(size), 0
+    with memoryview(buffer) as view:
+        while done < size:
+            count = os.preadv(descriptor, [view[done:]], offset + done)
+            if count == 0:
+                return None
+            done += count
+    return buffer if _is_as_it_was(descriptor, facts) else None
+
+
+def _is_as_it_was(descriptor: int, facts: FileFacts) -> bool:
+    # Asked after reading: whoever writes gives the file its new time first.
+    found = os.fstat(descriptor)
+    return mtime_of(found) == facts.mtime_ns and found.st_size == facts.size

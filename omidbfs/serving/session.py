@@ -1,0 +1,260 @@
+"""From what a command was asked for to an index and a view: opens the saved index, or builds and saves it."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from heapq import merge
+from pathlib import Path
+
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+from omidbfs.base.progress import Progress
+from omidbfs.cohorts.cohort import Cohorts
+from omidbfs.cohorts.named import resolved
+from omidbfs.database.layout import Source
+from omidbfs.database.problems import problem_lines
+from omidbfs.index.build import clients_not_on_disk, refreshed, saved_index, source_fingerprint, with_facets
+from omidbfs.index.classification import Classification, classified
+from omidbfs.index.columns import Index
+from omidbfs.index.executors import Work, executor_for
+from omidbfs.index.slices import only_clients
+from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
+from omidbfs.serving.configuration import Definitions
+from omidbfs.view.about import generated_texts
+from omidbfs.view.ownership import Ownership, drive_access
+from omidbfs.view.root import Root, root_of
+from omidbfs.view.view import View
+
+Shown = Callable[[], AbstractContextManager[Progress]]
+
+
+class _NotKeptError(UserError):
+    """The index cannot be written where it is to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is to be shown of which source, where its index is kept, and how it is read.
+
+    ``only`` names the clients to show (``None``: all); ``executor`` and ``workers`` as in ``executor_for``;
+    ``progress`` shows how far long work has come. ``definitions`` are those of the file ``config``, which
+    somebody has named, or which was found (``is_config_named``); ``listed`` names the facets that the root lists
+    (``None``: all).
+    """
+
+    source: Source
+    index_path: Path
+    progress: Shown
+    classification: Classification = field(default_factory=Classification)
+    only: frozenset[str] | None = None
+    executor: str = "local"
+    workers: int = 1
+    symlinks: bool = False
+    list_nested: bool = False
+    list_empty: bool = False
+    config: Path | None = None
+    is_config_named: bool = True
+    definitions: Definitions = field(default_factory=Definitions)
+    listed: frozenset[str] | None = None
+    ownership: Ownership = field(default_factory=Ownership)
+
+    def saved(self) -> Stored:
+        """Return the saved index.
+
+        Raises
+        ------
+        IndexFileError
+            There is none that can be used.
+        UserError
+            The source is gone.
+        """
+        return saved_index(self.index_path, self.source)
+
+    def saved_or_none(self) -> Stored | None:
+        """Return the saved index, ``None`` if there is none that can be used."""
+        try:
+            return self.saved()
+        except IndexFileError:
+            return None
+
+    def saved_or_told(self, warn: Callable[[str], None]) -> Stored | None:
+        """Return the saved index, ``None`` if there is none that can be used.
+
+        ``warn`` is told of one that cannot be used, other than for being missing.
+
+        Raises
+        ------
+        UserError
+            The source is gone, or something else is in the place of the index.
+        """
+        try:
+            return self.saved()
+        except IndexFileError as error:
+            self._check_replaceable()
+            if str(error) != "missing":
+                warn(f"{self.index_path}: {error}; building it anew")
+            return None
+
+    def opened(self, warn: Callable[[str], None], *, verify: bool = False) -> tuple[Stored, bool]:
+        """Return an index for a command that only asks, and whether it is known to be up to date.
+
+        That is the saved one, with ``verify`` brought up to date; without one that can be used the source is read.
+        What was read is saved where that is possible. But an index that is there keeps the facets of a user's that
+        it has: where others are defined, what is read is for this command alone. ``warn`` is told of that.
+
+        Raises
+        ------
+        UserError
+            The source went away, or something else is in the place of the index.
+        """
+        is_closed = False
+        try:
+            stored = self.saved_or_told(warn)
+        except _NotKeptError as error:
+            warn(f"{error}; this command goes on without")
+            stored, is_closed = None, True
+        has_facets = stored is None or self.has_all_facets(stored)
+        if stored is not None and has_facets and not verify:
+            return stored, False
+        fingerprint = source_fingerprint(self.source)
+        # Reading everything may take hours: then it is said first that it cannot be kept.
+        keeps = has_facets and not is_closed and (stored is not None or self._can_be_kept(warn))
+        if stored is not None:
+            self._tell_of_facets(stored, warn)
+        with self._work() as work:
+            if stored is not None and not verify:
+                index = with_facets(stored.index, self.source, self.definitions.facets, work)
+                return Stored(index, stored.written), False
+            known = stored.index if stored is not None else None
+            index = refreshed(self.source, known, work, user_facets=self.definitions.facets)
+        if stored is not None and index is known:
+            return stored, True
+        try:
+            return self._saved(index, fingerprint) if keeps else Stored(index, time.time()), True
+        except _NotKeptError as error:
+            warn(f"{error}; this command goes on without")
+            return Stored(index, time.time()), True
+
+    def _can_be_kept(self, warn: Callable[[str], None]) -> bool:
+        try:
+            self._check_place()
+        except _NotKeptError as error:
+            warn(f"{error}; this command goes on without")
+            return False
+        return True
+
+    def _tell_of_facets(self, stored: Stored, warn: Callable[[str], None]) -> None:
+        lacking = {one.facet() for one in self.definitions.facets} - {*stored.index.registry.user}
+        if lacking:
+            names = ", ".join(sorted(facet.name for facet in lacking))
+            warn(
+                f"{self.index_path}: lacks facets of the configuration ({names}); they are made for this command "
+                "alone, and `omidbfs index` keeps them"
+            )
+
+    def has_all_facets(self, stored: Stored) -> bool:
+        """Return whether an index has the facets that are defined, as they are defined."""
+        return stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
+
+    @contextmanager
+    def _work(self) -> Iterator[Work]:
+        with self.progress() as progress, executor_for(self.executor, self.workers) as executor:
+            yield Work(executor, self.workers, progress)
+
+    def brought_up_to_date(self, previous: Stored | None) -> Stored:
+        """Return the index of the source as it is now, having saved it if anything has changed.
+
+        Raises
+        ------
+        UserError
+            The source went away, or the index cannot be written.
+        """
+        fingerprint = source_fingerprint(self.source)
+        if previous is None:  # reading everything may take hours: first see whether it can be kept
+            self._check_replaceable()
+            self._check_place()
+        known = previous.index if previous is not None else None
+        with self._work() as work:
+            index = refreshed(self.source, known, work, user_facets=self.definitions.facets)
+        if index is known and previous is not None:
+            return previous
+        return self._saved(index, fingerprint)
+
+    def _saved(self, index: Index, fingerprint: str) -> Stored:
+        self._check_replaceable()
+        try:
+            save(self.index_path, index, fingerprint)
+            return load(self.index_path, fingerprint)
+        except OSError as error:
+            raise self._cannot_be_kept(error) from error
+        except IndexFileError as error:  # somebody replaced it at this very moment
+            raise UserError(f"{self.index_path}: {error}; another process is writing it, try again") from error
+
+    def _check_place(self) -> None:
+        try:
+            self.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(self.index_path))):
+                pass
+        except OSError as error:
+            raise self._cannot_be_kept(error) from error
+
+    def _check_replaceable(self) -> None:
+        try:
+            is_replaceable = may_replace(self.index_path)
+        except PermissionError as error:
+            raise self._cannot_be_kept(error) from error
+        if not is_replaceable:
+            raise UserError(
+                f"{self.index_path}: is not known to be an index of omidbfs, and is left alone; "
+                "name another --index, or remove it"
+            )
+
+    def _cannot_be_kept(self, error: OSError) -> "_NotKeptError":
+        return _NotKeptError(
+            f"{self.index_path}: the index cannot be kept there ({error.strerror}); "
+            "name another place with --index FILE"
+        )
+
+    def view(self, stored: Stored, state: Mapping[str, object] | None = None) -> View:
+        """Return what is to be shown of an index; ``state`` joins what the drive says of itself."""
+        index = stored.index
+        if self.only is not None:
+            missing = clients_not_on_disk(self.only, {name.decode() for name in index.clients})
+            index = only_clients(index, self.only, missing, self.source)
+        index = classified(index, self.classification)
+        root = self._root(index)
+        index = root.cohorts.index
+        return View(
+            index,
+            drive_access(self.source),
+            self._texts(root, stored.written, state or {}),
+            links_to=self._trees() if self.symlinks else None,
+            list_nested=self.list_nested,
+            list_empty=self.list_empty,
+            root=root,
+            ownership=self.ownership,
+        )
+
+    def _root(self, index: Index) -> Root:
+        """Return what the root lists of an index; what named cohorts miss joins its problems."""
+        facets = [facet for facet in index.registry.facets if self.listed is None or facet.name in self.listed]
+        named, problems = resolved(Cohorts(index), self.definitions.cohorts)
+        if problems:
+            index = replace(index, problem_lines=problem_lines(merge(index.each_problem(), sorted(problems))))
+        return root_of(index, facets, named)
+
+    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes | memoryview]:
+        follows = self.source.follow_symlinks
+        about = {
+            "index": printable(str(self.index_path)),
+            "index_written": written,
+            "follow_symlinks": follows,
+            **state,
+        }
+        return generated_texts(root, (self.source.images, self.source.data), self.classification, about)
+
+    def _trees(self) -> tuple[bytes, bytes]:
+        return os.fsencode(self.source.images or ""), os.fsencode(self.source.data or "")

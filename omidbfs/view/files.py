@@ -1,0 +1,343 @@
+"""The files of a drive: what each inode stands for, its attributes, where its bytes are.
+
+The inode of a file says what it is: an image and which of its two files, a document of a client, a generated
+text, and the *version* of it, 24 bits of its size and time. A file that was replaced is thereby another inode:
+who holds the old one open goes on reading the old bytes, and the kernel can never mix the two.
+"""
+
+import functools
+import stat
+from collections import deque
+from collections.abc import Callable, Mapping
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omidbfs.database.layout import DOCUMENTS
+from omidbfs.database.permissions import Access, no_more_than
+from omidbfs.database.records import FileFacts
+from omidbfs.index.columns import JSON, SUFFIXES, Index, blocks
+from omidbfs.index.flat_names import flat_name, flat_names
+from omidbfs.index.identity import NOBODY
+from omidbfs.view.inode import (
+    DOCUMENT,
+    GENERATED,
+    IMAGE,
+    KEY,
+    NUMBER,
+    all_versioned,
+    image_keys,
+    is_export,
+    text_inode,
+    versioned,
+)
+from omidbfs.view.nodes import Attributes, Entry
+from omidbfs.view.ownership import Ownership
+
+_ABOUT_THE_DRIVE = ("README.txt", "status.json")
+"""Texts that quote nothing of the source: all others do."""
+_KEPT_TEXTS = 4
+"""Contents of a text that changes while it is looked up and opened: more than change in that time."""
+
+Content = bytes | memoryview
+_new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new__, Entry)
+
+
+class Files:
+    """The files over one index.
+
+    Immutable but for :meth:`update`, which records that a source file was found changed. ``generated`` maps the
+    name of each generated text to its content; ``access`` is that of texts about the drive, ``quoting`` that of
+    texts that quote the source; ``links`` are the link counts of rows; ``links_to`` are the directories of the two
+    trees, (images, data), where files are to be symbolic links into them; ``ownership`` is shown in place of the
+    source's.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        access: Access,
+        quoting: Access,
+        generated: Mapping[str, Content],
+        links: NDArray[np.unsignedinteger],
+        links_to: tuple[bytes, bytes] | None = None,
+        ownership: Ownership | None = None,
+    ) -> None:
+        self._index = index
+        self._ownership = ownership or Ownership()
+        self._accesses = [self._ownership.shown(*access) for access in index.accesses]
+        self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
+        # By their inodes, which take a checksum: that of a list of a million problems takes 0.1 s.
+        inodes = [text_inode(number, content) for number, content in enumerate(generated.values())]
+        self._texts = dict(zip((name.encode() for name in generated), inodes, strict=True))
+        self._contents = dict(zip(inodes, generated.values(), strict=True))
+        self._links_to = links_to
+        self._links = links
+        self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
+        self.size = sum(_disk_size(columns.size.reshape(-1)) for columns in (*index.files, index.documents))
+        """Bytes that all files take, each once: in blocks of 512, as ``du`` counts."""
+        self._changed: dict[int, FileFacts] = {}
+        self.updates = 0
+        """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
+        self._replaced_texts: deque[tuple[int, Content]] = deque(maxlen=_KEPT_TEXTS)
+
+    # Inodes
+
+    def image(self, row: int, kind: int) -> int | None:
+        """Return the inode of a file of an image, ``None`` if there is no such file."""
+        if not self._index.has_file(row, kind):
+            return None
+        return self._inode(IMAGE | self._index.identity.item(row) << 1 | kind)
+
+    def images(self, rows: NDArray[np.integer], kind: int) -> NDArray[np.uint64]:
+        """Return the inodes of files of one kind, which must exist, as the index knows them."""
+        columns = self._index.files[kind]
+        return all_versioned(image_keys(self._index.identity[rows], kind), columns.size[rows], columns.mtime[rows])
+
+    def document(self, client: int, slot: int) -> int | None:
+        """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
+        if not self._index.documents.access.item(client, slot):
+            return None
+        return self._inode(DOCUMENT | self._index.client_identity.item(client) * len(DOCUMENTS) + slot)
+
+    def text(self, name: bytes) -> int | None:
+        """Return the inode of a generated text, ``None`` if there is none of this name."""
+        return self._texts.get(name)
+
+    def replace_text(self, name: bytes, content: Content) -> None:
+        """Give a generated text another content, and thereby another inode; the last few can still be read."""
+        old = self._texts[name]
+        self._replaced_texts.append((old, self._contents.pop(old)))
+        inode = text_inode(old & NUMBER, content)
+        self._texts, self._contents[inode] = self._texts | {name: inode}, content
+
+    def texts(self) -> list[bytes]:
+        """Return the names of the generated texts."""
+        return list(self._texts)
+
+    def _inode(self, key: int) -> int:
+        return versioned(key, self._facts(key))
+
+    def _place(self, key: int) -> tuple[int, ...] | None:
+        """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more."""
+        index, number = self._index, key & NUMBER
+        identity, part = divmod(number, 2 if key & IMAGE else len(DOCUMENTS))
+        inverse = index.row_of if key & IMAGE else index.client_ordinal
+        place = inverse.item(identity) if identity < len(inverse) else NOBODY
+        return None if place == NOBODY else (place, part)
+
+    # Attributes and contents
+
+    def attributes(self, inode: int) -> Attributes | None:
+        """Return the attributes of a file, ``None`` if it is gone or has another version by now."""
+        if inode & GENERATED:
+            content = self.content(inode)
+            if content is None:
+                return None
+            access = self._text_accesses[inode & NUMBER]
+            mode = stat.S_IFREG | access.mode & 0o444
+            return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
+        facts = self.facts(inode)
+        return None if facts is None else self._attributes(inode, facts)
+
+    def _attributes(self, inode: int, facts: FileFacts) -> Attributes:
+        place = self._place(inode & KEY)
+        links = self._links.item(place[0]) if inode & IMAGE and place is not None else 1
+        if self._links_to is not None:
+            size, mode = len(self.link_target(inode)), stat.S_IFLNK | 0o777
+            return Attributes(inode, mode, links, facts.uid, facts.gid, size, facts.mtime_ns)
+        mode = stat.S_IFREG | facts.mode
+        return Attributes(inode, mode, links, facts.uid, facts.gid, facts.size, facts.mtime_ns)
+
+    def attributes_as_opened(self, inode: int, facts: FileFacts) -> Attributes:
+        """Return the attributes of a file that is still open with ``facts``, whatever is at its path by now."""
+        mode = stat.S_IFREG | facts.mode
+        return Attributes(inode, mode, 1, facts.uid, facts.gid, facts.size, facts.mtime_ns)
+
+    def facts(self, inode: int) -> FileFacts | None:
+        """Return what is known of a source file, ``None`` if it is gone or has another version by now."""
+        if not inode & (IMAGE | DOCUMENT) or is_export(inode):
+            return None
+        key = inode & KEY
+        place = self._place(key)
+        if place is None:
+            return None
+        facts = self._facts(key, place)
+        return facts if versioned(key, facts) == inode else None
+
+    def current(self, inode: int) -> int | None:
+        """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
+        key = inode & KEY
+        return self._inode(key) if key & (IMAGE | DOCUMENT) and self._place(key) is not None else None
+
+    def _facts(self, key: int, place: tuple[int, ...] | None = None) -> FileFacts:
+        changed = self._changed.get(key)
+        if changed is not None:
+            return changed
+        # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
+        index, place = self._index, place or self._place(key)
+        assert place is not None
+        if key & IMAGE:
+            row, kind = place
+            columns, place = index.files[kind], (row,)
+        else:
+            columns = index.documents
+        mode, uid, gid = self._accesses[columns.access.item(*place)]
+        return FileFacts(columns.size.item(*place), columns.mtime.item(*place), mode, uid, gid)
+
+    def place(self, inode: int) -> tuple[int, int | None] | None:
+        """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
+
+        ``None`` stands for files that are gone, or have another version by now, and for all others.
+        """
+        return None if self.facts(inode) is None else self.place_of_any_version(inode)
+
+    def place_of_any_version(self, inode: int) -> tuple[int, int | None] | None:
+        """Return the same of a source file that may have another version by now."""
+        place = self._place(inode & KEY)
+        return None if place is None else (place[0], place[1] if inode & IMAGE else None)
+
+    def update(self, inode: int, facts: FileFacts) -> None:
+        """Record that a source file was found changed: from now on it has these facts, and another inode.
+
+        The directories above were judged when the source was read, so nobody may do more with it than before.
+        """
+        access = self._ownership.shown(facts.mode, facts.uid, facts.gid)
+        key = inode & KEY
+        self._changed[key] = self._limited(key, FileFacts(facts.size, facts.mtime_ns, *access))
+        self.updates += 1
+
+    def _limited(self, key: int, facts: FileFacts) -> FileFacts:
+        """Return the facts of a changed file with no more rights than what is known of it gives."""
+        before = self._facts(key)
+        mode = no_more_than(Access(before.mode, before.uid, before.gid), facts.mode, facts.uid, facts.gid)
+        return FileFacts(facts.size, facts.mtime_ns, mode, facts.uid, facts.gid)
+
+    def found_changed(self) -> dict[int, FileFacts]:
+        """Return what :meth:`update` has recorded so far, for :meth:`continue_from`."""
+        return dict(self._changed)
+
+    def is_found_changed(self, inode: int) -> bool:
+        """Return whether a source file was found changed."""
+        return inode & KEY in self._changed
+
+    def found_changed_inodes(self) -> list[int]:
+        """Return the inodes of the source files that were found changed."""
+        # A copy first, which nothing interrupts: this is asked in a thread while the loop may find another one.
+        return [self._inode(key) for key in list(self._changed)]
+
+    def continue_from(self, old: "Files", seen: Mapping[int, FileFacts]) -> None:
+        """Take over what the files of the view before found out and this index cannot know.
+
+        ``seen`` is what had been found changed before the source was read for this index.
+        """
+        self._replaced_texts = old._replaced_texts
+        for key, facts in old._changed.items():
+            if seen.get(key) != facts and self._place(key) is not None:
+                self._changed[key] = self._limited(key, facts)
+
+    def content(self, inode: int) -> Content | None:
+        """Return the content of a generated text, ``None`` for anything else and for a text that has changed."""
+        content = self._contents.get(inode)
+        return dict(self._replaced_texts).get(inode) if content is None else content
+
+    def source_file(self, inode: int) -> tuple[int, bytes]:
+        """Return where a file is: its tree (``DCM`` for images, ``JSON`` for data) and its path in it."""
+        index, place = self._index, self._place(inode & KEY)
+        assert place is not None
+        if inode & IMAGE:
+            row, kind = place
+            return kind, index.image_path(row, kind)
+        client, slot = place
+        return JSON, index.clients[client] + b"/" + index.document_name(client, slot)
+
+    def names(self, inode: int) -> tuple[bytes, bytes]:
+        """Return the names of a source file in flat cohorts and in the real tree, whatever its version."""
+        index, place = self._index, self._place(inode & KEY)
+        assert place is not None
+        number, part = place
+        if not inode & IMAGE:
+            return (name := index.document_name(number, part)), name
+        name = index.images[number] + SUFFIXES[part]
+        return (self.flat_name(number) + SUFFIXES[part] if number in index.duplicates else name), name
+
+    def link_target(self, inode: int) -> bytes:
+        """Return where the symbolic link that stands for a file leads, with ``links_to``."""
+        assert self._links_to is not None
+        tree, path = self.source_file(inode)
+        return self._links_to[tree] + b"/" + path
+
+    # Listing
+
+    def of_rows(self, rows: NDArray[np.uint32], shown: tuple[bool, bool]) -> NDArray[np.integer]:
+        """Return the files of images, each pair side by side: twice the row, plus one for the JSON.
+
+        They are in the smallest type that holds them: the listing of a cohort keeps them.
+        """
+        files = np.repeat(rows.astype(np.min_scalar_type(2 * len(self._index))) << 1, 2)
+        files[1::2] += 1
+        present = np.empty(len(files), np.bool_)
+        for kind, columns in enumerate(self._index.files):
+            present[kind::2] = (columns.access[rows] != 0) & shown[kind]
+        return files if present.all() else files[present]
+
+    def page(self, files: NDArray[np.integer], *, flat: bool) -> list[Entry]:
+        """Return entries of images; ``files`` as of :meth:`of_rows`."""
+        # Columns are gathered for the whole page, and map and zip make its entries: 0.5 us each, where a loop that
+        # calls their classes takes 0.9 us (scripts/bench drive).
+        index, numbers = self._index, files.astype(np.uint64)
+        rows, is_json = (numbers >> np.uint64(1)).astype(np.intp), (numbers & np.uint64(1)).astype(np.bool_)
+
+        def gathered(name: str) -> NDArray[np.integer]:
+            dcm, json = (getattr(columns, name) for columns in index.files)
+            values: NDArray[np.integer] = np.where(is_json, json[rows], dcm[rows])
+            return values
+
+        names = flat_names(index, rows) if flat else index.images.take(rows)
+        names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
+        sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
+        keys = image_keys(index.identity[rows], 0) | numbers & np.uint64(1)
+        inodes = all_versioned(keys, sizes, mtimes).tolist()
+        modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
+        links = self._links[rows].tolist()
+        columns = (
+            names,
+            inodes,
+            modes,
+            links,
+            uids,
+            gids,
+            sizes.tolist(),
+            mtimes.tolist(),
+            repeat(None, len(names)),
+        )
+        page = list(map(_new_entry, zip(*columns, strict=True)))
+        changed, is_link = self._changed, self._links_to is not None
+        if changed or is_link:
+            page = [self._anew(entry) if is_link or entry.inode & KEY in changed else entry for entry in page]
+        return page
+
+    def _anew(self, entry: Entry) -> Entry:
+        key = entry.inode & KEY
+        return Entry(entry.name, *self._attributes(self._inode(key), self._facts(key)), None)
+
+    def flat_name(self, row: int) -> bytes:
+        """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
+        return flat_name(self._index, row)
+
+
+def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
+    rounded = (
+        sizes[rows].astype(np.uint64) + np.uint64(511) & np.uint64(0xFFFFFFFFFFFFFE00)
+        for rows in blocks(len(sizes))
+    )
+    return sum(int(part.sum()) for part in rounded)
+
+
+def split_name(name: bytes) -> tuple[bytes, int]:
+    """Return the image and the kind of file that a name stands for; kind -1 for neither."""
+    for kind, suffix in enumerate(SUFFIXES):
+        if name.endswith(suffix):
+            return name[: -len(suffix)], kind
+    return name, -1
