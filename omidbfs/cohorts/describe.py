@@ -23,7 +23,7 @@ from omidbfs.database.dataset import numbered
 from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import Lesion, Mark
-from omidbfs.facets import BY_NAME, Facet, Kind, named
+from omidbfs.facets import BY_NAME, Facet, Kind, Level, named
 from omidbfs.facets.clinical import outcome_tokens
 from omidbfs.index.columns import DCM, JSON, Index
 from omidbfs.index.episodes import outcome_at
@@ -31,9 +31,6 @@ from omidbfs.index.names import Names
 
 Facts = dict[str, object]
 
-_TAG = re.compile(r"([\w\[\]]+(?:\.[\w\[\]]+)*)? ?((?:\([0-9A-F]{4},[0-9A-F]{4}\)(?:\[\d+\])?\.?)+)")
-_PART = re.compile(r"([0-9A-F]{4}),([0-9A-F]{4})\)(\[\d+\])?")
-_KEY = re.compile(r"\b[A-Z]\w+(?:\.\w+)*")
 _CODE_VALUE = "00080100"
 _LONGEST_RAW = 200
 _MISTAKES = 3
@@ -238,23 +235,19 @@ def _raw(
     index: Index, row: int, facet: Facet, again: _Again, place: tuple[str, str, str]
 ) -> Iterator[tuple[str, object]]:
     """Yield what the source says at each of the places that a facet is taken from, where it says anything."""
-    tags = _TAG.findall(facet.source)
-    for keyword, numbers in tags:
-        value = _of_tag(index, row, again, place, tuple("".join(part) for part in _PART.findall(numbers)))
+    for tag in facet.tags:
+        value = _of_tag(index, row, again, place, tag.path)
         if value is not None:
-            yield f"{keyword} {numbers}".strip(), value
-    if tags or not facet.source.startswith(("NBSS ", "ImageDB ")):
-        return
-    kind = "nbss" if facet.source.startswith("NBSS ") else "imagedb"
-    document: object = again.documents[kind]
-    if facet.level == "episode" and isinstance(document, dict):
-        ordinal = int(index.study_episode[index.study_of[row]])
-        id_ = index.episodes.ids[ordinal].decode("utf-8", "surrogatepass") if ordinal >= 0 else ""
-        document = document.get(id_)
-    for key in _KEY.findall(facet.source.partition(" ")[2]):
-        value = _inside(document, key.split("."))
+            yield str(tag), value
+    for key in facet.keys:
+        document: object = again.documents[key.document]
+        if facet.level is Level.EPISODE and isinstance(document, dict):
+            ordinal = int(index.study_episode[index.study_of[row]])
+            id_ = index.episodes.ids[ordinal].decode("utf-8", "surrogatepass") if ordinal >= 0 else ""
+            document = document.get(id_)
+        value = _inside(document, key.path)
         if value is not None:
-            yield key, value
+            yield str(key), value
 
 
 def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], path: tuple[str, ...]) -> object:

@@ -12,12 +12,12 @@ from omidbfs.base.errors import UserError
 from omidbfs.base.words import closest, did_you_mean, meant
 from omidbfs.cohorts.cohort import IMAGES, Cohort, Cohorts, Term
 from omidbfs.database.problems import Problem
-from omidbfs.facets import Kind
+from omidbfs.facets import Kind, Level
 from omidbfs.facets.lists import listed, lost
 from omidbfs.index.flat_names import found
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
-_LISTS = {"clients": "client", "studies": "study", "images": "image"}
+_LISTS = {"clients": Level.CLIENT, "studies": Level.STUDY, "images": Level.IMAGE}
 """Key -> what its list names."""
 
 
@@ -27,7 +27,7 @@ class Selection:
 
     path: str
     place: str
-    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    lists: tuple[tuple[Level, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

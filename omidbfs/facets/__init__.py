@@ -12,7 +12,20 @@ from omidbfs.facets.breast import BREAST_FACETS
 from omidbfs.facets.clinical import CLINICAL_FACETS
 from omidbfs.facets.image import IMAGE_FACETS
 from omidbfs.facets.mark import MARK_FACETS
-from omidbfs.facets.model import NONE, RESERVED, UNKNOWN, UNLINKED, Facet, Kind, Subject, Token, Value
+from omidbfs.facets.model import (
+    NONE,
+    RESERVED,
+    UNKNOWN,
+    UNLINKED,
+    Facet,
+    Key,
+    Kind,
+    Level,
+    Subject,
+    Tag,
+    Token,
+    Value,
+)
 
 FACETS: tuple[Facet, ...] = (
     *CLINICAL_FACETS,
@@ -22,8 +35,8 @@ FACETS: tuple[Facet, ...] = (
     Facet(
         "file-type",
         "dcm or json: narrows the files of a cohort, not its images",
-        "file",
-        "file name",
+        Level.FILE,
+        ("file name",),
         Kind.FILE,
         values=(Value("dcm", "dcm"), Value("json", "json")),
     ),
@@ -61,9 +74,12 @@ __all__ = [
     "UNKNOWN",
     "UNLINKED",
     "Facet",
+    "Key",
     "Kind",
+    "Level",
     "Registry",
     "Subject",
+    "Tag",
     "Token",
     "Value",
     "named",

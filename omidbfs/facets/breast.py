@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from omidbfs.database.codes import SIDE_OPINIONS
 from omidbfs.database.records import OTHER, Episode
 from omidbfs.database.terms import laterality
-from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Subject, Value, one, table
+from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Level, Subject, Value, one, table
 from omidbfs.facets.tables import READING_OPINIONS
 
 _WORST_FIRST = ("OM", "OS", "OU", "OB", "ON")
@@ -55,8 +55,8 @@ BREAST_FACETS: tuple[Facet, ...] = (
     Facet(
         "side-opinion",
         "the worst opinion of the image's own breast after biopsy or surgery in the episode",
-        "image",
-        "NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",
+        Level.IMAGE,
+        ("NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",),
         Kind.TABLE,
         one(_side_opinion),
         _of_breast,
@@ -65,8 +65,8 @@ BREAST_FACETS: tuple[Facet, ...] = (
     Facet(
         "reading-opinion",
         "the readers' opinion of the image's own breast at screening",
-        "image",
-        "NBSS SCREENING, L and R, Opinion; laterality of the image",
+        Level.IMAGE,
+        ("NBSS SCREENING, L and R, Opinion; laterality of the image",),
         Kind.TABLE,
         one(_reading_opinion),
         _of_breast,
