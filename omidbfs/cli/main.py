@@ -297,8 +297,10 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
     cohorts = view.cohorts
     images = len(cohorts.rows(selected))
     if json:
-        clients, studies = len(cohorts.clients(selected)), len(cohorts.studies(selected))
-        click.echo(dumps({"clients": clients, "studies": studies, "images": images}))
+        from omidbfs.facets import Level
+
+        counted_levels = (Level.CLIENT, Level.STUDY, Level.IMAGE)
+        click.echo(dumps({level.plural: cohorts.count(selected, level) for level in counted_levels}))
     else:
         click.echo(str(images))
 

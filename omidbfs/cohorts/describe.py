@@ -214,21 +214,12 @@ def _mark(mark: Mark, lesions: Sequence[Lesion], known: bool) -> Facts:
 def _facet(cohorts: Cohorts, row: int, facet: Facet, again: _Again | None, place: tuple[str, str, str]) -> Facts:
     index = cohorts.index
     if facet.kind is Kind.NAME:
-        values = _names(cohorts, row, facet)
+        members = cohorts.levels[facet.level]
+        values = [name.decode() for name in members.names(np.array([members.ordinal(row)]))]
     else:
         values = list(dict.fromkeys(cohorts.label(facet, code) for code in index.codes_of(facet.name, row)))
     raw = {} if again is None else dict(_raw(index, row, facet, again, place))
     return {"values": values, "level": facet.level, "source": facet.source, "raw": raw}
-
-
-def _names(cohorts: Cohorts, row: int, facet: Facet) -> list[str]:
-    index = cohorts.index
-    if facet.name == "client":
-        return [index.clients[int(index.client_of[row])].decode()]
-    if facet.name == "study":
-        return [index.studies[int(index.study_of[row])].decode()]
-    episode = index.study_episode[index.study_of[row]]
-    return [cohorts.episode_names(np.array([episode]))[0].decode()] if episode >= 0 else ["unlinked"]
 
 
 def _raw(

@@ -36,6 +36,11 @@ class Level(StrEnum):
     LESION = "lesion"
     FILE = "file"
 
+    @property
+    def plural(self) -> str:
+        """The word for several."""
+        return "studies" if self is Level.STUDY else f"{self}s"
+
 
 @dataclass(frozen=True, slots=True)
 class Tag:

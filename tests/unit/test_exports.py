@@ -27,13 +27,13 @@ from trees import Quirky, Tree
 from omidbfs.cli.main import EXPORTS, main
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
-from omidbfs.exports.fields import PAGE, columns_of, pages, spread
+from omidbfs.exports.fields import PAGE, columns_of, pages
 from omidbfs.exports.formats import BY_FILE, FORMATS, format_of
 from omidbfs.exports.table import cell
 from omidbfs.facets import Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.names import Names
+from omidbfs.index.names import Names, spread
 from omidbfs.view.nodes import Directory, Export
 from omidbfs.view.ownership import Ownership, drive_access
 from omidbfs.view.quoting import export_access
