@@ -6,7 +6,6 @@ from operator import attrgetter
 
 from omidbfs.base.names import slug
 from omidbfs.database import uids
-from omidbfs.database.header import Header
 from omidbfs.database.records import OTHER
 from omidbfs.database.terms import (
     IMAGE_TYPES,
@@ -51,24 +50,42 @@ _VENDORS = (
 _CODE = re.compile(r"[a-z0-9-]+")
 
 
-# What depends on what. Fields that few images share are left out of the header and stand alone.
-_ALONE = (
-    "PatientAge",
-    "BodyPartThickness",
-    "EstimatedRadiographicMagnificationFactor",
+SHARED = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PresentationIntentType",
+    "ViewPosition",
+    "Laterality",
+    "ImageLaterality",
+    "BreastImplantPresent",
+    "SOPClassUID",
+    "Modality",
+    "PhotometricInterpretation",
+    "PartialView",
+    "TransferSyntaxUID",
+    "Rows",
+    "Columns",
+    "FrameLaterality",
+    "ViewCode",
+    "ViewModifierCodes",
 )
-_OF_TYPE = ("ImageType", "SOPClassUID", "NumberOfFrames")
-_LEFT_OUT = (*_ALONE, "ImageType", "SOPInstanceUID")
-_shared_fields = attrgetter(*(name for name in Header.__struct_fields__ if name not in _LEFT_OUT))
+"""Fields of the header that facets are taken from and that many images share. Those that few share stand alone."""
+OF_TYPE = ("SOPClassUID", "NumberOfFrames", "ImageType")
+"""Fields of the header that say what type an image has."""
+
+_shared_fields = attrgetter(*SHARED)
 
 
 def of_header(subject: Subject) -> Hashable:
-    """Return all fields of the header that many images share."""
+    """Return all fields of the header that facets depend on and many images share."""
     return _shared_fields(subject.image.header)
 
 
-_of_age, _of_thickness, _of_magnification = (attrgetter(f"image.header.{name}") for name in _ALONE)
-_of_type = attrgetter(*(f"image.header.{name}" for name in _OF_TYPE))
+_of_age, _of_thickness, _of_magnification = (
+    attrgetter(f"image.header.{name}")
+    for name in ("PatientAge", "BodyPartThickness", "EstimatedRadiographicMagnificationFactor")
+)
+_of_type = attrgetter(*(f"image.header.{name}" for name in OF_TYPE))
 
 
 _FRAME_LATERALITY = "FrameAnatomySequence.FrameLaterality"
