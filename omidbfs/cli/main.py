@@ -166,7 +166,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
         ctx.default_map = defaults
 
 
-EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
+EXPORT_FORMATS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
 
 
 @main.command()
@@ -341,7 +341,9 @@ def _problem_line(problem: "Problem", json: bool) -> str:
 @main.command()
 @source_options
 @cohort_argument
-@click.option("--format", type=click.Choice(EXPORTS), help="What to write.  [default: what the name of FILE says]")
+@click.option(
+    "--format", type=click.Choice(EXPORT_FORMATS), help="What to write.  [default: what the name of FILE says]"
+)
 @click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
 def export(source: Path, cohort: str, format: str | None, output: Path | None, **options: Any) -> None:
     """Write COHORT as a file: what its .omidbfs/ on the drive has, or what `omidb summarise` writes.
