@@ -1,7 +1,8 @@
 """Cohorts: path components become sets of rows. A path is a conjunction of disjunctions.
 
-Within one component, ``A,B`` is a union, ``not-A`` a complement (``not-A,B``: neither), ``50-69``, ``2012-``
-and ``-49`` are inclusive ranges on numbers. A literal value always wins over such a reading.
+The view, exports, reports and commands ask :class:`Cohorts`, from any thread. Within one component, ``A,B`` is a
+union, ``not-A`` a complement (``not-A,B``: neither), ``50-69``, ``2012-`` and ``-49`` are inclusive ranges on
+numbers. A literal value always wins over such a reading.
 """
 
 import functools

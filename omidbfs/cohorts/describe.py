@@ -1,9 +1,9 @@
 """All that is known of one image, and where it comes from, as plain objects that JSON can hold.
 
-Values have the names that they have on the drive and in every table; ``raw`` is what the source says.
-
-What the index holds is told without the source; the client is read once more for what it does not hold: events
-and their opinions, lesions, and what the source says in its own words.
+``omidbfs describe`` prints it. The functions are stateless and read the source, so call them where waiting for a
+disk is no harm. Values have the names that they have on the drive and in every table; ``raw`` is what the source
+says. What the index holds is told without the source. The client is read once more for what the index does not
+hold: events and their opinions, lesions, and what the source says in its own words.
 """
 
 import re
@@ -39,7 +39,7 @@ _MISTAKES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """The client, read once more: what was read, her documents as they are, and the problems met."""
+    """The client, read once more: what was read, its documents as they are, and the problems met."""
 
     reader: ClientReader
     record: ClientRecord
@@ -129,11 +129,11 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
         return None
     counts = index.episodes.per_client
     first = int(np.sum(counts[: index.client_of[row]], dtype=np.int64))
-    hers = index.episodes.facts(first, first + int(counts[index.client_of[row]]))
-    facts = hers[ordinal - first]
+    of_client = index.episodes.facts(first, first + int(counts[index.client_of[row]]))
+    facts = of_client[ordinal - first]
     code = outcome_at(int(index.episodes.outcome[ordinal]))
     outcome, reason = outcome_tokens(code)
-    decided = Outcome(code, _future(hers, ordinal - first, windows))
+    decided = Outcome(code, _future(of_client, ordinal - first, windows))
     read = (
         next((one for one in again.record.nbss.episodes if one.id == facts.id), None)
         if (again is not None and again.record.nbss is not None)
@@ -147,7 +147,7 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
         "outcome": named("outcome", outcome),
         "undefined_outcome": named("undefined-outcome", reason) if outcome == UNDEFINED else None,
         "future_episode": decided.future_episode and printable(decided.future_episode),
-        "why": printable(why(facts, hers, decided, windows)),
+        "why": printable(why(facts, of_client, decided, windows)),
         "windows": {name: getattr(windows, name) for name in Windows.__dataclass_fields__},
         "events": None
         if read is None
@@ -165,10 +165,10 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
     }
 
 
-def _future(hers: Sequence[object], position: int, windows: Windows) -> str | None:
+def _future(of_client: Sequence[object], position: int, windows: Windows) -> str | None:
     from omidbfs.clinical.outcomes import outcomes
 
-    return outcomes(hers, windows)[position].future_episode  # type: ignore[arg-type]
+    return outcomes(of_client, windows)[position].future_episode  # type: ignore[arg-type]
 
 
 def _marks(index: Index, row: int, again: _Again | None, study: str, image: str) -> list[Facts]:

@@ -1,4 +1,4 @@
-"""Named cohorts: what a configuration calls a cohort, found in an index."""
+"""Named cohorts: what a configuration calls a cohort, found in an index. Sessions use it; it keeps no state."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,9 @@
-"""The facets: what images are grouped by. Adding a facet is adding one entry to a registry.
+"""The facets: what images are grouped by. Pure data and pure functions, for every floor above and in any thread.
 
-``clinical``, ``image``, ``breast`` and ``mark`` hold those that the program has, ``user`` makes those that a user
-defines.
+``clinical``, ``image``, ``breast`` and ``mark`` hold the facets of the program: a new one is one entry there. A
+facet of images that needs an attribute which :class:`~omidbfs.database.header.Header` lacks also changes
+``database/header.py``, and no other file but its test and ``docs/facets.md``, which ``scripts/facets-doc`` makes.
+``defined`` understands the facets that a user defines.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""Facets of what was found in the image's own breast."""
+"""Facets of what was found in the image's own breast.
+
+The registry takes them; index workers run their functions.
+"""
 
 from collections.abc import Hashable
 
@@ -14,7 +17,7 @@ _DECISIVE = ("surgery", "biopsy_wide", "biopsy_fine")
 
 def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None, str | None]:
     """Return the worst opinion after biopsy or surgery of one breast, and the readers' at screening."""
-    # Remembered while the woman is at hand: otherwise found anew for each image, 2 us.
+    # Remembered while the client is at hand: otherwise found anew for each image, 2 us.
     found = subject.opinions.get((episode.id, side))
     if found is None:
         is_left, decisive, first = side == "L", set(), None

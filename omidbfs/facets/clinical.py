@@ -1,4 +1,7 @@
-"""Facets of the client, of its episodes and studies."""
+"""Facets of the client, of its episodes and studies.
+
+The registry takes them; index workers run their functions.
+"""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b

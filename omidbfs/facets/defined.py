@@ -1,7 +1,8 @@
-"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table of her own.
+"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table.
 
-A definition says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a
-map, or as a slug. It is plain data, so that it can be handed to other processes and kept in an index.
+Sessions read definitions from the configuration, and ``index/user_facets.py`` makes columns of them. A definition
+says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a map, or as a
+slug. It is immutable data, so that it can be handed to other processes and kept in an index.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Facets of one image: what its header says, which of its files there are, what was found in its breast."""
+"""Facets of one image: what its header says, and which of its files there are.
+
+The registry takes them; index workers run their functions, once for each distinct ``depends_on``.
+"""
 
 import re
 from collections.abc import Container, Hashable, Sequence
@@ -280,7 +283,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "age",
-        "the woman's age at the examination in years, in bands of five",
+        "the client's age at the examination in years, in bands of five",
         Level.IMAGE,
         (tag("PatientAge", "00101010"),),
         Kind.NUMBER,

@@ -1,4 +1,4 @@
-"""Lists and tables that people write: what they name.
+"""Lists and tables that people write: what they name. Stateless; for any thread.
 
 Cohorts, facets and ``--clients-file`` read theirs here, so that all understand the same. A file whose name ends in
 ``.csv`` is a table with a header; any other has one name a line. Both are UTF-8, with or without a byte order

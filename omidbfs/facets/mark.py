@@ -1,7 +1,8 @@
 """Facets of the marks in an image, and of the lesions that they are linked to.
 
-A mark names lesions by number; together with the side of the image that is a lesion of the study's episode.
-Nothing is guessed: where a number, the side or the episode is missing, so is the lesion.
+The registry takes them; index workers run their functions. A mark names lesions by number; together with the side
+of the image that is a lesion of the study's episode. Nothing is guessed: where a number, the side or the episode
+is missing, so is the lesion.
 """
 
 import re
@@ -85,7 +86,7 @@ def _of_lesions(subject: Subject) -> Hashable:
 
 def _said_of(subject: Subject, lesion: Lesion) -> Hashable:
     """Return what each of the facets of lesions says of one."""
-    # Remembered while the woman is at hand: four images and more show the same lesion, and this takes 6 us.
+    # Remembered while the client is at hand: four images and more show the same lesion, and this takes 6 us.
     known = subject.lesions.get(id(lesion))
     if known is None:
         known = subject.lesions[id(lesion)] = tuple([read(lesion) for read in _OF_LESION])

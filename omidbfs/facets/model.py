@@ -1,4 +1,8 @@
-"""What a facet is, and the image that facets look at."""
+"""What a facet is, and the image that facets look at.
+
+The modules of facets build on it, and all floors above read it. All of it is immutable but :class:`Subject`, which
+belongs to the builder of a chunk and to its thread.
+"""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field

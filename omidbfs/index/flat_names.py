@@ -1,4 +1,7 @@
-"""The names of images in flat cohorts, and the images that such a name in a list or table stands for."""
+"""The names of images in flat cohorts, and the images that such a name in a list or table stands for.
+
+The view, exports and ``levels.py`` use these functions, which are pure.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""The columns of facets that a user defines, made after all others from what each of them needs, and no more."""
+"""The columns of facets that a user defines, made after all others from what each of them needs, and no more.
+
+Used by ``build.py``. The workers of an executor read the source; everything else runs in the thread that calls.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +39,7 @@ class _Image:
 
 
 _Task = tuple[str, str, list[_Image]]
-"""A client, her NBSS document (empty for none), her images."""
+"""A client, its NBSS document (empty for none), its images."""
 
 
 def with_user_facets(
@@ -204,7 +207,7 @@ def _task(index: Index, client: int) -> _Task:
 
 
 def read_labels(source: Source, wanted: Sequence[Definition], tasks: Sequence[_Task]) -> list[list[list[str]]]:
-    """Return for each client and each definition the label of each of her images."""
+    """Return for each client and each definition the label of each of its images."""
     with ClientReader(source) as reader:
         return [_labels(reader, wanted, task) for task in tasks]
 

@@ -1,4 +1,7 @@
-"""Extended attributes (``--xattr``): what the index says of a file or a cohort, as ``user.omidb.<name>``."""
+"""Extended attributes (``--xattr``): what the index says of a file or a cohort, as ``user.omidb.<name>``.
+
+``fuse/`` asks these functions, which are pure.
+"""
 
 from collections.abc import Mapping
 
