@@ -81,15 +81,15 @@ class View:
         """Who may read what quotes the source: generated files, and lists of problems and values."""
         self.files = Files(index, access, self.export_access, generated, self.lists.links, links_to, ownership)
         self._context = Context(
-            index,
-            self.cohorts,
-            self.lists,
-            self.files,
-            access,
-            self.export_access,
-            ENTRANCES,
-            list_nested,
-            list_empty,
+            index=index,
+            cohorts=self.cohorts,
+            lists=self.lists,
+            files=self.files,
+            access=access,
+            quoting=self.export_access,
+            entrances=ENTRANCES,
+            list_nested=list_nested,
+            list_empty=list_empty,
         )
 
     def has_made(self, node: Directory | Export) -> bool:
