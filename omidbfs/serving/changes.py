@@ -18,8 +18,10 @@ from omidbfs.facets import Kind
 from omidbfs.index.columns import SUFFIXES, blocks
 from omidbfs.serving.differences import differences
 from omidbfs.view.files import Files
+from omidbfs.view.generated import ExportsDirectory
+from omidbfs.view.images import ClientDirectory, CohortDirectory, StudyDirectory
 from omidbfs.view.inode import all_keys, directory_inode, parent_inode
-from omidbfs.view.nodes import Directory, Shape
+from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
 MOST_COMPARISONS = 1_000_000
@@ -52,17 +54,17 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     row, kind = place
     entries = []
     for directory in known:
-        shape, cohort = directory.shape, directory.cohort
+        cohort, is_flat = directory.cohort, isinstance(directory, CohortDirectory)
         if kind is None:
-            is_its_own = shape is Shape.CLIENT and directory.client == row
+            is_its_own = isinstance(directory, ClientDirectory) and directory.client == row
             is_there = is_its_own and view.lookup(directory, real) is not None
         else:
-            is_place = shape is Shape.COHORT or (
-                shape is Shape.STUDY and directory.study == view.index.study_of[row]
+            is_place = is_flat or (
+                isinstance(directory, StudyDirectory) and directory.study == view.index.study_of[row]
             )
             is_there = is_place and cohort.files[kind] and view.cohorts.contains(cohort, row)
         if is_there:
-            entries.append((directory.inode, flat if shape is Shape.COHORT else real))
+            entries.append((directory.inode, flat if is_flat else real))
     return Changes(entries, [inode])
 
 
@@ -80,15 +82,15 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     attributes = [directory.inode for directory in directories]
     flat, whole = [], []
     for directory in directories:
-        if directory.shape is Shape.EXPORTS:  # made of whatever there is: all of it is another file now
+        if isinstance(directory, ExportsDirectory):  # made of whatever there is: all of it is another file now
             entries += ((directory.inode, name) for name in BY_FILE)
         after = new.resolve(directory.path)
         if after is None:
             entries.append(_place_of(directory.path))
         is_same = after is not None and _meaning(old, directory.cohort) == _meaning(new, after.cohort)
-        if directory.shape is Shape.COHORT:
+        if isinstance(directory, CohortDirectory):
             flat.append((directory, after, is_same))
-        elif directory.shape in (Shape.CLIENT, Shape.STUDY) and not (
+        elif isinstance(directory, ClientDirectory | StudyDirectory) and not (
             is_same and not found.clients[directory.client]
         ):
             whole.append((directory, after))

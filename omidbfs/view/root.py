@@ -1,4 +1,7 @@
-"""What the root of a drive lists: which facets, which named cohorts; and how often it thereby lists each image."""
+"""What the root of a drive lists: which facets, which named cohorts; and how often it thereby lists each image.
+
+Used by ``session``, which chooses, and by ``view``. Immutable values and pure functions: any thread may use them.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,20 +1,22 @@
-"""Extended attributes (``--xattr``): what the index says of a file or a cohort, as ``user.omidb.<name>``."""
+"""Extended attributes (``--xattr``): what the index says of a file or a cohort, as ``user.omidb.<name>``.
+
+Used by whatever shows a drive. Pure functions of a view: any thread may call them.
+"""
 
 from collections.abc import Mapping
 
 from omidbfs.exports.fields import label
 from omidbfs.facets import UNLINKED, Facet, Kind
 from omidbfs.index.columns import DCM, SUFFIXES
-from omidbfs.view.nodes import Directory, Shape
+from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
 _PREFIX = b"user.omidb."
-_COHORTS = (Shape.COHORT, Shape.CLIENT, Shape.STUDY)
 
 
 def of_directory(view: View, directory: Directory) -> Mapping[bytes, bytes]:
     """Return the number of images and the definition of a cohort; nothing for other directories."""
-    if directory.shape not in _COHORTS:
+    if not directory.has_images:
         return {}
     count = len(view.cohorts.rows(view.cohort(directory)))
     return {_PREFIX + b"count": b"%d" % count, _PREFIX + b"definition": directory.path}

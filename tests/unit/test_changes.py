@@ -25,8 +25,9 @@ from omidbfs.serving import changes as module
 from omidbfs.serving.changes import Changes, all_that_is_known, changed_file, changes
 from omidbfs.serving.continuity import continued
 from omidbfs.view.about import generated_texts
+from omidbfs.view.images import CohortDirectory
 from omidbfs.view.inode import directory_inode, file_key
-from omidbfs.view.nodes import Directory, Shape
+from omidbfs.view.nodes import Directory
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.root import root_of
 from omidbfs.view.view import View
@@ -188,7 +189,7 @@ def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
         source = write(Path(place) / "db", after)
         new = view_of(source, refreshed(source, index))
         known = [directory.path for directory in known_to_the_kernel(old)]
-        flat = [directory for directory in known_to_the_kernel(old) if directory.shape is Shape.COHORT]
+        flat = [directory for directory in known_to_the_kernel(old) if isinstance(directory, CohortDirectory)]
         files = {
             inode
             for directory in flat

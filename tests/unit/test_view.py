@@ -29,11 +29,13 @@ from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, TextValue
+from omidbfs.view.context import Context
+from omidbfs.view.images import LONGEST_PATH
 from omidbfs.view.inode import all_keys, directory_inode, export_inode, file_key, is_export
 from omidbfs.view.nodes import Attributes, Directory, Listing
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.root import root_of
-from omidbfs.view.view import LONGEST_PATH, View
+from omidbfs.view.view import ENTRANCES, View
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
 NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
@@ -103,7 +105,8 @@ class Both:
                 assert self.view.directory_attributes(found) == attributes
                 listed_as = leads_to[name]
                 assert listed_as is not None, inner
-                for field in fields(Directory):
+                assert type(listed_as) is type(found), inner
+                for field in fields(found):
                     assert getattr(listed_as, field.name) == getattr(found, field.name), (inner, field.name)
             else:
                 assert leads_to[name] is None
@@ -960,6 +963,37 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
     assert names_at(many, place) == [b"demd1"]
     assert names_at(many, place + b"/demd1")[-1] == b"1.1"
     assert len(names_at(many, place + b"/demd1/1.1")) == MANY // 2
+
+
+class NothingDirectory(Directory):
+    """A kind of directory that the drive does not have: it narrows to nothing and lists nothing."""
+
+    def lookup(self, context: Context, name: bytes) -> Directory | None:
+        return context.entered(self, name)
+
+    def listing(self, context: Context) -> Listing:
+        return context.looked_up(self, [])
+
+
+def enter_nothing(context: Context, directory: Directory, name: bytes) -> Directory | None:
+    if name != b"as-nothing":
+        return None
+    return NothingDirectory(*directory.below(name), directory.stands_for.narrowed(Term(IMAGES, frozenset())))
+
+
+def test_another_kind_of_directory_takes_a_class_and_an_entrance(
+    many: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omidbfs.view.view.ENTRANCES", {**ENTRANCES, b"as-": enter_nothing})
+    view = View(many.index, Access(0o755, 0, 0), GENERATED)
+    for place in (b"", b"all/", b"by-view/CC/", b"by-client/demd1/", b"by-client/demd1/1.1/by-age/unknown/"):
+        assert names_at(view, place + b"as-nothing") == []
+        assert names_at(view, place + b"as-nothing/by-view") == []
+        assert len(view.cohorts.rows(view.cohort(at(view, place + b"as-nothing/by-view/CC")))) == 0
+        assert view.resolve(place + b"as-something") is None
+        assert b"as-nothing" not in names_at(view, place.rstrip(b"/"))
+    for place in (b"by-view/", b".omidbfs/", b"all/.omidbfs/"):
+        assert view.resolve(place + b"as-nothing") is None
 
 
 def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
