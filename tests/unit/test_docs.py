@@ -15,11 +15,12 @@ import pytest
 from omidbfs.cli.main import main
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import BY_NAME
+from omidbfs.index.store import SCHEMA
 from omidbfs.serving.configuration import Definitions, read_config, read_definitions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")))
 CODE = sorted((ROOT / "omidbfs").rglob("*.py"))
 SCRIPT_VARIABLES = {"OMIDBFS_PYTHON", "OMIDBFS_VENV", "OMIDBFS_REQUIRE_FUSE"}
 
@@ -349,7 +350,7 @@ def test_the_page_of_facets_is_what_the_registry_gives() -> None:
 
 def test_the_page_of_problems_has_every_kind_with_its_meaning_and_a_remedy() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+?) \| (.+) \|$", text("problems.md"), re.M)
-    assert {kind: meaning for kind, meaning, _ in rows} == KINDS
+    assert {kind: meaning.replace("`", "") for kind, meaning, _ in rows} == KINDS
     assert len(rows) == len(KINDS)
 
 
@@ -498,8 +499,8 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
     environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
     environment |= {name: str(tmp_path / "user") for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
     environment.pop("COVERAGE_PROCESS_START", None)  # what is run here is measured elsewhere, where it is smaller
-    shown = dict(examples(ROOT / "README.md") + examples(DOCS / "cli.md"))
-    assert len(shown) > 10
+    shown = dict(example for page in PAGES for example in examples(page))
+    assert len(shown) > 20
     for command, output in sorted(shown.items(), key=lambda item: " demo " not in item[0]):
         done = subprocess.run(
             command,
@@ -519,6 +520,21 @@ def undated(text: str) -> str:
     return re.sub(r"as of \d{4}-\d\d-\d\d \d\d:\d\d", "as of some day", text)
 
 
+def test_the_hooks_before_a_commit_are_the_checks_of_the_test_script() -> None:
+    entries = re.findall(r"^ +entry: (.*)$", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"), re.M)
+    script = (ROOT / "scripts" / "test").read_text(encoding="utf-8")
+    checks = re.findall(r"^    stage (?:'.*?'|\w+) (.*)$", script, re.M)
+    for name, value in (("$python", "$venv/bin/python"), ("$venv", ".venv"), ('"', "")):
+        checks = [check.replace(name, value) for check in checks]
+    assert len(checks) > 5
+    assert entries == [*checks, "scripts/test"]
+
+
+def test_the_change_log_has_the_versions_of_the_index_format_and_of_the_semantics() -> None:
+    last = list(TESTED_BY)[-1]
+    assert f"## [Unreleased] Index format {SCHEMA}. Semantics {last}." in plain(ROOT / "CHANGELOG.md")
+
+
 def promise(number: str) -> str:
     match = re.search(rf"^- \*\*{number}\*\* (.*?)(?=^- \*\*S|^#|\Z)", text("semantics.md"), re.M | re.S)
     assert match is not None, number
@@ -533,9 +549,9 @@ def promise(number: str) -> str:
         ("S57", "fuse.refresh", "_STUCK", 120, "two minutes without a sign of life"),
         ("S57", "fuse.refresh", "_MOST_LEFT", 3, "At most three processes"),
         ("S66", "facets.lists", "_MOST", 1000, "beyond 1,000 of one list or table"),
-        ("S73", "database.study", "MAX_JSON", 64 << 20, "JSON over 64 MB is not read"),
-        ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "NBSS and ImageDB not over 16 MB"),
-        ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "no more than 16 MB is looked at for its header"),
+        ("S73", "database.study", "MAX_JSON", 64 << 20, "is not read if it has more than 64 MB"),
+        ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "ImageDB file is not read if it has more than 16 MB"),
+        ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "omidbfs reads no more than 16 MB"),
         ("S73", "database.dicom", "MAX_READS", 200_000, "in no more than 200,000 pieces"),
         ("S76", "serving.disks", "_RESERVE", 96, "less 96"),
         ("S95", "serving.spool", "MOST_FILES", 32, "up to 32 files"),
