@@ -11,9 +11,9 @@ import orjson
 from omidbfs import __version__
 from omidbfs.base.names import printable
 from omidbfs.cohorts.cohort import EVERYTHING
+from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.facets import Facet, Kind
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, JSON
 from omidbfs.view.root import Root
 
 _TEXTS = 4
@@ -104,8 +104,7 @@ def status(root: Root, source: Sequence[str | None], classification: Classificat
         "clients": len(index.clients),
         "studies": len(index.studies),
         "images": len(index),
-        "dcm_files": int(np.count_nonzero(index.files[DCM].access)),
-        "json_files": int(np.count_nonzero(index.files[JSON].access)),
+        **{f"{kind.name}_files": int(np.count_nonzero(index.files[kind].access)) for kind in FILE_KINDS},
         "listed_files": root.listed_files() + _TEXTS,
         "cohorts": {name: len(root.cohorts.rows(cohort)) for name, cohort in root.named.items()},
         "options": {

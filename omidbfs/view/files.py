@@ -8,16 +8,17 @@ who holds the old one open goes on reading the old bytes, and the kernel can nev
 import functools
 import stat
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omidbfs.database.file_kinds import FILE_KINDS, FileKind, Tree
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.permissions import Access, no_more_than
 from omidbfs.database.records import FileFacts
-from omidbfs.index.columns import JSON, SUFFIXES, Index, blocks
+from omidbfs.index.columns import Index, blocks
 from omidbfs.index.flat_names import flat_name, flat_names
 from omidbfs.index.identity import NOBODY
 from omidbfs.view.inode import (
@@ -84,16 +85,18 @@ class Files:
 
     # Inodes
 
-    def image(self, row: int, kind: int) -> int | None:
+    def image(self, row: int, kind: FileKind) -> int | None:
         """Return the inode of a file of an image, ``None`` if there is no such file."""
         if not self._index.has_file(row, kind):
             return None
-        return self._inode(IMAGE | self._index.identity.item(row) << 1 | kind)
+        return self._inode(IMAGE | self._index.identity.item(row) << 1 | kind.number)
 
-    def images(self, rows: NDArray[np.integer], kind: int) -> NDArray[np.uint64]:
+    def images(self, rows: NDArray[np.integer], kind: FileKind) -> NDArray[np.uint64]:
         """Return the inodes of files of one kind, which must exist, as the index knows them."""
         columns = self._index.files[kind]
-        return all_versioned(image_keys(self._index.identity[rows], kind), columns.size[rows], columns.mtime[rows])
+        return all_versioned(
+            image_keys(self._index.identity[rows], kind.number), columns.size[rows], columns.mtime[rows]
+        )
 
     def document(self, client: int, slot: int) -> int | None:
         """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
@@ -186,17 +189,17 @@ class Files:
         mode, uid, gid = self._accesses[columns.access.item(*place)]
         return FileFacts(columns.size.item(*place), columns.mtime.item(*place), mode, uid, gid)
 
-    def place(self, inode: int) -> tuple[int, int | None] | None:
+    def place(self, inode: int) -> tuple[int, FileKind | None] | None:
         """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
 
         ``None`` stands for files that are gone, or have another version by now, and for all others.
         """
         return None if self.facts(inode) is None else self.place_of_any_version(inode)
 
-    def place_of_any_version(self, inode: int) -> tuple[int, int | None] | None:
+    def place_of_any_version(self, inode: int) -> tuple[int, FileKind | None] | None:
         """Return the same of a source file that may have another version by now."""
         place = self._place(inode & KEY)
-        return None if place is None else (place[0], place[1] if inode & IMAGE else None)
+        return None if place is None else (place[0], FILE_KINDS[place[1]] if inode & IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode.
@@ -242,15 +245,15 @@ class Files:
         content = self._contents.get(inode)
         return dict(self._replaced_texts).get(inode) if content is None else content
 
-    def source_file(self, inode: int) -> tuple[int, bytes]:
-        """Return where a file is: its tree (``DCM`` for images, ``JSON`` for data) and its path in it."""
+    def source_file(self, inode: int) -> tuple[Tree, bytes]:
+        """Return where a file is: its tree and its path in it."""
         index, place = self._index, self._place(inode & KEY)
         assert place is not None
         if inode & IMAGE:
-            row, kind = place
-            return kind, index.image_path(row, kind)
+            row, kind = place[0], FILE_KINDS[place[1]]
+            return kind.tree, index.image_path(row, kind)
         client, slot = place
-        return JSON, index.clients[client] + b"/" + index.document_name(client, slot)
+        return Tree.DATA, index.clients[client] + b"/" + index.document_name(client, slot)
 
     def names(self, inode: int) -> tuple[bytes, bytes]:
         """Return the names of a source file in flat cohorts and in the real tree, whatever its version."""
@@ -259,8 +262,9 @@ class Files:
         number, part = place
         if not inode & IMAGE:
             return (name := index.document_name(number, part)), name
-        name = index.images[number] + SUFFIXES[part]
-        return (self.flat_name(number) + SUFFIXES[part] if number in index.duplicates else name), name
+        suffix = FILE_KINDS[part].suffix
+        name = index.images[number] + suffix
+        return (self.flat_name(number) + suffix if number in index.duplicates else name), name
 
     def link_target(self, inode: int) -> bytes:
         """Return where the symbolic link that stands for a file leads, with ``links_to``."""
@@ -270,35 +274,42 @@ class Files:
 
     # Listing
 
-    def of_rows(self, rows: NDArray[np.uint32], shown: tuple[bool, bool]) -> NDArray[np.integer]:
-        """Return the files of images, each pair side by side: twice the row, plus one for the JSON.
+    def of_rows(self, rows: NDArray[np.uint32], shown: Sequence[FileKind]) -> NDArray[np.integer]:
+        """Return the files of some kinds of images, those of an image side by side.
 
-        They are in the smallest type that holds them: the listing of a cohort keeps them.
+        Each is a number: the row times the number of kinds, plus the position of its kind. They are in the
+        smallest type that holds them: the listing of a cohort keeps them.
         """
-        files = np.repeat(rows.astype(np.min_scalar_type(2 * len(self._index))) << 1, 2)
-        files[1::2] += 1
+        count = len(shown)
+        kept = np.min_scalar_type(count * len(self._index))
+        files = np.repeat(rows.astype(kept) * kept.type(count), count)
         present = np.empty(len(files), np.bool_)
-        for kind, columns in enumerate(self._index.files):
-            present[kind::2] = (columns.access[rows] != 0) & shown[kind]
+        for position, kind in enumerate(shown):
+            files[position::count] += kept.type(position)
+            present[position::count] = self._index.files[kind].access[rows] != 0
         return files if present.all() else files[present]
 
-    def page(self, files: NDArray[np.integer], *, flat: bool) -> list[Entry]:
-        """Return entries of images; ``files`` as of :meth:`of_rows`."""
+    def page(self, files: NDArray[np.integer], shown: Sequence[FileKind], *, flat: bool) -> list[Entry]:
+        """Return entries of images; ``files`` and ``shown`` as of :meth:`of_rows`."""
+        if not len(files):
+            return []
         # Columns are gathered for the whole page, and map and zip make its entries: 0.5 us each, where a loop that
         # calls their classes takes 0.9 us (scripts/bench drive).
-        index, numbers = self._index, files.astype(np.uint64)
-        rows, is_json = (numbers >> np.uint64(1)).astype(np.intp), (numbers & np.uint64(1)).astype(np.bool_)
+        index = self._index
+        rows, positions = np.divmod(files.astype(np.intp), len(shown))
 
         def gathered(name: str) -> NDArray[np.integer]:
-            dcm, json = (getattr(columns, name) for columns in index.files)
-            values: NDArray[np.integer] = np.where(is_json, json[rows], dcm[rows])
+            values: NDArray[np.integer] = getattr(index.files[shown[0]], name)[rows]
+            for position, kind in enumerate(shown[1:], 1):
+                values = np.where(positions == position, getattr(index.files[kind], name)[rows], values)
             return values
 
         names = flat_names(index, rows) if flat else index.images.take(rows)
-        names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
+        suffixes = [kind.suffix for kind in shown]
+        names = [name + suffixes[position] for name, position in zip(names, positions.tolist(), strict=True)]
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
-        keys = image_keys(index.identity[rows], 0) | numbers & np.uint64(1)
-        inodes = all_versioned(keys, sizes, mtimes).tolist()
+        kinds = np.array([kind.number for kind in shown], np.uint64)[positions]
+        inodes = all_versioned(image_keys(index.identity[rows], kinds), sizes, mtimes).tolist()
         modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
         links = self._links[rows].tolist()
         columns = (
@@ -335,9 +346,9 @@ def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
     return sum(int(part.sum()) for part in rounded)
 
 
-def split_name(name: bytes) -> tuple[bytes, int]:
-    """Return the image and the kind of file that a name stands for; kind -1 for neither."""
-    for kind, suffix in enumerate(SUFFIXES):
-        if name.endswith(suffix):
-            return name[: -len(suffix)], kind
-    return name, -1
+def split_name(name: bytes, shown: Iterable[FileKind]) -> tuple[bytes, FileKind] | None:
+    """Return the image and the kind of file that a name stands for, ``None`` if it ends like none of the kinds."""
+    for kind in shown:
+        if name.endswith(kind.suffix):
+            return name[: -len(kind.suffix)], kind
+    return None

@@ -50,9 +50,9 @@ def file_key(inode: int) -> int:
     return inode & KEY
 
 
-def image_keys(identities: NDArray[np.uint32], kind: int) -> NDArray[np.uint64]:
-    """Return the keys of the files of one kind of some images."""
-    return identities.astype(np.uint64) << np.uint64(1) | np.uint64(IMAGE | kind)
+def image_keys(identities: NDArray[np.uint32], kinds: int | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the keys of files of some images; ``kinds`` are the numbers of their kinds, or of the kind of all."""
+    return identities.astype(np.uint64) << np.uint64(1) | np.uint64(IMAGE) | np.asarray(kinds, np.uint64)
 
 
 def document_keys(identities: NDArray[np.uint32], slot: int) -> NDArray[np.uint64]:

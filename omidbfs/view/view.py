@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Term
+from omidbfs.database.file_kinds import FILE_KINDS, JSON, FileKind
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.permissions import Access
 from omidbfs.exports.formats import BY_FILE, FORMATS, Selection
 from omidbfs.facets import BY_NAME, Facet, Kind
-from omidbfs.index.columns import JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.index.flat_names import flat_names
 from omidbfs.view.files import Content, Files, split_name
 from omidbfs.view.inode import ROOT_INODE, directory_inode, export_inode
@@ -201,7 +202,10 @@ class View:
         return None
 
     def _in_study(self, directory: Directory, name: bytes) -> int | None:
-        stem, kind = split_name(name)
+        split = split_name(name, directory.cohort.files)
+        if split is None:
+            return None
+        stem, kind = split
         first, end = self.index.study_rows[directory.study : directory.study + 2].tolist()
         rows = self.index.image_table.find(stem)
         number = bisect_left(rows, first)
@@ -209,7 +213,10 @@ class View:
         return self._image_inode(directory.cohort, rows[number], kind) if is_there else None
 
     def _in_cohort(self, directory: Directory, name: bytes) -> int | None:
-        stem, kind = split_name(name)
+        split = split_name(name, directory.cohort.files)
+        if split is None:
+            return None
+        stem, kind = split
         rows = self.index.image_table.find(stem)
         if not rows and b"~" in stem:
             rows = self.index.image_table.find(stem[: stem.index(b"~")])
@@ -218,15 +225,15 @@ class View:
             return None  # never under the bare name: it would move to another file as the database grows
         return self._image_inode(directory.cohort, rows[0], kind) if rows else None
 
-    def _image_inode(self, cohort: Cohort, row: int, kind: int) -> int | None:
-        if kind < 0 or not cohort.files[kind] or (cohort.terms and not self.cohorts.contains(cohort, row)):
+    def _image_inode(self, cohort: Cohort, row: int, kind: FileKind) -> int | None:
+        if cohort.terms and not self.cohorts.contains(cohort, row):
             return None
         return self.files.image(row, kind)
 
     def _shows_documents(self, directory: Directory) -> bool:
         """Return whether the JSON files of a client belong to what is shown: always, or with an image of hers."""
         cohort = directory.cohort
-        if not cohort.files[JSON]:
+        if JSON not in cohort.files:
             return False
         return cohort == EVERYTHING or len(self._client_rows(directory)) > 0
 
@@ -323,7 +330,7 @@ class View:
 
     def _nested(self, directory: Directory) -> Listing:
         used = {term.facet for term in directory.cohort.terms}
-        if not all(directory.cohort.files):
+        if directory.cohort.files != FILE_KINDS:
             used.add("file-type")
         is_deep = len(directory.path) > LONGEST_PATH
         facets = [facet for facet in self.lists.facets if facet.name not in used and not is_deep]
@@ -380,9 +387,9 @@ class View:
         return Entry(name, *self.directory_attributes(directory), directory)
 
     def _files(self, directory: Directory, rows: Callable[[], NDArray[np.uint32]]) -> Listing:
-        shown, flat = directory.cohort.files, directory.shape is Shape.COHORT
-        files = self._shared_by_all(directory, lambda: self.files.of_rows(rows(), shown))
-        return Listing(len(files), lambda start, count: self.files.page(files[start : start + count], flat=flat))
+        of, shown, flat = self.files, directory.cohort.files, directory.shape is Shape.COHORT
+        files = self._shared_by_all(directory, lambda: of.of_rows(rows(), shown))
+        return Listing(len(files), lambda start, count: of.page(files[start : start + count], shown, flat=flat))
 
     def directory_attributes(self, directory: Directory) -> Attributes:
         """Return the attributes of a directory; its link count of 1 says that it is not counted."""

@@ -23,12 +23,13 @@ from trees import MARK, Tree
 
 from omidbfs.clinical.outcomes import Windows
 from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
+from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, TextValue
+from omidbfs.index.columns import TextValue
 from omidbfs.view.inode import all_keys, directory_inode, export_inode, file_key, is_export
 from omidbfs.view.nodes import Attributes, Directory, Listing
 from omidbfs.view.ownership import drive_access
@@ -834,7 +835,7 @@ def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
     tree.client().study().image("1.1").image("1.2")
     view = view_of(tree.root)
     images, documents = all_keys(view.index)
-    keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in range(2)]
+    keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in FILE_KINDS]
     assert sorted(keys) == [*images]
     assert [file_key(view.files.document(0, slot) or documents[slot]) for slot in range(4)] == [*documents]
     export = export_inode(view.name, b"all/.omidbfs/index.csv")
@@ -919,7 +920,7 @@ def test_open_directories_of_one_cohort_share_its_files(many: View, monkeypatch:
 
 
 def test_the_files_of_a_listing_take_no_more_room_than_they_must(many: View) -> None:
-    files = many.files.of_rows(np.arange(MANY, dtype=np.uint32), (True, True))
+    files = many.files.of_rows(np.arange(MANY, dtype=np.uint32), FILE_KINDS)
     assert files.itemsize == 2
     assert files.tolist() == [2 * row + 1 for row in range(MANY)]
 
