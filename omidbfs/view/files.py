@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.database.file_kinds import FILE_KINDS, FileKind, Tree
-from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.permissions import Access, no_more_than
 from omidbfs.database.records import FileFacts
 from omidbfs.index.columns import Index, blocks
 from omidbfs.index.flat_names import flat_name, flat_names
 from omidbfs.index.identity import NOBODY
 from omidbfs.view.inode import (
-    DOCUMENT,
-    GENERATED,
     IMAGE,
     KEY,
-    NUMBER,
     all_versioned,
+    document_key,
+    identity_and_part,
+    image_key,
     image_keys,
-    is_export,
+    is_source,
     text_inode,
+    text_number,
     versioned,
 )
 from omidbfs.view.nodes import Attributes, Entry
@@ -89,7 +89,7 @@ class Files:
         """Return the inode of a file of an image, ``None`` if there is no such file."""
         if not self._index.has_file(row, kind):
             return None
-        return self._inode(IMAGE | self._index.identity.item(row) << 1 | kind.number)
+        return self._inode(image_key(self._index.identity.item(row), kind))
 
     def images(self, rows: NDArray[np.integer], kind: FileKind) -> NDArray[np.uint64]:
         """Return the inodes of files of one kind, which must exist, as the index knows them."""
@@ -102,7 +102,7 @@ class Files:
         """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
         if not self._index.documents.access.item(client, slot):
             return None
-        return self._inode(DOCUMENT | self._index.client_identity.item(client) * len(DOCUMENTS) + slot)
+        return self._inode(document_key(self._index.client_identity.item(client), slot))
 
     def text(self, name: bytes) -> int | None:
         """Return the inode of a generated text, ``None`` if there is none of this name."""
@@ -112,7 +112,7 @@ class Files:
         """Give a generated text another content, and thereby another inode; the last few can still be read."""
         old = self._texts[name]
         self._replaced_texts.append((old, self._contents.pop(old)))
-        inode = text_inode(old & NUMBER, content)
+        inode = text_inode(text_number(old), content)
         self._texts, self._contents[inode] = self._texts | {name: inode}, content
 
     def texts(self) -> list[bytes]:
@@ -122,11 +122,13 @@ class Files:
     def _inode(self, key: int) -> int:
         return versioned(key, self._facts(key))
 
-    def _place(self, key: int) -> tuple[int, ...] | None:
-        """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more."""
-        index, number = self._index, key & NUMBER
-        identity, part = divmod(number, 2 if key & IMAGE else len(DOCUMENTS))
-        inverse = index.row_of if key & IMAGE else index.client_ordinal
+    def _place(self, key: int) -> tuple[int, int] | None:
+        """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more.
+
+        Any inode of the file will do in place of its key.
+        """
+        identity, part = identity_and_part(key)
+        inverse = self._index.row_of if key & IMAGE else self._index.client_ordinal
         place = inverse.item(identity) if identity < len(inverse) else NOBODY
         return None if place == NOBODY else (place, part)
 
@@ -134,19 +136,18 @@ class Files:
 
     def attributes(self, inode: int) -> Attributes | None:
         """Return the attributes of a file, ``None`` if it is gone or has another version by now."""
-        if inode & GENERATED:
-            content = self.content(inode)
-            if content is None:
-                return None
-            access = self._text_accesses[inode & NUMBER]
-            mode = stat.S_IFREG | access.mode & 0o444
-            return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
-        facts = self.facts(inode)
-        return None if facts is None else self._attributes(inode, facts)
+        found = self._found(inode)
+        if found is not None:
+            return self._attributes(inode, *found)
+        content = self.content(inode)
+        if content is None:
+            return None
+        access = self._text_accesses[text_number(inode)]
+        mode = stat.S_IFREG | access.mode & 0o444
+        return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
 
-    def _attributes(self, inode: int, facts: FileFacts) -> Attributes:
-        place = self._place(inode & KEY)
-        links = self._links.item(place[0]) if inode & IMAGE and place is not None else 1
+    def _attributes(self, inode: int, place: tuple[int, int], facts: FileFacts) -> Attributes:
+        links = self._links.item(place[0]) if inode & IMAGE else 1
         if self._links_to is not None:
             size, mode = len(self.link_target(inode)), stat.S_IFLNK | 0o777
             return Attributes(inode, mode, links, facts.uid, facts.gid, size, facts.mtime_ns)
@@ -160,45 +161,47 @@ class Files:
 
     def facts(self, inode: int) -> FileFacts | None:
         """Return what is known of a source file, ``None`` if it is gone or has another version by now."""
-        if not inode & (IMAGE | DOCUMENT) or is_export(inode):
-            return None
-        key = inode & KEY
-        place = self._place(key)
+        found = self._found(inode)
+        return None if found is None else found[1]
+
+    def _found(self, inode: int) -> tuple[tuple[int, int], FileFacts] | None:
+        """Return place and facts of a source file, ``None`` if it is gone or has another version by now."""
+        place = self._place(inode) if is_source(inode) else None
         if place is None:
             return None
+        key = inode & KEY
         facts = self._facts(key, place)
-        return facts if versioned(key, facts) == inode else None
+        return (place, facts) if versioned(key, facts) == inode else None
 
     def current(self, inode: int) -> int | None:
         """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
-        key = inode & KEY
-        return self._inode(key) if key & (IMAGE | DOCUMENT) and self._place(key) is not None else None
+        return self._inode(inode & KEY) if is_source(inode) and self._place(inode) is not None else None
 
-    def _facts(self, key: int, place: tuple[int, ...] | None = None) -> FileFacts:
+    def _facts(self, key: int, place: tuple[int, int] | None = None) -> FileFacts:
         changed = self._changed.get(key)
         if changed is not None:
             return changed
         # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
         index, place = self._index, place or self._place(key)
         assert place is not None
+        where: tuple[int, ...] = place
         if key & IMAGE:
-            row, kind = place
-            columns, place = index.files[kind], (row,)
+            columns, where = index.files[place[1]], place[:1]
         else:
             columns = index.documents
-        mode, uid, gid = self._accesses[columns.access.item(*place)]
-        return FileFacts(columns.size.item(*place), columns.mtime.item(*place), mode, uid, gid)
+        mode, uid, gid = self._accesses[columns.access.item(*where)]
+        return FileFacts(columns.size.item(*where), columns.mtime.item(*where), mode, uid, gid)
 
     def place(self, inode: int) -> tuple[int, FileKind | None] | None:
         """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
 
         ``None`` stands for files that are gone, or have another version by now, and for all others.
         """
-        return None if self.facts(inode) is None else self.place_of_any_version(inode)
+        return None if self._found(inode) is None else self.place_of_any_version(inode)
 
     def place_of_any_version(self, inode: int) -> tuple[int, FileKind | None] | None:
         """Return the same of a source file that may have another version by now."""
-        place = self._place(inode & KEY)
+        place = self._place(inode)
         return None if place is None else (place[0], FILE_KINDS[place[1]] if inode & IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
@@ -247,7 +250,7 @@ class Files:
 
     def source_file(self, inode: int) -> tuple[Tree, bytes]:
         """Return where a file is: its tree and its path in it."""
-        index, place = self._index, self._place(inode & KEY)
+        index, place = self._index, self._place(inode)
         assert place is not None
         if inode & IMAGE:
             row, kind = place[0], FILE_KINDS[place[1]]
@@ -257,7 +260,7 @@ class Files:
 
     def names(self, inode: int) -> tuple[bytes, bytes]:
         """Return the names of a source file in flat cohorts and in the real tree, whatever its version."""
-        index, place = self._index, self._place(inode & KEY)
+        index, place = self._index, self._place(inode)
         assert place is not None
         number, part = place
         if not inode & IMAGE:
@@ -331,7 +334,9 @@ class Files:
 
     def _anew(self, entry: Entry) -> Entry:
         key = entry.inode & KEY
-        return Entry(entry.name, *self._attributes(self._inode(key), self._facts(key)), None)
+        place = self._place(key)
+        assert place is not None
+        return Entry(entry.name, *self._attributes(self._inode(key), place, self._facts(key, place)), None)
 
     def flat_name(self, row: int) -> bytes:
         """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""

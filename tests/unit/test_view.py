@@ -30,7 +30,15 @@ from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import TextValue
-from omidbfs.view.inode import all_keys, directory_inode, export_inode, file_key, is_export
+from omidbfs.view.inode import (
+    RenditionFields,
+    all_keys,
+    directory_inode,
+    export_inode,
+    file_key,
+    is_export,
+    rendition_inode,
+)
 from omidbfs.view.nodes import Attributes, Directory, Listing
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.root import root_of
@@ -839,9 +847,11 @@ def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
     assert sorted(keys) == [*images]
     assert [file_key(view.files.document(0, slot) or documents[slot]) for slot in range(4)] == [*documents]
     export = export_inode(view.name, b"all/.omidbfs/index.csv")
-    others = [directory_inode(b"all"), view.files.text(b"README.txt") or 0]
-    assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 10
-    assert [view.files.current(inode) for inode in others] == [None, None]
+    rendition = rendition_inode(RenditionFields(int(view.index.identity[0]), 1, 2))
+    others = [directory_inode(b"all"), view.files.text(b"README.txt") or 0, rendition]
+    assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 11
+    assert [view.files.current(inode) for inode in (export, *others)] == [None] * 4
+    assert [view.files.attributes(inode) for inode in (export, rendition)] == [None, None]
 
 
 def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_tree: Tree) -> None:
