@@ -76,6 +76,7 @@ class Cohorts:
     def __init__(self, index: Index) -> None:
         self.index = index
         self._rows: OrderedDict[Cohort | Term, BitMap] = OrderedDict()
+        self._readings: dict[str, Mapping[str, int | frozenset[int]]] = {}
         self._lock = threading.Lock()
 
     # Names -> terms
@@ -114,17 +115,25 @@ class Cohorts:
         if facet.kind is Kind.FILE:
             kind = KIND_NAMED.get(name)
             return None if kind is None else frozenset([kind.number])
-        readings = self.readings[facet.name]
+        readings = self._readings_of(facet)
         codes = readings.get(name)
         if codes is None and facet.kind is Kind.TEXT and facet.definition:
             codes = readings.get(slug(name))  # of a user's facet only the raw texts in a map are kept
         return frozenset([codes]) if isinstance(codes, int) else codes
 
-    @functools.cached_property
-    def readings(self) -> Mapping[str, Mapping[str, int | frozenset[int]]]:
-        """For each coded facet what its names, codes and raw texts stand for: one code, or several."""
-        facets = (facet for facet in self.index.registry.facets if facet.kind not in (Kind.NAME, Kind.FILE))
-        return {facet.name: readings_of(self.index.texts.get(facet.name, facet.values)) for facet in facets}
+    def _readings_of(self, facet: Facet) -> Mapping[str, int | frozenset[int]]:
+        """Return what the names, codes and raw texts of a coded facet stand for: one code, or several."""
+        known = self._readings.get(facet.name)
+        if known is None:
+            known = readings_of(self.index.texts.get(facet.name, facet.values))
+            self._readings[facet.name] = known
+        return known
+
+    def prepare(self) -> None:
+        """Read the names of the values of all facets now: a free text may have millions of them."""
+        for facet in self.index.registry.facets:
+            if facet.kind not in (Kind.NAME, Kind.FILE):
+                self._readings_of(facet)
 
     def _name_table(self, facet: Facet) -> NameTable:
         return self.index.client_table if facet.name == "client" else self.index.study_table

@@ -138,7 +138,7 @@ class Index:
     row_of: NDArray[np.uint32]
     client_identity: NDArray[np.uint32]
     client_ordinal: NDArray[np.uint32]
-    files: tuple[FileColumns, FileColumns]
+    files: tuple[FileColumns, ...]
     documents: FileColumns
     long_suffix: NDArray[np.bool_]
     accesses: tuple[tuple[int, int, int], ...]

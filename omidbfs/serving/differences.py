@@ -123,7 +123,7 @@ def _flags(index: Index) -> _Mask:
 
 
 def _links(old: View, new: View, rows: slice, there: NDArray[np.intp]) -> _Mask:
-    differ: _Mask = old.lists.links[rows] != new.lists.links[there]
+    differ: _Mask = old.lists.links.of(rows) != new.lists.links.of(there)
     return differ
 
 

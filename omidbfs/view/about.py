@@ -3,7 +3,7 @@
 import os
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -51,14 +51,33 @@ def generated_texts(
     source: Sequence[str | None],
     classification: Classification,
     state: Mapping[str, object] | None = None,
-) -> dict[str, bytes | memoryview]:
+) -> Mapping[str, bytes | memoryview]:
     """Return name -> content of the generated texts of a drive; ``state`` joins its status."""
-    return {
-        "README.txt": readme(root.cohorts.index.registry.facets).encode(),
-        "status.json": status_text(root, source, classification, state or {}),
-        "facets.json": _lines([facet_counts(root)], indent=True),
-        "problems.jsonl": root.cohorts.index.problem_lines,
-    }
+    index = root.cohorts.index
+    return LazyTexts(
+        {
+            "README.txt": lambda: readme(index.registry.facets).encode(),
+            "status.json": lambda: status_text(root, source, classification, state or {}),
+            "facets.json": lambda: _lines([facet_counts(root)], indent=True),
+            "problems.jsonl": lambda: index.problem_lines,
+        }
+    )
+
+
+class LazyTexts(Mapping[str, bytes | memoryview]):
+    """Texts by name, each made when it is looked up: counting the values of every facet takes 0.1 s."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], bytes | memoryview]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> bytes | memoryview:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def status_text(

@@ -7,6 +7,7 @@ who holds the old one open goes on reading the old bytes, and the kernel can nev
 
 import functools
 import stat
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
@@ -29,12 +30,14 @@ from omidbfs.view.inode import (
     image_key,
     image_keys,
     is_source,
+    is_text,
     text_inode,
     text_number,
     versioned,
 )
 from omidbfs.view.nodes import Attributes, Entry
 from omidbfs.view.ownership import Ownership
+from omidbfs.view.root import Links
 
 _ABOUT_THE_DRIVE = ("README.txt", "status.json")
 """Texts that quote nothing of the source: all others do."""
@@ -49,10 +52,10 @@ class Files:
     """The files over one index.
 
     Immutable but for :meth:`update`, which records that a source file was found changed. ``generated`` maps the
-    name of each generated text to its content; ``access`` is that of texts about the drive, ``quoting`` that of
-    texts that quote the source; ``links`` are the link counts of rows; ``links_to`` are the directories of the two
-    trees, (images, data), where files are to be symbolic links into them; ``ownership`` is shown in place of the
-    source's.
+    name of each generated text to its content, which is looked up once, when somebody needs it; ``access`` is that
+    of texts about the drive, ``quoting`` that of texts that quote the source; ``links`` are the link counts of
+    rows; ``links_to`` are the directories of the two trees, (images, data), where files are to be symbolic links
+    into them; ``ownership`` is shown in place of the source's.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Files:
         access: Access,
         quoting: Access,
         generated: Mapping[str, Content],
-        links: NDArray[np.unsignedinteger],
+        links: Links,
         links_to: tuple[bytes, bytes] | None = None,
         ownership: Ownership | None = None,
     ) -> None:
@@ -69,19 +72,33 @@ class Files:
         self._ownership = ownership or Ownership()
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
         self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
-        # By their inodes, which take a checksum: that of a list of a million problems takes 0.1 s.
-        inodes = [text_inode(number, content) for number, content in enumerate(generated.values())]
-        self._texts = dict(zip((name.encode() for name in generated), inodes, strict=True))
-        self._contents = dict(zip(inodes, generated.values(), strict=True))
+        self._generated = generated
+        self._text_names = [name.encode() for name in generated]
+        # The inode of a text takes a checksum of its content, 0.1 s for a million problems. So both are made when
+        # somebody first asks for the text, and kept: inodes by name, contents by inode.
+        self._texts: dict[bytes, int] = {}
+        self._contents: dict[int, Content] = {}
+        self._making = threading.Lock()
         self._links_to = links_to
         self._links = links
         self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
-        self.size = sum(_disk_size(columns.size.reshape(-1)) for columns in (*index.files, index.documents))
-        """Bytes that all files take, each once: in blocks of 512, as ``du`` counts."""
         self._changed: dict[int, FileFacts] = {}
         self.updates = 0
         """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
         self._replaced_texts: deque[tuple[int, Content]] = deque(maxlen=_KEPT_TEXTS)
+
+    def prepare(self) -> None:
+        """Make now what the first request for it would otherwise wait for."""
+        self._links.count_all()
+        for name in self._text_names:
+            self.text(name)
+        self.size  # noqa: B018  it is kept
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Bytes that all files take, each once: in blocks of 512, as ``du`` counts."""
+        columns = (*self._index.files, self._index.documents)
+        return sum(_disk_size(one.size.reshape(-1)) for one in columns)
 
     # Inodes
 
@@ -106,18 +123,30 @@ class Files:
 
     def text(self, name: bytes) -> int | None:
         """Return the inode of a generated text, ``None`` if there is none of this name."""
-        return self._texts.get(name)
+        inode = self._texts.get(name)
+        if inode is None and name in self._text_names:
+            with self._making:
+                inode = self._texts.get(name) or self._made(name)
+        return inode
+
+    def _made(self, name: bytes) -> int:
+        content = self._generated[name.decode()]
+        inode = text_inode(self._text_names.index(name), content)
+        self._contents[inode] = content  # first: whoever finds the inode finds the content
+        self._texts[name] = inode
+        return inode
 
     def replace_text(self, name: bytes, content: Content) -> None:
         """Give a generated text another content, and thereby another inode; the last few can still be read."""
-        old = self._texts[name]
+        old = self.text(name)
+        assert old is not None, "it replaces one"
         self._replaced_texts.append((old, self._contents.pop(old)))
         inode = text_inode(text_number(old), content)
-        self._texts, self._contents[inode] = self._texts | {name: inode}, content
+        self._contents[inode], self._texts[name] = content, inode
 
     def texts(self) -> list[bytes]:
         """Return the names of the generated texts."""
-        return list(self._texts)
+        return list(self._text_names)
 
     def _inode(self, key: int) -> int:
         return versioned(key, self._facts(key))
@@ -245,7 +274,12 @@ class Files:
 
     def content(self, inode: int) -> Content | None:
         """Return the content of a generated text, ``None`` for anything else and for a text that has changed."""
+        if not is_text(inode):
+            return None
         content = self._contents.get(inode)
+        if content is None and text_number(inode) < len(self._text_names):
+            self.text(self._text_names[text_number(inode)])  # nobody has asked for it by name yet
+            content = self._contents.get(inode)
         return dict(self._replaced_texts).get(inode) if content is None else content
 
     def source_file(self, inode: int) -> tuple[Tree, bytes]:
@@ -314,7 +348,7 @@ class Files:
         kinds = np.array([kind.number for kind in shown], np.uint64)[positions]
         inodes = all_versioned(image_keys(index.identity[rows], kinds), sizes, mtimes).tolist()
         modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
-        links = self._links[rows].tolist()
+        links = self._links.of(rows).tolist()
         columns = (
             names,
             inodes,

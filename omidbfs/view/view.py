@@ -55,7 +55,8 @@ class View:
     Parameters
     ----------
     generated
-        Name -> content of the texts: ``README.txt`` in the root, all others in ``.omidbfs/``.
+        Name -> content of the texts: ``README.txt`` in the root, all others in ``.omidbfs/``. Each is looked up
+        when somebody first asks for it.
     links_to
         The directories of the two trees, (images, data), where files are to be symbolic links into them.
     list_nested
@@ -85,7 +86,6 @@ class View:
         self.index = index
         self.lists = root_of(index) if root is None else root
         self.cohorts = self.lists.cohorts
-        self.cohorts.readings  # noqa: B018  made now, where nobody waits: a free text may have millions of values
         self.name = os.urandom(16)
         self.root = Directory(self.name, b"", ROOT_INODE, Shape.ROOT)
         self._access = access
@@ -95,6 +95,14 @@ class View:
         self._list_nested = list_nested
         self._list_empty = list_empty
         self._shared: WeakValueDictionary[tuple[Cohort, str, int], NDArray[np.integer]] = WeakValueDictionary()
+
+    def prepare(self) -> None:
+        """Make now what is otherwise made at its first use, which takes 0.1 s and more for a million images.
+
+        A drive does that where nobody waits; a command makes only what it needs.
+        """
+        self.cohorts.prepare()
+        self.files.prepare()
 
     def has_made(self, node: Directory | Export) -> bool:
         """Return whether a directory or generated file is of this view."""

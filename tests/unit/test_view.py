@@ -691,6 +691,8 @@ def test_the_root_lists_the_facets_and_cohorts_that_it_is_to_list_and_links_coun
         assert (both.node(f"cohorts/{cohort}/1.{image}.dcm") is not None) == is_in
     links = {name: attributes.nlink for name, attributes in both.listed("all").items()}
     assert links == {"1.1.dcm": 5, "1.1.json": 5, "1.2.dcm": 4, "1.2.json": 4}
+    both.view.prepare()
+    assert {name: attributes.nlink for name, attributes in both.listed("all").items()} == links
     documents = both.listed("by-client/demd1")
     assert documents["nbss_demd1.json"].nlink == documents["imagedb_demd1.json"].nlink == 1
 
@@ -975,6 +977,7 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
 
 def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
     view = View(many.index, Access(0o755, 0, 0), {**GENERATED, "problems.jsonl": memoryview(b"{}\n" * 9)})
+    view.prepare()
     monkeypatch.setattr("omidbfs.view.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
     inode = view.lookup(at(view, b".omidbfs"), b"problems.jsonl")
     assert isinstance(inode, int)
