@@ -1,4 +1,7 @@
-"""What a mount says of itself: ``README.txt`` and the texts in ``.omidbfs/``."""
+"""What a mount says of itself: ``README.txt`` and the texts in ``.omidbfs/``.
+
+Used by sessions, and by the refresh of a drive, which renews its status. Pure functions: any thread may call them.
+"""
 
 import os
 import textwrap

@@ -1,8 +1,12 @@
 """The files of a drive: what each inode stands for, its attributes, where its bytes are.
 
+Used by views, by what opens files, and by what tells the kernel of changes. Any thread may ask. The loop of a
+drive alone calls what changes a file or a text: ``update``, ``replace_text``.
+
 The inode of a file says what it is: an image and which of its two files, a document of a client, a generated
 text, and the *version* of it, 24 bits of its size and time. A file that was replaced is thereby another inode:
-who holds the old one open goes on reading the old bytes, and the kernel can never mix the two.
+who holds the old one open goes on reading the old bytes, and the kernel can never mix the two. What each bit of an
+inode says is in ``inode``.
 """
 
 import functools

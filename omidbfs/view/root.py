@@ -1,6 +1,6 @@
 """What the root of a drive lists: which facets, which named cohorts; and how often it thereby lists each image.
 
-Used by views, and by what compares them. Any thread may ask.
+Used by sessions, which choose, by views, and by what compares these. Any thread may ask.
 """
 
 import threading

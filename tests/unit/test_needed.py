@@ -27,7 +27,7 @@ from omidbfs.view.about import LazyTexts
 from omidbfs.view.root import Links
 from omidbfs.view.view import View
 
-NOBODY = Access(0o555, 0, 0)
+ACCESS = Access(0o555, 0, 0)
 TEXTS = ("README.txt", "status.json", "facets.json", "problems.jsonl")
 
 
@@ -138,7 +138,7 @@ def test_a_text_is_made_once_whoever_asks_first(bare: Index) -> None:
         inode = view.files.text(b"status.json")
         return inode, view.files.content(inode or 0)
 
-    view = View(bare, NOBODY, LazyTexts({"README.txt": lambda: pytest.fail("not asked for"), "status.json": make}))
+    view = View(bare, ACCESS, LazyTexts({"README.txt": lambda: pytest.fail("not asked for"), "status.json": make}))
     assert view.files.texts() == [b"README.txt", b"status.json"]
     with ThreadPoolExecutor(8) as pool:
         answers = {*pool.map(ask, range(8))}
@@ -154,7 +154,7 @@ def test_a_text_that_could_not_be_made_is_made_when_it_is_asked_for_again(bare: 
             raise problem
         return b"made"
 
-    view = View(bare, NOBODY, LazyTexts({"status.json": make}))
+    view = View(bare, ACCESS, LazyTexts({"status.json": make}))
     with pytest.raises(OSError, match="too little"):
         view.files.text(b"status.json")
     assert view.files.content(view.files.text(b"status.json") or 0) == b"made"
@@ -163,19 +163,19 @@ def test_a_text_that_could_not_be_made_is_made_when_it_is_asked_for_again(bare: 
 def test_the_inode_of_a_text_leads_to_it_in_a_view_that_nobody_has_asked_for_it_by_name(bare: Index) -> None:
     """The kernel keeps inodes of texts while another view takes the place of the one that told them."""
     texts = {"README.txt": b"read me", "status.json": b"{}\n"}
-    before, after = View(bare, NOBODY, texts), View(bare, NOBODY, {**texts, "status.json": b"[]\n"})
+    before, after = View(bare, ACCESS, texts), View(bare, ACCESS, {**texts, "status.json": b"[]\n"})
     same, other = before.files.text(b"README.txt") or 0, before.files.text(b"status.json") or 0
     assert after.files.content(same) == b"read me"
     attributes = after.files.attributes(same)
     assert attributes is not None
     assert attributes.size == 7
     assert after.files.content(other) is after.files.attributes(other) is None
-    assert View(bare, NOBODY, {}).files.content(same) is None
+    assert View(bare, ACCESS, {}).files.content(same) is None
 
 
 def test_links_of_some_rows_are_those_that_are_counted_for_all(database: Path) -> None:
     index = build_index(find_source(database), Classification())
-    view = View(index, NOBODY, {})
+    view = View(index, ACCESS, {})
     links, rows = view.lists.links, np.array([2, 0], np.uint32)
     few = [links.of(rows).tolist(), links.of(slice(1, 3)).tolist(), links.item(1)]
     links.count_all()
