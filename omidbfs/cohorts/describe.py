@@ -20,12 +20,13 @@ from omidbfs.clinical.outcomes import UNDEFINED, Outcome, Windows, lesion_grade,
 from omidbfs.cohorts.cohort import Cohorts
 from omidbfs.database.client import ClientReader
 from omidbfs.database.dataset import numbered
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, FileKind, Tree
 from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import Lesion, Mark
 from omidbfs.facets import BY_NAME, Facet, Kind, named
 from omidbfs.facets.clinical import outcome_tokens
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.index.episodes import outcome_at
 from omidbfs.index.names import Names
 
@@ -65,7 +66,7 @@ def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> F
             "image": printable(image),
             "study_date": str(date.fromordinal(day)) if day else None,
             "source_read": again is not None,
-            "files": [_file(index, source, row, kind) for kind in (DCM, JSON)],
+            "files": [_file(index, source, row, kind) for kind in FILE_KINDS],
             "problems": _problems(index, source, row, client, study, image),
             "episode": _episode(index, row, episode, windows, again),
             "marks": _marks(index, row, again, study, image),
@@ -95,18 +96,18 @@ def _read_again(reader: ClientReader, source: Source, client: str, study: str, i
     return _Again(reader, record, documents, source)
 
 
-def _file(index: Index, source: Source, row: int, kind: int) -> Facts:
+def _file(index: Index, source: Source, row: int, kind: FileKind) -> Facts:
     present = index.has_file(row, kind)
     return {
-        "type": ("dcm", "json")[kind],
+        "type": kind.name,
         "path": _path(index, source, row, kind),
         "size": int(index.files[kind].size[row]) if present else None,
         "present": present,
     }
 
 
-def _path(index: Index, source: Source, row: int, kind: int) -> str:
-    label = source.images_label if kind == DCM else source.data_label
+def _path(index: Index, source: Source, row: int, kind: FileKind) -> str:
+    label = source.images_label if kind.tree is Tree.IMAGES else source.data_label
     return f"{label}/{printable(index.image_path(row, kind).decode('utf-8', 'surrogateescape'))}"
 
 
@@ -119,7 +120,7 @@ def _problems(index: Index, source: Source, row: int, client: str, study: str, i
     places |= {
         f"{source.data_label}/{client}/{kind}_{client}.json" for kind in ("nbss", "imagedb", "NBSS", "IMAGEDB")
     }
-    places |= {_path(index, source, row, kind) for kind in (DCM, JSON)}
+    places |= {_path(index, source, row, kind) for kind in FILE_KINDS}
     return [
         {"file": problem.file, "kind": problem.kind, "detail": problem.detail}
         for problem in index.problems

@@ -7,6 +7,7 @@ defines.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.database.records import OTHER
 from omidbfs.facets.breast import BREAST_FACETS
 from omidbfs.facets.clinical import CLINICAL_FACETS
@@ -25,7 +26,7 @@ FACETS: tuple[Facet, ...] = (
         "file",
         "file name",
         Kind.FILE,
-        values=(Value("dcm", "dcm"), Value("json", "json")),
+        values=tuple(Value(kind.name, kind.name) for kind in FILE_KINDS),
     ),
 )
 """The facets that every index has."""

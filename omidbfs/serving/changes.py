@@ -15,7 +15,7 @@ from pyroaring import BitMap64
 from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
 from omidbfs.exports.formats import BY_FILE
 from omidbfs.facets import Kind
-from omidbfs.index.columns import SUFFIXES, blocks
+from omidbfs.index.columns import blocks
 from omidbfs.serving.differences import differences
 from omidbfs.view.files import Files
 from omidbfs.view.generated import ExportsDirectory
@@ -62,7 +62,7 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
             is_place = is_flat or (
                 isinstance(directory, StudyDirectory) and directory.study == view.index.study_of[row]
             )
-            is_there = is_place and cohort.files[kind] and view.cohorts.contains(cohort, row)
+            is_there = is_place and kind in cohort.files and view.cohorts.contains(cohort, row)
         if is_there:
             entries.append((directory.inode, flat if is_flat else real))
     return Changes(entries, [inode])
@@ -207,10 +207,10 @@ def _names_in(view: View, directory: Directory, rows: NDArray[np.uint32]) -> Ite
             if not view.cohorts.contains(cohort, row):
                 continue
             stem = view.files.flat_name(row) if row in index.duplicates else index.images[row]
-            for kind, suffix in enumerate(SUFFIXES):
-                inode = view.files.image(row, kind) if cohort.files[kind] else None
+            for kind in cohort.files:
+                inode = view.files.image(row, kind)
                 if inode is not None:
-                    yield stem + suffix, inode
+                    yield stem + kind.suffix, inode
 
 
 def _differing(

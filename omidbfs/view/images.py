@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Term
+from omidbfs.database.file_kinds import FILE_KINDS, JSON, FileKind
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.facets import Facet
-from omidbfs.index.columns import JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.view.context import Context
 from omidbfs.view.files import split_name
 from omidbfs.view.nodes import Directory, Listing, Node, joined
@@ -38,8 +39,10 @@ class CohortDirectory(Directory):
         return context.entered(self, name) or self._file(context, name)
 
     def _file(self, context: Context, name: bytes) -> int | None:
-        index = context.index
-        stem, kind = split_name(name)
+        index, split = context.index, split_name(name, self.cohort.files)
+        if split is None:
+            return None
+        stem, kind = split
         rows = index.image_table.find(stem)
         if not rows and b"~" in stem:
             rows = index.image_table.find(stem[: stem.index(b"~")])
@@ -59,7 +62,7 @@ class CohortDirectory(Directory):
 
     def _facets(self, context: Context) -> Listing:
         used = {term.facet for term in self.cohort.terms}
-        if not all(self.cohort.files):
+        if self.cohort.files != FILE_KINDS:
             used.add("file-type")
         is_deep = len(self.path) > LONGEST_PATH
         facets = [facet for facet in context.lists.facets if facet.name not in used and not is_deep]
@@ -99,7 +102,7 @@ class ClientDirectory(Directory):
 
     def _shows_documents(self, context: Context) -> bool:
         """Return whether the JSON files belong to what is shown: always, or with an image of the client."""
-        if not self.cohort.files[JSON]:
+        if JSON not in self.cohort.files:
             return False
         return self.cohort == EVERYTHING or len(self._rows(context)) > 0
 
@@ -132,7 +135,10 @@ class StudyDirectory(Directory):
         return context.entered(self, name) or self._file(context, name)
 
     def _file(self, context: Context, name: bytes) -> int | None:
-        stem, kind = split_name(name)
+        split = split_name(name, self.cohort.files)
+        if split is None:
+            return None
+        stem, kind = split
         first, end = context.index.study_rows[self.study : self.study + 2].tolist()
         rows = context.index.image_table.find(stem)
         number = bisect_left(rows, first)
@@ -160,8 +166,8 @@ def facet_names(facets: Iterable[Facet]) -> list[bytes]:
     return [b"by-" + facet.name.encode() for facet in facets]
 
 
-def _image(context: Context, cohort: Cohort, row: int, kind: int) -> int | None:
-    if kind < 0 or not cohort.files[kind] or (cohort.terms and not context.cohorts.contains(cohort, row)):
+def _image(context: Context, cohort: Cohort, row: int, kind: FileKind) -> int | None:
+    if cohort.terms and not context.cohorts.contains(cohort, row):
         return None
     return context.files.image(row, kind)
 
@@ -174,5 +180,6 @@ def _rows_of_study(context: Context, cohort: Cohort, study: int) -> NDArray[np.u
 def _files(
     context: Context, directory: Directory, key: Hashable, rows: Callable[[], NDArray[np.uint32]], *, flat: bool
 ) -> Listing:
-    files = context.shared(key, lambda: context.files.of_rows(rows(), directory.cohort.files))
-    return Listing(len(files), lambda start, count: context.files.page(files[start : start + count], flat=flat))
+    of, shown = context.files, directory.cohort.files
+    files = context.shared(key, lambda: of.of_rows(rows(), shown))
+    return Listing(len(files), lambda start, count: of.page(files[start : start + count], shown, flat=flat))

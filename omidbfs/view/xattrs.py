@@ -5,9 +5,9 @@ Used by whatever shows a drive. Pure functions of a view: any thread may call th
 
 from collections.abc import Mapping
 
+from omidbfs.database.file_kinds import DCM, FileKind
 from omidbfs.exports.fields import label
 from omidbfs.facets import UNLINKED, Facet, Kind
-from omidbfs.index.columns import DCM, SUFFIXES
 from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
@@ -40,10 +40,10 @@ def of_file(view: View, inode: int) -> Mapping[bytes, bytes]:
     return {_PREFIX + facet.name.encode(): _value(view, facet, row, kind) for facet in facets}
 
 
-def _value(view: View, facet: Facet, row: int, kind: int | None) -> bytes:
+def _value(view: View, facet: Facet, row: int, kind: FileKind | None) -> bytes:
     index = view.index
     if facet.kind is Kind.FILE:
-        return SUFFIXES[DCM if kind is None else kind][1:]
+        return (kind or DCM).name.encode()
     if facet.kind is not Kind.NAME:
         labels = (label(view.cohorts, facet, code) for code in index.codes_of(facet.name, row))
         return "|".join(dict.fromkeys(labels)).encode()

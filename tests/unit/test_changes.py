@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trees import Tree
 
+from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.records import FileFacts
 from omidbfs.exports.formats import BY_FILE
@@ -323,7 +324,7 @@ def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_p
     old, new = view_of(source, index), view_of(source, index)
     places = (b"all", b"by-view/CC", b"by-client/demd1", b"by-client/demd1/1.1")
     files = old.files
-    for inode in (files.image(0, 0), files.document(0, 0)):
+    for inode in (files.image(0, DCM), files.document(0, 0)):
         assert inode is not None
         facts = files.facts(inode)
         assert facts is not None
@@ -349,7 +350,7 @@ def test_what_the_loop_finds_changed_meanwhile_does_not_disturb_a_thread_that_as
         study.image(f"1.{number}")
     source = find_source(tree.root)
     files = view_of(source, refreshed(source)).files
-    inodes = [inode for row in range(100) for kind in (0, 1) if (inode := files.image(row, kind))]
+    inodes = [inode for row in range(100) for kind in FILE_KINDS if (inode := files.image(row, kind))]
     ended, failed = threading.Event(), []
 
     def ask() -> None:

@@ -25,6 +25,7 @@ from pycocotools.coco import COCO
 from trees import Quirky, Tree
 
 from omidbfs.cli.main import EXPORTS, main
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.exports.fields import PAGE, columns_of, pages, spread
@@ -79,8 +80,8 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
             "episode": index.episodes.ids[episode].decode() if episode >= 0 else None,
             "study": index.studies[study].decode(),
             "image": index.images[row].decode(),
-            "dcm": f"all/{name.decode()}.dcm" if index.has_file(row, 0) else None,
-            "json": f"all/{name.decode()}.json" if index.has_file(row, 1) else None,
+            "dcm": f"all/{name.decode()}.dcm" if index.has_file(row, DCM) else None,
+            "json": f"all/{name.decode()}.json" if index.has_file(row, JSON) else None,
             "study_date": int(index.study_date[study]) or None,
             "Rows": int(index.matrix[row, 0]) or None,
             "Columns": int(index.matrix[row, 1]) or None,
