@@ -21,6 +21,7 @@ from omidbfs.database.boxes import MOSTLY_OUTSIDE, NO_AREA, OUTSIDE
 from omidbfs.database.file_kinds import DCM
 from omidbfs.exports.fields import FEATURES, Rows, described, pages
 from omidbfs.index.columns import Index
+from omidbfs.index.levels import Marks
 
 UNSPECIFIED = len(FEATURES) + 1
 """Category of a mark without a feature; that of feature ``i`` is ``i + 1``."""
@@ -74,9 +75,7 @@ def coco(cohorts: Cohorts, cohort: Cohort, title: str, names: Callable[[Rows], l
     index = cohorts.index
     rows = cohorts.row_array(cohort)
     rows = rows[index.files[DCM].access[rows] != 0] if DCM in cohort.files else rows[:0]
-    chosen = np.zeros(len(index), np.bool_)
-    chosen[rows] = True
-    boxes = boxes_of(index, np.flatnonzero(chosen[index.marks.row]))
+    boxes = boxes_of(index, Marks(index).among(rows))
     sized = rows[(index.matrix[rows] != 0).all(axis=1)]
     yield b'{"info":' + orjson.dumps(_info(index, boxes, title, len(rows) - len(sized)))
     yield b',\n"licenses":[],\n"categories":' + orjson.dumps(_categories()) + b',\n"images":'

@@ -8,14 +8,14 @@ import orjson
 from omidbfs.cohorts.cohort import Cohort, Cohorts
 from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.exports.fields import pages, paths
-from omidbfs.facets import Kind
+from omidbfs.facets import Kind, Level
+
+_COUNTED = (Level.CLIENT, Level.EPISODE, Level.STUDY, Level.IMAGE, Level.MARK)
 
 
 def summary(cohorts: Cohorts, cohort: Cohort, title: str) -> Iterator[bytes]:
     """Yield ``summary.json`` of a cohort: clients, episodes, studies, images, files, marks, counts per facet."""
     index, rows = cohorts.index, cohorts.row_array(cohort)
-    chosen = np.zeros(len(index), np.bool_)
-    chosen[rows] = True
     files = {
         kind.name: int(np.count_nonzero(index.files[kind].access[rows])) if kind in cohort.files else 0
         for kind in FILE_KINDS
@@ -25,11 +25,7 @@ def summary(cohorts: Cohorts, cohort: Cohort, title: str) -> Iterator[bytes]:
     yield orjson.dumps(
         {
             "cohort": title,
-            "clients": len(cohorts.clients(cohort)),
-            "episodes": len(cohorts.episodes(cohort)),
-            "studies": len(cohorts.studies(cohort)),
-            "images": len(rows),
-            "marks": int(np.count_nonzero(chosen[index.marks.row])),
+            **{level.plural: cohorts.count(cohort, level) for level in _COUNTED},
             "files": files,
             "bytes": size,
             "facets": {facet.name: dict(cohorts.counts(cohort, facet)) for facet in counted},

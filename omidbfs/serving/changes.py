@@ -16,6 +16,7 @@ from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
 from omidbfs.exports.formats import BY_FILE
 from omidbfs.facets import Kind
 from omidbfs.index.columns import blocks
+from omidbfs.index.levels import Runs
 from omidbfs.serving.differences import differences
 from omidbfs.view.files import Files
 from omidbfs.view.generated import ExportsDirectory
@@ -153,10 +154,10 @@ def _open_images(view: View, held: Iterable[int]) -> NDArray[np.uint32]:
 
 def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Return which of some rows, which ascend, a flat cohort may hold: those of other clients and studies not."""
-    bounds = {"client": view.index.client_rows, "study": view.index.study_rows}
     for term in directory.cohort.terms:
-        if term.facet in bounds and not term.negated:
-            of = bounds[term.facet]
+        members = view.cohorts.identified.get(term.facet)
+        if isinstance(members, Runs) and not term.negated:
+            of = members.bounds
             ends = ((of[code], of[code + 1]) for code in sorted(term.codes))
             parts = [rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)] for first, end in ends]
             rows = np.concatenate([rows[:0], *parts])
@@ -175,10 +176,9 @@ def _words(view: View, term: Term) -> frozenset[int | bytes | str]:
     if term.facet == IMAGES:
         identities = np.sort(view.index.identity[np.fromiter(term.codes, np.intp, len(term.codes))])
         return frozenset([identities.tobytes()])
-    if term.facet == "episode":
-        linked = [code for code in term.codes if code >= 0]
-        names = view.cohorts.episode_names(np.array(linked, np.intp))
-        return frozenset([*names, *(["unlinked"] if len(linked) < len(term.codes) else [])])
+    members = view.cohorts.identified.get(term.facet)
+    if members is not None:
+        return frozenset(members.names(np.fromiter(term.codes, np.intp, len(term.codes))))
     return frozenset(_word(view, term.facet, code) for code in term.codes)
 
 
@@ -191,10 +191,6 @@ def _root(view: View) -> object:
 
 
 def _word(view: View, facet: str, code: int) -> int | bytes | str:
-    if facet == "client":
-        return view.index.clients[code]
-    if facet == "study":
-        return view.index.studies[code]
     known = view.index.registry.by_name[facet]
     return view.cohorts.label(known, code) if known.kind is Kind.TEXT else code
 

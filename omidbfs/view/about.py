@@ -145,9 +145,7 @@ def facet_counts(root: Root) -> dict[str, object]:
 
     Clients, studies and episodes are counted, not listed.
     """
-    cohorts, index = root.cohorts, root.cohorts.index
-    episodes = len(cohorts.episodes(EVERYTHING)) + bool((index.study_episode < 0).any())
-    sizes = {"client": len(index.clients), "study": len(index.studies), "episode": episodes}
+    cohorts = root.cohorts
     return {
         facet.name: {
             "description": facet.description,
@@ -155,12 +153,12 @@ def facet_counts(root: Root) -> dict[str, object]:
             "source": facet.source,
             "several": facet.several,
             **(
-                {"count": sizes[facet.name]}
+                {"count": cohorts.levels[facet.level].total()}
                 if facet.kind is Kind.NAME
                 else {"values": dict(cohorts.counts(EVERYTHING, facet))}
             ),
         }
-        for facet in index.registry.facets
+        for facet in cohorts.index.registry.facets
     }
 
 

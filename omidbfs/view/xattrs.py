@@ -5,9 +5,11 @@ Used by whatever shows a drive. Pure functions of a view: any thread may call th
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from omidbfs.database.file_kinds import DCM, FileKind
 from omidbfs.exports.fields import label
-from omidbfs.facets import UNLINKED, Facet, Kind
+from omidbfs.facets import Facet, Kind, Level
 from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
@@ -36,7 +38,7 @@ def of_file(view: View, inode: int) -> Mapping[bytes, bytes]:
         client, first = row, int(index.client_rows[row])
         if first == index.client_rows[client + 1]:
             return {_PREFIX + b"client": index.clients[client]}
-        facets, row = tuple(facet for facet in facets if facet.level == "client"), first
+        facets, row = tuple(facet for facet in facets if facet.level is Level.CLIENT), first
     return {_PREFIX + facet.name.encode(): _value(view, facet, row, kind) for facet in facets}
 
 
@@ -47,10 +49,5 @@ def _value(view: View, facet: Facet, row: int, kind: FileKind | None) -> bytes:
     if facet.kind is not Kind.NAME:
         labels = (label(view.cohorts, facet, code) for code in index.codes_of(facet.name, row))
         return "|".join(dict.fromkeys(labels)).encode()
-    study = int(index.study_of[row])
-    if facet.name == "client":
-        return index.clients[int(index.client_of[row])]
-    if facet.name == "study":
-        return index.studies[study]
-    episode = index.study_episode[study : study + 1]
-    return UNLINKED.encode() if episode[0] < 0 else view.cohorts.episode_names(episode)[0]
+    members = view.cohorts.levels[facet.level]
+    return members.names(np.array([members.ordinal(row)]))[0]

@@ -24,17 +24,17 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from trees import Quirky, Tree
 
-from omidbfs.cli.main import EXPORTS, main
+from omidbfs.cli.main import EXPORT_FORMATS, main
 from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
-from omidbfs.exports.fields import PAGE, columns_of, pages, spread
+from omidbfs.exports.fields import PAGE, columns_of, pages
 from omidbfs.exports.formats import BY_FILE, FORMATS, format_of
 from omidbfs.exports.table import cell
 from omidbfs.facets import Kind
 from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.names import Names
+from omidbfs.index.names import Names, spread
 from omidbfs.view.nodes import Directory, Export
 from omidbfs.view.ownership import Ownership, drive_access
 from omidbfs.view.quoting import export_access
@@ -451,7 +451,7 @@ def test_the_name_of_a_file_says_its_format_where_it_is_plain(name: str, wanted:
 
 
 def test_the_command_offers_every_format() -> None:
-    assert [*FORMATS, "omidb-summary"] == list(EXPORTS)
+    assert [*FORMATS, "omidb-summary"] == list(EXPORT_FORMATS)
 
 
 def test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it(

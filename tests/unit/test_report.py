@@ -22,7 +22,7 @@ from omidbfs.cli.options import session_of
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
 from omidbfs.cohorts.named import NamedCohort, Selection, resolved
 from omidbfs.database.file_kinds import DCM, JSON
-from omidbfs.facets import Kind
+from omidbfs.facets import Kind, Level
 from omidbfs.index.columns import FIRST_CODE
 from omidbfs.report.figures import Figures, figures
 
@@ -185,9 +185,9 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
     assert compared > 30
     for counted, of in ((found.cohort, cohort), (found.source, EVERYTHING)):
         assert counted == {
-            "women": len(cohorts.clients(of)),
-            "episodes": len(cohorts.episodes(of)),
-            "studies": len(cohorts.studies(of)),
+            "women": cohorts.count(of, Level.CLIENT),
+            "episodes": cohorts.count(of, Level.EPISODE),
+            "studies": cohorts.count(of, Level.STUDY),
             "images": len(cohorts.row_array(of)),
         }
 
