@@ -530,8 +530,8 @@ def promise(number: str) -> str:
     [
         ("S24", "base.names", "LONGEST", 200, "more than 200 characters"),
         ("S35", "base.names", "LONGEST", 200, "more than 200 bytes"),
-        ("S57", "fuse.refresh", "_STUCK", 120, "two minutes without a sign of life"),
-        ("S57", "fuse.refresh", "_MOST_LEFT", 3, "At most three processes"),
+        ("S57", "serving.patience", "_STUCK", 120, "two minutes without a sign of life"),
+        ("S57", "serving.patience", "_MOST_LEFT", 3, "At most three processes"),
         ("S66", "facets.lists", "_MOST", 1000, "beyond 1,000 of one list or table"),
         ("S73", "database.study", "MAX_JSON", 64 << 20, "JSON over 64 MB is not read"),
         ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "NBSS and ImageDB not over 16 MB"),

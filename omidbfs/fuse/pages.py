@@ -3,7 +3,10 @@
 A refresh finds out that something of a client has changed, and not which file: so the pages of all those
 that look as they did are in doubt. They are dropped at once where a file is open, and of all others before the
 next opening is answered. So however many clients a ``chmod`` has touched, the kernel is told of no more files than
-are in use. Everything belongs to the loop of the drive, but for what is said to be of threads.
+are in use.
+
+Used by the handlers and by the observer that stands for the kernel. Everything belongs to their loop, but for
+what is said to be of threads.
 """
 
 import logging
