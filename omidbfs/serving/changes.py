@@ -28,11 +28,11 @@ MOST_COMPARISONS = 1_000_000
 
 @dataclass(slots=True)
 class Changes:
-    """What the kernel is to forget.
+    """What the kernel, or another observer, is to forget.
 
-    ``entries`` are names, as (inode of the directory, name). ``attributes`` are inodes whose attributes to forget.
-    Both come one after the other, as there may be millions. ``touched`` are the keys of files of which it may
-    have pages from before an edit.
+    ``entries`` are names, as (inode of the directory, name); one that leads to a directory stands for everything
+    below, too. ``attributes`` are inodes whose attributes to forget. Both come one after the other, as there may be
+    millions. ``touched`` are the keys of files of which it may have pages from before an edit.
     """
 
     entries: Iterable[tuple[int, bytes]] = ()
