@@ -1,4 +1,7 @@
-"""Who is on a mount, as far as /proc shows it. Nothing here touches the mount itself, which may hang."""
+"""Which processes use a mount, as far as /proc shows it.
+
+Used by commands. Nothing here touches the mount itself, which may hang.
+"""
 
 import os
 from collections.abc import Iterator

@@ -1,12 +1,10 @@
 """Pages of files that the kernel may have from before an edit that neither size nor time shows.
 
-A refresh finds out that something of a client has changed, and not which file: so the pages of all those
-that look as they did are in doubt. They are dropped at once where a file is open, and of all others before the
+Used by the handlers and by the observer that stands for the kernel, in their loop, but for what is said to be of
+threads. A refresh finds out that something of a client has changed, and not which file. So the pages of all files
+of the client that look as they did are in doubt. Those of open files are dropped at once, all others before the
 next opening is answered. So however many clients a ``chmod`` has touched, the kernel is told of no more files than
 are in use.
-
-Used by the handlers and by the observer that stands for the kernel. Everything belongs to their loop, but for
-what is said to be of threads.
 """
 
 import logging

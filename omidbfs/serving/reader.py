@@ -1,4 +1,7 @@
-"""Open files of the source: one descriptor for each open handle, read without making anybody else wait."""
+"""Open files of the source: one descriptor for each open handle, read without delaying other readers.
+
+Used by the drive, in its loop, but for what runs in threads.
+"""
 
 import errno
 import logging

@@ -1,10 +1,9 @@
 """Keeping a drive up to date: another process renews the index, and the drive takes it over when that is done.
 
-The process lists and reads the source, so that a slow or vanishing source holds up nobody who uses the drive, and
-so that the drive's memory stays what it is. When it has written a new index, that is opened, the view over it
-takes the place of the old one, and all observers are told what changed.
-
-Used by front ends that serve for a long time. It runs in the loop of the drive.
+Used by front ends that serve for a long time, in the loop of the drive. The process lists and reads the source, so
+that a slow or vanishing source delays nobody who uses the drive, and the drive's memory stays what it is. When it
+has written a new index, that is opened, the view over it takes the place of the old one, and all observers are
+told what changed.
 """
 
 import gc

@@ -1,7 +1,8 @@
 """The contents of generated files, kept for as long as they are likely to be read again.
 
-Small ones are kept in memory, all others on disk. There each is a file of its own that has no name: it is private,
-and gone when the process is, whatever happens. Both are bounded: in bytes, and in descriptors.
+Used by ``generated``; any thread may call a spool. Small contents are kept in memory, all others on disk. There
+each is a file of its own without a name: it is private, and gone when the process is, whatever happens. Both are
+bounded: in bytes, and in descriptors.
 """
 
 import errno
