@@ -150,7 +150,7 @@ async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, ever
         await refresher.end()
         pyfuse3.terminate()
         await trio.sleep(_GRACE)
-        everything.cancel()  # who still waits does so for a disk that hangs
+        everything.cancel()  # requests that still wait do so for a disk that hangs
 
 
 async def _watch(drive: Drive, everything: trio.CancelScope) -> None:

@@ -187,7 +187,7 @@ class Operations(pyfuse3.Operations):
         return entry
 
     async def _size(self, export: Export, ctx: RequestContext) -> int | None:
-        """Return the size of a generated file; has it made if nobody has yet, and the caller may read it.
+        """Return the size of a generated file; has it made if need be, and if the caller may read it.
 
         ``None`` if the caller may not, or another view has taken the place of the file's meanwhile.
         """
@@ -264,10 +264,11 @@ class Operations(pyfuse3.Operations):
         if is_export(inode):
             return await self._open_generated(inode)
         # Where the answer is ESTALE the kernel looks the name up again, once.
+        times = self.pages.times
         if self.pages.are_doubtful(inode):
             await self.pages.drop(self.drive.view.files.current(inode) or inode)
         file = await self.drive.open(inode)
-        if self.pages.are_doubtful(inode):  # again: a refresh came between
+        if self.pages.times != times and self.pages.are_doubtful(inode):  # again: a refresh came between
             await self.drive.close_file(file)
             raise FUSEError(errno.ESTALE)
         return self._opened(file)

@@ -30,12 +30,15 @@ class Pages:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._doubtful = BitMap64()
+        self.times = 0
+        """How often files have come to be in doubt."""
         self._being_dropped: set[int] = set()
 
     def doubt(self, keys: BitMap64) -> None:
         """Note files, by :func:`~omidbfs.view.files.file_key`, of which the kernel may have old pages."""
         # Another set, so that a file that is being settled meanwhile comes to be in doubt again.
         self._doubtful = self._doubtful | keys
+        self.times += 1
 
     def are_doubtful(self, inode: int) -> bool:
         """Return whether the kernel may have old pages of a file."""

@@ -165,7 +165,8 @@ def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> N
 def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int | bytes | str]]]:
     """Return the terms of a cohort in words that mean the same in every index.
 
-    A text that contains a comma, say, may take the place of a union: who is in it then changes for everybody.
+    A text that contains a comma, say, may take the place of a union: then other images are in the cohort, although
+    no image has changed.
     """
     return [(term.facet, term.negated, _words(view, term)) for term in cohort.terms]
 

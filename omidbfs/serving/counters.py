@@ -18,7 +18,7 @@ class Counters:
         self.entries_listed = 0
         self.open_directories = 0
         self.reports = 0
-        """How often they were asked for: who asked sees by it that the answer is a new one."""
+        """How often they were asked for: by this number a caller knows that the answer is a new one."""
 
     def shown(self, *, open_files: int = 0) -> Mapping[str, object]:
         """Return them as ``status.json`` shows them."""

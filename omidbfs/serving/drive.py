@@ -65,10 +65,10 @@ class Drive:
     # Rights
 
     def may_read(self, identity: Identity, node: Directory | Export | int) -> bool:
-        """Return whether an identity may read a file, or list a directory; nobody may where the node is stale.
+        """Return whether an identity may read a file, or list a directory. Nobody may read a stale node.
 
-        Who has come to the node may do so. A front end that lets nobody in by other ways asks
-        :meth:`may_search` of each directory on the path, as a kernel does.
+        Only the node itself is judged, as a kernel does for an identity that has reached it. A front end without a
+        kernel asks :meth:`may_search` of each directory on the path, too.
         """
         access = self._access(node)
         return access is not None and permits(access, identity, READ)
@@ -117,27 +117,23 @@ class Drive:
             :meth:`~omidbfs.serving.generated.GeneratedFiles.open`.
         """
         file: Opened
+        view = self.view  # that is asked: another may take its place while a disk is waited for
         if isinstance(node, Export):
             file = await self.generated.open(node)
+        elif (current := view.files.current(node)) is None:
+            file = _open_text(view, node)
         else:
-            content = self.view.files.content(node)
-            file = await self._open_source(node) if content is None else OpenText(content)
+            # Of an inode of an earlier version the current one is opened, and closed again: what a lookup finds
+            # next has to be the file as it is now, which may have changed once more.
+            try:
+                file = await self.reader.open(view.files, current)
+            except FileChangedError:
+                await self.observers.tell_of_file(view, current)
+                raise
+            if current != node:
+                await self.reader.close(file)
+                raise _stale()
         self._opened.add(file)
-        return file
-
-    async def _open_source(self, inode: int) -> OpenFile:
-        # Of an inode of an earlier version the current one is opened, and closed again: what a lookup finds next
-        # has to be the file as it is now, which may have changed once more.
-        view = self.view  # that is asked: another may take its place while a disk is waited for
-        current = view.files.current(inode) or inode
-        try:
-            file = await self.reader.open(view.files, current)
-        except FileChangedError:
-            await self.observers.tell_of_file(view, current)
-            raise
-        if current != inode:
-            await self.reader.close(file)
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return file
 
     async def read(self, file: Opened, offset: int, size: int) -> bytes | bytearray | memoryview:
@@ -229,10 +225,21 @@ class Drive:
         self.generated.stop()
 
     def close(self) -> None:
-        """Close whatever is still open, when nobody asks any more."""
+        """Close whatever is still open. No request may follow."""
         self.stop()
         for file in self._opened:
             if not isinstance(file, OpenText):
                 os.close(file.descriptor)
         self._opened.clear()
         self.reader.close_trees()
+
+
+def _open_text(view: View, inode: int) -> OpenText:
+    content = view.files.content(inode)
+    if content is None:
+        raise _stale()
+    return OpenText(content)
+
+
+def _stale() -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -35,19 +35,19 @@ class Observer(Protocol):
         """
 
     async def tell(self, found: Changes) -> bool:
-        """Have it forget; return whether everything that keeps something was told.
+        """Have it forget; return whether it has.
 
-        Called where nobody else waits for it, so it may wait for requests that are being answered.
+        The loop goes on meanwhile, so an observer may wait for requests that are being answered.
         """
 
     async def settle(self) -> None:
-        """Do what was left over from earlier changes; called after each refresh."""
+        """Do what earlier changes have left to do; called at the end of each refresh."""
 
 
 class Observers:
     """All observers of one drive, and which of them has not been told something.
 
-    An observer whom a change of view could not be told is told of everything at the next one.
+    An observer that could not be told of a change of view is told of everything at the next one.
     """
 
     def __init__(self) -> None:
@@ -130,6 +130,6 @@ class Observers:
             await observer.tell(Changes(entries=[(directory.inode, name)]))
 
     async def settle(self) -> None:
-        """Have all observers do what was left over."""
+        """Have all observers do what earlier changes have left to do."""
         for observer in self._all:
             await observer.settle()

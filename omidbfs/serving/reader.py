@@ -246,6 +246,6 @@ def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: rang
 
 
 def _is_as_it_was(descriptor: int, facts: FileFacts) -> bool:
-    # Asked after reading: whoever writes gives the file its new time first.
+    # Asked after reading: a write gives the file its new time first.
     found = os.fstat(descriptor)
     return mtime_of(found) == facts.mtime_ns and found.st_size == facts.size
