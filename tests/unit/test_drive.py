@@ -125,8 +125,10 @@ def test_another_front_end_survives_a_refresh_and_is_told_what_has_changed(
         before = [await front_end.read(name) for name in names]
         place = front_end.find(b"by-view/CC")
         assert isinstance(place, Directory)
-        inode, old_table = front_end.find(names[0]), front_end.find(b"all/.omidbfs/index.csv")
+        inode, gone = (front_end.find(name) for name in (names[0], names[2]))
         assert isinstance(inode, int)
+        assert isinstance(gone, int)
+        old_table = front_end.find(b"all/.omidbfs/index.csv")
         handle = await drive.open(inode)
         # another file takes the place of the first, a client goes, and an image comes
         replaced.with_suffix(".new").write_bytes(b"another file, and a longer one than that")
@@ -151,10 +153,9 @@ def test_another_front_end_survives_a_refresh_and_is_told_what_has_changed(
         assert bytes(await drive.read(handle, 0, 1 << 20)) == before[0]
         await drive.close_file(handle)
         assert isinstance(old_table, Export)
-        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
-            await drive.open(old_table)
-        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
-            await drive.open(inode)
+        for stale in (old_table, inode, gone):
+            with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+                await drive.open(stale)
         assert await drive.generated.size(old_table) is None
         assert b"3.1.1.dcm" in await front_end.read(b"all/.omidbfs/index.csv")
 
