@@ -5,7 +5,7 @@ what takes long is found out in threads.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 import trio
@@ -52,7 +52,7 @@ class Observers:
 
     def __init__(self) -> None:
         self._all: list[Observer] = []
-        self._owed: list[Observer] = []
+        self._owed: set[Observer] = set()
         self._files = trio.CapacityLimiter(_FILES)
         self._compared = trio.CapacityLimiter(_COMPARED)
         # Of its own: threads that wait for a slow disk, to answer reads, must not keep it waiting.
@@ -71,16 +71,12 @@ class Observers:
         """Return how many directories are known, each observer's for itself."""
         return sum(len(observer.paths()) for observer in self._all)
 
-    def known(self) -> list[tuple[Observer, list[bytes]]]:
-        """Return each observer with the paths of the directories that it knows now."""
-        return [(observer, observer.paths()) for observer in self._all]
+    def known(self) -> dict[Observer, list[bytes]]:
+        """Return for each observer the paths of the directories that it knows now."""
+        return {observer: observer.paths() for observer in self._all}
 
     async def tell_of_view(
-        self,
-        old: View,
-        new: View,
-        known: Iterable[tuple[Observer, list[bytes]]],
-        held: Callable[[], set[int]],
+        self, old: View, new: View, known: Mapping[Observer, list[bytes]], held: Callable[[], set[int]]
     ) -> None:
         """Tell what changed between two views.
 
@@ -90,23 +86,20 @@ class Observers:
         Raises
         ------
         Exception
-            What an observer raised, after all others were told. It is told of everything the next time.
+            What an observer raised, after all others were told. So do all methods that tell something.
         """
-        failures: list[Exception] = []
-        owed, self._owed = self._owed, [*self._all]
-        for observer, paths in known:
-            try:
-                found = None if observer in owed else await self._changes(old, new, paths, held())
-                if found is None:
-                    found = await trio.to_thread.run_sync(
-                        all_that_is_known, (old, new), observer.paths(), held(), limiter=self._views
-                    )
-                if await observer.tell(found):
-                    self._owed.remove(observer)
-            except Exception as error:  # a defect of one front end must not keep the others from being told
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        owed, self._owed = self._owed, set(known)
+
+        async def tell(observer: Observer) -> None:
+            found = None if observer in owed else await self._changes(old, new, known[observer], held())
+            if found is None:
+                found = await trio.to_thread.run_sync(
+                    all_that_is_known, (old, new), observer.paths(), held(), limiter=self._views
+                )
+            if await observer.tell(found):
+                self._owed.remove(observer)
+
+        await _each(known, tell)
 
     async def _changes(self, old: View, new: View, paths: list[bytes], held: set[int]) -> Changes | None:
         try:
@@ -117,19 +110,35 @@ class Observers:
 
     async def tell_of_file(self, view: View, inode: int) -> None:
         """Tell that a file of the source was found changed when it was opened."""
+
+        async def tell(observer: Observer) -> None:
+            found = await trio.to_thread.run_sync(
+                changed_file, view, inode, observer.directories(view), limiter=self._compared
+            )
+            await observer.tell(found)
+
         async with self._files:
-            for observer in self._all:
-                found = await trio.to_thread.run_sync(
-                    changed_file, view, inode, observer.directories(view), limiter=self._compared
-                )
-                await observer.tell(found)
+            await _each(self._all, tell)
 
     async def tell(self, directory: Directory, name: bytes) -> None:
         """Tell that a name leads to another file."""
-        for observer in self._all:
-            await observer.tell(Changes(entries=[(directory.inode, name)]))
+        await _each(self._all, lambda observer: observer.tell(Changes(entries=[(directory.inode, name)])))
 
     async def settle(self) -> None:
         """Have all observers do what earlier changes have left to do."""
-        for observer in self._all:
-            await observer.settle()
+        await _each(self._all, lambda observer: observer.settle())
+
+
+async def _each(observers: Iterable[Observer], call: Callable[[Observer], Awaitable[object]]) -> None:
+    """Await a call for each observer, and then raise what the first has raised.
+
+    A defect of one front end must not keep the others from being told.
+    """
+    failures: list[Exception] = []
+    for observer in [*observers]:
+        try:
+            await call(observer)
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]

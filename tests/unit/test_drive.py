@@ -183,8 +183,8 @@ class Broken(FrontEnd):
     is_broken = True
 
     async def tell(self, found: Changes) -> bool:
-        """Fail at what the index has changed, and not at the status."""
-        if self.is_broken and len(list(found.entries)) > 1:
+        """Fail at everything but the status."""
+        if self.is_broken and {name for _, name in found.entries} != {b"status.json"}:
             raise ZeroDivisionError
         return await super().tell(found)
 
@@ -213,6 +213,12 @@ def test_a_defect_of_one_front_end_keeps_no_other_from_being_told(
             await broken.read(b"all/2.1.1.dcm")
         assert refresher.drive.observers.know_all
         assert (1, b"all") not in {entry for entries, _ in sound.told for entry in entries}
+        broken.is_broken = True
+        assert await sound.read(b"all/1.1.1.dcm")
+        (tree.images / "demd1/1.1/1.1.1.dcm").write_bytes(b"changed")
+        with pytest.raises(ZeroDivisionError):
+            await sound.read(b"all/1.1.1.dcm")
+        assert await sound.read(b"all/1.1.1.dcm") == b"changed"
 
     trio.run(main)
 
