@@ -221,14 +221,16 @@ def mount(
             stored = session.saved()
         else:
             warn_of_links(stored.index)
-        from omidbfs.fuse.daemon import Mount, drive, serve
-        from omidbfs.fuse.refresh import Schedule
+        from omidbfs.fuse.daemon import MountOptions, serve
+        from omidbfs.serving.refresh import Refresher, Schedule, drive_of
 
         start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments, options["readahead"], has_xattrs=options["xattr"])
+        readahead, name = options["readahead"], session.source.images or session.source.data or ""
+        mount_options = MountOptions(mountpoint, name, schedule, allow_other, readahead, options["xattr"])
+        refresher = Refresher(drive_of(session, stored, readahead), session, stored, arguments)
         del stored  # so that a refresh can let go of it
-        serve(Mount(session.source, mountpoint, schedule, allow_other, options["readahead"]), refresher, ready)
+        serve(mount_options, refresher, ready)
         return 0
 
     ctx.exit(run(lambda: None) if foreground else in_background(run, mountpoint))

@@ -1,7 +1,8 @@
-"""What the kernel has to be told when one view takes the place of another.
+"""What observers have to be told when one view takes the place of another.
 
-The kernel keeps names and attributes for a day. Names that were not found it does not keep, so what is new needs
-no word; what is gone, or leads elsewhere, does.
+Used by ``observers``, in threads: comparing takes seconds. It reads views and copies of what belongs to the loop.
+The most demanding observer is the kernel, which keeps names and attributes for a day. It does not keep names that
+were not found. So nothing has to be told of a name that is new, but of one that is gone or leads elsewhere.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -31,11 +32,11 @@ MOST_COMPARISONS = 1_000_000
 
 @dataclass(slots=True)
 class Changes:
-    """What the kernel is to forget.
+    """What the kernel, or another observer, is to forget.
 
-    ``entries`` are names, as (inode of the directory, name). ``attributes`` are inodes whose attributes to forget.
-    Both come one after the other, as there may be millions. ``touched`` are the keys of files of which it may
-    have pages from before an edit.
+    ``entries`` are names, as (inode of the directory, name); one that leads to a directory stands for everything
+    below, too. ``attributes`` are inodes whose attributes to forget. Both come one after the other, as there may
+    be millions. ``touched`` are the keys of files of which it may have pages from before an edit.
     """
 
     entries: Iterable[tuple[int, bytes]] = ()
@@ -167,7 +168,8 @@ def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> N
 def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int | bytes | str]]]:
     """Return the terms of a cohort in words that mean the same in every index.
 
-    A text that contains a comma, say, may take the place of a union: who is in it then changes for everybody.
+    A text that contains a comma, say, may take the place of a union: then other images are in the cohort, although
+    no image has changed.
     """
     return [(term.facet, term.negated, _words(view, term)) for term in cohort.terms]
 

@@ -1,9 +1,9 @@
 """Where two views differ over images and clients: the ground on which :mod:`~omidbfs.serving.changes` stands.
 
-What names and attributes are made of is compared, and not what may have caused a difference: files, facets and
-episodes. So it is all the same whether the source has changed, a definition of the user's, or an index was built
-anew that says something else of the same files. Rows are compared in blocks, with numpy: 3 million images and 45
-facets take a second, outside of the loop.
+Used by ``changes``, in a thread. What names and attributes are made of is compared, and not what may have caused a
+difference: files, facets and episodes. So the cause does not matter: the source has changed, a definition of the
+user's, or an index was built anew that says something else of the same files. Rows are compared in blocks, with
+numpy: 3 million images and 45 facets take a second.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,7 @@
-"""From what a command was asked for to an index and a view: opens the saved index, or builds and saves it."""
+"""From what a command was asked for to an index and a view: opens the saved index, or builds and saves it.
+
+Used by commands and by the refresher. A session is immutable, and any thread may ask it.
+"""
 
 import os
 import tempfile

@@ -102,12 +102,14 @@ TESTED_BY = {
     "test_a_file_from_after_2262_is_opened_as_often_as_one_likes "
     "test_the_mounted_tree_is_what_the_model_says "
     "test_files_and_directories_have_the_modes_that_the_source_gives_to_each_class",
-    "S40": "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
+    "S40": "test_who_may_read_what_is_what_the_kernel_says "
+    "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
     "test_nobody_may_do_more_with_a_file_than_in_the_source "
     "test_files_and_directories_have_the_modes_that_the_source_gives_to_each_class "
     "test_who_may_not_search_a_directory_above_a_file_of_alice_loses_her_bits "
     "test_write_bits_are_cleared_and_private_directories_make_private_files",
-    "S41": "test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common "
+    "S41": "test_who_may_read_what_is_what_the_kernel_says "
+    "test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common "
     "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
     "test_a_closed_root_of_the_source_closes_the_drive",
     "S42": "test_inodes_survive_refreshes_and_a_remount "
@@ -262,7 +264,8 @@ TESTED_BY = {
     "test_a_thousand_small_ones_take_no_descriptor_and_bounded_memory "
     "test_any_number_of_files_is_made_and_closed_where_few_can_be_open "
     "test_the_numbers_of_a_promise_are_those_of_the_code",
-    "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything "
+    "S96": "test_who_may_read_what_is_what_the_kernel_says "
+    "test_others_may_read_what_is_made_only_if_they_may_read_everything "
     "test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it "
     "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
     "test_a_group_that_is_not_that_of_every_file_gains_nothing",
@@ -546,8 +549,8 @@ def promise(number: str) -> str:
     [
         ("S24", "base.names", "LONGEST", 200, "more than 200 characters"),
         ("S35", "base.names", "LONGEST", 200, "more than 200 bytes"),
-        ("S57", "fuse.refresh", "_STUCK", 120, "two minutes without a sign of life"),
-        ("S57", "fuse.refresh", "_MOST_LEFT", 3, "At most three processes"),
+        ("S57", "serving.patience", "_STUCK", 120, "two minutes without a sign of life"),
+        ("S57", "serving.patience", "_MOST_LEFT", 3, "At most three processes"),
         ("S66", "facets.lists", "_MOST", 1000, "beyond 1,000 of one list or table"),
         ("S73", "database.study", "MAX_JSON", 64 << 20, "is not read if it has more than 64 MB"),
         ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "ImageDB file is not read if it has more than 16 MB"),
