@@ -331,8 +331,10 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
 
 
 def _problem_line(problem: "Problem", json: bool) -> str:
+    from msgspec import to_builtins
+
     if json:
-        return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
+        return dumps(to_builtins(problem))
     return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
 
 

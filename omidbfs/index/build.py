@@ -26,7 +26,7 @@ from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
-from omidbfs.index.slices import client_of, problems_by_client, slices_of
+from omidbfs.index.slices import problems_by_client, slices_of
 from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
 from omidbfs.index.user_facets import with_user_facets
 
@@ -63,8 +63,8 @@ def refreshed(
             clients = [client for client in clients if client in only]
         changed = _changed(source, clients, previous, work)
         if previous is not None and not changed and len(clients) == len(previous.clients):
-            of_trees = (problem for problem in previous.each_problem() if problem.kind not in OF_LISTS)
-            known = {problem for problem in of_trees if client_of(problem) is None}
+            others = (problem for problem in previous.each_problem() if not problem.client)
+            known = {problem for problem in others if problem.kind not in OF_LISTS}
             if known == set(problems):
                 if previous.registry.user == tuple(one.facet() for one in user_facets):
                     return previous

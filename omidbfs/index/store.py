@@ -35,7 +35,7 @@ from omidbfs.index.episodes import EpisodeColumns
 from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Changes with any change to what the arrays mean."""
 
 _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}

@@ -314,13 +314,11 @@ def _missing(chosen: _Selected) -> Table:
 def _problems(chosen: _Selected) -> Table:
     problems: Sequence[str]
     if chosen.cohort == EVERYTHING:
-        problems = [problem.kind for problem in chosen.index.problems]
+        problems = [problem.kind for problem in chosen.index.each_problem()]
         scope = "in the source"
     else:
         women = {name.decode() for name in chosen.index.clients.take(_distinct(chosen.woman))}
-        problems = [
-            problem.kind for problem in chosen.index.problems if (problem.file.split("/")[1:2] or [""])[0] in women
-        ]
+        problems = [problem.kind for problem in chosen.index.each_problem() if problem.client in women]
         scope = "in the directories of the women of the cohort"
     counted = Counter(problems)
     rows = [(kind, (counted[kind],)) for kind in KINDS if counted[kind]]
