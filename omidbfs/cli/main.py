@@ -110,7 +110,7 @@ class _Group(click.Group):
                 raise
             choices = error.param.type.choices if isinstance(error.param.type, click.Choice) else ()
             said = error.ctx.lookup_default(error.param.name or "", call=False)
-            raise UserError(f"{place}: {error.message.rstrip('.')}{meant(str(said), choices)}") from None
+            raise UserError(error.message.rstrip("."), meant(str(said), choices), place) from None
 
 
 def _config_first(arguments: list[str]) -> list[str]:

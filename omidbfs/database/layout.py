@@ -72,20 +72,24 @@ def find_source(
     for tree, given in (("images", images), ("data", data)):
         if given is not None:
             if not given.is_dir():
-                raise UserError(f"{given}: no such directory (given as --{tree})")
+                raise UserError(f"no such directory (given as --{tree})", place=given)
             found[tree] = os.path.realpath(given)
     if images is None or data is None:
         if path is None:
             raise UserError("name a SOURCE directory, or both --images and --data")
         if not path.is_dir():
-            raise UserError(f"{path}: no such directory; SOURCE is the directory that holds images/ and data/")
+            raise UserError(
+                "no such directory", "SOURCE is the directory that holds images/ and data/", place=path
+            )
         for tree, directory in trees_below(path).items():
             if found[tree] is None:
                 root, found[tree], labels[tree] = os.path.realpath(path), str(directory), directory.name
     if found["images"] is None and found["data"] is None:
+        remedy = "SOURCE is the directory that holds both, or name them apart with --images and --data"
         raise UserError(
-            f"{path}: holds no images/ or data/ directory; SOURCE is the directory that holds both, "
-            f"or name them apart with --images and --data{did_you_mean(sources_near(Path(path or '.')))}"
+            "holds no images/ or data/ directory",
+            "; ".join(filter(None, (remedy, did_you_mean(sources_near(Path(path or ".")))))),
+            place=path,
         )
     return Source(found["images"], found["data"], labels["images"], labels["data"], follow_symlinks, root)
 
