@@ -30,7 +30,8 @@ class Table:
     """Counts. ``rows`` are (label, one count for each column); the last one, ``total``, counts each unit once.
 
     ``note`` says what is counted and out of what. ``of`` holds the denominator of each column, 0 where there is
-    none. ``several`` says that a unit can be in more than one row.
+    none. ``several`` says that a unit can be in more than one row. ``unit`` is what all columns count, where it is
+    one; ``ticks`` are the labels of the rows without the total, as short as an axis has them.
     """
 
     key: str
@@ -41,6 +42,8 @@ class Table:
     rows: tuple[tuple[str, tuple[int, ...]], ...]
     of: tuple[int, ...]
     several: bool = False
+    unit: str = ""
+    ticks: tuple[str, ...] = ()
 
     def body(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Return the rows without the total."""
@@ -172,7 +175,8 @@ def _crossed(chosen: _Selected, key: str, title: str, down: str, across: str, un
         note += " One with several is counted in each, and once in the totals."
     totals = (TOTAL, (*by_column, total))
     of = (total,) * (width + 1)
-    return Table(key, title, note, down, (*column_labels, TOTAL), (*rows, totals), of, several=unit != "images")
+    columns = (*column_labels, TOTAL)
+    return Table(key, title, note, down, columns, (*rows, totals), of, several=unit != "images", unit=unit)
 
 
 def _most_frequent(labels: list[str], groups: Codes) -> tuple[list[str], Codes]:
@@ -208,23 +212,24 @@ def _ages(chosen: _Selected) -> tuple[Table, tuple[Ages, ...]]:
         found = np.bincount(outcome[inside], minlength=len(labels)).tolist() if labels else []
         return (*found, int(np.count_nonzero(among_all)))
 
-    rows = (
-        [
-            (f"{band * _BAND}-{band * _BAND + _BAND - 1}", row(first // _BAND == band, women // _BAND == band))
-            for band in range(bands[0], bands[-1] + 1)
-        ]
-        if bands
-        else []
-    )
+    lowest_of = [band * _BAND for band in range(bands[0], bands[-1] + 1)] if bands else []
+    rows = [
+        (f"{start}-{start + _BAND - 1}", row(first // _BAND == start // _BAND, women // _BAND == start // _BAND))
+        for start in lowest_of
+    ]
+    ticks = [str(start) for start in lowest_of]
     if not stated.all():
         rows.append((UNKNOWN, row(~stated, women >= 1 << 20)))
+        ticks.append("?")
     totals = row(np.ones(len(first), np.bool_), np.ones(len(women), np.bool_))
     note = (
         "Number (share) of women by age in years at the first examination with each outcome (the lowest age that "
         "these images state); shares are of the women with that outcome. A woman is counted once for each of her "
         "outcomes, and once among all. Unknown: no age is stated, or none that is a number."
     )
-    table = Table("age", "Age by outcome", note, "age", (*labels, "all women"), (*rows, (TOTAL, totals)), totals)
+    columns = (*labels, "all women")
+    rows.append((TOTAL, totals))
+    table = Table("age", "Age by outcome", note, "age", columns, tuple(rows), totals, ticks=tuple(ticks))
     groups_of = [(label, first[outcome == place]) for place, label in enumerate(labels)] + [("all women", women)]
     return table, tuple(_quartiles(label, found) for label, found in groups_of)
 
