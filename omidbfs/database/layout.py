@@ -243,7 +243,9 @@ class Scanner:
         if name.startswith(".") or not (entry.is_symlink() or entry.is_dir()):
             place = listed.place.entry(name)
             self._report(place, "unexpected-entry", "neither a study directory nor a JSON file of the client")
-        elif self._is_directory(entry, listed.path, place := listed.place.entry(name)._replace(study=name)):
+        elif self._is_directory(
+            entry, listed.path, place := _Place(f"{listed.place.path}/{name}", files.name, name)
+        ):
             if is_data:
                 files.in_data.add(name)
             images = files.studies.setdefault(name, {})

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
-from omidbfs.base.progress import Progress
 from omidbfs.database.layout import Scanner, Source, listing_digest
 from omidbfs.database.problems import OF_LISTS, Problem
 from omidbfs.facets.defined import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
-from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
@@ -94,16 +92,6 @@ def _staying(source: Source) -> Iterator[None]:
 def _compare(source: Source, before: str) -> None:
     if source_fingerprint(source) != before:
         raise UserError(f"{next(source.trees())}: the source was replaced or unmounted while it was read")
-
-
-def build_index(
-    source: Source,
-    classification: Classification,
-    only: Collection[str] | None = None,
-    progress: Progress | None = None,
-) -> Index:
-    """Read the source, in this process, and return its index under a classification."""
-    return classified(refreshed(source, None, Work(progress=progress), only), classification)
 
 
 def source_fingerprint(source: Source) -> str:

@@ -78,6 +78,10 @@ class IndexFileError(Exception):
     """An index file cannot be used; the message says why, in a few words: missing, damaged, older, foreign."""
 
 
+class NoIndexError(IndexFileError):
+    """There is no index file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An index from disk, and when it was written, in seconds since 1970."""
@@ -236,7 +240,7 @@ def load(path: Path, source_fingerprint: str) -> Stored:
                 raise IndexFileError("damaged: shorter than its header")
             content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
-        raise IndexFileError("missing") from None
+        raise NoIndexError("missing") from None
     except OSError as error:
         raise IndexFileError(f"cannot be read: {error.strerror}") from error
     try:

@@ -14,14 +14,14 @@ import pytest
 import trio
 from pyfuse3 import FUSEError, RequestContext
 from pyroaring import BitMap64
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.fuse.callers import may_read
 from omidbfs.fuse.handles import EntryPages, OpenDirectory
 from omidbfs.fuse.operations import Operations
-from omidbfs.index.build import Classification, build_index
+from omidbfs.index.classification import Classification
 from omidbfs.serving import pages
 from omidbfs.serving.changes import Changes
 from omidbfs.serving.reader import OpenFile, Reader

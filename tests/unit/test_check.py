@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from trees import Quirky
+from trees import Quirky, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import Problem
-from omidbfs.index.build import build_index, refreshed
+from omidbfs.index.build import refreshed
 from omidbfs.index.check import header_problems
 from omidbfs.index.classification import Classification
 

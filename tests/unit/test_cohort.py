@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.cohorts import cohort
 from omidbfs.cohorts.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import DCM, JSON
 
