@@ -1,4 +1,6 @@
-"""Names on the drive: nothing that a file says can become a separator, ``..``, an over-long name or a clash."""
+"""Names on the drive: nothing that a file says can become a separator, ``..``, an over-long name or a clash. Used
+by every part that shows names; pure functions, for any thread.
+"""
 
 import re
 from hashlib import blake2b

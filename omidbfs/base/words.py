@@ -1,6 +1,5 @@
-"""Words for people: numbers of things, and what somebody meant who misspelt a name.
-
-Used by every command that prints; imports nothing, so that none pays for it.
+"""Words for people: numbers of things, and what somebody meant who misspelt a name. Used by every command that
+prints; pure functions, for any thread. It imports only small modules, so that no command pays for it.
 """
 
 import re

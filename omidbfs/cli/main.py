@@ -1,4 +1,5 @@
-"""The command line. Thin: a command gathers its options, calls one part, and prints.
+"""The command line: the entry point of the program, for its main thread. A command gathers its options, calls one
+part, and prints.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """

@@ -1,4 +1,4 @@
-"""The options that commands share, and what they ask for.
+"""The options that commands share, and what they ask for. Used by every command, in the main thread.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """

@@ -1,4 +1,5 @@
-"""What commands that look at a cohort share: its argument, the view that they ask, and the cohort at a path.
+"""What commands that look at a cohort share: its argument, the view that they ask, and the cohort at a path. Used
+by those commands, in the main thread.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """

@@ -1,4 +1,6 @@
-"""Named cohorts: what a configuration calls a cohort, found in an index."""
+"""Named cohorts: what a configuration calls a cohort, found in an index. Used by the configuration and by
+sessions; plain data and pure functions, for any thread.
+"""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,6 @@
-"""Problems: every oddity found in the source becomes one record, and nothing is dropped in silence."""
+"""Problems: every oddity found in the source becomes one record, and nothing is dropped in silence. Used by
+whatever reads the source, and by whoever tells what is odd; a list of problems belongs to one thread.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table of her own.
+"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table of the user's own. Used by the
+configuration and by the index; plain data and pure functions, for any thread and process.
 
 A definition says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a
 map, or as a slug. It is plain data, so that it can be handed to other processes and kept in an index.

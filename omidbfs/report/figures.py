@@ -1,4 +1,5 @@
-"""The numbers of a report: tables of counts, each with its unit and its denominator. Nothing is dropped.
+"""The numbers of a report: tables of counts, each with its unit and its denominator. Nothing is dropped. Used by
+``omidbfs report``; pure functions of an index, for any thread.
 
 What the source does not say is a row or a column of its own. No table names a woman, a study or an image.
 """

@@ -1,4 +1,5 @@
-"""The plots of a report, as SVG that stands inside a page: no fonts, no links, no identifier twice.
+"""The plots of a report, as SVG that stands inside a page: no fonts, no links, no identifier twice. Used by
+``page``; matplotlib keeps its settings for the whole process, so one thread draws.
 
 Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind people tell apart; hatches do
 the same in black and white, and every bar that has room carries its number.
