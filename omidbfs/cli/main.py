@@ -1,4 +1,5 @@
-"""The command line. Thin: a command gathers its options, calls one part, and prints.
+"""The command line: the entry point of the program, for its main thread. A command gathers its options, calls one
+part, and prints.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """
@@ -110,7 +111,7 @@ class _Group(click.Group):
                 raise
             choices = error.param.type.choices if isinstance(error.param.type, click.Choice) else ()
             said = error.ctx.lookup_default(error.param.name or "", call=False)
-            raise UserError(f"{place}: {error.message.rstrip('.')}{meant(str(said), choices)}") from None
+            raise UserError(error.message.rstrip("."), meant(str(said), choices), place) from None
 
 
 def _config_first(arguments: list[str]) -> list[str]:
@@ -335,8 +336,10 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
 
 
 def _problem_line(problem: "Problem", json: bool) -> str:
+    from msgspec import to_builtins
+
     if json:
-        return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
+        return dumps(to_builtins(problem))
     return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
 
 

@@ -6,7 +6,6 @@ says. What the index holds is told without the source. The client is read once m
 hold: events and their opinions, lesions, and what the source says in its own words.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -110,10 +109,9 @@ def _path(index: Index, source: Source, row: int, kind: FileKind) -> str:
 
 def _problems(index: Index, source: Source, row: int, client: str, study: str, image: str) -> list[Facts]:
     """Return the problems of the files of an image, of its study, and those of its client that may concern it."""
-    places, others = set(), re.compile(r"\b(image|study) [\"']?([^\s\"':,]+)")
-    mine = {"image": printable(image), "study": printable(study)}
+    places, study, image = set(), printable(study), printable(image)
     for label in (source.images_label, source.data_label):
-        places |= {f"{label}/{client}", f"{label}/{client}/{mine['study']}"}
+        places |= {f"{label}/{client}", f"{label}/{client}/{study}"}
     places |= {
         f"{source.data_label}/{client}/{kind}_{client}.json" for kind in ("nbss", "imagedb", "NBSS", "IMAGEDB")
     }
@@ -121,7 +119,7 @@ def _problems(index: Index, source: Source, row: int, client: str, study: str, i
     return [
         {"file": problem.file, "kind": problem.kind, "detail": problem.detail}
         for problem in index.problems
-        if problem.file in places and all(mine[what] == name for what, name in others.findall(problem.detail))
+        if problem.file in places and problem.study in ("", study) and problem.image in ("", image)
     ]
 
 

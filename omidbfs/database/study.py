@@ -7,13 +7,12 @@ from types import TracebackType
 
 import msgspec
 
-from omidbfs.base.names import printable
 from omidbfs.database.boxes import box_problem
 from omidbfs.database.dicom import dicom_texts, read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar
 from omidbfs.database.layout import ImageFiles, Source
 from omidbfs.database.permissions import TreeReader, read_listed
-from omidbfs.database.problems import Problem, Report, reporter
+from omidbfs.database.problems import Problem, Report, Reporter
 from omidbfs.database.records import DbImage, FileFacts
 from omidbfs.database.terms import oddities
 from omidbfs.database.values import shown
@@ -53,13 +52,15 @@ class StudyReader:
         self,
         source: Source,
         trees: tuple[TreeReader | None, TreeReader | None],
-        place: str,
+        client: str,
+        study: str,
         listed: dict[str, DbImage] | None,
         problems: list[Problem],
     ) -> None:
         self._source = source
         self._trees = trees
-        self._place = place
+        self._client, self._study = client, study
+        self._place = f"{client}/{study}"
         self._listed = listed
         self._problems = problems
         self._directory: int | None = None
@@ -150,4 +151,5 @@ class StudyReader:
     def _report(self, name: str, files: ImageFiles, tree: int, kind: str, detail: str = "") -> None:
         label = self._source.images_label if tree == _DCM else self._source.data_label
         suffix = ".dcm" if tree == _DCM else files.sidecar_suffix
-        reporter(printable(f"{label}/{self._place}/{name}{suffix}"), self._problems)(kind, detail)
+        place = f"{label}/{self._place}/{name}{suffix}"
+        Reporter(place, self._problems, self._client, self._study, name)(kind, detail)

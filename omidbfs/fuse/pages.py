@@ -35,7 +35,7 @@ class Pages:
         self._being_dropped: set[int] = set()
 
     def doubt(self, keys: BitMap64) -> None:
-        """Note files, by :func:`~omidbfs.view.files.file_key`, of which the kernel may have old pages."""
+        """Note files, by :func:`~omidbfs.view.inode.file_key`, of which the kernel may have old pages."""
         # Another set, so that a file that is being settled meanwhile comes to be in doubt again.
         self._doubtful = self._doubtful | keys
         self.times += 1

@@ -1,4 +1,4 @@
-"""The index: one row per image, sorted by client, study and image; see DESIGN in ``docs/architecture.md``."""
+"""The index: one row per image, sorted by client, study and image; see "The index" in ``docs/architecture.md``."""
 
 import os
 from collections import Counter

@@ -117,8 +117,11 @@ def _study_episodes(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
 def _duplicate(index: Index, source: Source, row: int) -> Problem:
     kind = JSON if index.has_file(row, JSON) else DCM
     label = source.data_label if kind is JSON else source.images_label
-    place = printable(os.fsdecode(index.image_path(row, kind)))
-    return Problem(f"{label}/{place}", "duplicate-uid", "this image UID occurs more than once")
+    place = os.fsdecode(index.image_path(row, kind))
+    client = index.clients[int(index.client_of[row])].decode()
+    names = f"{label}/{place}", client, *index.on_disk(row)
+    file, *about = map(printable, names)
+    return Problem(file, "duplicate-uid", "this image UID occurs more than once", *about)
 
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)

@@ -5,23 +5,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.database.layout import CLIENT_NAME, Source
-from omidbfs.database.problems import OF_LISTS, Problem
+from omidbfs.database.layout import Source
+from omidbfs.database.problems import Problem
 from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import FileColumns, Index
 from omidbfs.index.episodes import COLUMNS, EpisodeColumns
 from omidbfs.index.merge import merge
 from omidbfs.index.user_facets import carried_over
-
-_OF_THE_TREE = ("unexpected-entry", "symlink", "tree-missing", "client-not-on-disk")
-
-
-def client_of(problem: Problem) -> str | None:
-    """Return the client that a problem belongs to, ``None`` for one of the trees themselves."""
-    parts = problem.file.split("/")
-    if problem.kind in OF_LISTS or len(parts) < 2 or not CLIENT_NAME.fullmatch(parts[1]):
-        return None
-    return None if len(parts) == 2 and problem.kind in _OF_THE_TREE else parts[1]
 
 
 def slices_of(
@@ -37,9 +27,8 @@ def problems_by_client(index: Index) -> Mapping[bytes, Sequence[Problem]]:
     """Return the problems of each client, but for those that are found anew whenever an index is made."""
     problems: dict[bytes, list[Problem]] = {}
     for problem in index.each_problem():
-        client = client_of(problem)
-        if client is not None and problem.kind != "duplicate-uid":
-            problems.setdefault(client.encode(), []).append(problem)
+        if problem.client and problem.kind != "duplicate-uid":
+            problems.setdefault(problem.client.encode(), []).append(problem)
     return problems
 
 
@@ -49,7 +38,7 @@ def only_clients(index: Index, clients: Collection[str], problems: Iterable[Prob
     ``problems`` are added to those of the trees and of the clients.
     """
     kept = [name for name in index.clients if name.decode() in clients]
-    of_trees = [problem for problem in index.each_problem() if client_of(problem) is None]
+    of_trees = [problem for problem in index.each_problem() if not problem.client]
     chunks = list(slices_of(index, kept, problems_by_client(index))) if kept else []
     return carried_over(merge(chunks, [*of_trees, *problems], source, index), index)
 

@@ -36,7 +36,7 @@ from omidbfs.index.episodes import EpisodeColumns
 from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Changes with any change to what the arrays mean."""
 
 _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
@@ -77,6 +77,10 @@ Arrays = dict[str, NDArray[Any]]
 
 class IndexFileError(Exception):
     """An index file cannot be used; the message says why, in a few words: missing, damaged, older, foreign."""
+
+
+class NoIndexError(IndexFileError):
+    """There is no index file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,7 @@ def load(path: Path, source_fingerprint: str) -> Stored:
                 raise IndexFileError("damaged: shorter than its header")
             content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
-        raise IndexFileError("missing") from None
+        raise NoIndexError("missing") from None
     except OSError as error:
         raise IndexFileError(f"cannot be read: {error.strerror}") from error
     try:

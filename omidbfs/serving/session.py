@@ -24,7 +24,7 @@ from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
-from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
+from omidbfs.index.store import IndexFileError, NoIndexError, Stored, load, may_replace, save
 from omidbfs.serving.configuration import Definitions
 from omidbfs.view.about import generated_texts
 from omidbfs.view.files import Content
@@ -98,7 +98,7 @@ class Session:
             return self.saved()
         except IndexFileError as error:
             self._check_replaceable()
-            if str(error) != "missing":
+            if not isinstance(error, NoIndexError):
                 warn(f"{self.index_path}: {error}; building it anew")
             return None
 

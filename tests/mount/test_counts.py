@@ -12,11 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from pyfuse3 import FUSEError, RequestContext
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.fuse.operations import Operations
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.serving.drive import Drive
 from omidbfs.serving.reader import Reader

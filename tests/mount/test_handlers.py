@@ -14,7 +14,7 @@ import pytest
 import trio
 from pyfuse3 import FUSEError, RequestContext
 from pyroaring import BitMap64
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
@@ -22,7 +22,7 @@ from omidbfs.fuse import pages
 from omidbfs.fuse.callers import identity_of
 from omidbfs.fuse.directories import EntryPages, OpenDirectory
 from omidbfs.fuse.operations import Operations
-from omidbfs.index.build import Classification, build_index
+from omidbfs.index.classification import Classification
 from omidbfs.serving.changes import Changes
 from omidbfs.serving.drive import Drive
 from omidbfs.serving.reader import OpenFile, Reader

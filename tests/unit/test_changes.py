@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.records import FileFacts
 from omidbfs.exports.formats import BY_FILE
 from omidbfs.facets.defined import Definition
-from omidbfs.index.build import build_index, refreshed
+from omidbfs.index.build import refreshed
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.serving import changes as module

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.cohorts import cohort
 from omidbfs.cohorts.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
 from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, FACETS, Kind, Level
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 
 VIEWS = ("CC", "MLO", "ML", None)

@@ -413,15 +413,21 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 
 
 SAID_BY = {
-    **dict.fromkeys(("UserError", "_NotKeptError", "DemoError", "IndexFileError", "BadParameter", "warn"), 0),
+    **dict.fromkeys(
+        ("UserError", "_NotKeptError", "DemoError", "IndexFileError", "NoIndexError", "BadParameter", "warn"), 0
+    ),
     **dict.fromkeys(("log.info", "log.warning", "log.error", "log.exception", "logging.exception"), 0),
+    **dict.fromkeys(("complaints.info", "complaints.warning"), 0),
     "Finding": 2,
 }
 """What people read comes from calls of these; the text is the argument of this position."""
 
 
 def messages() -> list[tuple[str, int, str]]:
-    """File, line and longest literal part of every message in the code: errors, warnings, the log, the doctor."""
+    """File, line and longest literal part of every message in the code: errors, warnings, the log, the doctor.
+
+    A remedy is a message of its own.
+    """
     found = []
     for file in CODE:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -429,9 +435,10 @@ def messages() -> list[tuple[str, int, str]]:
                 assert len(node.args) > SAID_BY[name], f"{file}:{node.lineno}: {name} without a message"
                 if name == "Finding" and ast.unparse(node.args[1]) == "'ok'":
                     continue
-                text = longest_literal(node.args[SAID_BY[name]])
-                if text:  # else it is another's, or put together from others
-                    found.append((str(file.relative_to(ROOT)), node.lineno, text))
+                said = node.args[:2] if name == "UserError" else node.args[SAID_BY[name] :][:1]
+                for text in map(longest_literal, said):
+                    if text:  # else it is another's, or put together from others
+                        found.append((str(file.relative_to(ROOT)), node.lineno, text))
     return found
 
 

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
-from trees import Quirky, Tree
+from trees import Quirky, Tree, build_index
 
 from omidbfs.cli.main import EXPORT_FORMATS, main
 from omidbfs.database.file_kinds import DCM, JSON
@@ -32,7 +32,6 @@ from omidbfs.exports.fields import PAGE, columns_of, pages
 from omidbfs.exports.formats import BY_FILE, FORMATS, format_of
 from omidbfs.exports.table import cell
 from omidbfs.facets import Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.names import Names, spread
 from omidbfs.view.nodes import Directory, Export

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts, Term
 from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, KIND_NAMED, FileKind
@@ -14,7 +14,6 @@ from omidbfs.database.permissions import Access
 from omidbfs.exports.fields import paths
 from omidbfs.exports.texts import path_list, summary
 from omidbfs.facets import BY_NAME
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import FileColumns, Index
 from omidbfs.view.files import split_name

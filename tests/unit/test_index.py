@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroaring import BitMap
-from trees import Quirky, Tree
+from trees import Quirky, Tree, build_index
 
 from omidbfs.clinical.client import read_client
 from omidbfs.clinical.outcomes import Windows
@@ -27,7 +27,6 @@ from omidbfs.database.records import FileFacts
 from omidbfs.database.study import ImageRecord
 from omidbfs.facets import BY_NAME
 from omidbfs.index import build
-from omidbfs.index.build import build_index
 from omidbfs.index.chunk import ChunkBuilder
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.cli.main import main
 from omidbfs.cohorts import cohort
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.facets import FACETS, Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.serving.session import Session

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from reference import File, Node, Place, Reference, label
-from trees import MARK, Tree
+from trees import MARK, Tree, build_index
 
 from omidbfs.clinical.outcomes import Windows
 from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
@@ -27,7 +27,6 @@ from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import TextValue
 from omidbfs.view.context import Context

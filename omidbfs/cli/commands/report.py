@@ -31,10 +31,12 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
     """
     if output.suffix.lower() not in ("", ".html"):
         raise UserError(
-            f"{output}: a report is HTML; name it {output.with_suffix('.html')}, and a browser prints that as PDF"
+            "a report is HTML",
+            f"name it {output.with_suffix('.html')}, and a browser prints that as PDF",
+            place=output,
         )
     if find_spec("matplotlib") is None:  # before an index is built for it
-        raise UserError("report: not installed; pip install 'omidbfs[report]'")
+        raise UserError("not installed", "pip install 'omidbfs[report]'", place="report")
     session = session_of(source, options)
     view, age = view_and_age(session, options)
     selected = selected_by(view, cohort)
