@@ -226,7 +226,7 @@ def _chunks(
             continue
         for run in _runs(segment, work.workers):
             chunks.append(next(read))
-            done, images = done + len(run), images + len(chunks[-1].images)
+            done, images = done + len(run), images + len(chunks[-1].values["images"])
             if work.progress is not None:
                 work.progress("reading", done, len(changed), images)
     return chunks

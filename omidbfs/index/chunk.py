@@ -4,7 +4,7 @@ import os
 from array import array
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
 from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Subject, Token
-from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, smallest
-from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
-from omidbfs.index.marks import MarkColumns, MarkLists
+from omidbfs.index.columns import COLUMNS, FIRST_CODE, RESERVED_CODES
+from omidbfs.index.episodes import add_episodes
+from omidbfs.index.marks import add_marks
 from omidbfs.index.names import Names, checksums
+from omidbfs.index.schema import Column, Values, smallest
 
 Keys = Callable[[Subject], Hashable]
 
@@ -95,65 +96,34 @@ class _Table:
 class Chunk:
     """The columns of some clients; see :class:`~omidbfs.index.columns.Index` for what they mean.
 
-    Rows, ordinals and the codes of accesses, texts and combinations count from the start of the chunk.
-    ``client_studies`` and ``study_images`` say how many studies each client and images each study has;
-    ``texts`` holds, for each code of a free-text facet, the texts that it stands for. ``identity`` is known of
-    what was indexed before and has not changed; ``image_sums`` and ``study_sums`` are the checksums of names,
-    where whoever made the chunk has taken them.
+    ``values`` are those of ``COLUMNS`` by name, ``lists`` what their codes stand for. Rows, ordinals and the codes
+    of lists, texts and combinations count from the start of the chunk. ``client_studies`` and ``study_images`` say
+    how many studies each client and images each study has; ``texts`` holds, for each code of a free-text facet,
+    the texts that it stands for. ``identity`` is known of what was indexed before and has not changed;
+    ``image_sums`` and ``study_sums`` are the checksums of names, where whoever made the chunk has taken them.
     """
 
-    clients: Names
-    studies: Names
-    images: Names
+    values: Values
+    lists: dict[str, Sequence[Any]]
     client_studies: NDArray[np.uint32]
     study_images: NDArray[np.uint32]
-    study_episode: NDArray[np.int32]
-    study_date: NDArray[np.int32]
-    matrix: NDArray[np.uint16]
-    marks: MarkColumns
-    episodes: EpisodeColumns
-    dcm: FileColumns
-    json: FileColumns
-    documents: FileColumns
-    long_suffix: NDArray[np.bool_]
-    accesses: tuple[tuple[int, int, int], ...]
     columns: dict[str, NDArray[np.unsignedinteger]]
     combinations: dict[str, tuple[tuple[int, ...], ...]]
     texts: dict[str, tuple[tuple[str, ...], ...]]
     raw_images: dict[int, str]
     raw_studies: dict[int, str]
     problems: list[Problem]
-    client_digest: NDArray[np.uint64]
     image_sums: NDArray[np.uint32] | None = None
     study_sums: NDArray[np.uint32] | None = None
     identity: NDArray[np.uint32] | None = None
     client_identity: NDArray[np.uint32] | None = None
 
 
-@dataclass(slots=True)
-class _FileLists:
-    """:class:`~omidbfs.index.columns.FileColumns` in the making; ``accesses`` gives the codes, as they come."""
+_matrix = attrgetter("Rows", "Columns")
 
-    accesses: Accesses
-    sizes: "array[int]" = field(default_factory=partial(array, "Q"))
-    mtimes: "array[int]" = field(default_factory=partial(array, "q"))
-    codes: "array[int]" = field(default_factory=partial(array, "I"))
 
-    def extend(self, facts: Sequence[FileFacts | None]) -> None:
-        """Append files, ``None`` where there is none."""
-        # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
-        self.sizes.extend([0 if fact is None else fact.size for fact in facts])
-        self.mtimes.extend([0 if fact is None else fact.mtime_ns for fact in facts])
-        for fact in facts:
-            access = None if fact is None else (fact.mode, fact.uid, fact.gid)
-            code = self.accesses.get(access)
-            self.codes.append(self.accesses.setdefault(access, len(self.accesses)) if code is None else code)
-
-    def columns(self) -> FileColumns:
-        """Return the columns."""
-        return FileColumns(
-            np.array(self.sizes, np.uint64), np.array(self.mtimes, np.int64), np.array(self.codes, np.uint32)
-        )
+def _numbers(column: Column) -> "array[int]":
+    return array("Q" if column.dtype is np.uint64 else "q")
 
 
 class ChunkBuilder:
@@ -166,34 +136,28 @@ class ChunkBuilder:
 
     def __init__(self, problems: list[Problem]) -> None:
         self._problems = problems
-        self._clients: list[bytes] = []
-        self._digests: list[int] = []
+        # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
+        self._found: dict[str, Any] = {one.name: [] if one.dtype is None else _numbers(one) for one in COLUMNS}
+        self._accesses: Accesses = {None: 0}
         self._studies: list[str] = []
         self._images: list[str] = []
         self._client_studies: list[int] = []
         self._study_images: list[int] = []
-        self._study_episode: list[int] = []
-        self._study_date: list[int] = []
-        self._matrix = array("H")
-        self._marks = MarkLists()
         self._client_codes: list[Codes] = []
         self._of_study = [_Table(facets, keys) for keys, facets in _OF_STUDY.items()]
         self._of_image = [_Table(facets, keys) for keys, facets in _OF_IMAGE.items()]
         self._known = {facet.name: _Known(facet) for facet in _CODED}
-        self._episodes = EpisodeLists()
-        self._accesses: Accesses = {None: 0}
-        self._dcm, self._json, self._documents = (_FileLists(self._accesses) for _ in range(3))
-        self._long_suffix: list[bool] = []
 
     def add(self, client: ClientRecord, digest: int) -> None:
         """Append the rows of one client, and the digest of her files."""
-        self._clients.append(client.name.encode())
-        self._digests.append(digest)
-        self._documents.extend([client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS])
+        found = self._found
+        found["clients"].append(client.name.encode())
+        found["client_digest"].append(digest)
+        self._add_files("documents", [client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS])
         subject = subject_of(client)
-        first_episode = len(self._episodes)
+        first_episode = len(found["episodes.ids"])
         episodes = client.nbss.episodes if client.nbss is not None else ()
-        self._episodes.add(episodes, list(subject.facts.values()), list(subject.outcomes.values()))
+        add_episodes(found, episodes, list(subject.facts.values()), list(subject.outcomes.values()))
         position = {id_: first_episode + number for number, id_ in enumerate(subject.facts)}
         studies = [study for study in client.studies if study.images]
         self._client_studies.append(len(studies))
@@ -203,29 +167,38 @@ class ChunkBuilder:
             images = study.images
             self._studies.append(study.name)
             self._study_images.append(len(images))
-            self._study_episode.append(-1 if study.episode is None else position[study.episode.id])
-            self._study_date.append(0 if study.date is None else study.date.toordinal())
+            found["study_episode"].append(-1 if study.episode is None else position[study.episode.id])
+            found["study_date"].append(0 if study.date is None else study.date.toordinal())
             for table in self._of_study:
                 row = table.known.get(table.key_of(subject))
                 table.rows.append(self._new_row(table, subject) if row is None else row)
             first_row = len(self._images)
             self._images += [image.name for image in images]
-            self._dcm.extend([image.dcm for image in images])
-            self._json.extend([image.sidecar for image in images])
-            self._long_suffix += [image.sidecar_suffix == ".dcm.json" for image in images]
-            for image in images:
-                self._matrix.append(image.header.Rows or 0)
-                self._matrix.append(image.header.Columns or 0)
+            self._add_files("dcm", [image.dcm for image in images])
+            self._add_files("json", [image.sidecar for image in images])
+            found["long_suffix"].extend([image.sidecar_suffix == ".dcm.json" for image in images])
+            found["matrix"].extend([side or 0 for image in images for side in _matrix(image.header)])
             for row, image in enumerate(images, first_row):
                 if image.listed is not None and image.listed.marks:
-                    self._marks.add(row, image.listed.marks)
+                    add_marks(found, row, image.listed.marks)
             # Table by table, not image by image: what belongs to a table is looked up once a study, 2 us an image.
             for table in self._of_image:
                 key_of, known, rows = table.key_of, table.known, table.rows
                 for image in images:
                     subject.image = image
-                    found = known.get(key_of(subject))
-                    rows.append(self._new_row(table, subject) if found is None else found)
+                    place = known.get(key_of(subject))
+                    rows.append(self._new_row(table, subject) if place is None else place)
+
+    def _add_files(self, name: str, facts: Sequence[FileFacts | None]) -> None:
+        """Append files, ``None`` where there is none."""
+        found, accesses = self._found, self._accesses
+        found[f"{name}.size"].extend([0 if fact is None else fact.size for fact in facts])
+        found[f"{name}.mtime"].extend([0 if fact is None else fact.mtime_ns for fact in facts])
+        codes = found[f"{name}.access"]
+        for fact in facts:
+            access = None if fact is None else (fact.mode, fact.uid, fact.gid)
+            code = accesses.get(access)
+            codes.append(accesses.setdefault(access, len(accesses)) if code is None else code)
 
     def _new_row(self, table: _Table, subject: Subject) -> int:
         """Return a row with the codes of the study or image at hand, which all that have its key share."""
@@ -246,7 +219,9 @@ class ChunkBuilder:
         studies, study_sums, raw_studies = _on_the_drive(self._studies)
         study_images = np.array(self._study_images, np.uint32)
         per_study = np.repeat(np.arange(len(self._studies), dtype=np.intp), study_images)
-        per_client = np.repeat(np.arange(len(self._clients), dtype=np.intp), self._client_studies)[per_study]
+        per_client = np.repeat(np.arange(len(self._client_studies), dtype=np.intp), self._client_studies)[
+            per_study
+        ]
         columns: dict[str, NDArray[np.unsignedinteger]] = {}
         combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
         for facets, table, entries in (
@@ -261,22 +236,15 @@ class ChunkBuilder:
                     codes = [known.setdefault(combination, len(known)) for combination in codes]
                     combinations[facet.name] = tuple(known)
                 columns[facet.name] = smallest(np.array(codes, np.uint32))[entries]
+        self._found |= {"images": images, "studies": studies}
         return Chunk(
-            clients=Names.of(self._clients),
-            studies=studies,
-            images=images,
+            values={
+                one.name: found if isinstance(found := self._found[one.name], Names) else one.of(found)
+                for one in COLUMNS
+            },
+            lists={"accesses": tuple(self._accesses)},
             client_studies=np.array(self._client_studies, np.uint32),
             study_images=study_images,
-            study_episode=np.array(self._study_episode, np.int32),
-            study_date=np.array(self._study_date, np.int32),
-            matrix=np.array(self._matrix, np.uint16).reshape(-1, 2),
-            marks=self._marks.columns(),
-            episodes=self._episodes.columns(),
-            dcm=self._dcm.columns(),
-            json=self._json.columns(),
-            documents=self._documents.columns(),
-            long_suffix=np.array(self._long_suffix, np.bool_),
-            accesses=tuple(access for access in self._accesses if access is not None),
             columns=columns,
             combinations=combinations,
             texts={
@@ -285,7 +253,6 @@ class ChunkBuilder:
             raw_images=raw_images,
             raw_studies=raw_studies,
             problems=self._problems,
-            client_digest=np.array(self._digests, np.uint64),
             image_sums=image_sums,
             study_sums=study_sums,
         )

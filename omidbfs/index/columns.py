@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,11 +14,22 @@ from pyroaring import BitMap
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.problems import Problem
 from omidbfs.facets import RESERVED, Registry
+from omidbfs.index.episodes import EpisodeColumns
+from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
-
-if TYPE_CHECKING:
-    from omidbfs.index.episodes import EpisodeColumns
-    from omidbfs.index.marks import MarkColumns
+from omidbfs.index.schema import (
+    CLIENT,
+    EPISODE,
+    IMAGE,
+    MARK,
+    STUDY,
+    Column,
+    Derived,
+    Listed,
+    Part,
+    columns_of,
+    declared,
+)
 
 RESERVED_CODES: Mapping[str, int] = {word: code for code, word in enumerate(RESERVED)}
 """``unknown`` 0, ``other`` 1, ``none`` 2, ``unlinked`` 3: the first codes of every facet."""
@@ -39,9 +50,9 @@ class FileColumns:
     uint32 where that is not enough) points into ``Index.accesses``; access 0 says that there is no such file.
     """
 
-    size: NDArray[np.unsignedinteger]
-    mtime: NDArray[np.int64]
-    access: NDArray[np.unsignedinteger]
+    size: Annotated[NDArray[np.unsignedinteger], Column(least=np.uint32)]
+    mtime: Annotated[NDArray[np.int64], Column()]
+    access: Annotated[NDArray[np.unsignedinteger], Column(least=np.uint16, codes_in="accesses")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +70,6 @@ def blocks(count: int) -> Iterator[slice]:
     """
     for start in range(0, count, 1 << 16):
         yield slice(start, start + (1 << 16))
-
-
-def smallest(column: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Return a column in the smallest type that holds it."""
-    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
 
 
 def runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -126,25 +132,25 @@ class Index:
     ``problems.jsonl``: of a saved index a part of its file, not a copy.
     """
 
-    images: Names
-    image_table: NameTable
-    studies: Names
-    study_table: NameTable
-    clients: Names
-    client_table: NameTable
-    study_of: NDArray[np.uint32]
-    client_of: NDArray[np.uint32]
-    study_client: NDArray[np.uint32]
-    study_rows: NDArray[np.uint32]
-    client_rows: NDArray[np.uint32]
-    identity: NDArray[np.uint32]
-    row_of: NDArray[np.uint32]
-    client_identity: NDArray[np.uint32]
-    client_ordinal: NDArray[np.uint32]
-    files: tuple[FileColumns, FileColumns]
-    documents: FileColumns
-    long_suffix: NDArray[np.bool_]
-    accesses: tuple[tuple[int, int, int], ...]
+    images: Annotated[Names, Column(IMAGE)]
+    image_table: Annotated[NameTable, Derived("images")]
+    studies: Annotated[Names, Column(STUDY)]
+    study_table: Annotated[NameTable, Derived("studies")]
+    clients: Annotated[Names, Column(CLIENT)]
+    client_table: Annotated[NameTable, Derived("clients")]
+    study_of: Annotated[NDArray[np.uint32], Derived()]
+    client_of: Annotated[NDArray[np.uint32], Derived()]
+    study_client: Annotated[NDArray[np.uint32], Derived()]
+    study_rows: Annotated[NDArray[np.uint32], Derived()]
+    client_rows: Annotated[NDArray[np.uint32], Derived()]
+    identity: Annotated[NDArray[np.uint32], Derived()]
+    row_of: Annotated[NDArray[np.uint32], Derived()]
+    client_identity: Annotated[NDArray[np.uint32], Derived()]
+    client_ordinal: Annotated[NDArray[np.uint32], Derived()]
+    files: Annotated[tuple[FileColumns, FileColumns], Part(IMAGE, each_of=("dcm", "json"))]
+    documents: Annotated[FileColumns, Part(CLIENT, width=len(DOCUMENTS))]
+    long_suffix: Annotated[NDArray[np.bool_], Column(IMAGE)]
+    accesses: Annotated[tuple[tuple[int, int, int], ...], Listed((0, 0, 0))]
     columns: Mapping[str, NDArray[np.unsignedinteger]]
     combinations: Mapping[str, tuple[tuple[int, ...], ...]]
     texts: Mapping[str, tuple[TextValue, ...]]
@@ -154,13 +160,13 @@ class Index:
     raw_studies: Mapping[int, str]
     newest: int
     problem_lines: bytes | memoryview
-    episodes: "EpisodeColumns"
-    episode_table: NameTable
-    study_episode: NDArray[np.int32]
-    study_date: NDArray[np.int32]
-    matrix: NDArray[np.uint16]
-    marks: "MarkColumns"
-    client_digest: NDArray[np.uint64]
+    episodes: Annotated[EpisodeColumns, Part(EPISODE)]
+    episode_table: Annotated[NameTable, Derived("episodes.ids")]
+    study_episode: Annotated[NDArray[np.int32], Column(STUDY, points_to=EPISODE)]
+    study_date: Annotated[NDArray[np.int32], Column(STUDY)]
+    matrix: Annotated[NDArray[np.uint16], Column(IMAGE, width=2)]
+    marks: Annotated[MarkColumns, Part(MARK)]
+    client_digest: Annotated[NDArray[np.uint64], Column(CLIENT)]
     registry: Registry = field(default_factory=Registry)
 
     def __len__(self) -> int:
@@ -219,3 +225,10 @@ class Index:
     def has_file(self, row: int, kind: int) -> bool:
         """Return whether the image has its DICOM file or its JSON."""
         return bool(self.files[kind].access[row])
+
+
+COLUMNS = tuple(columns_of(Index))
+"""The table of columns: chunks hold their values by name, whatever else is done with them follows from it."""
+
+LISTS: Mapping[str, Listed] = declared(Index, Listed)
+"""The lists that codes are positions in, and the first entry of each."""

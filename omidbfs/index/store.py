@@ -11,7 +11,7 @@ import mmap
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -29,13 +29,11 @@ from omidbfs.base.whole import replacing
 from omidbfs.database.layout import Source
 from omidbfs.database.permissions import born, patiently
 from omidbfs.facets import FACETS, Facet, Kind, Registry
-from omidbfs.index import episodes, marks
-from omidbfs.index.columns import FileColumns, Index, TextValue
-from omidbfs.index.episodes import EpisodeColumns
-from omidbfs.index.marks import MarkColumns
-from omidbfs.index.names import Names, NameTable
+from omidbfs.index.columns import COLUMNS, LISTS, Index, TextValue
+from omidbfs.index.names import NameTable
+from omidbfs.index.schema import Derived, arrays_of, declared, fields_of, values_in, values_of
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Changes with any change to what the arrays mean."""
 
 _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
@@ -48,28 +46,7 @@ _UNSEALED = "........"
 _LONGEST_HEADER = 1 << 24
 _NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What a header raises that is JSON, and even whole, but was not written by :func:`save`."""
-_NAMES = ("images", "studies", "clients")
-_TABLES = {"images": "image_table", "studies": "study_table", "clients": "client_table"}
-_HEAPS = {"episodes": ("episodes", "ids"), "marks": ("marks", "ids"), "lesions": ("marks", "lesions")}
-"""Array -> where in the index the names are that it and its offsets hold."""
-_FILES = ("dcm", "json", "documents")
-_PLAIN = (
-    "study_of",
-    "client_of",
-    "study_client",
-    "study_rows",
-    "client_rows",
-    "identity",
-    "row_of",
-    "client_identity",
-    "client_ordinal",
-    "long_suffix",
-    "study_episode",
-    "study_date",
-    "matrix",
-    "client_digest",
-)
-_FILE_COLUMNS = ("size", "mtime", "access")
+_DERIVED: Mapping[str, Derived] = declared(Index, Derived)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -301,23 +278,15 @@ def _compare(arrays: Arrays, checksums: Mapping[str, int]) -> None:
 
 
 def _arrays(index: Index) -> Arrays:
-    arrays: Arrays = {name: getattr(index, name) for name in _PLAIN}
-    for name in _NAMES:
-        names, table = getattr(index, name), getattr(index, _TABLES[name])
-        arrays |= {f"{name}.heap": names.heap, f"{name}.offsets": names.offsets, f"{name}.slots": table.slots}
-    for label, files in zip(_FILES, (*index.files, index.documents), strict=True):
-        arrays |= {f"{label}.{field}": getattr(files, field) for field in _FILE_COLUMNS}
+    arrays: Arrays = arrays_of(COLUMNS, values_of(index))
+    for field, derived in _DERIVED.items():
+        value = getattr(index, field)
+        arrays |= {f"{derived.names}.slots": value.slots} if derived.names else {field: value}
     arrays |= {f"columns.{name}": column for name, column in index.columns.items()}
-    arrays |= {f"episodes.{field}": getattr(index.episodes, field) for field in episodes.COLUMNS}
-    arrays |= {f"marks.{field}": getattr(index.marks, field) for field in marks.COLUMNS}
-    for name, (part, names_in_it) in _HEAPS.items():
-        found = getattr(getattr(index, part), names_in_it)
-        arrays |= {f"{name}.heap": found.heap, f"{name}.offsets": found.offsets}
-    arrays["episodes.slots"] = index.episode_table.slots
     arrays["duplicates"] = np.array(index.duplicates.to_array(), np.uint32)
     arrays["problems"] = np.frombuffer(index.problem_lines, np.uint8)
     meta = {
-        "accesses": index.accesses,
+        "lists": {name: getattr(index, name) for name in LISTS},
         "texts": {name: [[value.label, value.raw] for value in values] for name, values in index.texts.items()},
         "raw_images": list(index.raw_images.items()),
         "raw_studies": list(index.raw_studies.items()),
@@ -335,28 +304,19 @@ def _arrays(index: Index) -> Arrays:
 
 
 def _stored(arrays: Arrays) -> Stored:
-    def columns(label: str) -> FileColumns:
-        return FileColumns(*(arrays[f"{label}.{field}"] for field in _FILE_COLUMNS))
-
-    def names(label: str) -> Names:
-        return Names(arrays[f"{label}.heap"], arrays[f"{label}.offsets"])
-
     meta = json.loads(arrays["meta"].tobytes())
-    heaps: dict[str, Any] = {}
-    for name in _NAMES:
-        heaps[name] = names(name)
-        heaps[_TABLES[name]] = NameTable(heaps[name], arrays[f"{name}.slots"])
+    values = values_in(COLUMNS, arrays)
     coded = {facet.name for facet in FACETS if facet.tokens is not None} | {name for name, *_ in meta["user"]}
     if any(f"columns.{name}" not in arrays for name in coded):
         raise LookupError
-    ids = names("episodes")
-    plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
+    whole = fields_of(Index, values)
+    for field, derived in _DERIVED.items():
+        slots = f"{derived.names}.slots"
+        whole[field] = NameTable(values[derived.names], arrays[slots]) if derived.names else arrays[field]
+    for name, listed in LISTS.items():
+        whole[name] = tuple(_entry(listed.nothing, one) for one in meta["lists"][name])
     index = Index(
-        **plain,
-        **heaps,
-        files=(columns("dcm"), columns("json")),
-        documents=columns("documents"),
-        accesses=tuple((mode, uid, gid) for mode, uid, gid in meta["accesses"]),
+        **whole,
         columns={
             key.removeprefix("columns."): array for key, array in arrays.items() if key.startswith("columns.")
         },
@@ -373,16 +333,17 @@ def _stored(arrays: Arrays) -> Stored:
         raw_studies=dict(meta["raw_studies"]),
         newest=meta["newest"],
         problem_lines=arrays["problems"].data,
-        episodes=EpisodeColumns(ids=ids, **{name: arrays[f"episodes.{name}"] for name in episodes.COLUMNS}),
-        episode_table=NameTable(ids, arrays["episodes.slots"]),
-        marks=MarkColumns(
-            ids=names("marks"),
-            lesions=names("lesions"),
-            **{name: arrays[f"marks.{name}"] for name in marks.COLUMNS},
-        ),
         registry=Registry(tuple(_user_facet(*said) for said in meta["user"])),
     )
     return Stored(index, meta["written"])
+
+
+def _entry(nothing: tuple[Any, ...], said: Sequence[Any]) -> tuple[Any, ...]:
+    """Return an entry of a list: as many items as the one that stands for nothing has, in the same class."""
+    entry: tuple[Any, ...] = getattr(nothing, "_make", tuple)(said)
+    if len(entry) != len(nothing):
+        raise ValueError
+    return entry
 
 
 def _user_facet(name: str, description: str, level: str, source: str, definition: str) -> Facet:
