@@ -56,7 +56,18 @@ _ALONE = (
     "EstimatedRadiographicMagnificationFactor",
 )
 _OF_TYPE = ("ImageType", "SOPClassUID", "NumberOfFrames")
-_LEFT_OUT = (*_ALONE, "ImageType", "SOPInstanceUID")
+_NO_FACETS = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "PatientOrientation",
+    "ImagerPixelSpacing",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "PresentationLUTShape",
+)
+_LEFT_OUT = (*_ALONE, "ImageType", *_NO_FACETS)
 _shared_fields = attrgetter(*(name for name in Header.__struct_fields__ if name not in _LEFT_OUT))
 
 

@@ -14,11 +14,21 @@ from omidbfs.base.names import LONGEST, safe_bytes
 from omidbfs.clinical.client import ClientRecord, client_record
 from omidbfs.clinical.outcomes import EpisodeFacts, Windows, client_status, decided, episode_facts
 from omidbfs.database.client import ClientReader
+from omidbfs.database.header import Header
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
+from omidbfs.database.pixel_format import (
+    format_key,
+    format_of,
+    geometry_key,
+    geometry_of,
+    orientation_key,
+    orientation_of,
+    uid,
+)
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
 from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Subject, Token
-from omidbfs.index.columns import COLUMNS, FIRST_CODE, RESERVED_CODES
+from omidbfs.index.columns import COLUMNS, FIRST_CODE, LISTS, RESERVED_CODES
 from omidbfs.index.episodes import add_episodes
 from omidbfs.index.marks import add_marks
 from omidbfs.index.names import Names, checksums
@@ -119,6 +129,36 @@ class Chunk:
     client_identity: NDArray[np.uint32] | None = None
 
 
+@dataclass(slots=True)
+class _Listing:
+    """The entries of a list as they come, and ``codes``, the column of their positions.
+
+    Headers with one key have one entry; ``known`` maps key to position.
+    """
+
+    nothing: tuple[Any, ...]
+    key_of: Callable[[Header], Hashable]
+    entry_of: Callable[[Header], tuple[Any, ...]]
+    codes: "array[int]"
+    known: dict[Hashable, int] = field(default_factory=dict)
+    entries: dict[tuple[Any, ...], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.entries = {self.nothing: 0}
+
+    def extend(self, headers: Sequence[Header]) -> None:
+        """Append the codes of headers."""
+        key_of, known, codes = self.key_of, self.known, self.codes
+        for header in headers:
+            code = known.get(key_of(header))
+            codes.append(self._new(header) if code is None else code)
+
+    def _new(self, header: Header) -> int:
+        code = self.entries.setdefault(self.entry_of(header), len(self.entries))
+        self.known[self.key_of(header)] = code
+        return code
+
+
 _matrix = attrgetter("Rows", "Columns")
 
 
@@ -139,6 +179,14 @@ class ChunkBuilder:
         # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
         self._found: dict[str, Any] = {one.name: [] if one.dtype is None else _numbers(one) for one in COLUMNS}
         self._accesses: Accesses = {None: 0}
+        self._listings = {
+            name: _Listing(LISTS[name].nothing, key_of, entry_of, self._found[codes])
+            for name, codes, key_of, entry_of in (
+                ("pixel_formats", "format_of", format_key, format_of),
+                ("geometries", "geometry_of", geometry_key, geometry_of),
+                ("orientations", "orientation_of", orientation_key, orientation_of),
+            )
+        }
         self._studies: list[str] = []
         self._images: list[str] = []
         self._client_studies: list[int] = []
@@ -159,6 +207,7 @@ class ChunkBuilder:
         episodes = client.nbss.episodes if client.nbss is not None else ()
         add_episodes(found, episodes, list(subject.facts.values()), list(subject.outcomes.values()))
         position = {id_: first_episode + number for number, id_ in enumerate(subject.facts)}
+        series: dict[str, int] = {}
         studies = [study for study in client.studies if study.images]
         self._client_studies.append(len(studies))
         self._client_codes.append(self._codes(_OF_CLIENT, subject))
@@ -178,7 +227,15 @@ class ChunkBuilder:
             self._add_files("json", [image.sidecar for image in images])
             found["long_suffix"].extend([image.sidecar_suffix == ".dcm.json" for image in images])
             found["matrix"].extend([side or 0 for image in images for side in _matrix(image.header)])
+            headers = [image.header for image in images]
+            self._listings["pixel_formats"].extend([image.pixels or image.header for image in images])
+            self._listings["geometries"].extend(headers)
+            self._listings["orientations"].extend(headers)
+            found["series_of"].extend([self._series(series, header.SeriesInstanceUID) for header in headers])
             for row, image in enumerate(images, first_row):
+                if image.header.SOPInstanceUID != image.name:
+                    found["other_uid_of"].append(row)
+                    found["other_uids"].append(uid(image.header.SOPInstanceUID))
                 if image.listed is not None and image.listed.marks:
                     add_marks(found, row, image.listed.marks)
             # Table by table, not image by image: what belongs to a table is looked up once a study, 2 us an image.
@@ -188,6 +245,17 @@ class ChunkBuilder:
                     subject.image = image
                     place = known.get(key_of(subject))
                     rows.append(self._new_row(table, subject) if place is None else place)
+
+    def _series(self, known: dict[str, int], name: str | None) -> int:
+        """Return the ordinal of a series of a client, which is numbered as it comes; -1 for none."""
+        if name is None:
+            return -1
+        ordinal = known.get(name)
+        if ordinal is None:
+            names, encoded = self._found["series_uids"], uid(name)
+            ordinal = known[name] = len(names) if encoded else -1
+            names += [encoded] if encoded else []
+        return ordinal
 
     def _add_files(self, name: str, facts: Sequence[FileFacts | None]) -> None:
         """Append files, ``None`` where there is none."""
@@ -242,7 +310,10 @@ class ChunkBuilder:
                 one.name: found if isinstance(found := self._found[one.name], Names) else one.of(found)
                 for one in COLUMNS
             },
-            lists={"accesses": tuple(self._accesses)},
+            lists={
+                "accesses": tuple(self._accesses),
+                **{name: tuple(listing.entries) for name, listing in self._listings.items()},
+            },
             client_studies=np.array(self._client_studies, np.uint32),
             study_images=study_images,
             columns=columns,

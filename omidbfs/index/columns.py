@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from omidbfs.database.layout import DOCUMENTS
+from omidbfs.database.pixel_format import Geometry, Orientation, PixelFormat
 from omidbfs.database.problems import Problem
 from omidbfs.facets import RESERVED, Registry
 from omidbfs.index.episodes import EpisodeColumns
@@ -22,7 +23,9 @@ from omidbfs.index.schema import (
     EPISODE,
     IMAGE,
     MARK,
+    SERIES,
     STUDY,
+    UID,
     Column,
     Derived,
     Listed,
@@ -128,7 +131,11 @@ class Index:
     ``raw_studies`` name what is called otherwise on disk. ``study_episode`` points into ``episodes``, -1 for a
     study that is linked to none; ``study_date`` (int32) is a proleptic ordinal, 0 where ImageDB has none.
     ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``client_digest``
-    changes with any file of a client, so that a refresh reads only clients that changed. ``problem_lines`` is
+    changes with any file of a client, so that a refresh reads only clients that changed. ``format_of``,
+    ``geometry_of`` and ``orientation_of`` are positions in ``pixel_formats``, ``geometries`` and ``orientations``.
+    ``series_of`` points into ``series_uids``, those of one client after those of another, -1 for an image whose
+    series is unknown. ``other_uid_of`` are the rows, ascending, of the images whose header does not say that their
+    name is their SOPInstanceUID, ``other_uids`` what it says, empty for nothing. ``problem_lines`` is
     ``problems.jsonl``: of a saved index a part of its file, not a copy.
     """
 
@@ -167,6 +174,16 @@ class Index:
     matrix: Annotated[NDArray[np.uint16], Column(IMAGE, width=2)]
     marks: Annotated[MarkColumns, Part(MARK)]
     client_digest: Annotated[NDArray[np.uint64], Column(CLIENT)]
+    format_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="pixel_formats")]
+    geometry_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="geometries")]
+    orientation_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="orientations")]
+    pixel_formats: Annotated[tuple[PixelFormat, ...], Listed(PixelFormat())]
+    geometries: Annotated[tuple[Geometry, ...], Listed(Geometry())]
+    orientations: Annotated[tuple[Orientation, ...], Listed(Orientation())]
+    series_of: Annotated[NDArray[np.int32], Column(IMAGE, points_to=SERIES)]
+    series_uids: Annotated[Names, Column(SERIES)]
+    other_uid_of: Annotated[NDArray[np.uint32], Column(UID, points_to=IMAGE)]
+    other_uids: Annotated[Names, Column(UID)]
     registry: Registry = field(default_factory=Registry)
 
     def __len__(self) -> int:
@@ -216,6 +233,34 @@ class Index:
     def document_name(self, client: int, slot: int) -> bytes:
         """Return the name of an NBSS or ImageDB file, on disk and on the drive."""
         return DOCUMENTS[slot].encode() + self.clients[client] + b".json"
+
+    def pixel_format(self, row: int) -> PixelFormat:
+        """Return how the pixels of an image are stored."""
+        return self.pixel_formats[self.format_of.item(row)]
+
+    def geometry(self, row: int) -> Geometry:
+        """Return how large the pixels of an image are."""
+        return self.geometries[self.geometry_of.item(row)]
+
+    def orientation(self, row: int) -> Orientation:
+        """Return the PatientOrientation of an image, and the side of its chest wall."""
+        return self.orientations[self.orientation_of.item(row)]
+
+    def chest_wall_side(self, row: int) -> str | None:
+        """Return ``left`` or ``right``, ``None`` where it is unknown."""
+        return self.orientation(row).chest_wall_side
+
+    def series(self, row: int) -> str | None:
+        """Return the SeriesInstanceUID of an image, ``None`` where it is unknown."""
+        ordinal = self.series_of.item(row)
+        return None if ordinal < 0 else self.series_uids[ordinal].decode("utf-8", "surrogatepass")
+
+    def sop_instance_uid(self, row: int) -> str | None:
+        """Return the SOPInstanceUID that the header of an image says, ``None`` where it is unknown."""
+        place = int(np.searchsorted(self.other_uid_of, row))
+        if place < len(self.other_uid_of) and self.other_uid_of[place] == row:
+            return self.other_uids[place].decode("utf-8", "surrogatepass") or None
+        return self.on_disk(row)[1]
 
     def codes_of(self, facet: str, row: int) -> tuple[int, ...]:
         """Return the codes that an image has in a coded facet."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from omidbfs.index.names import Names, joined_names
 
-IMAGE, STUDY, CLIENT, EPISODE, MARK = "image", "study", "client", "episode", "mark"
+IMAGE, STUDY, CLIENT, EPISODE, MARK, SERIES, UID = "image", "study", "client", "episode", "mark", "series", "uid"
 """What has a row in a column: the axis along which it is joined and sliced."""
 
 Array = NDArray[Any]

@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omidbfs.database.layout import CLIENT_NAME, Source
 from omidbfs.database.problems import OF_LISTS, Problem
 from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import COLUMNS, LISTS, Index
 from omidbfs.index.merge import merge
-from omidbfs.index.schema import CLIENT, EPISODE, IMAGE, MARK, STUDY, sliced, values_of
+from omidbfs.index.schema import CLIENT, EPISODE, IMAGE, MARK, SERIES, STUDY, UID, sliced, values_of
 from omidbfs.index.user_facets import carried_over
 
 _OF_THE_TREE = ("unexpected-entry", "symlink", "tree-missing", "client-not-on-disk")
@@ -65,6 +66,8 @@ def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, Sequence
         IMAGE: rows,
         EPISODE: slice(start, start + int(per_client[first:end].sum())),
         MARK: index.marks.of_rows(rows.start, rows.stop),
+        SERIES: _pointed_to(index.series_of[rows]),
+        UID: slice(*np.searchsorted(index.other_uid_of, [rows.start, rows.stop]).tolist()),
     }
     return Chunk(
         values=sliced(COLUMNS, values_of(index), inside),
@@ -80,6 +83,12 @@ def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, Sequence
         identity=index.identity[rows],
         client_identity=index.client_identity[first:end],
     )
+
+
+def _pointed_to(pointers: NDArray[np.int32]) -> slice:
+    """Return the ordinals that are pointed to, which are all those from the first to the last."""
+    known = pointers[pointers >= 0]
+    return slice(int(known.min()), int(known.max()) + 1) if len(known) else slice(0, 0)
 
 
 def _raw(names: Mapping[int, str], rows: slice) -> dict[int, str]:
