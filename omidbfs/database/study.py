@@ -105,7 +105,7 @@ class StudyReader:
                     self._report(name, files, described_by, "odd-box", f"mark {shown(mark.id)}: {problem}")
         pixels = None
         if described_by == _SIDECAR and dcm is not None and dcm.size and lacks_size(header):
-            # What is wrong with a file that is only asked for its size, `omidbfs check --headers` tells.
+            # What is wrong with a file that is only asked for its size, `omidbfs check --dicom` tells.
             pixels = completed(header, self.dicom(name, _silent))
         return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry, pixels)
 

@@ -329,12 +329,12 @@ class ChunkBuilder:
         )
 
 
-def read_chunk(source: Source, clients: Sequence[str]) -> Chunk:
-    """Read some clients of the source."""
+def read_chunk(source: Source, clients: Sequence[str], *, headers: bool = True) -> Chunk:
+    """Read some clients of the source, with the headers of their images or without."""
     problems: list[Problem] = []
     builder = ChunkBuilder(problems)
     scanner = Scanner(source, problems)
-    with ClientReader(source) as reader:
+    with ClientReader(source, headers=headers) as reader:
         for client in clients:
             listed = len(problems)
             files = scanner.client(client)

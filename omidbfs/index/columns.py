@@ -14,7 +14,7 @@ from pyroaring import BitMap
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.pixel_format import Geometry, Orientation, PixelFormat
 from omidbfs.database.problems import Problem
-from omidbfs.facets import RESERVED, Registry
+from omidbfs.facets import FACETS, RESERVED, Registry
 from omidbfs.index.episodes import EpisodeColumns
 from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
@@ -188,6 +188,11 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.study_of)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The facets of the program that a saved index does not have, or has by another definition."""
+        return tuple(one.name for one in FACETS if one.tokens is not None and one.name not in self.columns)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -37,7 +37,7 @@ def merge(
     study_of = np.repeat(np.arange(len(studies), dtype=np.uint32), study_images)
     study_client = np.repeat(np.arange(len(clients), dtype=np.uint32), client_studies)
     study_rows = _boundaries(study_images)
-    columns, texts, combinations = _coded(chunks)
+    columns, texts, combinations = coded(chunks, [facet for facet in FACETS if facet.tokens is not None])
     identity, row_of = image_identities(chunks, previous)
     client_identity, client_ordinal = client_identities(chunks, previous)
     image_sums = _checksums([(chunk.values["images"], chunk.image_sums) for chunk in chunks])
@@ -96,19 +96,18 @@ def _boundaries(counts: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
 
 
-def _coded(
-    chunks: Sequence[Chunk],
+def coded(
+    chunks: Sequence[Chunk], facets: Sequence[Facet]
 ) -> tuple[
     dict[str, NDArray[np.unsignedinteger]],
     dict[str, tuple[TextValue, ...]],
     dict[str, tuple[tuple[int, ...], ...]],
 ]:
+    """Return the columns of some facets, one chunk after the other, their texts and their combinations."""
     columns: dict[str, NDArray[np.unsignedinteger]] = {}
     texts: dict[str, tuple[TextValue, ...]] = {}
     combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
-    for facet in FACETS:
-        if facet.tokens is None:
-            continue
+    for facet in facets:
         parts: list[NDArray[np.unsignedinteger]] = [chunk.columns[facet.name] for chunk in chunks]
         if facet.kind is Kind.TEXT:
             texts[facet.name], tables = text_values(facet, [chunk.texts[facet.name] for chunk in chunks])

@@ -28,7 +28,7 @@ from omidbfs.base.places import user_directory
 from omidbfs.base.whole import replacing
 from omidbfs.database.layout import Source
 from omidbfs.database.permissions import born, patiently
-from omidbfs.facets import FACETS, Facet, Kind, Registry
+from omidbfs.facets import BY_NAME, Facet, Kind, Registry
 from omidbfs.index.columns import COLUMNS, LISTS, Index, TextValue
 from omidbfs.index.names import NameTable
 from omidbfs.index.schema import Derived, arrays_of, declared, fields_of, values_in, values_of
@@ -90,13 +90,11 @@ def fingerprint(source: Source) -> str:
         A tree cannot be reached: the disk is not mounted.
     """
     trees = (source.images, source.data)
-    registry = [(facet.name, facet.kind.name, [value.code for value in facet.values]) for facet in FACETS]
     facts = {
         "inodes": [os.stat(tree).st_ino if tree is not None else None for tree in trees],
         "born": [born(tree) if tree is not None else None for tree in trees],
         "labels": [source.images_label, source.data_label],
         "follow_symlinks": source.follow_symlinks,
-        "facets": blake2b(repr(registry).encode(), digest_size=8).hexdigest(),
     }
     return json.dumps(facts)
 
@@ -220,7 +218,7 @@ def load(path: Path, source_fingerprint: str) -> Stored:
         header, data = _header(content)
         metadata = header.pop("__metadata__")
         if not is_of(metadata["source"], source_fingerprint):
-            raise IndexFileError("of another source, or of other facets")
+            raise IndexFileError("of another source")
         arrays = {name: _array(entry, data) for name, entry in header.items()}
         _compare(arrays, json.loads(metadata["checksums"]))
         return _stored(arrays)
@@ -293,6 +291,7 @@ def _arrays(index: Index) -> Arrays:
         "studies_unique": index.studies_unique,
         "newest": index.newest,
         "combinations": index.combinations,
+        "facets": {name: definition_of(BY_NAME[name]) for name in index.columns if name in BY_NAME},
         "user": [
             [facet.name, facet.description, facet.level, facet.source, facet.definition]
             for facet in index.registry.user
@@ -306,9 +305,12 @@ def _arrays(index: Index) -> Arrays:
 def _stored(arrays: Arrays) -> Stored:
     meta = json.loads(arrays["meta"].tobytes())
     values = values_in(COLUMNS, arrays)
-    coded = {facet.name for facet in FACETS if facet.tokens is not None} | {name for name, *_ in meta["user"]}
-    if any(f"columns.{name}" not in arrays for name in coded):
-        raise LookupError
+    # What is made otherwise by now is left out, and so is a facet of a user's that the program has by now.
+    own = {
+        name for name, said in meta["facets"].items() if name in BY_NAME and said == definition_of(BY_NAME[name])
+    }
+    user = [_user_facet(*said) for said in meta["user"] if said[0] not in BY_NAME]
+    coded = own | {facet.name for facet in user}
     whole = fields_of(Index, values)
     for field, derived in _DERIVED.items():
         slots = f"{derived.names}.slots"
@@ -317,15 +319,16 @@ def _stored(arrays: Arrays) -> Stored:
         whole[name] = tuple(_entry(listed.nothing, one) for one in meta["lists"][name])
     index = Index(
         **whole,
-        columns={
-            key.removeprefix("columns."): array for key, array in arrays.items() if key.startswith("columns.")
-        },
+        columns={name: arrays[f"columns.{name}"] for name in coded},
         combinations={
-            name: tuple(tuple(one) for one in combinations) for name, combinations in meta["combinations"].items()
+            name: tuple(tuple(one) for one in combinations)
+            for name, combinations in meta["combinations"].items()
+            if name in coded
         },
         texts={
             name: tuple(TextValue(label, tuple(raw)) for label, raw in values)
             for name, values in meta["texts"].items()
+            if name in coded
         },
         duplicates=BitMap(arrays["duplicates"]),
         studies_unique=meta["studies_unique"],
@@ -333,7 +336,7 @@ def _stored(arrays: Arrays) -> Stored:
         raw_studies=dict(meta["raw_studies"]),
         newest=meta["newest"],
         problem_lines=arrays["problems"].data,
-        registry=Registry(tuple(_user_facet(*said) for said in meta["user"])),
+        registry=Registry(tuple(user)),
     )
     return Stored(index, meta["written"])
 
@@ -344,6 +347,16 @@ def _entry(nothing: tuple[Any, ...], said: Sequence[Any]) -> tuple[Any, ...]:
     if len(entry) != len(nothing):
         raise ValueError
     return entry
+
+
+def definition_of(facet: Facet) -> str:
+    """Return a text that changes with what the codes of a facet of the program stand for, or with how it is found.
+
+    The latter no program can see: ``definition`` of the facet says it.
+    """
+    codes = [value.code for value in facet.values]
+    facts = (facet.kind.name, facet.several, facet.lowest, facet.highest, codes, facet.definition)
+    return blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
 
 def _user_facet(name: str, description: str, level: str, source: str, definition: str) -> Facet:
