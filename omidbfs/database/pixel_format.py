@@ -78,8 +78,12 @@ def lacks_size(header: Header) -> bool:
 
 def completed(header: Header, other: Header) -> Header:
     """Return a header that says of pixels what the other says where it says nothing itself."""
-    of_other: dict[str, Any] = dict(zip(PixelFormat._fields, format_key(other), strict=True))
-    missing = {name: value for name, value in of_other.items() if value and not getattr(header, name)}
+    own, of_other = format_of(header), format_of(other)
+    missing: dict[str, Any] = {
+        name: value
+        for name, value in of_other._asdict().items()
+        if getattr(own, name) is None and value is not None
+    }
     return msgspec.structs.replace(header, **missing) if missing else header
 
 
