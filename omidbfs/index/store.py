@@ -29,6 +29,7 @@ from omidbfs.base.whole import replacing
 from omidbfs.database.layout import Source
 from omidbfs.database.permissions import born, patiently
 from omidbfs.facets import BY_NAME, Facet, Registry
+from omidbfs.facets.defined import stored_facet
 from omidbfs.index.columns import COLUMNS, LISTS, Index, TextValue
 from omidbfs.index.names import NameTable
 from omidbfs.index.schema import Derived, arrays_of, declared, fields_of, values_in, values_of
