@@ -1,4 +1,5 @@
-"""The command line. Thin: a command gathers its options, calls one part, and prints.
+"""The command line: the entry point of the program, for its main thread. A command gathers its options, calls one
+part, and prints.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """
@@ -110,7 +111,7 @@ class _Group(click.Group):
                 raise
             choices = error.param.type.choices if isinstance(error.param.type, click.Choice) else ()
             said = error.ctx.lookup_default(error.param.name or "", call=False)
-            raise UserError(f"{place}: {error.message.rstrip('.')}{meant(str(said), choices)}") from None
+            raise UserError(error.message.rstrip("."), meant(str(said), choices), place) from None
 
 
 def _config_first(arguments: list[str]) -> list[str]:
@@ -221,14 +222,16 @@ def mount(
             stored = session.saved()
         else:
             warn_of_links(stored.index)
-        from omidbfs.fuse.daemon import Mount, drive, serve
-        from omidbfs.fuse.refresh import Schedule
+        from omidbfs.fuse.daemon import MountOptions, serve
+        from omidbfs.serving.refresh import Refresher, Schedule, drive_of
 
         start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments, options["readahead"], has_xattrs=options["xattr"])
+        readahead, name = options["readahead"], session.source.images or session.source.data or ""
+        mount_options = MountOptions(mountpoint, name, schedule, allow_other, readahead, options["xattr"])
+        refresher = Refresher(drive_of(session, stored, readahead), session, stored, arguments)
         del stored  # so that a refresh can let go of it
-        serve(Mount(session.source, mountpoint, schedule, allow_other, options["readahead"]), refresher, ready)
+        serve(mount_options, refresher, ready)
         return 0
 
     ctx.exit(run(lambda: None) if foreground else in_background(run, mountpoint))
@@ -333,8 +336,10 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
 
 
 def _problem_line(problem: "Problem", json: bool) -> str:
+    from msgspec import to_builtins
+
     if json:
-        return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
+        return dumps(to_builtins(problem))
     return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
 
 

@@ -18,11 +18,10 @@ from pyroaring import BitMap
 
 from omidbfs.base.names import slug
 from omidbfs.cohorts.readings import Codes, compact, number_range, readings_of
+from omidbfs.database.file_kinds import FILE_KINDS, KIND_NAMED, FileKind
 from omidbfs.facets import FACETS, RESERVED, Facet, Kind, Level
 from omidbfs.index.columns import (
-    DCM,
     FIRST_CODE,
-    JSON,
     Index,
     counted,
     top,
@@ -57,17 +56,17 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """The images that satisfy every term; ``files`` says which of their files are shown, (dcm, json)."""
+    """The images that satisfy every term; ``files`` are the kinds of files that are shown, by their numbers."""
 
     terms: tuple[Term, ...] = ()
-    files: tuple[bool, bool] = (True, True)
+    files: tuple[FileKind, ...] = FILE_KINDS
 
     def narrowed(self, term: Term) -> "Cohort":
         """Return the cohort with one more term; the cohort itself if it has it already."""
         if term.facet != "file-type":
             return self if term in self.terms else Cohort((*self.terms, term), self.files)
-        shown = [(kind in term.codes) != term.negated for kind in (DCM, JSON)]
-        return Cohort(self.terms, (self.files[DCM] and shown[DCM], self.files[JSON] and shown[JSON]))
+        shown = (kind for kind in self.files if (kind.number in term.codes) != term.negated)
+        return Cohort(self.terms, tuple(shown))
 
 
 EVERYTHING = Cohort()
@@ -83,6 +82,7 @@ class Cohorts:
         self.identified: Mapping[str, Members] = {facet: self.levels[level] for facet, level in LEVEL_OF.items()}
         """Facet of a term whose codes are ordinals -> the level whose they are."""
         self._rows: OrderedDict[Cohort | Term, BitMap] = OrderedDict()
+        self._readings: dict[str, Mapping[str, int | frozenset[int]]] = {}
         self._lock = threading.Lock()
 
     # Names -> terms
@@ -116,26 +116,34 @@ class Cohorts:
             except UnicodeEncodeError:
                 return None
         if facet.kind is Kind.FILE:
-            kinds = {"dcm": DCM, "json": JSON}
-            return frozenset([kinds[name]]) if name in kinds else None
-        readings = self.readings[facet.name]
+            kind = KIND_NAMED.get(name)
+            return None if kind is None else frozenset([kind.number])
+        readings = self._readings_of(facet)
         codes = readings.get(name)
         if codes is None and facet.kind is Kind.TEXT and facet.definition:
             codes = readings.get(slug(name))  # of a user's facet only the raw texts in a map are kept
         return frozenset([codes]) if isinstance(codes, int) else codes
 
-    @functools.cached_property
-    def readings(self) -> Mapping[str, Mapping[str, int | frozenset[int]]]:
-        """For each coded facet what its names, codes and raw texts stand for: one code, or several."""
-        facets = (facet for facet in self.index.registry.facets if facet.kind not in (Kind.NAME, Kind.FILE))
-        return {facet.name: readings_of(self.index.texts.get(facet.name, facet.values)) for facet in facets}
+    def _readings_of(self, facet: Facet) -> Mapping[str, int | frozenset[int]]:
+        """Return what the names, codes and raw texts of a coded facet stand for: one code, or several."""
+        known = self._readings.get(facet.name)
+        if known is None:
+            known = readings_of(self.index.texts.get(facet.name, facet.values))
+            self._readings[facet.name] = known
+        return known
+
+    def prepare(self) -> None:
+        """Read the names of the values of all facets now: a free text may have millions of them."""
+        for facet in self.index.registry.facets:
+            if facet.kind not in (Kind.NAME, Kind.FILE):
+                self._readings_of(facet)
 
     # Terms -> rows
 
     def rows(self, cohort: Cohort) -> BitMap:
         """Return the rows of a cohort; do not change it.
 
-        A cohort that shows only one type of file holds the images that have such a file.
+        A cohort that shows only some kinds of files holds the images that have a file of one of them.
         """
         return self._remembered(cohort, functools.partial(self._compute, cohort))
 
@@ -153,14 +161,13 @@ class Cohorts:
         return rows
 
     def _compute(self, cohort: Cohort) -> BitMap:
-        if not any(cohort.files):
+        if not cohort.files:
             return BitMap()
         # A term of millions of rows takes 30 ms to gather from its column; the intersection then takes under 1 ms.
         parts = [self._remembered(term, functools.partial(self._term_rows, term)) for term in cohort.terms]
-        for kind in (DCM, JSON):
-            if not cohort.files[kind]:
-                present = np.flatnonzero(self.index.files[1 - kind].access)
-                parts.append(BitMap(present.astype(np.uint32)))
+        if cohort.files != FILE_KINDS:
+            present = np.logical_or.reduce([self.index.files[kind].access != 0 for kind in cohort.files])
+            parts.append(BitMap(np.flatnonzero(present).astype(np.uint32)))
         if not parts:
             return BitMap().flip(0, len(self.index))
         parts.sort(key=len)
@@ -213,12 +220,11 @@ class Cohorts:
         """Return the rows of a cohort in a run of rows, such as those of a client."""
         if end - first > _FEW_ROWS:
             return np.array((self.rows(cohort) & BitMap(range(first, end))).to_array(), np.uint32)
-        index, shown = self.index, cohort.files
+        index = self.index
         rows = [
             row
             for row in range(first, end)
-            if self.contains(cohort, row)
-            and any(shown[kind] and index.has_file(row, kind) for kind in (DCM, JSON))
+            if self.contains(cohort, row) and any(index.has_file(row, kind) for kind in cohort.files)
         ]
         return np.array(rows, np.uint32)
 
@@ -243,9 +249,9 @@ class Cohorts:
         """Return the values of a facet that occur in the cohort, as listed, with their number of images."""
         if facet.kind is Kind.FILE:
             rows = slice(None) if cohort == EVERYTHING else self.row_array(cohort)
-            access = [files.access[rows] for files in self.index.files]
-            found = [(name, int(np.count_nonzero(access[kind]))) for kind, name in ((DCM, "dcm"), (JSON, "json"))]
-            return [(name, count) for kind, (name, count) in enumerate(found) if count and cohort.files[kind]]
+            found = ((kind, self.index.files[kind].access[rows]) for kind in cohort.files)
+            counted_files = [(kind.name, int(np.count_nonzero(access))) for kind, access in found]
+            return [(name, count) for name, count in counted_files if count]
         if facet.kind is Kind.NAME:
             return self._name_counts(cohort, facet)
         counts: dict[str, int] = {}
@@ -261,8 +267,9 @@ class Cohorts:
         if facet.kind is Kind.NAME:
             return self.levels[facet.level].listed(self._some_rows(cohort))
         if facet.kind is Kind.FILE:
-            present = [bool(index.files[kind].access[self.row_array(cohort)].any()) for kind in (DCM, JSON)]
-            return np.flatnonzero(np.logical_and(present, cohort.files))
+            rows = self.row_array(cohort)
+            present = [kind.number for kind in cohort.files if index.files[kind].access[rows].any()]
+            return np.array(present, np.int64)
         codes, _ = self._code_counts(cohort, facet)
         if facet.kind is Kind.TEXT:  # no two have one name, and there may be one for each image
             return codes

@@ -6,7 +6,6 @@ says. What the index holds is told without the source. The client is read once m
 hold: events and their opinions, lesions, and what the source says in its own words.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,12 +19,13 @@ from omidbfs.clinical.outcomes import UNDEFINED, Outcome, Windows, lesion_grade,
 from omidbfs.cohorts.cohort import Cohorts
 from omidbfs.database.client import ClientReader
 from omidbfs.database.dataset import numbered
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, FileKind, Tree
 from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import Lesion, Mark
 from omidbfs.facets import BY_NAME, Facet, Kind, Level, named
 from omidbfs.facets.clinical import outcome_tokens
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.index.episodes import outcome_at
 from omidbfs.index.names import Names
 
@@ -62,7 +62,7 @@ def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> F
             "image": printable(image),
             "study_date": str(date.fromordinal(day)) if day else None,
             "source_read": again is not None,
-            "files": [_file(index, source, row, kind) for kind in (DCM, JSON)],
+            "files": [_file(index, source, row, kind) for kind in FILE_KINDS],
             "problems": _problems(index, source, row, client, study, image),
             "episode": _episode(index, row, episode, windows, again),
             "marks": _marks(index, row, again, study, image),
@@ -92,35 +92,34 @@ def _read_again(reader: ClientReader, source: Source, client: str, study: str, i
     return _Again(reader, record, documents, source)
 
 
-def _file(index: Index, source: Source, row: int, kind: int) -> Facts:
+def _file(index: Index, source: Source, row: int, kind: FileKind) -> Facts:
     present = index.has_file(row, kind)
     return {
-        "type": ("dcm", "json")[kind],
+        "type": kind.name,
         "path": _path(index, source, row, kind),
         "size": int(index.files[kind].size[row]) if present else None,
         "present": present,
     }
 
 
-def _path(index: Index, source: Source, row: int, kind: int) -> str:
-    label = source.images_label if kind == DCM else source.data_label
+def _path(index: Index, source: Source, row: int, kind: FileKind) -> str:
+    label = source.images_label if kind.tree is Tree.IMAGES else source.data_label
     return f"{label}/{printable(index.image_path(row, kind).decode('utf-8', 'surrogateescape'))}"
 
 
 def _problems(index: Index, source: Source, row: int, client: str, study: str, image: str) -> list[Facts]:
     """Return the problems of the files of an image, of its study, and those of its client that may concern it."""
-    places, others = set(), re.compile(r"\b(image|study) [\"']?([^\s\"':,]+)")
-    mine = {"image": printable(image), "study": printable(study)}
+    places, study, image = set(), printable(study), printable(image)
     for label in (source.images_label, source.data_label):
-        places |= {f"{label}/{client}", f"{label}/{client}/{mine['study']}"}
+        places |= {f"{label}/{client}", f"{label}/{client}/{study}"}
     places |= {
         f"{source.data_label}/{client}/{kind}_{client}.json" for kind in ("nbss", "imagedb", "NBSS", "IMAGEDB")
     }
-    places |= {_path(index, source, row, kind) for kind in (DCM, JSON)}
+    places |= {_path(index, source, row, kind) for kind in FILE_KINDS}
     return [
         {"file": problem.file, "kind": problem.kind, "detail": problem.detail}
         for problem in index.problems
-        if problem.file in places and all(mine[what] == name for what, name in others.findall(problem.detail))
+        if problem.file in places and problem.study in ("", study) and problem.image in ("", image)
     ]
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from omidbfs.base.names import printable
 from omidbfs.cohorts.cohort import Cohorts
+from omidbfs.database.file_kinds import DCM, JSON, FileKind
 from omidbfs.facets import BY_NAME, Facet, Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, SUFFIXES, Index
+from omidbfs.index.columns import FIRST_CODE, Index
 from omidbfs.index.flat_names import flat_names
 from omidbfs.index.marks import CODES, MarkColumns
 
@@ -139,9 +140,9 @@ def label(cohorts: Cohorts, facet: Facet, code: int) -> str:
 # Identifiers and paths
 
 
-def paths(index: Index, rows: Rows, kind: int) -> list[bytes]:
+def paths(index: Index, rows: Rows, kind: FileKind) -> list[bytes]:
     """Return the paths of one file of each image relative to the mount, empty where there is no such file."""
-    suffix, present = SUFFIXES[kind], (index.files[kind].access[rows] != 0).tolist()
+    suffix, present = kind.suffix, (index.files[kind].access[rows] != 0).tolist()
     names = flat_names(index, rows)
     return [b"all/%b%b" % (name, suffix) if there else b"" for name, there in zip(names, present, strict=True)]
 

@@ -9,6 +9,7 @@ facet of images that needs an attribute which :class:`~omidbfs.database.header.H
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.database.records import OTHER
 from omidbfs.facets.breast import BREAST_FACETS
 from omidbfs.facets.clinical import CLINICAL_FACETS
@@ -40,7 +41,7 @@ FACETS: tuple[Facet, ...] = (
         Level.FILE,
         ("file name",),
         Kind.FILE,
-        values=(Value("dcm", "dcm"), Value("json", "json")),
+        values=tuple(Value(kind.name, kind.name) for kind in FILE_KINDS),
     ),
 )
 """The facets that every index has."""

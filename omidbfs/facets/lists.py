@@ -45,9 +45,11 @@ def listed(path: Path, level: Level, column: str | None = None) -> tuple[str, ..
             columns = COLUMNS[level] if column is None else (column,)
             place = next((header.index(name) for name in columns if name in header), None)
             if place is None:
+                remedy = "call one so, or name one with column"
                 hint = meant(columns[0], header)
                 raise RefusedError(
-                    f"{path} has no column {' or '.join(columns)}; call one so, or name one with column{hint}"
+                    f"{path} has no column {' or '.join(columns)}",
+                    remedy=f"{remedy}; {hint}" if hint else remedy,
                 )
             names = [row[place] for row in rows]
     return tuple(dict.fromkeys(name for name in names if name))
@@ -74,7 +76,7 @@ def table(
             raise RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
         column = column or others[0]
         if column not in header:
-            raise RefusedError(f"column: {path} has no column {column}{meant(column, header)}", "column")
+            raise RefusedError(f"column: {path} has no column {column}", "column", remedy=meant(column, header))
         places = header.index(key), header.index(column)
         pairs = dict.fromkeys((row[places[0]], row[places[1]]) for row in rows)
     return level, column, tuple(pair for pair in pairs if pair[1])
@@ -90,7 +92,7 @@ def _key(header: Sequence[str], wanted: str | None) -> tuple[Level, str]:
         of_level = [name for name in known if _LEVELS[name] == _LEVELS.get(wanted)]
         if not of_level:
             reason = f"key: {wanted} is not client, study or image, or the table has no such column"
-            raise RefusedError(f"{reason}{meant(wanted, known)}", "key")
+            raise RefusedError(reason, "key", remedy=meant(wanted, known))
         known = [name for name in of_level if name == wanted] or of_level
     if not known:
         raise RefusedError("the table has no column client, study or image to tell whose the values are")

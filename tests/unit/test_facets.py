@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.datadict import tag_for_keyword
-from trees import MARK, Client, Study, Tree, sidecar
+from trees import MARK, Client, Study, Tree, build_index, sidecar
 
-from omidbfs.base.names import safe_name
+from omidbfs.base.names import safe_bytes
 from omidbfs.clinical.outcomes import Windows
 from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
 from omidbfs.cohorts.readings import number_range, readings_of
@@ -22,7 +22,6 @@ from omidbfs.database.views import MODIFIERS, VIEWS, read_position, side, view
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind, Level
 from omidbfs.facets.clinical import fold_of
 from omidbfs.facets.image import code_label
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import FIRST_CODE, TextValue
 
@@ -667,7 +666,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
 
 def is_safe(name: str) -> bool:
     """Return whether a name stays as it is, and is neither a union, a complement nor a reserved word."""
-    return safe_name(name) == name.encode() and "," not in name and name not in RESERVED
+    return safe_bytes(name.encode()) == name.encode() and "," not in name and name not in RESERVED
 
 
 @of_kind(Kind.TABLE, Kind.FILE)

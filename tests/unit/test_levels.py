@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trees import MARK, Tree
+from trees import MARK, Tree, build_index
 
 from omidbfs.cohorts.cohort import EVERYTHING, IMAGES, LEVEL_OF, Cohort, Cohorts, Term
 from omidbfs.database.layout import find_source
 from omidbfs.facets import BY_NAME, Kind, Level
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 
 

@@ -21,8 +21,9 @@ from omidbfs.cli.main import main
 from omidbfs.cli.options import session_of
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
 from omidbfs.cohorts.named import NamedCohort, Selection, resolved
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.facets import Kind, Level
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON
+from omidbfs.index.columns import FIRST_CODE
 from omidbfs.report.figures import Figures, figures
 
 COHORTS = ("", "by-outcome/malignant,normal", "by-view/MLO/by-laterality/L", "by-manufacturer/not-hologic")
