@@ -18,8 +18,9 @@ from typing import Annotated
 
 import msgspec
 
-from omidbfs.base.definitions import RefusedError, Text, Where, defined, understood
+from omidbfs.base.definitions import RefusedError, Where, defined
 from omidbfs.base.names import LONGEST, slug
+from omidbfs.base.tables import Text, understood
 from omidbfs.base.words import meant
 from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
 from omidbfs.facets.lists import table as read_table

@@ -54,7 +54,7 @@ def facets(source: Path, cohort: str, json: bool, all: bool, **options: Any) -> 
 
 
 def _in_order(known: "Sequence[Facet]") -> "list[Facet]":
-    """Return facets from those of the woman down to those of a file."""
+    """Return facets from those of the client down to those of a file."""
     return sorted(known, key=lambda facet: _LEVELS.index(facet.level))
 
 
