@@ -6,6 +6,7 @@ repeat the same tags. What a multi-frame image says in its functional groups is 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any
@@ -125,6 +126,7 @@ class _View(msgspec.Struct, gc=False, rename={"code": CODE_VALUE, "modifiers": M
     modifiers: _Modifiers | None = None
 
 
+_TAG = re.compile("[0-9A-Fa-f]{8}")
 _NO_VIEW = _View()
 
 
@@ -322,5 +324,5 @@ def _macros(document: dict[str, Any], elements: Elements) -> Iterator[dict[str, 
     yield from elements.items(document, ACQUISITIONS)[:1]
     for tag in GROUPS:
         for group in elements.items(document, tag)[:1]:
-            for macro in group:
+            for macro in filter(_TAG.fullmatch, group):  # a key that is no tag may be as long as the file
                 yield from elements.items(group, macro)[:1]

@@ -8,12 +8,12 @@ from random import Random
 
 import orjson
 
-from omidbfs.demo.anatomy import Plates
 from omidbfs.demo.equipment import Machine, machine_of
 from omidbfs.demo.header import Layer, dicom_of, image_layer, sidecar_of, study_layer, unit_layer
 from omidbfs.demo.history import History, history_of
 from omidbfs.demo.imaging import Camera, Matrix, Study, imagedb_of, studies_of, uids
 from omidbfs.demo.nbss import nbss_of
+from omidbfs.demo.plates import Plates
 
 SMALL, FULL = Matrix(104, 80), Matrix(3328, 2560)
 """Rows and columns by default (1/32 each way), and of a real detector."""

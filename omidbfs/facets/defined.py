@@ -1,15 +1,15 @@
-"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table of the user's own. Used by the
-configuration and by the index; plain data and pure functions, for any thread and process.
+"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table.
 
-A definition says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a
-map, or as a slug. It is plain data, so that it can be handed to other processes and kept in an index.
+Sessions read definitions from the configuration, and ``index/user_facets.py`` makes columns of them. A definition
+says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a map, or as a
+slug. It is immutable data, so that it can be handed to other processes and kept in an index.
 """
 
 import json
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from itertools import pairwise
 from math import isfinite
@@ -22,18 +22,18 @@ from omidbfs.base.definitions import RefusedError, Where, defined
 from omidbfs.base.names import LONGEST, slug
 from omidbfs.base.tables import Text, understood
 from omidbfs.base.words import meant
-from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
+from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Key, Kind, Level, Tag
 from omidbfs.facets.lists import table as read_table
+from omidbfs.facets.model import Origin
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
 _NUMBERED = re.compile(r"(.*)(\[[1-9][0-9]{0,3}\])")
 _PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
+_LEVELS_OF_NBSS = (Level.EPISODE, Level.CLIENT)
 
-_LEVELS = ("episode", "client")
-
-_Level = Annotated[str, msgspec.Meta(description="has to be text")]
+_LevelName = Annotated[str, msgspec.Meta(description="has to be text")]
 _NOT_EMPTY = msgspec.Meta(min_length=1)
 _Edges = Annotated[
     Annotated[list[int | float], _NOT_EMPTY] | None, msgspec.Meta(description="is a list of numbers")
@@ -55,7 +55,7 @@ class _OfTag(_Given, kw_only=True):
 
 class _OfNbss(_Given, kw_only=True):
     nbss: Text
-    level: _Level = "episode"
+    level: _LevelName = Level.EPISODE
 
 
 class _OfTable(_Given, kw_only=True):
@@ -80,7 +80,7 @@ class Definition:
 
     name: str
     description: str
-    level: str
+    level: Level
     source: str
     tag: tuple[str, ...] = ()
     nbss: tuple[str, ...] = ()
@@ -95,7 +95,13 @@ class Definition:
             content = json.dumps(sorted(self.table)).encode("utf-8", "surrogatepass")
             whole["table"] = blake2b(content, digest_size=16).hexdigest()
         definition = json.dumps(whole, sort_keys=True)
-        return Facet(self.name, self.description, self.level, self.source, Kind.TEXT, definition=definition)
+        return Facet(self.name, self.description, self.level, self._origin(), Kind.TEXT, definition=definition)
+
+    def _origin(self) -> Origin:
+        if self.tag:
+            numbers = str(Tag("", self.tag))
+            return (Tag(self.source.removesuffix(numbers).rstrip(), self.tag),)
+        return ("NBSS ", Key("nbss", self.nbss)) if self.nbss else (self.source,)
 
     def label(self, text: str | None) -> str:
         """Return the name of the value that a text of the source has; bins and maps may give a reserved word."""
@@ -121,6 +127,21 @@ class Definition:
         return [f"below-{edges[0]}", *between, f"from-{edges[-1]}"]
 
 
+def stored_facet(definition: str) -> Facet:
+    """Return the facet that has a ``definition``, which is what an index keeps of it.
+
+    Raises
+    ------
+    ValueError
+        The text is no definition.
+    """
+    try:
+        said = {**json.loads(definition), "table": None}
+        return replace(msgspec.convert(said, Definition).facet(), definition=definition)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ValueError("no definition of a facet") from error
+
+
 def definitions(tables: Mapping[str, object], place: Path, text: str) -> tuple[Definition, ...]:
     """Return the definitions in the ``[facets.NAME]`` tables of a configuration; see :func:`defined`.
 
@@ -138,7 +159,7 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise RefusedError(f"a name has lower-case letters, digits and single hyphens, {LONGEST} at most")
     if name in BY_NAME:
-        raise RefusedError(f"there is a facet {name} already; choose another name")
+        raise RefusedError(f"there is a facet {name} already", remedy="choose another name")
     kinds = [kind for kind in _KINDS if kind in table]
     if len(kinds) != 1:
         raise RefusedError("needs exactly one of tag, nbss and csv")
@@ -153,22 +174,22 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
     match given:
         case _OfTag():
             path = tuple(_tag(part) for part in said.split("."))
-            shown = ".".join(f"({tag[:4]},{tag[4:8]}){tag[8:]}" for tag in path)
+            shown = str(Tag("", path))
             source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
-            return Definition(name, description, "image", source, tag=path, bins=bins, texts=texts)
+            return Definition(name, description, Level.IMAGE, source, tag=path, bins=bins, texts=texts)
         case _OfNbss(level=level):
-            if level not in _LEVELS:
-                raise RefusedError("level is episode or client", "level", remedy=meant(level, _LEVELS))
+            if level not in _LEVELS_OF_NBSS:
+                raise RefusedError("level is episode or client", "level", remedy=meant(level, _LEVELS_OF_NBSS))
             keys = tuple(said.split("."))
             if not all(keys):
                 raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
-            return Definition(name, description, level, f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
+            return Definition(name, description, Level(level), f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
         case _OfTable(key=key, column=column):
             try:
-                level, column, rows = read_table(directory / said, key, column)
+                of, column, rows = read_table(directory / said, key, column)
             except RefusedError as error:
                 raise error.below(*(error.keys or ("csv",))) from None
-            return Definition(name, description, level, f"{said}, {column}", table=rows, bins=bins, texts=texts)
+            return Definition(name, description, of, f"{said}, {column}", table=rows, bins=bins, texts=texts)
 
 
 def _edges(edges: Sequence[float]) -> tuple[float, ...]:

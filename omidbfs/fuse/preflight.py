@@ -1,4 +1,7 @@
-"""Everything that can be known to go wrong with a mount before it is tried, each as one clear line."""
+"""Everything that can be known to go wrong with a mount before it is tried, each as one clear line.
+
+Used by ``omidbfs mount`` and ``omidbfs doctor``, before anything is mounted.
+"""
 
 import os
 import shlex

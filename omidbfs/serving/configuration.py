@@ -1,8 +1,9 @@
 """``omidbfs.toml``: defaults for the options of the command line.
 
-Keys are option names. At the top level they hold for every command that has the option, in a table named after
-a command for that command: ``follow-symlinks = true``, ``[mount]`` ``allow-other = true``. Tables
-``[facets.NAME]`` and ``[cohorts.NAME]`` define facets and cohorts.
+Used by commands, and by the refresher in a thread. Pure functions of files. Keys are option names. At the top
+level they hold for every command that has the option, in a table named after a command for that command:
+``follow-symlinks = true``, ``[mount]`` ``allow-other = true``. Tables ``[facets.NAME]`` and ``[cohorts.NAME]``
+define facets and cohorts.
 """
 
 import grp

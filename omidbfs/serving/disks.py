@@ -1,7 +1,7 @@
-"""The disks below a drive: the threads that wait for them, how many files are open, and what is said of it.
+"""The disks below a drive: the threads that wait for them, how many files are open, and what is logged of them.
 
-What a disk does must concern those alone who wait for it. So each has its own threads, and each file its share
-of them. Everything here belongs to the loop of the drive, but for what runs in the threads.
+Used by the drive, in its loop, but for what runs in the threads. A disk that is slow or dead must delay only those
+who wait for it. So each disk has its own threads, and each file its share of them.
 """
 
 import errno

@@ -1,4 +1,7 @@
-"""Open files of the source: one descriptor for each open handle, read without making anybody else wait."""
+"""Open files of the source: one descriptor for each open handle, read without delaying other readers.
+
+Used by the drive, in its loop, but for what runs in threads.
+"""
 
 import errno
 import os
@@ -242,6 +245,6 @@ def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: rang
 
 
 def _is_as_it_was(descriptor: int, facts: FileFacts) -> bool:
-    # Asked after reading: whoever writes gives the file its new time first.
+    # Asked after reading: a write gives the file its new time first.
     found = os.fstat(descriptor)
     return mtime_of(found) == facts.mtime_ns and found.st_size == facts.size

@@ -296,6 +296,13 @@ def test_the_acquisition_of_a_tomosynthesis_says_thickness_and_magnification() -
     assert decoded({"00080016": WHOLE["00080016"], "00189507": acquisition})[0].BodyPartThickness is None
 
 
+def test_a_key_of_a_functional_group_that_is_no_tag_is_no_attribute() -> None:
+    document = frames(shared={"1" * 5000: {"vr": "SQ", "Value": "L"}, "FrameLaterality": "L"})
+    assert decoded(document) == (Header(SOPClassUID=TOMOSYNTHESIS), [])
+    _, reports = decoded(frames(shared={"00209071": {"vr": "SQ", "Value": "L"}}))
+    assert [kind for kind, _ in reports] == ["odd-value"]
+
+
 @pytest.mark.parametrize("odd", ["\ud800", 10**400, float("nan")])
 def test_functional_groups_that_only_a_tolerant_parser_reads_are_read(odd: object) -> None:
     group: dict[str, object] = {
