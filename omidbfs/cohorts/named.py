@@ -1,4 +1,7 @@
-"""Named cohorts: what a configuration calls a cohort, found in an index. Sessions use it; it keeps no state."""
+"""Named cohorts: what a configuration calls a cohort, found in an index.
+
+The configuration and sessions use it. It holds plain data and pure functions, for any thread.
+"""
 
 import re
 from collections.abc import Mapping, Sequence

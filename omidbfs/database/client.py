@@ -20,10 +20,14 @@ _Document = TypeVar("_Document", Nbss, ImageDb)
 
 
 class ClientReader:
-    """Reads clients of one source. Holds two directory descriptors: use it as a context manager."""
+    """Reads clients of one source. Holds two directory descriptors: use it as a context manager.
 
-    def __init__(self, source: Source) -> None:
+    Without ``headers`` images say nothing of themselves, and only NBSS and ImageDB are read.
+    """
+
+    def __init__(self, source: Source, *, headers: bool = True) -> None:
         self.source = source
+        self._headers = headers
         follow = source.follow_symlinks
         self._trees = (
             TreeReader(source.images, follow_symlinks=follow) if source.images is not None else None,
@@ -50,6 +54,12 @@ class ClientReader:
     ) -> tuple[ImageRecord, ...]:
         """Return the images of a study on disk, in the order of their names."""
         images, listed = files.studies[study], self._listed(files, study, imagedb, problems)
+        if not self._headers:
+            found = ((name, images[name], (listed or {}).get(name)) for name in sorted(images))
+            return tuple(
+                ImageRecord(name, one.dcm, one.sidecar, one.sidecar_suffix, Header(), entry)
+                for name, one, entry in found
+            )
         with StudyReader(self.source, self._trees, files.name, study, listed, problems) as reader:
             return tuple(reader.image(image, images[image]) for image in sorted(images))
 

@@ -33,7 +33,8 @@ _PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
 _LEVELS_OF_NBSS = (Level.EPISODE, Level.CLIENT)
 
-_LevelName = Annotated[str, msgspec.Meta(description="has to be text")]
+
+_Level = Annotated[str, msgspec.Meta(description="has to be text")]
 _NOT_EMPTY = msgspec.Meta(min_length=1)
 _Edges = Annotated[
     Annotated[list[int | float], _NOT_EMPTY] | None, msgspec.Meta(description="is a list of numbers")
@@ -55,7 +56,7 @@ class _OfTag(_Given, kw_only=True):
 
 class _OfNbss(_Given, kw_only=True):
     nbss: Text
-    level: _LevelName = Level.EPISODE
+    level: _Level = Level.EPISODE
 
 
 class _OfTable(_Given, kw_only=True):
@@ -186,10 +187,10 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
             return Definition(name, description, Level(level), f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
         case _OfTable(key=key, column=column):
             try:
-                of, column, rows = read_table(directory / said, key, column)
+                of, read, rows = read_table(directory / said, key, column)
             except RefusedError as error:
                 raise error.below(*(error.keys or ("csv",))) from None
-            return Definition(name, description, of, f"{said}, {column}", table=rows, bins=bins, texts=texts)
+            return Definition(name, description, of, f"{said}, {read}", table=rows, bins=bins, texts=texts)
 
 
 def _edges(edges: Sequence[float]) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from omidbfs.database.problems import OF_LISTS, Problem
 from omidbfs.facets.defined import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
 from omidbfs.index.columns import Index
+from omidbfs.index.completion import completed, needs_everything
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
 from omidbfs.index.slices import problems_by_client, slices_of
@@ -44,8 +45,9 @@ def refreshed(
     """Return the index of the source as it is now; ``previous`` itself where nothing has changed.
 
     ``only`` names the clients to read; by default all are. ``user_facets`` are those that it has besides all
-    others; where they alone have changed, no more is read than they need. Outcomes are made with all windows off,
-    and events linked uniquely; so must ``previous`` have been.
+    others; where they alone have changed, no more is read than they need. Likewise what ``previous`` lacks of the
+    facets of the program is made of NBSS and ImageDB where these suffice, and else by reading every client.
+    Outcomes are made with all windows off, and events linked uniquely; so must ``previous`` have been.
 
     Raises
     ------
@@ -60,6 +62,13 @@ def refreshed(
             problems += clients_not_on_disk(only, set(clients))
             clients = [client for client in clients if client in only]
         changed = _changed(source, clients, previous, work)
+        if previous is not None and previous.lacking:
+            if needs_everything(previous):
+                changed = set(clients)
+            else:
+                unchanged = [client for client in clients if client not in changed]
+                previous, meanwhile = completed(previous, source, list(_runs(unchanged, work.workers)), work)
+                changed |= meanwhile
         if previous is not None and not changed and len(clients) == len(previous.clients):
             others = (problem for problem in previous.each_problem() if not problem.client)
             known = {problem for problem in others if problem.kind not in OF_LISTS}
@@ -214,7 +223,7 @@ def _chunks(
             continue
         for run in _runs(segment, work.workers):
             chunks.append(next(read))
-            done, images = done + len(run), images + len(chunks[-1].images)
+            done, images = done + len(run), images + len(chunks[-1].values["images"])
             if work.progress is not None:
                 work.progress("reading", done, len(changed), images)
     return chunks

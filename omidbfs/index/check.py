@@ -19,7 +19,15 @@ _MOST = 4
 """Facts that are named in one line."""
 
 _READ_BY_MEANING = frozenset(
-    ("SOPInstanceUID", "PatientAge", "PresentationIntentType", "ViewPosition", "Laterality", "ImageLaterality")
+    (
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "PatientAge",
+        "PresentationIntentType",
+        "ViewPosition",
+        "Laterality",
+        "ImageLaterality",
+    )
 )
 _FACTS: dict[str, Callable[[Header], object]] = {
     "view": view_of,

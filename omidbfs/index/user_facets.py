@@ -20,10 +20,11 @@ from omidbfs.database.problems import OF_LISTS, Problem, problem_lines
 from omidbfs.facets import OTHER, UNKNOWN, UNLINKED, Level, Registry
 from omidbfs.facets.defined import Definition
 from omidbfs.facets.lists import lost
-from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, Index, TextValue, smallest
+from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, Index, TextValue
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.identity import NOBODY
 from omidbfs.index.levels import levels_of
+from omidbfs.index.schema import smallest
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

@@ -106,8 +106,8 @@ class Session:
         """Return an index for a command that only asks, and whether it is known to be up to date.
 
         That is the saved one, with ``verify`` brought up to date; without one that can be used the source is read.
-        What was read is saved where that is possible. But an index that is there keeps the facets of a user's that
-        it has: where others are defined, what is read is for this command alone. ``warn`` is told of that.
+        What was read is saved where that is possible. But an index that is there keeps the facets that it has:
+        where others are defined, what is read is for this command alone. ``warn`` is told of that.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class Session:
         if stored is not None:
             self._tell_of_facets(stored, warn)
         with self._work() as work:
-            if stored is not None and not verify:
+            if stored is not None and not verify and not stored.index.lacking:
                 index = with_facets(stored.index, self.source, self.definitions.facets, work)
                 return Stored(index, stored.written), False
             known = stored.index if stored is not None else None
@@ -151,17 +151,22 @@ class Session:
         return True
 
     def _tell_of_facets(self, stored: Stored, warn: Callable[[str], None]) -> None:
-        lacking = {one.facet() for one in self.definitions.facets} - {*stored.index.registry.user}
-        if lacking:
-            names = ", ".join(sorted(facet.name for facet in lacking))
-            warn(
-                f"{self.index_path}: lacks facets of the configuration ({names}); they are made for this command "
-                "alone, and `omidbfs index` keeps them"
-            )
+        of_user = {one.facet() for one in self.definitions.facets} - {*stored.index.registry.user}
+        for whose, lacking in (
+            ("the configuration", {facet.name for facet in of_user}),
+            ("this version", {*stored.index.lacking}),
+        ):
+            if lacking:
+                names = ", ".join(sorted(lacking))
+                warn(
+                    f"{self.index_path}: lacks facets of {whose} ({names}); they are made for this command "
+                    "alone, and `omidbfs index` keeps them"
+                )
 
     def has_all_facets(self, stored: Stored) -> bool:
-        """Return whether an index has the facets that are defined, as they are defined."""
-        return stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
+        """Return whether an index has the facets that are defined, as they are defined, and all of the program."""
+        is_as_defined = stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
+        return is_as_defined and not stored.index.lacking
 
     @contextmanager
     def _work(self) -> Iterator[Work]:
