@@ -56,7 +56,7 @@ def _clone(base: Chunk, number: int) -> Chunk:
 
 def _opened(source: Source, path: Path) -> View:
     session = Session(source, path, lambda: nullcontext(lambda *_: None))
-    return session.view(session.saved())
+    return session.drive_view(session.saved(), {})
 
 
 def private_bytes(source: Path, path: Path) -> tuple[int, int]:

@@ -166,7 +166,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
         ctx.default_map = defaults
 
 
-EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
+EXPORT_FORMATS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
 
 
 @main.command()
@@ -297,8 +297,10 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
     cohorts = view.cohorts
     images = len(cohorts.rows(selected))
     if json:
-        clients, studies = len(cohorts.clients(selected)), len(cohorts.studies(selected))
-        click.echo(dumps({"clients": clients, "studies": studies, "images": images}))
+        from omidbfs.facets import Level
+
+        counted_levels = (Level.CLIENT, Level.STUDY, Level.IMAGE)
+        click.echo(dumps({level.plural: cohorts.count(selected, level) for level in counted_levels}))
     else:
         click.echo(str(images))
 
@@ -339,7 +341,9 @@ def _problem_line(problem: "Problem", json: bool) -> str:
 @main.command()
 @source_options
 @cohort_argument
-@click.option("--format", type=click.Choice(EXPORTS), help="What to write.  [default: what the name of FILE says]")
+@click.option(
+    "--format", type=click.Choice(EXPORT_FORMATS), help="What to write.  [default: what the name of FILE says]"
+)
 @click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
 def export(source: Path, cohort: str, format: str | None, output: Path | None, **options: Any) -> None:
     """Write COHORT as a file: what its .omidbfs/ on the drive has, or what `omidb summarise` writes.

@@ -167,10 +167,11 @@ def read_clients(path: Path) -> frozenset[str]:
         The file is no such list.
     """
     from omidbfs.base.definitions import RefusedError
+    from omidbfs.facets import Level
     from omidbfs.facets.lists import listed
 
     try:
-        return frozenset(listed(path, "client"))
+        return frozenset(listed(path, Level.CLIENT))
     except RefusedError as error:
         raise UserError(f"--clients-file: {printable(str(error))}") from None
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omidbfs.facets import Facet
     from omidbfs.index.columns import Index
     from omidbfs.serving.session import Session
+    from omidbfs.view.facet import FacetDirectory
     from omidbfs.view.nodes import Directory
     from omidbfs.view.view import View
 
@@ -59,18 +60,18 @@ def warn_of_links(index: "Index") -> None:
 
 def selected_by(view: "View", path: str) -> "Cohort":
     """Return the cohort at a path of the drive."""
-    from omidbfs.view.nodes import Shape
+    from omidbfs.view.top import AboutDirectory
 
     directory = directory_at(view, path)
-    if directory.shape is Shape.ABOUT:
+    if isinstance(directory, AboutDirectory):
         raise UserError(f"{path}: holds texts about the drive, and a cohort is needed")
     return view.cohort(directory)
 
 
 def directory_at(view: "View", path: str) -> "Directory":
     """Return the directory at a path of the drive."""
+    from omidbfs.view.images import LONGEST_PATH
     from omidbfs.view.nodes import Directory
-    from omidbfs.view.view import LONGEST_PATH
 
     directory = view.root
     for component in path.split("/"):
@@ -91,11 +92,12 @@ def directory_at(view: "View", path: str) -> "Directory":
 
 def _unknown(view: "View", directory: "Directory", component: str) -> str:
     """Return why a directory has nothing of a name, and what may have been meant."""
-    from omidbfs.view.nodes import Shape
+    from omidbfs.view.facet import FacetDirectory
+    from omidbfs.view.top import NamedDirectory, RootDirectory
 
-    if directory.shape is Shape.NAMED or (directory.shape is Shape.ROOT and component == "cohorts"):
+    if isinstance(directory, NamedDirectory) or (isinstance(directory, RootDirectory) and component == "cohorts"):
         return _no_cohort(view, component)
-    if directory.shape is Shape.FACET:
+    if isinstance(directory, FacetDirectory):
         return _no_value(view, directory, component)
     facets = view.index.registry.by_name
     known = {"all": "all"} | {name: f"by-{name}" for name in facets}
@@ -125,7 +127,7 @@ def _has(view: "View", facet: "Facet", word: str) -> bool:
     return says_much and facet.kind in (Kind.TABLE, Kind.TEXT) and view.cohorts.term(facet, word) is not None
 
 
-def _no_value(view: "View", directory: "Directory", component: str) -> str:
+def _no_value(view: "View", directory: "FacetDirectory", component: str) -> str:
     """Return which parts of a component are no values of a facet, and the component that may have been meant."""
     from omidbfs.facets import Kind
 
@@ -143,7 +145,7 @@ def _no_value(view: "View", directory: "Directory", component: str) -> str:
     return f"{' and '.join(part or 'nothing' for part in wrong)} {is_none} of by-{facet.name}{hint}"
 
 
-def _values_like(view: "View", directory: "Directory", word: str) -> list[str]:
+def _values_like(view: "View", directory: "FacetDirectory", word: str) -> list[str]:
     """Return the values of a facet that a word may have been meant for: those that occur, if any do."""
     from omidbfs.base.names import safe_name
     from omidbfs.cohorts.describe import close_names

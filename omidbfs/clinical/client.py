@@ -7,7 +7,7 @@ import msgspec
 
 from omidbfs.base.names import printable
 from omidbfs.clinical.linking import (
-    UNLINKED,
+    NO_LINK,
     StudyLink,
     all_links,
     match_studies,
@@ -71,7 +71,7 @@ def client_record(reader: ClientReader, files: ClientFiles, problems: list[Probl
     episodes = {episode.id: episode for episode in known}
     studies = []
     for study in sorted(files.studies):
-        link, all_link = links.get(study, UNLINKED), every_link.get(study, UNLINKED)
+        link, all_link = links.get(study, NO_LINK), every_link.get(study, NO_LINK)
         images = reader.images(files, study, imagedb, problems)
         episode = episodes[link.episode] if link.episode is not None else None
         date = db_studies[study].date if study in db_studies else None

@@ -28,7 +28,7 @@ class StudyLink(msgspec.Struct, frozen=True, gc=False):  # as the records
     events: tuple[str, ...] = ()
 
 
-UNLINKED = StudyLink(None)
+NO_LINK = StudyLink(None)
 
 
 class Match(msgspec.Struct, gc=False):
@@ -83,7 +83,7 @@ def match_studies(episodes: Sequence[Episode], studies: Sequence[DbStudy], repor
 
 def all_links(studies: Sequence[DbStudy], matches: Iterable[Match]) -> dict[str, StudyLink]:
     """Return the links with every event that matches: ``distinct_event_study_links=False`` of ``omidb.DB``."""
-    links = dict.fromkeys((study.id for study in studies), UNLINKED)
+    links = dict.fromkeys((study.id for study in studies), NO_LINK)
     for match in matches:
         links[match.study] = StudyLink(match.episode, match.events)
     return links
@@ -104,7 +104,7 @@ def unique_links(
     ambiguous = _ambiguous(match for match in single if match.study in present)
     if len(present) < len(studies):
         ambiguous |= _ambiguous(single) - present
-    links = dict.fromkeys((study.id for study in studies), UNLINKED)
+    links = dict.fromkeys((study.id for study in studies), NO_LINK)
     for match in single:
         links[match.study] = StudyLink(match.episode, () if match.study in ambiguous else match.events)
     return links

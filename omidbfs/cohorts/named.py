@@ -1,4 +1,4 @@
-"""Named cohorts: what a configuration calls a cohort, found in an index."""
+"""Named cohorts: what a configuration calls a cohort, found in an index. Sessions use it; it keeps no state."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,16 @@ from pyroaring import FrozenBitMap
 from omidbfs.base.definitions import RefusedError, Where, defined
 from omidbfs.base.errors import UserError
 from omidbfs.base.words import closest, did_you_mean, meant
-from omidbfs.cohorts.cohort import IMAGES, Cohort, Cohorts, Term
+from omidbfs.cohorts.cohort import IMAGES, LEVEL_OF, Cohort, Cohorts, Term
+from omidbfs.cohorts.readings import compact
 from omidbfs.database.problems import Problem
-from omidbfs.facets import Kind
+from omidbfs.facets import Kind, Level
 from omidbfs.facets.lists import listed, lost
-from omidbfs.index.flat_names import found
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
-_LISTS = {"clients": "client", "studies": "study", "images": "image"}
+_LISTS = {"clients": Level.CLIENT, "studies": Level.STUDY, "images": Level.IMAGE}
 """Key -> what its list names."""
+_FACET_OF = {level: facet for facet, level in LEVEL_OF.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Selection:
 
     path: str
     place: str
-    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    lists: tuple[tuple[Level, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +114,14 @@ def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict
 
 def _selected(cohorts: Cohorts, selection: Selection, missing: dict[str, str]) -> Cohort:
     cohort = _at(cohorts, selection.path, selection.place, missing)
-    index = cohorts.index
     for level, names in selection.lists:
         ordinals: list[int] = []
         for name in names:
-            known = found(index, level, name)
+            known = cohorts.levels[level].named(name)
             ordinals += known
             if not known:
                 missing[name] = ""
-        term = Term(IMAGES, FrozenBitMap(ordinals)) if level == "image" else Term(level, frozenset(ordinals))
-        cohort = cohort.narrowed(term)
+        cohort = cohort.narrowed(Term(_FACET_OF[level], compact(ordinals)))
     return cohort
 
 

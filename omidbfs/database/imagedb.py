@@ -69,7 +69,7 @@ BENIGN_CLASSIFICATIONS: dict[str, str] = {
 }
 """``omidb.mark.BenignClassification``, its spelling included."""
 
-UNLINKED = "UNLINKED"
+_NO_LESION = "UNLINKED"
 """What ``LinkedNBSSLesionNumber`` says where a mark belongs to no lesion."""
 
 _CONSPICUITIES = accepted(CONSPICUITIES)
@@ -175,7 +175,7 @@ def _lesion_numbers(data: dict[str, object], where: Where, report: Report) -> fr
     ``omidb`` has them of a text only, and of anything else says that the mark is linked to no lesion.
     """
     value = data.get("LinkedNBSSLesionNumber")
-    if absent(value) or value == UNLINKED:
+    if absent(value) or value == _NO_LESION:
         return None
     texts = [as_text(number) for number in value] if isinstance(value, list) else [as_text(value)]
     try:

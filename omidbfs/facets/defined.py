@@ -1,30 +1,35 @@
-"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table of her own.
+"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table.
 
-A definition says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a
-map, or as a slug. It is plain data, so that it can be handed to other processes and kept in an index.
+Sessions read definitions from the configuration, and ``index/user_facets.py`` makes columns of them. A definition
+says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a map, or as a
+slug. It is immutable data, so that it can be handed to other processes and kept in an index.
 """
 
 import json
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
+import msgspec
+
 from omidbfs.base.definitions import RefusedError, Where, defined
 from omidbfs.base.names import LONGEST, slug
 from omidbfs.base.words import meant
-from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
+from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Key, Kind, Level, Tag
 from omidbfs.facets.lists import table as read_table
+from omidbfs.facets.model import Origin
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
 _NUMBERED = re.compile(r"(.*)(\[[1-9][0-9]{0,3}\])")
 _PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
+_LEVELS_OF_NBSS = (Level.EPISODE, Level.CLIENT)
 
 _OPTIONS = {
     "tag": {"description", "bins", "map"},
@@ -45,7 +50,7 @@ class Definition:
 
     name: str
     description: str
-    level: str
+    level: Level
     source: str
     tag: tuple[str, ...] = ()
     nbss: tuple[str, ...] = ()
@@ -60,7 +65,13 @@ class Definition:
             content = json.dumps(sorted(self.table)).encode("utf-8", "surrogatepass")
             whole["table"] = blake2b(content, digest_size=16).hexdigest()
         definition = json.dumps(whole, sort_keys=True)
-        return Facet(self.name, self.description, self.level, self.source, Kind.TEXT, definition=definition)
+        return Facet(self.name, self.description, self.level, self._origin(), Kind.TEXT, definition=definition)
+
+    def _origin(self) -> Origin:
+        if self.tag:
+            numbers = str(Tag("", self.tag))
+            return (Tag(self.source.removesuffix(numbers).rstrip(), self.tag),)
+        return ("NBSS ", Key("nbss", self.nbss)) if self.nbss else (self.source,)
 
     def label(self, text: str | None) -> str:
         """Return the name of the value that a text of the source has; bins and maps may give a reserved word."""
@@ -84,6 +95,21 @@ class Definition:
         edges = [f"{edge:.15g}".replace("-", "minus-") for edge in self.bins]
         between = [f"{low}-{high}" for low, high in pairwise(edges)]
         return [f"below-{edges[0]}", *between, f"from-{edges[-1]}"]
+
+
+def stored_facet(definition: str) -> Facet:
+    """Return the facet that has a ``definition``, which is what an index keeps of it.
+
+    Raises
+    ------
+    ValueError
+        The text is no definition.
+    """
+    try:
+        said = {**json.loads(definition), "table": None}
+        return replace(msgspec.convert(said, Definition).facet(), definition=definition)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ValueError("no definition of a facet") from error
 
 
 def definitions(tables: Mapping[str, object], place: Path, text: str) -> tuple[Definition, ...]:
@@ -122,22 +148,22 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
     description = str(table.get("description", f"{kind} {said}"))
     if kind == "tag":
         path = tuple(_tag(part) for part in said.split("."))
-        shown = ".".join(f"({tag[:4]},{tag[4:8]}){tag[8:]}" for tag in path)
+        shown = str(Tag("", path))
         source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
-        return Definition(name, description, "image", source, tag=path, bins=bins, texts=texts)
+        return Definition(name, description, Level.IMAGE, source, tag=path, bins=bins, texts=texts)
     if kind == "nbss":
-        level = str(table.get("level", "episode"))
-        if level not in ("episode", "client"):
-            raise RefusedError(f"level is episode or client{meant(level, ('episode', 'client'))}", "level")
+        level = str(table.get("level", Level.EPISODE))
+        if level not in _LEVELS_OF_NBSS:
+            raise RefusedError(f"level is episode or client{meant(level, _LEVELS_OF_NBSS)}", "level")
         if not all(said.split(".")):
             raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
         keys = tuple(said.split("."))
-        return Definition(name, description, level, f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
+        return Definition(name, description, Level(level), f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
     try:
-        level, column, rows = read_table(directory / said, table.get("key"), table.get("column"))
+        of, column, rows = read_table(directory / said, table.get("key"), table.get("column"))
     except RefusedError as error:
         raise RefusedError(str(error), *(error.keys or ("csv",))) from None
-    return Definition(name, description, level, f"{said}, {column}", table=rows, bins=bins, texts=texts)
+    return Definition(name, description, of, f"{said}, {column}", table=rows, bins=bins, texts=texts)
 
 
 def _bins(edges: object) -> tuple[float, ...]:

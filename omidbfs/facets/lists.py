@@ -1,4 +1,4 @@
-"""Lists and tables that people write: what they name.
+"""Lists and tables that people write: what they name. Stateless; for any thread.
 
 Cohorts, facets and ``--clients-file`` read theirs here, so that all understand the same. A file whose name ends in
 ``.csv`` is a table with a header; any other has one name a line. Both are UTF-8, with or without a byte order
@@ -16,11 +16,12 @@ from omidbfs.base.definitions import RefusedError
 from omidbfs.base.names import printable
 from omidbfs.base.words import meant
 from omidbfs.database.problems import Problem
+from omidbfs.facets.model import Level
 
-COLUMNS: Mapping[str, tuple[str, str]] = {
-    "client": ("client", "ClientID"),
-    "study": ("study", "StudyInstanceUID"),
-    "image": ("image", "SOPInstanceUID"),
+COLUMNS: Mapping[Level, tuple[str, str]] = {
+    Level.CLIENT: ("client", "ClientID"),
+    Level.STUDY: ("study", "StudyInstanceUID"),
+    Level.IMAGE: ("image", "SOPInstanceUID"),
 }
 """Level -> the names that the column with its identifiers may have."""
 
@@ -28,7 +29,7 @@ _MOST = 1000
 """Problems of one kind that one list or table has: it may be that of a far larger database."""
 
 
-def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]:
+def listed(path: Path, level: Level, column: str | None = None) -> tuple[str, ...]:
     """Return the names in a list, each once; of a table those in ``column``, or in one of :data:`COLUMNS`.
 
     Raises
@@ -54,7 +55,7 @@ def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]
 
 def table(
     path: Path, key: str | None = None, column: str | None = None
-) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+) -> tuple[Level, str, tuple[tuple[str, str], ...]]:
     """Return what a table says: the level of its identifiers, the column read, and pairs (identifier, text).
 
     Each pair comes once; rows without a text say nothing and are left out. ``key`` names the column with the
@@ -82,7 +83,7 @@ def table(
 _LEVELS = {name: level for level, names in COLUMNS.items() for name in names}
 
 
-def _key(header: Sequence[str], wanted: str | None) -> tuple[str, str]:
+def _key(header: Sequence[str], wanted: str | None) -> tuple[Level, str]:
     """Return the level of a table, and the column that holds the identifiers."""
     known = [name for name in header if name in _LEVELS]
     if wanted is not None:

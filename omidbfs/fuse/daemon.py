@@ -59,7 +59,7 @@ def drive(
 
     ``readahead`` as of :class:`omidbfs.serving.disks.Disks`.
     """
-    view, spool = session.view(stored, first_status()), Spool(spool_directories())
+    view, spool = session.drive_view(stored, first_status()), Spool(spool_directories())
     operations = Operations(view, session.source, readahead, spool=spool, has_xattrs=has_xattrs)
     return Refresher(operations, session, stored, arguments)
 

@@ -29,8 +29,9 @@ from omidbfs.serving.reader import FileChangedError, OpenFile, Reader
 from omidbfs.serving.spool import Spool, spool_directories
 from omidbfs.view import xattrs
 from omidbfs.view.files import Content
+from omidbfs.view.generated import ExportsDirectory
 from omidbfs.view.inode import is_directory, is_export, parent_inode
-from omidbfs.view.nodes import Directory, Export, Shape
+from omidbfs.view.nodes import Directory, Export
 from omidbfs.view.view import View
 
 log = logging.getLogger(__name__)
@@ -238,7 +239,7 @@ class Operations(pyfuse3.Operations):
         attributes = EntryAttributes()
         # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed. Nor may
         # it keep the size of a generated file, which nobody knows before it is made.
-        has_exports = handle.directory.shape is Shape.EXPORTS
+        has_exports = isinstance(handle.directory, ExportsDirectory)
         lasts = handle.view is self.view and not has_exports
         attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if lasts else 0
         known = handle.view.directory_attributes(handle.directory)

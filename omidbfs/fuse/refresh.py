@@ -224,7 +224,7 @@ class Refresher:
         except IndexFileError as error:
             raise UserError(f"{session.index_path}: {error}") from error
         stored = replace(stored, index=continued(stored.index, self._stored.index))
-        return stored, session.view(stored, told), Reader(session.source, self.operations.disks)
+        return stored, session.drive_view(stored, told), Reader(session.source, self.operations.disks)
 
     async def _asked(self, call: Callable[[*_Arguments], _Answer], *args: *_Arguments) -> _Answer:
         """Return the answer of what may have to wait for a disk.

@@ -6,13 +6,14 @@ from operator import attrgetter
 
 from omidbfs.base.names import printable
 from omidbfs.database.client import ClientReader
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.header import NUMBERS, TAGS, Header, JsonError, decode_sidecar
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import Problem, reporter
 from omidbfs.database.study import other_image
 from omidbfs.database.terms import age_in_years, image_type, intent, laterality, view_modifiers, view_of
 from omidbfs.database.values import shown
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 
 _MOST = 4
 """Facts that are named in one line."""

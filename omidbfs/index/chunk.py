@@ -17,7 +17,7 @@ from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
-from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Subject, Token
+from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Level, Subject, Token
 from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, smallest
 from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
 from omidbfs.index.marks import MarkColumns, MarkLists
@@ -26,7 +26,7 @@ from omidbfs.index.names import Names, checksums
 Keys = Callable[[Subject], Hashable]
 
 
-def _by_dependence(levels: Collection[str]) -> dict[Keys, tuple[Facet, ...]]:
+def _by_dependence(levels: Collection[Level]) -> dict[Keys, tuple[Facet, ...]]:
     """Return the coded facets of some levels, together those that depend on the same."""
     groups: dict[Keys, list[Facet]] = {}
     for facet in FACETS:
@@ -37,9 +37,9 @@ def _by_dependence(levels: Collection[str]) -> dict[Keys, tuple[Facet, ...]]:
 
 
 _CODED = tuple(facet for facet in FACETS if facet.tokens is not None)
-_OF_CLIENT = tuple(facet for facet in _CODED if facet.level == "client")
-_OF_STUDY = _by_dependence(("episode", "study"))
-_OF_IMAGE = _by_dependence(("image", "mark", "lesion"))
+_OF_CLIENT = tuple(facet for facet in _CODED if facet.level is Level.CLIENT)
+_OF_STUDY = _by_dependence((Level.EPISODE, Level.STUDY))
+_OF_IMAGE = _by_dependence((Level.IMAGE, Level.MARK, Level.LESION))
 _OTHER = RESERVED_CODES["other"]
 _TABLE_CODES = {
     facet.name: {value.code: code for code, value in enumerate(facet.values, FIRST_CODE)} for facet in _CODED

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from omidbfs.database.file_kinds import DCM, FileKind
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.problems import Problem
 from omidbfs.facets import RESERVED, Registry
@@ -25,10 +26,6 @@ RESERVED_CODES: Mapping[str, int] = {word: code for code, word in enumerate(RESE
 
 FIRST_CODE = len(RESERVED)
 """Code of the first value of a table, of the lowest number, of the first text."""
-
-DCM, JSON = 0, 1
-SUFFIXES = (b".dcm", b".json")
-"""The two files of an image, as a position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ class Index:
     row_of: NDArray[np.uint32]
     client_identity: NDArray[np.uint32]
     client_ordinal: NDArray[np.uint32]
-    files: tuple[FileColumns, FileColumns]
+    files: tuple[FileColumns, ...]
     documents: FileColumns
     long_suffix: NDArray[np.bool_]
     accesses: tuple[tuple[int, int, int], ...]
@@ -192,7 +189,7 @@ class Index:
         """Return how the name of an image's JSON ends on disk."""
         return ".dcm.json" if self.long_suffix[row] else ".json"
 
-    def image_path(self, row: int, kind: int) -> bytes:
+    def image_path(self, row: int, kind: FileKind) -> bytes:
         """Return the path of a file of an image as on disk, relative to its tree."""
         # In bytes all along: half the time, at every opening.
         number = self.study_of.item(row)
@@ -204,7 +201,7 @@ class Index:
             client,
             study,
             image,
-            b".dcm" if kind == DCM else self.sidecar_suffix(row).encode(),
+            kind.suffix if kind is DCM else self.sidecar_suffix(row).encode(),
         )
 
     def document_name(self, client: int, slot: int) -> bytes:
@@ -216,6 +213,6 @@ class Index:
         code = int(self.columns[facet][row])
         return self.combinations[facet][code] if facet in self.combinations else (code,)
 
-    def has_file(self, row: int, kind: int) -> bool:
-        """Return whether the image has its DICOM file or its JSON."""
-        return bool(self.files[kind].access[row])
+    def has_file(self, row: int, kind: FileKind) -> bool:
+        """Return whether an image has a file of a kind."""
+        return bool(self.files[kind.number].access[row])

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from omidbfs.base.names import printable
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import DOCUMENTS, Source
 from omidbfs.database.problems import Problem, problem_lines
 from omidbfs.facets import FACETS, Facet, Kind
 from omidbfs.index.chunk import Chunk
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, TextValue, smallest
+from omidbfs.index.columns import FIRST_CODE, FileColumns, Index, TextValue, smallest
 from omidbfs.index.episodes import joined_episodes
 from omidbfs.index.identity import client_identities, image_identities
 from omidbfs.index.marks import joined_marks
@@ -115,7 +116,7 @@ def _study_episodes(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
 
 def _duplicate(index: Index, source: Source, row: int) -> Problem:
     kind = JSON if index.has_file(row, JSON) else DCM
-    label = source.data_label if kind == JSON else source.images_label
+    label = source.data_label if kind is JSON else source.images_label
     place = printable(os.fsdecode(index.image_path(row, kind)))
     return Problem(f"{label}/{place}", "duplicate-uid", "this image UID occurs more than once")
 

@@ -28,7 +28,8 @@ from omidbfs.base.places import user_directory
 from omidbfs.base.whole import replacing
 from omidbfs.database.layout import Source
 from omidbfs.database.permissions import born, patiently
-from omidbfs.facets import FACETS, Facet, Kind, Registry
+from omidbfs.facets import FACETS, Registry
+from omidbfs.facets.defined import stored_facet
 from omidbfs.index import episodes, marks
 from omidbfs.index.columns import FileColumns, Index, TextValue
 from omidbfs.index.episodes import EpisodeColumns
@@ -380,10 +381,6 @@ def _stored(arrays: Arrays) -> Stored:
             lesions=names("lesions"),
             **{name: arrays[f"marks.{name}"] for name in marks.COLUMNS},
         ),
-        registry=Registry(tuple(_user_facet(*said) for said in meta["user"])),
+        registry=Registry(tuple(stored_facet(definition) for *_, definition in meta["user"])),
     )
     return Stored(index, meta["written"])
-
-
-def _user_facet(name: str, description: str, level: str, source: str, definition: str) -> Facet:
-    return Facet(name, description, level, source, Kind.TEXT, definition=definition)

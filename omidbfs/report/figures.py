@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from omidbfs.base.words import counted
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON
 from omidbfs.database.imagedb import MARK_FEATURES
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import OTHER, RESERVED, UNKNOWN, UNLINKED, Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON
+from omidbfs.index.columns import FIRST_CODE
 
 UNITS = ("women", "episodes", "studies", "images")
 TOTAL = "total"
@@ -277,7 +278,7 @@ def _marks(chosen: _Selected) -> Table:
 
 def _files(chosen: _Selected) -> Table:
     index, rows = chosen.index, chosen.rows
-    present = [index.files[kind].access[rows] != 0 for kind in (DCM, JSON)]
+    present = [index.files[kind].access[rows] != 0 for kind in FILE_KINDS]
     counted = (
         ("DICOM file and JSON", present[DCM] & present[JSON]),
         ("DICOM file without JSON", present[DCM] & ~present[JSON]),

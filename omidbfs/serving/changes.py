@@ -15,11 +15,14 @@ from pyroaring import BitMap64
 from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
 from omidbfs.exports.formats import BY_FILE
 from omidbfs.facets import Kind
-from omidbfs.index.columns import SUFFIXES, blocks
+from omidbfs.index.columns import blocks
+from omidbfs.index.levels import Runs
 from omidbfs.serving.differences import differences
 from omidbfs.view.files import Files
+from omidbfs.view.generated import ExportsDirectory
+from omidbfs.view.images import ClientDirectory, CohortDirectory, StudyDirectory
 from omidbfs.view.inode import all_keys, directory_inode, parent_inode
-from omidbfs.view.nodes import Directory, Shape
+from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
 MOST_COMPARISONS = 1_000_000
@@ -52,17 +55,17 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     row, kind = place
     entries = []
     for directory in known:
-        shape, cohort = directory.shape, directory.cohort
+        cohort, is_flat = directory.cohort, isinstance(directory, CohortDirectory)
         if kind is None:
-            is_its_own = shape is Shape.CLIENT and directory.client == row
+            is_its_own = isinstance(directory, ClientDirectory) and directory.client == row
             is_there = is_its_own and view.lookup(directory, real) is not None
         else:
-            is_place = shape is Shape.COHORT or (
-                shape is Shape.STUDY and directory.study == view.index.study_of[row]
+            is_place = is_flat or (
+                isinstance(directory, StudyDirectory) and directory.study == view.index.study_of[row]
             )
-            is_there = is_place and cohort.files[kind] and view.cohorts.contains(cohort, row)
+            is_there = is_place and kind in cohort.files and view.cohorts.contains(cohort, row)
         if is_there:
-            entries.append((directory.inode, flat if shape is Shape.COHORT else real))
+            entries.append((directory.inode, flat if is_flat else real))
     return Changes(entries, [inode])
 
 
@@ -80,15 +83,15 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     attributes = [directory.inode for directory in directories]
     flat, whole = [], []
     for directory in directories:
-        if directory.shape is Shape.EXPORTS:  # made of whatever there is: all of it is another file now
+        if isinstance(directory, ExportsDirectory):  # made of whatever there is: all of it is another file now
             entries += ((directory.inode, name) for name in BY_FILE)
         after = new.resolve(directory.path)
         if after is None:
             entries.append(_place_of(directory.path))
         is_same = after is not None and _meaning(old, directory.cohort) == _meaning(new, after.cohort)
-        if directory.shape is Shape.COHORT:
+        if isinstance(directory, CohortDirectory):
             flat.append((directory, after, is_same))
-        elif directory.shape in (Shape.CLIENT, Shape.STUDY) and not (
+        elif isinstance(directory, ClientDirectory | StudyDirectory) and not (
             is_same and not found.clients[directory.client]
         ):
             whole.append((directory, after))
@@ -151,10 +154,10 @@ def _open_images(view: View, held: Iterable[int]) -> NDArray[np.uint32]:
 
 def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Return which of some rows, which ascend, a flat cohort may hold: those of other clients and studies not."""
-    bounds = {"client": view.index.client_rows, "study": view.index.study_rows}
     for term in directory.cohort.terms:
-        if term.facet in bounds and not term.negated:
-            of = bounds[term.facet]
+        members = view.cohorts.identified.get(term.facet)
+        if isinstance(members, Runs) and not term.negated:
+            of = members.bounds
             ends = ((of[code], of[code + 1]) for code in sorted(term.codes))
             parts = [rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)] for first, end in ends]
             rows = np.concatenate([rows[:0], *parts])
@@ -173,10 +176,9 @@ def _words(view: View, term: Term) -> frozenset[int | bytes | str]:
     if term.facet == IMAGES:
         identities = np.sort(view.index.identity[np.fromiter(term.codes, np.intp, len(term.codes))])
         return frozenset([identities.tobytes()])
-    if term.facet == "episode":
-        linked = [code for code in term.codes if code >= 0]
-        names = view.cohorts.episode_names(np.array(linked, np.intp))
-        return frozenset([*names, *(["unlinked"] if len(linked) < len(term.codes) else [])])
+    members = view.cohorts.identified.get(term.facet)
+    if members is not None:
+        return frozenset(members.names(np.fromiter(term.codes, np.intp, len(term.codes))))
     return frozenset(_word(view, term.facet, code) for code in term.codes)
 
 
@@ -189,10 +191,6 @@ def _root(view: View) -> object:
 
 
 def _word(view: View, facet: str, code: int) -> int | bytes | str:
-    if facet == "client":
-        return view.index.clients[code]
-    if facet == "study":
-        return view.index.studies[code]
     known = view.index.registry.by_name[facet]
     return view.cohorts.label(known, code) if known.kind is Kind.TEXT else code
 
@@ -205,10 +203,10 @@ def _names_in(view: View, directory: Directory, rows: NDArray[np.uint32]) -> Ite
             if not view.cohorts.contains(cohort, row):
                 continue
             stem = view.files.flat_name(row) if row in index.duplicates else index.images[row]
-            for kind, suffix in enumerate(SUFFIXES):
-                inode = view.files.image(row, kind) if cohort.files[kind] else None
+            for kind in cohort.files:
+                inode = view.files.image(row, kind)
                 if inode is not None:
-                    yield stem + suffix, inode
+                    yield stem + kind.suffix, inode
 
 
 def _differing(

@@ -24,6 +24,7 @@ from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
 from omidbfs.serving.configuration import Definitions
 from omidbfs.view.about import generated_texts
+from omidbfs.view.files import Content
 from omidbfs.view.ownership import Ownership, drive_access
 from omidbfs.view.root import Root, root_of
 from omidbfs.view.view import View
@@ -218,8 +219,20 @@ class Session:
             "name another place with --index FILE"
         )
 
-    def view(self, stored: Stored, state: Mapping[str, object] | None = None) -> View:
-        """Return what is to be shown of an index; ``state`` joins what the drive says of itself."""
+    def drive_view(self, stored: Stored, state: Mapping[str, object]) -> View:
+        """Return what a drive is to show of an index, with all made that somebody would have to wait for.
+
+        ``state`` joins what the drive says of itself.
+        """
+        view = self._view(stored, state)
+        view.prepare()
+        return view
+
+    def view(self, stored: Stored) -> View:
+        """Return the same for a command, which makes only what it needs."""
+        return self._view(stored, {})
+
+    def _view(self, stored: Stored, state: Mapping[str, object]) -> View:
         index = stored.index
         if self.only is not None:
             missing = clients_not_on_disk(self.only, {name.decode() for name in index.clients})
@@ -230,7 +243,7 @@ class Session:
         return View(
             index,
             drive_access(self.source),
-            self._texts(root, stored.written, state or {}),
+            self._texts(root, stored.written, state),
             links_to=self._trees() if self.symlinks else None,
             list_nested=self.list_nested,
             list_empty=self.list_empty,
@@ -246,7 +259,7 @@ class Session:
             index = replace(index, problem_lines=problem_lines(merge(index.each_problem(), sorted(problems))))
         return root_of(index, facets, named)
 
-    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes | memoryview]:
+    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> Mapping[str, Content]:
         follows = self.source.follow_symlinks
         about = {
             "index": printable(str(self.index_path)),

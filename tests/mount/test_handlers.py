@@ -141,7 +141,7 @@ def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_
 def test_two_directories_with_one_inode_are_not_confused(
     operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.view.view.directory_inode", lambda path: 1 << 62)
+    monkeypatch.setattr("omidbfs.view.nodes.directory_inode", lambda path: 1 << 62)
     first = inode(operations, "all")
     assert inode(operations, "all") == first
     assert call(operations.lookup, ROOT_INODE, b"by-view", CONTEXT) == errno.EIO
@@ -470,7 +470,7 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
         assert go_on.wait(10)
         return listing(view, directory)
 
-    monkeypatch.setattr("omidbfs.view.view._FEW", 0)  # one image is many now
+    monkeypatch.setattr("omidbfs.view.context._FEW", 0)  # one image is many now
     monkeypatch.setattr(View, "listing", slowly)
 
     async def ask() -> None:

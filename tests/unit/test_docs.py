@@ -557,7 +557,7 @@ def promise(number: str) -> str:
         ("S95", "serving.spool", "MOST_FILES", 32, "up to 32 files"),
         ("S95", "serving.spool", "LIMIT", 2 << 30, "and 2 GB"),
         ("S95", "serving.spool", "MEMORY", 8 << 20, "up to 8 MB"),
-        ("S106", "view.view", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
+        ("S106", "view.images", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
     ],
 )
 def test_the_numbers_of_a_promise_are_those_of_the_code(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.datadict import tag_for_keyword
 from trees import MARK, Client, Study, Tree, sidecar
 
 from omidbfs.base.names import safe_name
@@ -18,7 +19,7 @@ from omidbfs.cohorts.readings import number_range, readings_of
 from omidbfs.database.layout import find_source
 from omidbfs.database.terms import IMAGE_TYPES, age_in_years
 from omidbfs.database.views import MODIFIERS, VIEWS, read_position, side, view
-from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind
+from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind, Level
 from omidbfs.facets.clinical import fold_of
 from omidbfs.facets.image import code_label
 from omidbfs.index.build import build_index
@@ -734,6 +735,18 @@ def test_a_listed_identifier_is_safe_and_means_itself(hostile: Cohorts, facet: F
 def test_a_facet_says_what_it_is(facet: Facet) -> None:
     assert facet.description
     assert facet.source
-    assert facet.level in ("client", "study", "episode", "image", "mark", "lesion", "file")
+    assert facet.level in Level
     assert (facet.kind is Kind.TABLE) <= bool(facet.values)
     assert (facet.tokens is None) == (facet.kind in (Kind.NAME, Kind.FILE))
+
+
+@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
+def test_a_facet_names_its_tags_and_keys_as_data(facet: Facet) -> None:
+    words = [part for part in facet.origin if isinstance(part, str)]
+    assert not re.search(r"[0-9A-F]{4},[0-9A-F]{4}", "".join(words)), "a tag in words"
+    for tag in facet.tags:
+        assert [tag_for_keyword(keyword) for keyword in tag.keyword.split(".")] == [
+            int(part, 16) for part in tag.path
+        ]
+    assert facet.source == "".join(map(str, facet.origin))
+    assert not facet.keys or facet.level in (Level.CLIENT, Level.EPISODE)

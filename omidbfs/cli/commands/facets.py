@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from omidbfs.facets import Facet
 
-_LEVELS = ("client", "episode", "study", "image", "mark", "lesion", "file")
 _LONGEST = 12
 """A facet with more values is cut on a terminal."""
 _WIDEST_VALUE = 48
@@ -54,8 +53,10 @@ def facets(source: Path, cohort: str, json: bool, all: bool, **options: Any) -> 
 
 
 def _in_order(known: "Sequence[Facet]") -> "list[Facet]":
-    """Return facets from those of the woman down to those of a file."""
-    return sorted(known, key=lambda facet: _LEVELS.index(facet.level))
+    """Return facets from those of the client down to those of a file."""
+    from omidbfs.facets import Level
+
+    return sorted(known, key=lambda facet: list(Level).index(facet.level))
 
 
 def _lines(counted: Mapping[str, Counted]) -> Iterator[str]:

@@ -74,7 +74,7 @@ def _counted(names: str, what: str) -> str:
 
 def _facts(session: "Session", index: "Index") -> dict[str, str]:
     """Return what there is in all, whether that is all of the source, and how episodes were classified."""
-    from omidbfs.index.columns import DCM, JSON
+    from omidbfs.database.file_kinds import DCM, JSON
 
     windows = session.classification.windows
     asked = (
