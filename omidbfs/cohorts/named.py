@@ -12,8 +12,9 @@ from typing import Annotated
 import msgspec
 from pyroaring import FrozenBitMap
 
-from omidbfs.base.definitions import RefusedError, Text, Where, defined, understood
+from omidbfs.base.definitions import RefusedError, Where, defined
 from omidbfs.base.errors import UserError
+from omidbfs.base.tables import Text, understood
 from omidbfs.base.words import closest, did_you_mean, meant
 from omidbfs.cohorts.cohort import IMAGES, LEVEL_OF, Cohort, Cohorts, Term
 from omidbfs.cohorts.readings import compact

@@ -92,7 +92,10 @@ class ClientReader:
     def attributes(
         self, client: str, study: str, image: str, paths: Sequence[tuple[str, ...]]
     ) -> dict[tuple[str, ...], str | None]:
-        """Return what the header of a DICOM file says at some paths of tags (``header.dicom_texts``)."""
+        """Return what the header of a DICOM file says at some paths of tags.
+
+        See :func:`~omidbfs.database.dicom.dicom_texts`.
+        """
         try:
             with StudyReader(self.source, self._trees, client, study, None, []) as reader:
                 return reader.texts(image, paths)

@@ -18,8 +18,9 @@ from typing import Annotated
 
 import msgspec
 
-from omidbfs.base.definitions import RefusedError, Text, Where, defined, understood
+from omidbfs.base.definitions import RefusedError, Where, defined
 from omidbfs.base.names import LONGEST, slug
+from omidbfs.base.tables import Text, understood
 from omidbfs.base.words import meant
 from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Key, Kind, Level, Tag
 from omidbfs.facets.lists import table as read_table
@@ -55,7 +56,7 @@ class _OfTag(_Given, kw_only=True):
 
 class _OfNbss(_Given, kw_only=True):
     nbss: Text
-    level: _Level = "episode"
+    level: _Level = Level.EPISODE
 
 
 class _OfTable(_Given, kw_only=True):
@@ -159,7 +160,7 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise RefusedError(f"a name has lower-case letters, digits and single hyphens, {LONGEST} at most")
     if name in BY_NAME:
-        raise RefusedError(f"there is a facet {name} already; choose another name")
+        raise RefusedError(f"there is a facet {name} already", remedy="choose another name")
     kinds = [kind for kind in _KINDS if kind in table]
     if len(kinds) != 1:
         raise RefusedError("needs exactly one of tag, nbss and csv")

@@ -89,7 +89,9 @@ def log_to_syslog(address: str = "/dev/log") -> None:
             probe.connect(address)
     except OSError as error:
         raise UserError(
-            f"--syslog: {address}: {error.strerror}; is a log of the system running? --log-file FILE needs none"
+            f"{address}: {error.strerror}",
+            "is a log of the system running? --log-file FILE needs none",
+            place="--syslog",
         ) from error
     handler = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_DAEMON)
     handler.setFormatter(logging.Formatter("omidbfs[%(process)d]: %(levelname)s: %(message)s"))
@@ -179,10 +181,11 @@ def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> 
     if reason is not None:
         if "busy" in reason:
             raise UserError(
-                f"{mountpoint}: in use by {holders(mounted.mountpoint)}; end what is on it, or "
-                "omidbfs umount --lazy"
+                f"in use by {holders(mounted.mountpoint)}",
+                "end what is on it, or omidbfs umount --lazy",
+                place=mountpoint,
             )
-        raise UserError(f"{mountpoint}: {reason}")
+        raise UserError(reason, place=mountpoint)
     if lazy:
         return
     deadline = time.monotonic() + patience
@@ -200,7 +203,7 @@ def detach(mountpoint: str) -> None:
     """
     reason = _unmounted(mountpoint, lazy=True)
     if reason is not None:
-        raise UserError(f"{mountpoint}: the dead mount there cannot be cleared: {reason}")
+        raise UserError(f"the dead mount there cannot be cleared: {reason}", place=mountpoint)
 
 
 def _unmounted(mountpoint: str, *, lazy: bool) -> str | None:
@@ -218,14 +221,14 @@ def _unmounted(mountpoint: str, *, lazy: bool) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace", check=False)
     except FileNotFoundError:
-        raise UserError(f"{command[0]}: not found; install it (sudo apt-get install fuse3)") from None
+        raise UserError("not found", "install it (sudo apt-get install fuse3)", place=command[0]) from None
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
 def _drive_at(mountpoint: Path) -> Mount:
     mounted = mounted_at(str(mountpoint))
     if mounted is None or mounted.type != FILE_SYSTEM:
-        raise UserError(f"{mountpoint}: no drive of omidbfs is mounted there")
+        raise UserError("no drive of omidbfs is mounted there", place=mountpoint)
     return mounted
 
 
@@ -269,13 +272,13 @@ def ask_for_refresh(mountpoint: Path) -> None:
     answer = ask(mounted)
     status = answer.status
     if status is None:
-        raise UserError(f"{mountpoint}: {_SILENT[answer.state]}")
+        raise UserError(_SILENT[answer.state], place=mountpoint)
     # One that is under way has begun before now: what changed meanwhile takes another.
     wanted = status.refresh.done + (2 if status.refresh.state == "refreshing" else 1)
     if mounted.owner is not None and os.geteuid() not in (0, mounted.owner[0]):
-        raise UserError(f"{mountpoint}: the drive is another user's, who has to refresh it")
+        raise UserError("the drive is another user's, who has to refresh it", place=mountpoint)
     if not send(signal.SIGHUP, status.pid, mounted):
-        raise UserError(f"{mountpoint}: the drive's process is not on this machine")
+        raise UserError("the drive's process is not on this machine", place=mountpoint)
     pause = 0.05
     while status is None or status.refresh.done < wanted:
         time.sleep(pause)
@@ -283,9 +286,9 @@ def ask_for_refresh(mountpoint: Path) -> None:
         answer = ask(mounted)
         status = answer.status
         if status is None and answer.state is not State.HANGS:
-            raise UserError(f"{mountpoint}: the drive went away during the refresh")
+            raise UserError("the drive went away during the refresh", place=mountpoint)
     if status.refresh.error is not None:
-        raise UserError(f"{mountpoint}: the refresh failed: {status.refresh.error}")
+        raise UserError(f"the refresh failed: {status.refresh.error}", place=mountpoint)
 
 
 def _alive(process: int) -> bool:

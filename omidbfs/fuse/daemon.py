@@ -79,7 +79,9 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
     except RuntimeError as error:
         drive.close()
         raise UserError(
-            f"{mountpoint}: the system refused to mount ({error}); see the line above, or omidbfs --debug mount"
+            f"the system refused to mount ({error})",
+            "see the line above, or omidbfs --debug mount",
+            place=mountpoint,
         ) from None
     ours = mount_at(mountpoint)
     log.info("mounted")

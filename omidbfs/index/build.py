@@ -100,7 +100,7 @@ def _staying(source: Source) -> Iterator[None]:
 
 def _compare(source: Source, before: str) -> None:
     if source_fingerprint(source) != before:
-        raise UserError(f"{next(source.trees())}: the source was replaced or unmounted while it was read")
+        raise UserError("the source was replaced or unmounted while it was read", place=next(source.trees()))
 
 
 def source_fingerprint(source: Source) -> str:
@@ -115,7 +115,7 @@ def source_fingerprint(source: Source) -> str:
         return fingerprint(source)
     except OSError as error:
         raise UserError(
-            f"{error.filename}: the source is gone ({error.strerror}); is its disk mounted?"
+            f"the source is gone ({error.strerror})", "is its disk mounted?", place=error.filename
         ) from error
 
 

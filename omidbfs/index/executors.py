@@ -82,7 +82,7 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
         with _mpi() as executor:
             yield executor
     else:
-        raise UserError(f"--executor {name}: not known; use local, dask://HOST:PORT or mpi")
+        raise UserError("not known", "use local, dask://HOST:PORT or mpi", f"--executor {name}")
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _dask(address: str) -> Iterator[Executor]:
         from distributed.client import ClosedClientError
     except ImportError:
         raise UserError(
-            "--executor dask: not installed; pip install 'omidbfs[dask]', on the workers too"
+            "not installed", "pip install 'omidbfs[dask]', on the workers too", place="--executor dask"
         ) from None
     try:
         # Client would try again and again, and not say why.
@@ -138,7 +138,7 @@ def _dask(address: str) -> Iterator[Executor]:
         with watched(client.get_executor(pure=False), lambda: client.status == "closed") as executor:
             yield executor
     except KilledWorker:
-        raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
+        raise UserError("a worker process was killed, maybe for want of memory", "try fewer --workers") from None
     except (CancelledError, ClosedClientError):
         raise UserError(f"--executor dask://{address}: no scheduler answers there (it went away)") from None
     finally:
@@ -202,7 +202,7 @@ def _mpi() -> Iterator[Executor]:
         from mpi4py.futures import MPIPoolExecutor
     except (ImportError, RuntimeError):  # the latter where there is no MPI library
         raise UserError(
-            "--executor mpi: not installed; pip install 'omidbfs[mpi]' (needs an MPI library)"
+            "not installed", "pip install 'omidbfs[mpi]' (needs an MPI library)", place="--executor mpi"
         ) from None
     with MPIPoolExecutor() as executor:
         yield executor
@@ -231,7 +231,7 @@ def in_order(
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
+        raise UserError("a worker process was killed, maybe for want of memory", "try fewer --workers") from None
     finally:
         if not isinstance(executor, _Pool):  # that ends with its processes, and stumbles over what is cancelled
             for future in waiting:

@@ -174,7 +174,7 @@ class Refresher:
         try:
             stored = session.saved()
         except IndexFileError as error:
-            raise UserError(f"{session.index_path}: {error}") from error
+            raise UserError(str(error), place=session.index_path) from error
         stored = replace(stored, index=continued(stored.index, self._stored.index))
         return stored, session.drive_view(stored, told), Reader(session.source, self.drive.disks)
 

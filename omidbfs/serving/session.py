@@ -200,7 +200,9 @@ class Session:
         except OSError as error:
             raise self._cannot_be_kept(error) from error
         except IndexFileError as error:  # somebody replaced it at this very moment
-            raise UserError(f"{self.index_path}: {error}; another process is writing it, try again") from error
+            raise UserError(
+                str(error), "another process is writing it, try again", place=self.index_path
+            ) from error
 
     def _check_place(self) -> None:
         try:
@@ -217,8 +219,9 @@ class Session:
             raise self._cannot_be_kept(error) from error
         if not is_replaceable:
             raise UserError(
-                f"{self.index_path}: is not known to be an index of omidbfs, and is left alone; "
-                "name another --index, or remove it"
+                "is not known to be an index of omidbfs, and is left alone",
+                "name another --index, or remove it",
+                place=self.index_path,
             )
 
     def _cannot_be_kept(self, error: OSError) -> "_NotKeptError":
