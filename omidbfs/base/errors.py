@@ -5,15 +5,16 @@ class UserError(Exception):
     """Something that its user or administrator can mend.
 
     ``place`` is the file, option or mount point that is concerned, ``what`` says what is wrong there, ``remedy``
-    what to do about it; place and remedy may be empty. Printed, it is one line: ``place: what; remedy``.
+    what to do about it. Printed, it is one line: ``place: what; remedy``. Without a remedy it is empty; without a
+    place it is ``None``, since a user may give an empty text as a place.
     """
 
-    def __init__(self, what: str, remedy: str = "", place: object = "") -> None:
+    def __init__(self, what: str, remedy: str = "", place: object = None) -> None:
         super().__init__(what, remedy, place)
         self.what = what
         self.remedy = remedy
-        self.place = str(place)
+        self.place = None if place is None else str(place)
 
     def __str__(self) -> str:
-        before = f"{self.place}: " if self.place else ""
+        before = "" if self.place is None else f"{self.place}: "
         return f"{before}{self.what}{f'; {self.remedy}' if self.remedy else ''}"
