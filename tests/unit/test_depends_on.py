@@ -219,7 +219,13 @@ def values_of(clients: list[ClientRecord]) -> Values:
                 if not any(True for _ in inside(value)):
                     found[type(record), name].setdefault(repr(value), value)
     values = {field: list(known.values()) for field, known in found.items()}
-    samples: dict[object, Any] = {str | None: "A1", int | None: 9, float | None: 9.5, tuple[str, ...]: ("A1",)}
+    samples: dict[object, Any] = {
+        str | None: "A1",
+        int | None: 9,
+        float | None: 9.5,
+        tuple[str, ...]: ("A1",),
+        tuple[float, ...]: (9.5, 9.5),
+    }
     for name, kind in get_type_hints(Header).items():  # a facet may be taken from what no image of these states
         values[Header, name].append(samples[kind])
     return defaultdict(list, values)

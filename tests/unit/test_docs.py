@@ -396,7 +396,7 @@ def test_commands_in_the_documentation_exist_with_the_options_they_are_given() -
 
 
 def test_facets_in_the_documentation_exist() -> None:
-    for page in PAGES:
+    for page in set(PAGES) - {ROOT / "CHANGELOG.md"}:  # which tells of facets that are gone, or that users defined
         names = re.findall(r"\bby-([a-z]+(?:-[a-z]+)*)/", page.read_text(encoding="utf-8"))
         assert set(names) <= set(BY_NAME), page.name
 

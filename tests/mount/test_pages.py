@@ -1,4 +1,4 @@
-"""Every example of the README, in a shell and in its order: it prints what the page shows."""
+"""Every example of the pages on a mounted drive, in a shell: it prints what the page shows."""
 
 import os
 import re
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-VARYING = re.compile(r"as of \d{4}-\d\d-\d\d \d\d:\d\d|^\w+ clients: \d+ of .*\n", re.M)  # dates, and progress
+ROOT = Path(__file__).resolve().parents[2]
+VARYING = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\dZ)?|^\w+ clients: \d+ of .*\n", re.M)  # times, progress
+ORDER = (r"omidbfs demo ", r"mkdir drive$", r"omidbfs mount ", r"(?!omidbfs umount )", r"")
+"""What the examples of a page begin with, in the order in which they are run: a page may show a drive first."""
 
 
 @pytest.fixture
@@ -24,17 +26,23 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     subprocess.run(["omidbfs", "umount", tmp_path / "drive"], env=environment, check=False)
 
 
-def examples() -> list[tuple[str, str]]:
-    """Return the commands of the page and what each prints; first those that make and mount a database."""
-    teaser, begin, rest = README.read_text(encoding="utf-8").partition("## First mount")
-    blocks = re.findall(r"^```console\n(.*?)^```$", begin + rest + teaser, re.M | re.S)
+def examples(page: str) -> list[tuple[str, str]]:
+    """Return the commands of a page and what each prints, in the order in which they can be run."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
     example = re.compile(r'^\$ ((?:[^"\n]|"[^"]*")*)\n((?:(?!\$ ).*\n)*)', re.M)  # quotes may hold line ends
-    return [found for block in blocks for found in example.findall(block)]
+    found = [("omidbfs demo db --clients 100", "db: a synthetic OMI-DB of 100 clients\n")]
+    found += [one for block in blocks for one in example.findall(block)]
+    return sorted(
+        dict.fromkeys(found),
+        key=lambda one: next(place for place, start in enumerate(ORDER) if re.match(start, one[0])),
+    )
 
 
-def test_the_examples_of_the_readme_print_what_it_shows(tmp_path: Path, environment: dict[str, str]) -> None:
-    assert len(examples()) > 25
-    for command, shown in examples():
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md", "docs/operations.md"])
+def test_the_examples_of_a_page_print_what_it_shows(
+    tmp_path: Path, environment: dict[str, str], page: str
+) -> None:
+    for command, shown in examples(page):
         done = subprocess.run(
             command,
             shell=True,
