@@ -5,7 +5,7 @@ class UserError(Exception):
     """Something that its user or administrator can mend.
 
     ``place`` is the file, option or mount point. It is ``None`` if there is none, and may be an empty text that a
-    user has given. ``what`` says what is wrong there. ``remedy`` says what to do; it is empty if that is not known.
+    user has given. ``what`` says what is wrong there. ``remedy`` says what to do, and is empty if that is unknown.
     Printed, the error is one line: ``place: what; remedy``.
     """
 
