@@ -1,9 +1,11 @@
-"""All that is known of one image, and where it comes from, as plain objects that JSON can hold.
+"""Description of one image: all known facts and their origin, as plain objects for JSON.
 
-``omidbfs describe`` prints it. The functions are stateless and read the source, so call them where waiting for a
-disk is no harm. Values have the names that they have on the drive and in every table; ``raw`` is what the source
-says. What the index holds is told without the source. The client is read once more for what the index does not
-hold: events and their opinions, lesions, and what the source says in its own words.
+``omidbfs describe`` prints it. The functions have no state, but they read the source, so they belong in a thread
+that may wait for a disk.
+
+Values have their names on the drive, and ``raw`` has the values in the source. Most facts come from the index. The
+client is read once more for the facts that the index does not hold: events, opinions, lesions and raw values. If
+the source is not reachable, these facts are left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +36,12 @@ Facts = dict[str, object]
 _CODE_VALUE = "00080100"
 _LONGEST_RAW = 200
 _MISTAKES = 3
-"""Wrong characters in a UID that is still close to another."""
+"""Most wrong characters in a UID that is still close to another."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """The client, read once more: what was read, its documents as they are, and the problems met."""
+    """The client, read once more: its record, and its documents as decoded."""
 
     reader: ClientReader
     record: ClientRecord
@@ -48,7 +50,7 @@ class _Again:
 
 
 def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> Facts:
-    """Return all that is known of the image at a row of the index."""
+    """Return all that is known about the image at a row of the index."""
     index = cohorts.index
     study, image = index.on_disk(row)
     client = index.clients[int(index.client_of[row])].decode()
@@ -75,7 +77,7 @@ def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> F
 
 
 def _read_again(reader: ClientReader, source: Source, client: str, study: str, image: str) -> _Again | None:
-    """Return the client as the source has it now, ``None`` if the image is not there to be read."""
+    """Return the client read from the source, ``None`` if the source does not have the image."""
     problems: list[Problem] = []
     try:
         record = read_client(Scanner(source, problems), reader, client, problems)
@@ -108,7 +110,7 @@ def _path(index: Index, source: Source, row: int, kind: FileKind) -> str:
 
 
 def _problems(index: Index, source: Source, row: int, client: str, study: str, image: str) -> list[Facts]:
-    """Return the problems of the files of an image, of its study, and those of its client that may concern it."""
+    """Return the problems of an image, of its study, and of its client that may concern the image."""
     places, study, image = set(), printable(study), printable(image)
     for label in (source.images_label, source.data_label):
         places |= {f"{label}/{client}", f"{label}/{client}/{study}"}
@@ -224,7 +226,7 @@ def _facet(cohorts: Cohorts, row: int, facet: Facet, again: _Again | None, place
 def _raw(
     index: Index, row: int, facet: Facet, again: _Again, place: tuple[str, str, str]
 ) -> Iterator[tuple[str, object]]:
-    """Yield what the source says at each of the places that a facet is taken from, where it says anything."""
+    """Yield the places that a facet comes from, with their values in the source, if they have one."""
     for tag in facet.tags:
         value = _of_tag(index, row, again, place, tag.path)
         if value is not None:
@@ -241,7 +243,7 @@ def _raw(
 
 
 def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], path: tuple[str, ...]) -> object:
-    """Return what the JSON of an image says at a path of tags, else what its DICOM header says."""
+    """Return the value at a path of tags in the JSON of an image, or in its DICOM header if it has no JSON."""
     client, study, image = place
     if index.has_file(row, JSON):
         found: object = again.reader.sidecar(client, study, image, index.sidecar_suffix(row))
@@ -252,7 +254,7 @@ def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], 
             if isinstance(values, list) and (part is not path[-1] or "[" in part or len(values) == 1):
                 values = values[place_of - 1] if len(values) >= place_of else None
             found = values
-        if isinstance(found, dict):  # of a sequence of codes its first code says it
+        if isinstance(found, dict):  # for an item of a sequence of codes, the code is the value
             found = _code(found)
         elif isinstance(found, list):
             found = [_code(item) if isinstance(item, dict) else item for item in found] or None
@@ -276,7 +278,7 @@ def _inside(document: object, keys: Sequence[str]) -> object:
 
 
 def _short(value: object) -> object:
-    """Return a value of the source as it is, or the beginning of its text."""
+    """Return a value of the source as it is, or the start of a long text."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = printable("\\".join(map(str, value)) if isinstance(value, list) else str(value))
@@ -284,7 +286,7 @@ def _short(value: object) -> object:
 
 
 def close_names(names: Names, wanted: bytes, most: int = 3) -> list[str]:
-    """Return a few names that differ from ``wanted`` by some characters, or that begin with it."""
+    """Return at most ``most`` names that differ from ``wanted`` by a few characters, or that begin with it."""
     found: list[tuple[int, str]] = []
     letters = np.frombuffer(wanted, np.uint8)
     lengths = np.diff(names.offsets)

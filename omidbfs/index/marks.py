@@ -1,6 +1,6 @@
 """The marks of an index: one row for each, in the order of their images.
 
-The index, chunks, exports and reports use them. Columns are immutable, for any thread.
+The index, chunks, cohorts and exports use them. Columns are immutable, for any thread.
 """
 
 from collections.abc import Mapping, Sequence

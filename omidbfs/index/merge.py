@@ -136,7 +136,7 @@ def text_values(
     facet: Facet,
     dictionaries: Sequence[tuple[tuple[str, ...], ...]],
 ) -> tuple[tuple[TextValue, ...], list[NDArray[np.uint32]]]:
-    """Return the values of all raw texts, sorted by name, and for each chunk the final code of each of its codes."""
+    """Return the values of all raw texts, sorted by name, and for each chunk the final code of each code."""
     raw_of: dict[str, set[str]] = {}
     for raw in {raw for texts in dictionaries for several in texts for raw in several}:
         raw_of.setdefault(facet.label(raw), set()).add(raw)
