@@ -1,8 +1,9 @@
 """A cohort as columns: the schema that ``index.csv`` and ``index.parquet`` share, a page of rows at a time.
 
-The other modules of this folder and extended attributes use it. It is pure, for any thread. Rows are images, in the
-order of the drive. All values come from the index; nothing is read from the source. ``docs/exports.md`` describes
-the schema for users.
+The other modules of this folder and extended attributes use it. It is pure, for any thread.
+
+Rows are images, in the order of the drive. All values come from the index; nothing is read from the source.
+``docs/exports.md`` describes the schema for users.
 """
 
 from collections.abc import Callable, Iterator

@@ -126,8 +126,8 @@ def _links(subject: Subject) -> Hashable:
     if episode is None:
         return None
     decided = subject.facts[episode.id].status, subject.outcomes[episode.id].code, subject.post_ops[episode.id]
-    said = episode.type, episode.action, episode.is_closed, episode.actual_opened_year
-    return decided, said, study.events, study.all_events
+    stated = episode.type, episode.action, episode.is_closed, episode.actual_opened_year
+    return decided, stated, study.events, study.all_events
 
 
 def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:

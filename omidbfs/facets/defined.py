@@ -140,8 +140,8 @@ def stored_facet(definition: str) -> Facet:
         The text is not a definition.
     """
     try:
-        said = {**json.loads(definition), "table": None}
-        return replace(msgspec.convert(said, Definition).facet(), definition=definition)
+        stored = {**json.loads(definition), "table": None}
+        return replace(msgspec.convert(stored, Definition).facet(), definition=definition)
     except (msgspec.ValidationError, TypeError) as error:
         raise ValueError("no definition of a facet") from error
 
@@ -173,27 +173,27 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
     bins, texts = _edges(given.bins or ()), tuple((text, _safe(name)) for text, name in (given.map or {}).items())
     if bins and texts:
         raise RefusedError("bins and map exclude each other", "map")
-    said: str = getattr(given, kind)
-    description = f"{kind} {said}" if given.description is None else given.description
+    origin: str = getattr(given, kind)
+    description = f"{kind} {origin}" if given.description is None else given.description
     match given:
         case _OfTag():
-            path = tuple(_tag(part) for part in said.split("."))
+            path = tuple(_tag(part) for part in origin.split("."))
             shown = str(Tag("", path))
-            source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
+            source = shown if origin == shown or _TAG.fullmatch(origin) else f"{origin} {shown}"
             return Definition(name, description, Level.IMAGE, source, tag=path, bins=bins, texts=texts)
         case _OfNbss(level=level):
             if level not in _LEVELS_OF_NBSS:
                 raise RefusedError("level is episode or client", "level", remedy=meant(level, _LEVELS_OF_NBSS))
-            keys = tuple(said.split("."))
+            keys = tuple(origin.split("."))
             if not all(keys):
                 raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
-            return Definition(name, description, Level(level), f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
+            return Definition(name, description, Level(level), f"NBSS {origin}", nbss=keys, bins=bins, texts=texts)
         case _OfTable(key=key, column=column):
             try:
-                of, read, rows = read_table(directory / said, key, column)
+                of, read, rows = read_table(directory / origin, key, column)
             except RefusedError as error:
                 raise error.below(*(error.keys or ("csv",))) from None
-            return Definition(name, description, of, f"{said}, {read}", table=rows, bins=bins, texts=texts)
+            return Definition(name, description, of, f"{origin}, {read}", table=rows, bins=bins, texts=texts)
 
 
 def _edges(edges: Sequence[float]) -> tuple[float, ...]:

@@ -80,13 +80,13 @@ def _of_lesions(subject: Subject) -> Hashable:
     return subject.study.episode is None, tuple(
         [
             mark.lesion_numbers is None
-            or tuple([_said_of(subject, lesion) for lesion in lesions_of(subject, mark)])
+            or tuple([_facts_of(subject, lesion) for lesion in lesions_of(subject, mark)])
             for mark in listed.marks
         ]
     )
 
 
-def _said_of(subject: Subject, lesion: Lesion) -> Hashable:
+def _facts_of(subject: Subject, lesion: Lesion) -> Hashable:
     """Return what each facet of lesions says about one lesion."""
     # Cached for each client: this takes 6 us, and four or more images show the same lesion.
     known = subject.lesions.get(id(lesion))

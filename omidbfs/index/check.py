@@ -82,7 +82,7 @@ def _contradiction(sidecar: bytes, dicom: Header) -> str | None:
     except JsonError:
         return None
     differing = [
-        f"{name} is {_said(one)} in the JSON and {_said(other)} in the DICOM file"
+        f"{name} is {_text(one)} in the JSON and {_text(other)} in the DICOM file"
         for name, read in _FACTS.items()
         if (one := read(json)) and (other := read(dicom)) and not _is_same(one, other)
     ]
@@ -93,10 +93,10 @@ def _contradiction(sidecar: bytes, dicom: Header) -> str | None:
 def _is_same(one: object, other: object) -> bool:
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
         return math.isclose(one, other, rel_tol=1e-3)  # JSON may round a decimal string of DICOM
-    return _said(one).casefold() == _said(other).casefold()
+    return _text(one).casefold() == _text(other).casefold()
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, tuple):
         return shown(", ".join(sorted(value)))
     return shown(value) if isinstance(value, str) else f"{value:g}"

@@ -88,32 +88,36 @@ def marked(declaring: type) -> Mapping[str, tuple[Any, Any]]:
 
 def declared(declaring: type, kind: type) -> dict[str, Any]:
     """Return field -> annotation, for the annotations of one class."""
-    return {name: said for name, (_, said) in marked(declaring).items() if isinstance(said, kind)}
+    return {
+        name: annotation for name, (_, annotation) in marked(declaring).items() if isinstance(annotation, kind)
+    }
 
 
 def columns_of(declaring: type, prefix: str = "", part: Part | None = None) -> Iterator[Column]:
     """Yield the columns that a class declares."""
     inherited = part or Part("")
-    for field, (type_, said) in marked(declaring).items():
-        if isinstance(said, Column):
-            dtype = said.least or (None if type_ is Names else get_args(get_args(type_)[1])[0])
-            axis, width = said.axis or inherited.axis, said.width or inherited.width
-            yield replace(said, name=f"{prefix}{field}", dtype=dtype, axis=axis, width=width)
-        elif isinstance(said, Part):
-            for name in said.each_of or (field,):
-                yield from columns_of(get_args(type_)[0] if said.each_of else type_, f"{name}.", said)
+    for field, (type_, annotation) in marked(declaring).items():
+        if isinstance(annotation, Column):
+            dtype = annotation.least or (None if type_ is Names else get_args(get_args(type_)[1])[0])
+            axis, width = annotation.axis or inherited.axis, annotation.width or inherited.width
+            yield replace(annotation, name=f"{prefix}{field}", dtype=dtype, axis=axis, width=width)
+        elif isinstance(annotation, Part):
+            for name in annotation.each_of or (field,):
+                yield from columns_of(get_args(type_)[0] if annotation.each_of else type_, f"{name}.", annotation)
 
 
 def values_of(thing: Any, prefix: str = "") -> Values:
     """Return the values of the columns of an index."""
     found: Values = {}
     declaring: type = type(thing)
-    for field, (_, said) in marked(declaring).items():
+    for field, (_, annotation) in marked(declaring).items():
         value = getattr(thing, field)
-        if isinstance(said, Column):
+        if isinstance(annotation, Column):
             found[f"{prefix}{field}"] = value
-        elif isinstance(said, Part):
-            for name, each in zip(said.each_of or (field,), value if said.each_of else (value,), strict=True):
+        elif isinstance(annotation, Part):
+            for name, each in zip(
+                annotation.each_of or (field,), value if annotation.each_of else (value,), strict=True
+            ):
                 found |= values_of(each, f"{name}.")
     return found
 
@@ -121,13 +125,13 @@ def values_of(thing: Any, prefix: str = "") -> Values:
 def fields_of(declaring: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the fields of an index with these columns: the inverse of :func:`values_of`."""
     found: dict[str, Any] = {}
-    for field, (type_, said) in marked(declaring).items():
-        if isinstance(said, Column):
+    for field, (type_, annotation) in marked(declaring).items():
+        if isinstance(annotation, Column):
             found[field] = values[f"{prefix}{field}"]
-        elif isinstance(said, Part) and said.each_of:
+        elif isinstance(annotation, Part) and annotation.each_of:
             inner = get_args(type_)[0]
-            found[field] = tuple(inner(**fields_of(inner, values, f"{name}.")) for name in said.each_of)
-        elif isinstance(said, Part):
+            found[field] = tuple(inner(**fields_of(inner, values, f"{name}.")) for name in annotation.each_of)
+        elif isinstance(annotation, Part):
             found[field] = type_(**fields_of(type_, values, f"{field}."))
     return found
 

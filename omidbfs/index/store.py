@@ -311,7 +311,9 @@ def _stored(arrays: Arrays) -> Stored:
     values = values_in(COLUMNS, arrays)
     # Facets whose definition has changed are left out, and facets of the user whose names the program now uses.
     own = {
-        name for name, said in meta["facets"].items() if name in BY_NAME and said == definition_of(BY_NAME[name])
+        name
+        for name, definition in meta["facets"].items()
+        if name in BY_NAME and definition == definition_of(BY_NAME[name])
     }
     user = [stored_facet(definition) for name, definition in meta["user"] if name not in BY_NAME]
     coded = own | {facet.name for facet in user}
@@ -345,9 +347,9 @@ def _stored(arrays: Arrays) -> Stored:
     return Stored(index, meta["written"])
 
 
-def _entry(nothing: tuple[Any, ...], said: Sequence[Any]) -> tuple[Any, ...]:
+def _entry(nothing: tuple[Any, ...], stored: Sequence[Any]) -> tuple[Any, ...]:
     """Return an entry of a list, in the class of ``nothing`` and with as many items."""
-    entry: tuple[Any, ...] = getattr(nothing, "_make", tuple)(said)
+    entry: tuple[Any, ...] = getattr(nothing, "_make", tuple)(stored)
     if len(entry) != len(nothing):
         raise ValueError
     return entry

@@ -122,7 +122,7 @@ def _from_table(
     """
     members = levels_of(index)[one.level]
     label_of = {text: one.label(text) for text in {text for _, text in table}}
-    said = [""] * members.total()
+    of_member = [""] * members.total()
     contested: dict[int, dict[str, None]] = {}
     missing: dict[str, str] = {}
     for identifier, text in table:
@@ -130,17 +130,17 @@ def _from_table(
         if not ordinals:
             missing[identifier] = ""
         for ordinal in ordinals:
-            if said[ordinal] not in ("", label):
-                contested.setdefault(ordinal, {said[ordinal]: None})[label] = None
-            said[ordinal] = label
+            if of_member[ordinal] not in ("", label):
+                contested.setdefault(ordinal, {of_member[ordinal]: None})[label] = None
+            of_member[ordinal] = label
     contradictory: dict[str, str] = {}
     names = members.names(np.fromiter(contested, np.intp))
     for name, (ordinal, contradiction) in zip(names, contested.items(), strict=True):
-        said[ordinal] = OTHER
+        of_member[ordinal] = OTHER
         contradictory[name.decode()] = f": {', '.join(contradiction)}"
     where = f"in the table of the facet {one.name}"
     problems = [*lost("entry-missing", where, missing), *lost("entry-conflict", where, contradictory)]
-    labels = np.array([label or UNKNOWN for label in said], object)
+    labels = np.array([label or UNKNOWN for label in of_member], object)
     return labels[members.ordinals(np.arange(len(index), dtype=np.uint32))], problems
 
 
@@ -188,8 +188,8 @@ def _read(
     for run, of_run in zip(runs, found, strict=True):
         for client, of_client in zip(run, of_run, strict=True):
             rows = slice(int(index.client_rows[client]), int(index.client_rows[client + 1]))
-            for one, said in zip(wanted, of_client, strict=True):
-                labels[one.name][rows] = said
+            for one, values in zip(wanted, of_client, strict=True):
+                labels[one.name][rows] = values
         done += len(run)
         if work.progress is not None:
             work.progress("reading facets of", done, total, 0)
@@ -221,10 +221,10 @@ def _labels(reader: ClientReader, wanted: Sequence[Definition], task: _Task) -> 
     found: list[list[str]] = [[] for _ in wanted]
     tags = [one.tag for one in wanted if one.tag]
     for image in images:
-        said = _attributes(reader, client, image, tags) if tags else {}
+        attributes = _attributes(reader, client, image, tags) if tags else {}
         for one, labels in zip(wanted, found, strict=True):
             if one.tag:
-                value = said.get(one.tag)
+                value = attributes.get(one.tag)
             else:
                 value = _at(document if one.level is Level.CLIENT else document.get(image.episode or ""), one.nbss)
                 if one.level is Level.EPISODE and image.episode is None:
