@@ -4,9 +4,9 @@
 class UserError(Exception):
     """Something that its user or administrator can mend.
 
-    ``place`` is the file, option or mount point that is concerned, ``what`` says what is wrong there, ``remedy``
-    what to do about it. Printed, it is one line: ``place: what; remedy``. Without a remedy it is empty; without a
-    place it is ``None``, since a user may give an empty text as a place.
+    ``place`` is the file, option or mount point. It is ``None`` if there is none, and may be an empty text that a
+    user has given. ``what`` says what is wrong there. ``remedy`` says what to do, and is empty if that is unknown.
+    Printed, the error is one line: ``place: what; remedy``.
     """
 
     def __init__(self, what: str, remedy: str = "", place: object = None) -> None:
