@@ -131,6 +131,8 @@ class Facet:
     ``origin`` says where the tokens are taken from. ``tags`` and ``keys`` are its data; ``source`` is its text.
     ``lowest``, ``highest`` and ``band`` belong to numbers; ``label`` names the value of a free text.
     ``definition`` is that of a facet of the user's (:mod:`omidbfs.facets.defined`), as text that changes with it.
+    Of a facet of the program, whoever changes how its tokens are read changes ``definition``: saved indexes then
+    make the facet anew.
     """
 
     name: str

@@ -352,10 +352,12 @@ def _entry(nothing: tuple[Any, ...], said: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def definition_of(facet: Facet) -> str:
-    """Return a text that changes with what the codes of a facet of the program stand for, or with how it is found.
+    """Return a text that changes with what the codes of a facet of the program stand for, and with its places.
 
-    The latter no program can see: ``definition`` of the facet says it.
+    How they are read no program can see: who changes that changes ``definition`` of the facet.
     """
+    places = [tag.path for tag in facet.tags], [(key.document, key.path) for key in facet.keys]
     codes = [value.code for value in facet.values]
-    facts = (facet.kind.name, facet.several, facet.lowest, facet.highest, codes, facet.definition)
+    numbers = (facet.lowest, facet.highest)
+    facts = (facet.kind.name, facet.several, numbers, codes, places, facet.label.__name__, facet.definition)
     return blake2b(repr(facts).encode(), digest_size=8).hexdigest()
