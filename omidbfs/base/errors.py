@@ -1,11 +1,11 @@
-"""Errors for people: raised anywhere, in any thread, and printed by the command line as one line."""
+"""The error that users see. Any part may raise it, in any thread; the command line prints it as one line."""
 
 
 class UserError(Exception):
-    """Something that its user or administrator can mend.
+    """A mistake that a user or an administrator can correct.
 
-    ``place`` is the file, option or mount point that is concerned, ``what`` says what is wrong there, ``remedy``
-    what to do about it; place and remedy may be empty. Printed, it is one line: ``place: what; remedy``.
+    ``place`` is a file, an option or a mount point. ``what`` says what is wrong there, and ``remedy`` how to
+    correct it. Place and remedy may be empty. The printed form is one line: ``place: what; remedy``.
     """
 
     def __init__(self, what: str, remedy: str = "", place: object = "") -> None:
