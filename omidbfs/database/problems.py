@@ -1,5 +1,7 @@
-"""Problems: every oddity found in the source becomes one record, and nothing is dropped in silence. Used by
-whatever reads the source, and by whoever tells what is odd; a list of problems belongs to one thread.
+"""Problems of the source: every oddity becomes one record, and nothing is dropped in silence.
+
+All readers of the source report problems; commands and generated files show them. A list of problems belongs to
+one thread.
 """
 
 from collections.abc import Callable, Iterable
@@ -45,21 +47,21 @@ KINDS: dict[str, str] = {
     "image-not-in-imagedb": "an image on disk that ImageDB does not mention in its study",
     "image-not-on-disk": "an image of ImageDB of which neither the DICOM file nor the JSON exists",
 }
-"""Every kind of problem and what it means; ``docs/problems.md`` and ``omidbfs check`` show these texts."""
+"""Kind of problem -> its meaning; ``docs/problems.md`` and ``omidbfs check`` show these texts."""
 
 OF_LISTS = ("entry-missing", "entry-conflict")
-"""Kinds of problems that lists and tables of the configuration have; they belong to no client."""
+"""Kinds of problems in lists and tables of the configuration; they belong to no client."""
 
 
 class Problem(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
     """One oddity.
 
     ``file`` is the place, relative to the source (``data/optm1/nbss_optm1.json``); ``kind`` is a key of
-    :data:`KINDS`; ``detail`` is one line for people. ``client``, ``study`` and ``image`` name what it is about, as
-    far as it is about one: a problem of an ImageDB file may be about one image. ``client`` is empty for what
-    concerns the trees themselves, or lists of the configuration. All are as :func:`printable` has them.
+    :data:`KINDS`; ``detail`` is one line for users. ``client``, ``study`` and ``image`` name what the problem
+    concerns, and may be empty: a problem of an ImageDB file may concern one image, a problem of the trees
+    themselves or of a list in the configuration concerns no client. All texts are :func:`printable`.
 
-    A Struct, since a database may have a million: it decodes and sorts faster than a dataclass does.
+    A Struct decodes and sorts faster than a dataclass, and a database may have a million problems.
     """
 
     file: str
@@ -91,10 +93,10 @@ class Reporter:
         self.problems.append(Problem(*map(printable, texts)))
 
     def of(self, study: str, image: str = "") -> "Reporter":
-        """Return what reports problems of the same file that are about a study, or about one of its images."""
+        """Return a reporter for problems of the same file that concern a study, or one of its images."""
         return Reporter(self.file, self.problems, self.client, study, image)
 
 
 def problem_lines(problems: Iterable[Problem]) -> bytes:
-    """Return one JSON object a line: file, kind, detail, and of client, study and image those that it is about."""
+    """Return one JSON object a line: file, kind and detail, and client, study and image unless they are empty."""
     return msgspec.json.Encoder().encode_lines(problems)
