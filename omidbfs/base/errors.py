@@ -1,4 +1,4 @@
-"""The error that users see. Any part may raise it, in any thread; the command line prints it as one line."""
+"""Errors for users. Any part may raise them, in any thread; the command line prints each as one line."""
 
 
 class UserError(Exception):

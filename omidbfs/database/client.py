@@ -1,7 +1,7 @@
 """Reads the files of one client into records, and reports every problem found in them.
 
 Executors that build an index use it, and so does every part that reads one file of the source again. A reader
-belongs to one thread. Images are found on disk; JSON only describes them. The content of a client never raises.
+belongs to one thread. Images are found on disk; JSON only describes them. No content of a client raises an error.
 """
 
 import os

@@ -179,14 +179,14 @@ def _problem(error: Exception) -> tuple[str, str]:
     if isinstance(error, InvalidDicomError):
         return "bad-dicom", "not a DICOM file"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return "bad-dicom", "an attribute reaches beyond the first 16 MB; what stands before it is used"
+        return "bad-dicom", "an attribute reaches beyond the first 16 MB; the attributes before it are used"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
-        return "bad-dicom", f"more than {MAX_READS:,} pieces; what stands before is used"
+        return "bad-dicom", f"more than {MAX_READS:,} pieces; the attributes in them are used"
     if isinstance(error, OSError) and error.errno is not None:
         return "unreadable", os.strerror(error.errno)
     if isinstance(error, (EOFError, OSError, struct.error)):
-        return "bad-dicom", "the header is cut off; what stands before is used"
-    return "bad-dicom", f"the header is damaged ({type(error).__name__}); what stands before is used"
+        return "bad-dicom", "the header is cut off; the attributes before that are used"
+    return "bad-dicom", f"the header is damaged ({type(error).__name__}); the attributes before that are used"
 
 
 class _Bounded(io.FileIO):

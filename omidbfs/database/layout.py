@@ -193,7 +193,7 @@ class Scanner:
         """Return the names of all clients in either tree, in byte order; report entries that are not clients."""
         names = set()
         for tree, label in self._trees():
-            with self._listed(tree, _Place(label), [], is_link=True) as listed:  # the user may link to trees
+            with self._listed(tree, _Place(label), [], is_link=True) as listed:  # a tree may be a symbolic link
                 for entry in listed.entries:
                     place = listed.place.entry(entry.name)
                     if not CLIENT_NAME.fullmatch(entry.name):

@@ -74,8 +74,8 @@ def parse_nbss(document: object, report: Report) -> Nbss:
     """Return the content of the decoded ``nbss_<client>.json``.
 
     Every object at the top level is an episode. Never raises. A value of the wrong type or format is reported as
-    ``odd-value`` and counts as absent. A code outside its table is reported as ``unknown-code`` and becomes
-    ``None`` for an opinion, :data:`~omidbfs.database.records.OTHER` for anything else.
+    ``odd-value`` and counts as absent. A code outside its table is reported as ``unknown-code``; it becomes
+    ``None`` as the opinion on a side or a lesion, else :data:`~omidbfs.database.records.OTHER`.
     Rule: ``omidb.client_parser.ClientParser.parse_episodes``.
     """
     if not isinstance(document, dict):
