@@ -2,8 +2,8 @@
 
 Every part that writes patient data to a file uses it. Any thread may use it, but a signal removes only the
 unfinished file of the main thread. An unfinished file has a temporary name in the directory of its target, mode
-0600 and a lock. It is removed when writing fails and when a signal ends the process. After a SIGKILL it stays until
-the next file is written in that directory: an unfinished file without a lock has no writer.
+0600 and a lock. It is removed when writing fails and when a signal ends the process. After a SIGKILL it stays
+until the next file is written in that directory: an unfinished file without a lock has no writer.
 """
 
 import fcntl
