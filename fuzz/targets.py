@@ -24,6 +24,7 @@ from omidbfs.database.header import Header, JsonError, decode_sidecar, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
 from omidbfs.database.nbss import parse_nbss
+from omidbfs.database.pixel_format import format_of, geometry_of, orientation_of
 from omidbfs.database.problems import KINDS
 from omidbfs.demo import generate
 from omidbfs.facets import FACETS
@@ -76,7 +77,11 @@ def _check(header: Header) -> None:
         value = getattr(header, field)
         for text in value if isinstance(value, tuple) else (value,):
             is_number = isinstance(text, (int, float)) and math.isfinite(text)
-            assert text is None or is_number or (isinstance(text, str) and text), field
+            is_text = isinstance(text, str) and (text != "" or field == "PatientOrientation")
+            assert text is None or is_number or is_text, field
+    assert {len(header.PatientOrientation), len(header.ImagerPixelSpacing)} <= {0, 2}
+    for entry in (format_of(header), geometry_of(header), orientation_of(header)):
+        assert type(entry)(*json.loads(json.dumps(entry))) == entry
 
 
 def _nbss(content: bytes) -> None:

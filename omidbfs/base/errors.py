@@ -4,16 +4,17 @@
 class UserError(Exception):
     """A mistake that a user or an administrator can correct.
 
-    ``place`` is a file, an option or a mount point. ``what`` says what is wrong there, and ``remedy`` how to
-    correct it. Place and remedy may be empty. The printed form is one line: ``place: what; remedy``.
+    ``place`` is the file, option or mount point. It is ``None`` if there is none, and may be an empty text that a
+    user has given. ``what`` says what is wrong there. ``remedy`` says what to do, and is empty if that is unknown.
+    Printed, the error is one line: ``place: what; remedy``.
     """
 
-    def __init__(self, what: str, remedy: str = "", place: object = "") -> None:
+    def __init__(self, what: str, remedy: str = "", place: object = None) -> None:
         super().__init__(what, remedy, place)
         self.what = what
         self.remedy = remedy
-        self.place = str(place)
+        self.place = None if place is None else str(place)
 
     def __str__(self) -> str:
-        before = f"{self.place}: " if self.place else ""
+        before = "" if self.place is None else f"{self.place}: "
         return f"{before}{self.what}{f'; {self.remedy}' if self.remedy else ''}"

@@ -149,11 +149,11 @@ def _values_like(view: "View", directory: "FacetDirectory", word: str) -> list[s
     """Return the values of a facet that a word may have been meant for: those that occur, if any do."""
     from omidbfs.base.names import safe_bytes
     from omidbfs.cohorts.describe import close_names
-    from omidbfs.facets import RESERVED, Kind
+    from omidbfs.facets import RESERVED, Kind, Level
 
     facet = directory.facet
     if facet.kind is Kind.NAME:
-        if facet.name == "study":
+        if facet.level is Level.STUDY:
             return close_names(view.index.studies, safe_bytes(os.fsencode(word)))
         return [word.lower()] if view.cohorts.term(facet, word.lower()) is not None else []
     if facet.kind is Kind.NUMBER:

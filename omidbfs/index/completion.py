@@ -10,13 +10,13 @@ from functools import partial
 import numpy as np
 
 from omidbfs.database.layout import Source
-from omidbfs.facets import BY_NAME
+from omidbfs.facets import BY_NAME, Level
 from omidbfs.index.chunk import Chunk, read_chunk
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import coded
 
-_OF_DOCUMENTS = ("client", "episode")
+_OF_DOCUMENTS = (Level.CLIENT, Level.EPISODE)
 """Levels of facets that NBSS and ImageDB decide alone."""
 
 

@@ -253,6 +253,18 @@ def test_facets_of_a_client_look_at_nothing_else(clients: list[ClientRecord]) ->
                 facet.tokens(subject_of(client))  # neither study nor image is set
 
 
+def test_facets_of_clients_and_episodes_look_at_no_image(clients: list[ClientRecord]) -> None:
+    """Where a saved index lacks them, they are made of what NBSS and ImageDB say."""
+    of_documents = [facet for facet in FACETS if facet.level in (Level.CLIENT, Level.EPISODE) and facet.tokens]
+    for client in clients:
+        for study in client.studies:
+            subject = subject_of(client)
+            subject.study = changed(study, images=())
+            without_images = [tokens_of(facet, subject) for facet in of_documents]
+            subject.study = study
+            assert [tokens_of(facet, subject) for facet in of_documents] == without_images
+
+
 def test_what_has_one_key_has_the_same_tokens(seen: Seen) -> None:
     assert {facet.name for facets in seen.groups.values() for facet in facets} - {PLANTED.name} == {
         facet.name for facet in FACETS if facet.tokens is not None and facet.level is not Level.CLIENT
