@@ -6,6 +6,7 @@ Rows are images, in the order of the drive. All values come from the index; noth
 ``docs/exports.md`` describes the schema for users.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from omidbfs.base.names import printable
 from omidbfs.cohorts.cohort import Cohorts
-from omidbfs.database.file_kinds import DCM, JSON, FileKind
+from omidbfs.database.file_kinds import FILE_KINDS, FileKind
 from omidbfs.facets import BY_NAME, Facet, Kind
 from omidbfs.index.columns import FIRST_CODE, Index
 from omidbfs.index.flat_names import flat_names
@@ -88,8 +89,7 @@ def columns_of(cohorts: Cohorts) -> list[Column]:
     index = cohorts.index
     fixed = [
         *(Column(level.value, Type.TEXT, members.cells) for level, members in cohorts.levels.items()),
-        Column("dcm", Type.TEXT, lambda rows: paths(index, rows, DCM)),
-        Column("json", Type.TEXT, lambda rows: paths(index, rows, JSON)),
+        *(Column(kind.name, Type.TEXT, functools.partial(paths, index, kind)) for kind in FILE_KINDS),
         Column("study_date", Type.DAY, lambda rows: index.study_date[index.study_of[rows]]),
         Column("episode_opened", Type.DAY, lambda rows: _of_episode(index, index.episodes.opened, rows)),
         Column("episode_closed", Type.DAY, lambda rows: _of_episode(index, index.episodes.closed, rows)),
@@ -142,7 +142,7 @@ def label(cohorts: Cohorts, facet: Facet, code: int) -> str:
 # Identifiers and paths
 
 
-def paths(index: Index, rows: Rows, kind: FileKind) -> list[bytes]:
+def paths(index: Index, kind: FileKind, rows: Rows) -> list[bytes]:
     """Return the path of one file of each image, relative to the mount, empty if there is no such file."""
     suffix, present = kind.suffix, (index.files[kind].access[rows] != 0).tolist()
     names = flat_names(index, rows)

@@ -41,5 +41,5 @@ def path_list(cohorts: Cohorts, cohort: Cohort) -> Iterator[bytes]:
     """Yield ``paths.txt`` of a cohort: the paths of its files relative to the mount, one in each line."""
     index = cohorts.index
     for rows in pages(cohorts.row_array(cohort)):
-        pairs = zip(*(paths(index, rows, kind) for kind in cohort.files), strict=True)
+        pairs = zip(*(paths(index, kind, rows) for kind in cohort.files), strict=True)
         yield b"".join(path + b"\n" for pair in pairs for path in pair if path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from omidbfs.base.names import printable
-from omidbfs.database.file_kinds import DCM, JSON
+from omidbfs.database.file_kinds import DCM, JSON, KIND_NAMED
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import Problem, problem_lines
 from omidbfs.facets import FACETS, Facet, Kind
@@ -47,7 +47,7 @@ def merge(
     image_sums = _checksums([(chunk.values["images"], chunk.image_sums) for chunk in chunks])
     study_sums = _checksums([(chunk.values["studies"], chunk.study_sums) for chunk in chunks])
     duplicates = duplicated(images, image_sums)
-    times = [values[f"{name}.mtime"] for name in ("dcm", "json", "documents")]
+    times = [values[f"{name}.mtime"] for name in (*KIND_NAMED, "documents")]
     index = Index(
         **fields_of(Index, values) | lists,
         image_table=NameTable.of(images, image_sums),

@@ -356,10 +356,12 @@ def _entry(nothing: tuple[Any, ...], stored: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def definition_of(facet: Facet) -> str:
-    """Return a text that changes with the meaning of the codes of a facet of the program, or with its rule.
+    """Return a text that changes with the meaning of the codes of a facet of the program, and with its places.
 
-    A change of the rule shows only in ``definition`` of the facet.
+    A change of the code that reads the facet shows only in ``definition`` of the facet.
     """
+    places = [tag.path for tag in facet.tags], [(key.document, key.path) for key in facet.keys]
     codes = [value.code for value in facet.values]
-    facts = (facet.kind.name, facet.several, facet.lowest, facet.highest, codes, facet.definition)
+    numbers = (facet.lowest, facet.highest)
+    facts = (facet.kind.name, facet.several, numbers, codes, places, facet.label.__name__, facet.definition)
     return blake2b(repr(facts).encode(), digest_size=8).hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap64
 
-from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, FileKind
+from omidbfs.database.file_kinds import FILE_KINDS, FileKind
 from omidbfs.index.columns import FIRST_CODE, FileColumns, Index, blocks
 from omidbfs.index.identity import NOBODY
 from omidbfs.view.files import Files
@@ -34,7 +34,7 @@ class Differences:
     clients
         For each client whether a name in the directories of the client may lead elsewhere.
     images, documents
-        Files whose attributes are others: for each of the two kinds the rows of images; and (client, slot).
+        Files whose attributes are others: for each of ``FILE_KINDS`` the rows of images; and (client, slot).
     touched
         Keys (:func:`~omidbfs.view.inode.file_key`) of the files of clients of whom something has changed, which
         are as they were in size and time: their bytes may be others.
@@ -42,7 +42,7 @@ class Differences:
 
     rows: NDArray[np.uint32]
     clients: _Mask
-    images: tuple[NDArray[np.uint32], NDArray[np.uint32]]
+    images: tuple[NDArray[np.uint32], ...]
     documents: list[tuple[int, int]]
     touched: BitMap64
 
@@ -63,7 +63,8 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
     """
     before, after = old.index, new.index
     touched = _touched_clients(before, after)
-    elsewhere, *others = (np.zeros(len(before), np.bool_) for _ in range(3))
+    elsewhere = np.zeros(len(before), np.bool_)
+    others = [np.zeros(len(before), np.bool_) for _ in FILE_KINDS]
     keys = BitMap64()
     say_otherwise = _facets(before, after)
     duplicates = _flags(before), _flags(after)
@@ -94,7 +95,7 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
             clients[place[0]] = True
     found = _rows(elsewhere)
     clients[before.client_of[found]] = True
-    return Differences(found, clients, (_rows(others[DCM]), _rows(others[JSON])), documents, keys)
+    return Differences(found, clients, tuple(map(_rows, others)), documents, keys)
 
 
 def _rows(mask: _Mask) -> NDArray[np.uint32]:
