@@ -1,6 +1,6 @@
 """Finds the processes that use a mount, as far as /proc shows them.
 
-Used by commands, in any thread. Nothing here touches the mount itself, which may hang.
+Used by commands. Any thread may call it. Nothing here touches the mount itself, which may hang.
 """
 
 import os
