@@ -83,7 +83,7 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     same_lists = _root(old) == _root(new)
     found = differences(old, new, same_lists=same_lists)
     directories = [old.root, *(there for path in known if (there := old.resolve(path)) is not None)]
-    entries: list[tuple[int, bytes]] = [(directory_inode(b".omidbfs"), name) for name in old.files.texts()]
+    entries: list[tuple[int, bytes]] = [(directory_inode(b".omidbfs"), name) for name in old.files.texts.names]
     entries.append((old.root.inode, b"README.txt"))
     attributes = [directory.inode for directory in directories]
     flat, whole = [], []
@@ -130,7 +130,7 @@ def all_that_is_known(views: Collection[View], known: Collection[bytes], held: C
     *_, shown = views
     directories = [directory_inode(path) for path in known]
     entries = [_place_of(path) for path in known]
-    entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts())
+    entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts.names)
     entries.append((shown.root.inode, b"README.txt"))
     of_held = {name for view in views for inode in held for name in _names_of(view.files, inode)}
     everywhere = ((inode, name) for inode in directories for name in (*of_held, *BY_FILE))

@@ -24,8 +24,8 @@ from omidbfs.serving.observers import Observers
 from omidbfs.serving.reader import FileChangedError, OpenFile, Reader
 from omidbfs.serving.rights import READ, SEARCH, Identity, permits
 from omidbfs.serving.spool import Spool, spool_directories
-from omidbfs.view.files import Content
 from omidbfs.view.nodes import Attributes, Directory, Export, Listing
+from omidbfs.view.texts import Content
 from omidbfs.view.view import View
 
 _LISTS = 2
@@ -206,11 +206,11 @@ class Drive:
     async def replace_text(self, name: bytes, change: Callable[[Content], Content]) -> None:
         """Replace the content of a text in ``.omidbfs/`` by ``change(content)``, and tell all observers."""
         view = self.view
-        inode = view.files.text(name)
+        inode = view.files.texts.inode(name)
         assert inode is not None, "every drive has it"
-        text = view.files.content(inode)
+        text = view.files.texts.content(inode)
         assert text is not None, "a name leads to the current content"
-        view.files.replace_text(name, change(text))
+        view.files.texts.replace(name, change(text))
         parent = view.resolve(b".omidbfs")
         assert parent is not None, "every drive has it"
         await self.observers.tell(parent, name)
@@ -234,7 +234,7 @@ class Drive:
 
 
 def _open_text(view: View, inode: int) -> OpenText:
-    content = view.files.content(inode)
+    content = view.files.texts.content(inode)
     if content is None:
         raise _stale()
     return OpenText(content)

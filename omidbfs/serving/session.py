@@ -27,9 +27,9 @@ from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, NoIndexError, Stored, load, may_replace, save
 from omidbfs.serving.configuration import Definitions
 from omidbfs.view.about import generated_texts
-from omidbfs.view.files import Content
 from omidbfs.view.ownership import Ownership, drive_access
 from omidbfs.view.root import Root, root_of
+from omidbfs.view.texts import Content
 from omidbfs.view.view import View
 
 Shown = Callable[[], AbstractContextManager[Progress]]

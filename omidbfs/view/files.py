@@ -1,7 +1,7 @@
 """The files of a drive: the meaning of each inode, its attributes, and the place of its bytes.
 
 Used by views, by the readers of files, and by the comparison of views. Any thread may read. Only the loop of a
-drive calls ``update`` and ``replace_text``, which change files and texts.
+drive calls ``update``.
 
 The inode of a file identifies one of the two files of an image, a document of a client, or a generated text. It
 also contains a *version*: 24 bits of a hash of size and time. So a replaced file has another inode. Programs
@@ -11,8 +11,6 @@ bits.
 
 import functools
 import stat
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 
@@ -34,21 +32,13 @@ from omidbfs.view.inode import (
     image_key,
     image_keys,
     is_source,
-    is_text,
-    text_inode,
-    text_number,
     versioned,
 )
 from omidbfs.view.nodes import Attributes, Entry
 from omidbfs.view.ownership import Ownership
 from omidbfs.view.root import Links
+from omidbfs.view.texts import Content, Texts
 
-_ABOUT_THE_DRIVE = ("README.txt", "status.json")
-"""The texts that quote nothing of the source. All other texts do."""
-_KEPT_TEXTS = 4
-"""Old contents of texts that can still be opened: more than change between a lookup and an open."""
-
-Content = bytes | memoryview
 _new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new__, Entry)
 
 
@@ -86,27 +76,18 @@ class Files:
         self._index = index
         self._ownership = ownership or Ownership()
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
-        self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
-        self._generated = generated
-        self._text_names = [name.encode() for name in generated]
-        # The inode of a text needs a checksum of its content, which takes 0.1 s for a million problems. So both
-        # are made at the first use of the text, and kept: inodes by name, contents by inode.
-        self._texts: dict[bytes, int] = {}
-        self._contents: dict[int, Content] = {}
-        self._making = threading.Lock()
+        self.texts = Texts(generated, access, quoting)
         self._links_to = links_to
         self._links = links
         self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
         self._changed: dict[int, FileFacts] = {}
         self.updates = 0
         """How often :meth:`update` was called. Pages of entries from before a call may have outdated inodes."""
-        self._replaced_texts: deque[tuple[int, Content]] = deque(maxlen=_KEPT_TEXTS)
 
     def prepare(self) -> None:
         """Make link counts, texts and the total size, so that no request has to wait for them."""
         self._links.count_all()
-        for name in self._text_names:
-            self.text(name)
+        self.texts.prepare()
         self.size  # noqa: B018  a cached property
 
     @functools.cached_property
@@ -136,33 +117,6 @@ class Files:
             return None
         return self._inode(document_key(self._index.client_identity.item(client), slot))
 
-    def text(self, name: bytes) -> int | None:
-        """Return the inode of a generated text; ``None`` if there is none of this name."""
-        inode = self._texts.get(name)
-        if inode is None and name in self._text_names:
-            with self._making:
-                inode = self._texts.get(name) or self._made(name)
-        return inode
-
-    def _made(self, name: bytes) -> int:
-        content = self._generated[name.decode()]
-        inode = text_inode(self._text_names.index(name), content)
-        self._contents[inode] = content  # first, so that every thread that finds the inode finds the content
-        self._texts[name] = inode
-        return inode
-
-    def replace_text(self, name: bytes, content: Content) -> None:
-        """Replace the content of a generated text, and so its inode. The last few contents can still be read."""
-        old = self.text(name)
-        assert old is not None, "the text exists"
-        self._replaced_texts.append((old, self._contents.pop(old)))
-        inode = text_inode(text_number(old), content)
-        self._contents[inode], self._texts[name] = content, inode
-
-    def texts(self) -> list[bytes]:
-        """Return the names of the generated texts."""
-        return list(self._text_names)
-
     def _inode(self, key: int) -> int:
         return versioned(key, self._facts(key))
 
@@ -183,10 +137,10 @@ class Files:
         found = self._found(inode)
         if found is not None:
             return self._attributes(inode, *found)
-        content = self.content(inode)
+        content = self.texts.content(inode)
         if content is None:
             return None
-        access = self._text_accesses[text_number(inode)]
+        access = self.texts.access(inode)
         mode = stat.S_IFREG | access.mode & 0o444
         return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
 
@@ -283,20 +237,10 @@ class Files:
 
         ``seen`` has the changes that were found before the source was read for this index.
         """
-        self._replaced_texts = old._replaced_texts
+        self.texts.continue_from(old.texts)
         for key, facts in old._changed.items():
             if seen.get(key) != facts and self._place(key) is not None:
                 self._changed[key] = self._limited(key, facts)
-
-    def content(self, inode: int) -> Content | None:
-        """Return the content of a generated text; ``None`` for other files, and for a text that has changed."""
-        if not is_text(inode):
-            return None
-        content = self._contents.get(inode)
-        if content is None and text_number(inode) < len(self._text_names):
-            self.text(self._text_names[text_number(inode)])  # not made yet
-            content = self._contents.get(inode)
-        return dict(self._replaced_texts).get(inode) if content is None else content
 
     def source_file(self, inode: int) -> tuple[Tree, bytes]:
         """Return the tree of a source file, and its path in the tree."""

@@ -9,8 +9,8 @@ import operator
 import os
 from dataclasses import dataclass
 
-from omidbfs.database.layout import Source, tree_access
-from omidbfs.database.permissions import Access, limited_mode
+from omidbfs.database.layout import Source
+from omidbfs.database.permissions import Access, limited_mode, path_access
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +43,5 @@ def drive_access(source: Source) -> Access:
     roots = [os.stat(tree) for tree in source.trees()]
     mode = functools.reduce(operator.and_, (root.st_mode for root in roots), 0o555)
     uid, gid = roots[0].st_uid, roots[0].st_gid
-    return Access(limited_mode(mode, uid, gid, tree_access(source)), uid, gid)
+    above = [access for tree in source.trees() for access in path_access(tree)]
+    return Access(limited_mode(mode, uid, gid, above), uid, gid)

@@ -22,7 +22,7 @@ class RootDirectory(Directory):
     def lookup(self, context: Context, name: bytes) -> Node | None:
         """Return an entry of the root, or a facet that it does not list."""
         if name == _README:
-            return context.files.text(name)
+            return context.files.texts.inode(name)
         if name == _ALL:
             return CohortDirectory(*self.below(name), EVERYTHING)
         if name == OMIDBFS:  # before the entrances, because in the root it is a different directory
@@ -58,8 +58,8 @@ class AboutDirectory(Directory):
 
     def lookup(self, context: Context, name: bytes) -> int | None:
         """Return a text."""
-        return context.files.text(name) if name != _README else None
+        return context.files.texts.inode(name) if name != _README else None
 
     def listing(self, context: Context) -> Listing:
         """Return the texts."""
-        return context.looked_up(self, [name for name in context.files.texts() if name != _README])
+        return context.looked_up(self, [name for name in context.files.texts.names if name != _README])

@@ -22,13 +22,14 @@ from omidbfs.exports.formats import FORMATS, Selection
 from omidbfs.index.columns import Index
 from omidbfs.view.context import Context, Enter
 from omidbfs.view.facet import enter_facet
-from omidbfs.view.files import Content, Files
+from omidbfs.view.files import Files
 from omidbfs.view.generated import enter_exports
 from omidbfs.view.inode import ROOT_INODE
 from omidbfs.view.nodes import OMIDBFS, Attributes, Directory, Export, Listing, Node
 from omidbfs.view.ownership import Ownership
 from omidbfs.view.quoting import export_access
 from omidbfs.view.root import Root, root_of
+from omidbfs.view.texts import Content
 from omidbfs.view.top import RootDirectory
 
 ENTRANCES: Mapping[bytes, Enter] = {b"by-": enter_facet, OMIDBFS: enter_exports}
