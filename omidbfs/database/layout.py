@@ -20,7 +20,7 @@ import msgspec
 from omidbfs.base.errors import UserError
 from omidbfs.base.words import did_you_mean
 from omidbfs.database.near import sources_near, trees_below
-from omidbfs.database.permissions import Access, TreeReader, limited_mode
+from omidbfs.database.permissions import Access, TreeReader, limited_mode, narrowed, path_access
 from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import FIRST_TIME, LAST_TIME, FileFacts, mtime_of
 
@@ -187,7 +187,7 @@ class Scanner:
         self.problems = problems
         self._same_tree = source.images == source.data
         self._ctimes: list[int] = []
-        self._tree_access = {tree: _path_access(tree) for tree in source.trees()}
+        self._tree_access = {tree: path_access(tree) for tree in source.trees()}
 
     def clients(self) -> list[str]:
         """Return the names of all clients in either tree, in byte order; report entries that are not clients."""
@@ -314,7 +314,7 @@ class Scanner:
             facts = entry.stat(follow_symlinks=self.source.follow_symlinks)
             if entry.is_symlink():
                 target = os.path.realpath(f"{listed.path}/{entry.name}")
-                access = [*access, *_path_access(os.path.dirname(target))]
+                access = [*access, *path_access(os.path.dirname(target))]
         except OSError as error:
             self._report(place, "unreadable", error.strerror or "cannot be read")
             return None
@@ -361,7 +361,7 @@ class Scanner:
         listed = _Listed(path, place, descriptor)
         try:
             if is_link:  # readers must search the path to its target, too
-                listed.access = [*above, *_path_access(os.path.realpath(path))]
+                listed.access = [*above, *path_access(os.path.realpath(path))]
             else:
                 facts = os.fstat(descriptor)
                 listed.access = narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
@@ -387,23 +387,3 @@ def file_facts(facts: os.stat_result, above: list[Access]) -> FileFacts:
     if above:
         mode = limited_mode(mode, facts.st_uid, facts.st_gid, above)
     return FileFacts(facts.st_size, mtime_of(facts), mode, facts.st_uid, facts.st_gid)
-
-
-def narrowed(above: list[Access], directory: Access) -> list[Access]:
-    """Return ``above`` with ``directory`` added, unless all users may search it and it restricts nothing."""
-    return above if directory.mode & 0o111 == 0o111 else [*above, directory]
-
-
-def _path_access(directory: str) -> list[Access]:
-    """Return the directories on the path to ``directory``, including itself, that not all users may search."""
-    above: list[Access] = []
-    path = Path(directory)
-    for step in (*reversed(path.parents), path):
-        facts = step.stat()
-        above = narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
-    return above
-
-
-def tree_access(source: Source) -> list[Access]:
-    """Return the directories on the paths to both trees that not all users may search."""
-    return [access for tree in source.trees() for access in _path_access(tree)]

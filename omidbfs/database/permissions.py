@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ParamSpec
 
 _OPENAT2 = 437  # the same number on every Linux architecture
@@ -358,3 +359,18 @@ def _contents(descriptor: int, limit: int) -> bytes:
         parts.append(os.pread(descriptor, 1 << 20, length))
         length += len(parts[-1])
     return b"".join(parts)
+
+
+def narrowed(above: list[Access], directory: Access) -> list[Access]:
+    """Return ``above`` with ``directory`` added, unless all users may search it and it restricts nothing."""
+    return above if directory.mode & 0o111 == 0o111 else [*above, directory]
+
+
+def path_access(directory: str) -> list[Access]:
+    """Return the directories on the path to ``directory``, including itself, that not all users may search."""
+    above: list[Access] = []
+    path = Path(directory)
+    for step in (*reversed(path.parents), path):
+        facts = step.stat()
+        above = narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
+    return above

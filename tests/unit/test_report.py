@@ -126,7 +126,7 @@ def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
 
     for row in rows:
         study = int(index.study_of[row])
-        units: dict[str, object] = {"women": int(index.client_of[row]), "studies": study, "images": row}
+        units: dict[str, object] = {"clients": int(index.client_of[row]), "studies": study, "images": row}
         if index.study_episode[study] >= 0:
             units["episodes"] = int(index.study_episode[study])
         for key in ("outcome", "intent", "standard-views"):
@@ -146,7 +146,7 @@ def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
             (True, False): "DICOM file without JSON",
             (False, True): "JSON without DICOM file",
         }[files[0], files[1]]
-        for unit in ("women", "images"):
+        for unit in ("clients", "images"):
             members["files", pair, unit].add(units[unit])
             members["files", "total", unit].add(units[unit])
         for facet in index.registry.facets:
@@ -185,7 +185,7 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
     assert compared > 30
     for counted, of in ((found.cohort, cohort), (found.source, EVERYTHING)):
         assert counted == {
-            "women": cohorts.count(of, Level.CLIENT),
+            "clients": cohorts.count(of, Level.CLIENT),
             "episodes": cohorts.count(of, Level.EPISODE),
             "studies": cohorts.count(of, Level.STUDY),
             "images": len(cohorts.row_array(of)),
@@ -203,7 +203,7 @@ def test_a_woman_has_one_age_for_each_of_her_outcomes(
     for row in cohorts.rows(cohort):
         outcome = cohorts.label(index.registry.by_name["outcome"], int(index.columns["outcome"][row]))
         code = int(index.columns["age"][row])
-        for place in (outcome, "all women"):
+        for place in (outcome, "all clients"):
             ages[place, int(index.client_of[row])] += [code - FIRST_CODE] if code >= FIRST_CODE else []
     counted: Counter[tuple[str, str]] = Counter()
     stated: dict[str, list[int]] = defaultdict(list)
@@ -251,7 +251,7 @@ def test_problems_are_counted_by_kind(run: Callable[..., Result], quirky_databas
     assert {row: count for (table, row, _), count in cells.items() if table == "problems"} == expected
 
 
-def test_problems_of_a_cohort_are_those_of_its_women(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_problems_of_a_cohort_are_those_of_its_clients(run: Callable[..., Result], tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False, dcm=b"none")
     tree.client("demd2").episode("1").study("2.1", "1").image("2", ViewPosition="CC")
@@ -275,7 +275,7 @@ def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path:
 # What a page is ---------------------------------------------------------------------------------------------
 
 
-def test_a_page_names_neither_women_nor_studies_nor_images(
+def test_a_page_names_neither_clients_nor_studies_nor_images(
     reported: Callable[..., str], run: Callable[..., Result], demo_database: Path
 ) -> None:
     index = cohorts_of(demo_database, run).index
@@ -353,8 +353,8 @@ def test_a_cohort_of_nothing_and_one_of_next_to_nothing_have_a_page(
     found = Reader(reported(client.of.tree.root, path))
     images = int("site" in path)
     assert found.cards["images"] == (images, 1)
-    assert found.cells["outcome", "total", "women"] == images
-    assert found.cells.get(("age", "unknown", "all women"), 0) == images
+    assert found.cells["outcome", "total", "clients"] == images
+    assert found.cells.get(("age", "unknown", "all clients"), 0) == images
 
 
 def test_a_page_is_for_its_owner_only_and_appears_whole(
