@@ -169,5 +169,5 @@ async def _watch(drive: Drive, everything: trio.CancelScope) -> None:
 
 
 async def _tune(started: trio.Event, options: MountOptions) -> None:
-    await started.wait()  # the first request makes the kernel set its own limits
+    await started.wait()  # the kernel sets its own limits in the handshake
     tune(str(options.mountpoint), options.readahead)
