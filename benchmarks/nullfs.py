@@ -1,9 +1,9 @@
-"""A file system that knows nothing: the floor for any daemon on pyfuse3, and so for omidbfs.
+"""A null file system: the floor for any daemon on pyfuse3, and so for omidbfs.
 
     python nullfs.py LIKE MOUNTPOINT
 
-One flat directory with the names of the directory LIKE, every file with the same attributes but for its inode and
-one of two sizes, and the same bytes in each. Every handler does the least that the kernel accepts.
+It has one flat directory with the names of the directory LIKE. All files have the same bytes and attributes,
+except for the inode and one of two sizes. Every handler does the least that the kernel accepts.
 """
 
 import errno
@@ -21,7 +21,7 @@ _FIRST_INODE = 2
 
 
 class NullFileSystem(pyfuse3.Operations):  # type: ignore[misc]
-    """``names`` are those of the files, of which the first ``large`` have ``LARGE`` bytes."""
+    """``names`` are the names of the files. The first ``large`` files have ``LARGE`` bytes."""
 
     enable_writeback_cache = False
 
@@ -49,7 +49,7 @@ class NullFileSystem(pyfuse3.Operations):  # type: ignore[misc]
         return attributes
 
     def _known(self, number: int) -> EntryAttributes:
-        # The requests are answered one by one, and the answer is copied before the next: one object will do.
+        # The kernel gets a copy of each answer before the next request, so one object is enough.
         attributes = self._large_file if number < self._large else self._small_file
         attributes.st_ino = number + _FIRST_INODE
         return attributes

@@ -1,4 +1,4 @@
-"""What reads something that others wrote: for each, seeds, and a function that must raise nothing."""
+"""The decoders of files that others wrote. Each has seeds, and a function that must raise no error."""
 
 import contextlib
 import errno
@@ -37,7 +37,7 @@ from omidbfs.view.ownership import drive_access
 from omidbfs.view.view import View
 
 CORPUS = Path(__file__).with_name("corpus")
-_SOURCE = "what tells the source"
+_SOURCE = "fingerprint"
 _EPISODES = parse_nbss(
     json.loads((CORPUS / "nbss" / "whole.json").read_bytes()), lambda kind, detail: None
 ).episodes
@@ -45,7 +45,7 @@ _EPISODES = parse_nbss(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A decoder: inputs to start from, their form (``json`` or ``bytes``), and how it is called."""
+    """A decoder: its seeds, their form (``json`` or ``bytes``), and the function that calls it."""
 
     seeds: list[bytes]
     form: str
@@ -53,7 +53,7 @@ class Target:
 
 
 def target(name: str, scratch: Path) -> Target:
-    """Return a decoder by name; ``scratch`` is an empty directory for its files."""
+    """Return a decoder by name. ``scratch`` is an empty directory for its files."""
     seeds = [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
     return _TARGETS[name](seeds, scratch)
 
@@ -139,7 +139,7 @@ def _component(view: View, content: bytes) -> None:
 
 
 def _refused(read: Callable[[], object]) -> str:
-    """Return the line that says why something is refused, nothing if it is not."""
+    """Return the line of a refusal, an empty text if ``read`` succeeds."""
     try:
         read()
     except UserError as error:
@@ -202,7 +202,7 @@ def _index(path: Path, content: bytes) -> None:
 
 
 def _sealed(content: bytes) -> bytes:
-    """Return an index whose checksums agree with whatever it says: what only its format can refuse."""
+    """Return an index with matching checksums, so that only the checks of its format can refuse it."""
     try:
         length = int.from_bytes(content[:8], "little")
         header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
