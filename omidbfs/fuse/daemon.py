@@ -16,6 +16,7 @@ import trio
 
 from omidbfs.base.errors import UserError
 from omidbfs.database.layout import Source
+from omidbfs.fuse import loop
 from omidbfs.fuse.kernel import fuse_connection, is_closed, tune
 from omidbfs.fuse.mounts import FILE_SYSTEM, mount_at
 from omidbfs.fuse.operations import Operations
@@ -94,6 +95,8 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    if not loop.install():
+        log.info("this version of pyfuse3 waits for requests in its own way, which is slower")
     try:
         trio.run(_answer, refresher, mount, ready)
     except Exception:
