@@ -27,7 +27,7 @@ class Lock:
     """A lock that a task may take again before the tasks that wait for it: what pyfuse3 uses of ``trio.Lock``.
 
     ``trio.Lock`` belongs to the next waiter as soon as it is released: that costs two changes of task for each
-    request. Here a waiter is woken, and waits again if the lock is taken by then. :data:`IN_A_ROW` sees to fairness.
+    request. Here a waiter is woken, and waits again if the lock is taken by then. Fairness: :data:`IN_A_ROW`.
     """
 
     def __init__(self) -> None:

@@ -54,7 +54,7 @@ def test_every_other_task_gets_a_turn_after_so_many_requests(pipe: tuple[int, in
 
     trio.run(run)
     steps = [later - earlier for earlier, later in itertools.pairwise(turns)]
-    # One more ends the wait; and trio runs the tasks of a round in any order, so that one may run twice in between.
+    # One more ends the wait. Trio runs the tasks of a round in any order: one may run twice in between.
     assert 1 < max(steps) <= 2 * (IN_A_ROW + 1)
 
 
