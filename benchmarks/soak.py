@@ -49,7 +49,7 @@ def sample(process: int, log: Path) -> Sample:
     """Return what a drive's process holds now; the directories are those at its last refresh."""
     smaps = Path(f"/proc/{process}/smaps_rollup").read_text()
     sizes = {name: int(size) / 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", smaps, re.M)}
-    known = re.findall(r"knows (\d+) directories", log.read_text())
+    known = re.findall(r"knows (\d+) director", log.read_text())
     return Sample(
         private=sizes["Private_Dirty"],
         resident=sizes["Rss"],

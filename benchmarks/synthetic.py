@@ -36,19 +36,22 @@ def write(source: Path, rows: int, path: Path) -> tuple[int, int]:
     """Write an index of at least ``rows`` rows, as if of ``source``; return the rows and the bytes that it has."""
     found = find_source(source)
     base = read_chunk(found, Scanner(found, []).clients()[:_CLIENTS])
-    clones = -(-rows // len(base.images))
+    clones = -(-rows // len(base.values["images"]))
     index = merge([_clone(base, number) for number in range(clones)], [], found)
     save(path, index, source_fingerprint(found))
     return len(index), path.stat().st_size
 
 
 def _clone(base: Chunk, number: int) -> Chunk:
-    suffix, first = b".%d" % number, number * len(base.clients)
+    suffix, count = b".%d" % number, len(base.values["clients"])
+    names = {
+        "clients": Names.of([b"demd%08d" % (number * count + client) for client in range(count)]),
+        "studies": Names.of([name + suffix for name in base.values["studies"]]),
+        "images": Names.of([name + suffix for name in base.values["images"]]),
+    }
     return replace(
         base,
-        clients=Names.of([b"demd%08d" % (first + client) for client in range(len(base.clients))]),
-        studies=Names.of([name + suffix for name in base.studies]),
-        images=Names.of([name + suffix for name in base.images]),
+        values=base.values | names,
         image_sums=None,
         study_sums=None,
     )
@@ -56,7 +59,7 @@ def _clone(base: Chunk, number: int) -> Chunk:
 
 def _opened(source: Source, path: Path) -> View:
     session = Session(source, path, lambda: nullcontext(lambda *_: None))
-    return session.view(session.saved())
+    return session.drive_view(session.saved(), {})
 
 
 def private_bytes(source: Path, path: Path) -> tuple[int, int]:

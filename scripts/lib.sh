@@ -107,7 +107,7 @@ find_missing() {
     has_compiler || missing+=('a C compiler:gcc libc6-dev')
     has_libfuse || missing+=('the headers of libfuse 3:libfuse3-dev')
     local -A tools=([pkg-config]=pkg-config [fusermount3]=fuse3)
-    [[ $1 == base ]] || tools+=([dcmdump]=dcmtk [rsync]=rsync [zsh]=zsh [fish]=fish [getfattr]=attr [ps]=procps [tar]=tar [mpirun]=openmpi-bin
+    [[ $1 == base ]] || tools+=([dcmdump]=dcmtk [jq]=jq [rsync]=rsync [zsh]=zsh [fish]=fish [getfattr]=attr [ps]=procps [tar]=tar [mpirun]=openmpi-bin
         [smbd]=samba [smbclient]=smbclient [systemd-analyze]=systemd [nsenter]=util-linux [faketime]=faketime)
     # Ubuntu has Chromium as a snap only, which needs a daemon of its own: its tests are left out there.
     [[ $1 == base ]] || ! grep -qsx 'ID=debian' /etc/os-release || tools+=([chromium]=chromium)

@@ -331,10 +331,25 @@ TEXTS = {
     "PhotometricInterpretation": "00280004",
     "PartialView": "00281350",
     "TransferSyntaxUID": "00020010",
+    "PresentationLUTShape": "20500020",
+    "SeriesInstanceUID": "0020000E",
 }
-WHOLE = {"Rows": "00280010", "Columns": "00280011", "NumberOfFrames": "00280008"}
+WHOLE = {
+    "Rows": ("00280010", 65535),
+    "Columns": ("00280011", 65535),
+    "NumberOfFrames": ("00280008", 65535),
+    "SamplesPerPixel": ("00280002", 4),
+    "BitsAllocated": ("00280100", 64),
+    "BitsStored": ("00280101", 64),
+    "PixelRepresentation": ("00280103", 1),
+}
 REAL = {"BodyPartThickness": "001811A0", "EstimatedRadiographicMagnificationFactor": "00181114"}
 OF_FRAMES = ("BreastImplantPresent", "PartialView", *REAL)
+SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
+FORMAT = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored"),
+    *("PixelRepresentation", "PhotometricInterpretation", "PresentationLUTShape", "TransferSyntaxUID"),
+)
 STORAGE_OF_TOMOSYNTHESES = "1.2.840.10008.5.1.4.1.1.13.1.3"
 
 
@@ -399,8 +414,16 @@ def said_of(data: Json) -> Header:
         return places if keyword in OF_FRAMES else places[:1]
 
     found: Json = {keyword: stated(first(tag, within(keyword))) for keyword, tag in TEXTS.items()}
-    found |= {keyword: whole(stated(first(tag, within(keyword)))) for keyword, tag in WHOLE.items()}
+    for keyword, (tag, most) in WHOLE.items():
+        numeral = number(first(tag, places[:1]))
+        found[keyword] = int(numeral) if numeral is not None and 0 <= numeral <= most else None
     found |= {keyword: number(first(tag, within(keyword))) for keyword, tag in REAL.items()}
+    oriented = next((each for place in places if (each := values(place, "00200020"))), [])[:2]
+    ends = [stated(end) or "" for end in (*oriented, "", "")][:2]
+    found["PatientOrientation"] = tuple(ends) if any(ends) else ()
+    spaced = next((each for place in places if (each := values(place, "00181164"))), [])
+    lengths = [length for one in spaced if (length := number(one)) is not None and 0 < length < 1000]
+    found["ImagerPixelSpacing"] = tuple(lengths) if len(lengths) == len(spaced) == 2 else ()
     found["FrameLaterality"] = stated(first("00209072", places[1:]))
     found["ImageType"] = tuple(text for one in values(data, "00080008") if (text := stated(one)) is not None)
     viewed = next((place for place in places if values(place, "00540220")), data)
@@ -410,3 +433,30 @@ def said_of(data: Json) -> Header:
     found["ViewCode"] = stated(next(iter(values(view, "00080100")), None))
     found["ViewModifierCodes"] = tuple(one for one in named if one is not None)
     return Header(**found)
+
+
+# Pixels ----------------------------------------------------------------------------------------------------
+
+
+def pixels_of(sidecar: Path | None, dcm: Path | None) -> Json:
+    """Return how the pixels of an image are stored; its DICOM file fills in where its sidecar tells no size."""
+    said = header_of(sidecar, dcm)
+    found = {keyword: getattr(said, keyword) for keyword in FORMAT}
+    is_short = any(not found[keyword] for keyword in SIZES)
+    is_short |= said.SOPClassUID == STORAGE_OF_TOMOSYNTHESES and not found["NumberOfFrames"]
+    if is_short and dcm is not None and sidecar is not None:
+        header = header_of(None, dcm)
+        for keyword in FORMAT:
+            if not found[keyword] and (keyword != "PixelRepresentation" or found[keyword] is None):
+                found[keyword] = getattr(header, keyword)
+    for keyword in (*SIZES, "NumberOfFrames"):
+        found[keyword] = found[keyword] or None
+    return found
+
+
+def chest_wall_side(header: Header, laterality: str | None) -> str | None:
+    """Return the side of the image at which the chest wall is."""
+    rows = header.PatientOrientation[0].upper() if header.PatientOrientation else ""
+    if rows in ("A", "P"):
+        return "left" if rows == "A" else "right"
+    return "left" if laterality == "L" else "right" if laterality == "R" else None

@@ -15,7 +15,7 @@ from typing import Any
 
 from naive import documents, header_of, links_of
 
-from omidbfs.base.names import digest, safe_name
+from omidbfs.base.names import digest, safe_bytes
 from omidbfs.clinical.client import ClientRecord, StudyRecord
 from omidbfs.clinical.linking import StudyLink
 from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, outcome, post_op
@@ -100,7 +100,7 @@ class Reference:
             facts = {number: episode_facts(episode) for number, episode in episodes.items()}
             every = list(facts.values())
             self.numbers |= facts.keys()
-            self.episodes |= {f"{client}~{safe_name(number).decode()}" for number in facts}
+            self.episodes |= {f"{client}~{safe_bytes(os.fsencode(number)).decode()}" for number in facts}
             in_data = {entry.name for entry in self._studies("data", client)}
             links, all_links = links_of(nbss, imagedb, in_data)
             subject = Subject(
@@ -118,11 +118,11 @@ class Reference:
                 subject.study = self._study(study, images, subject.client, episodes)
                 for record in subject.study.images:
                     subject.image = record
-                    name = safe_name(record.name).decode()
-                    image = Image(client, safe_name(study).decode(), name, images[record.name])
+                    name = safe_bytes(os.fsencode(record.name)).decode()
+                    image = Image(client, safe_bytes(os.fsencode(study)).decode(), name, images[record.name])
                     if subject.study.episode is not None:
                         image.number = subject.study.episode.id
-                        image.episode = f"{client}~{safe_name(image.number).decode()}"
+                        image.episode = f"{client}~{safe_bytes(os.fsencode(image.number)).decode()}"
                     for facet in FACETS:
                         if facet.tokens is not None:
                             image.tokens[facet.name] = list(dict.fromkeys(facet.tokens(subject)))
@@ -333,7 +333,7 @@ class Reference:
                 return (
                     (lambda image: image.episode == text) if text in self.episodes or text == "unlinked" else None
                 )
-            numbers = {number for number in self.numbers if safe_name(number).decode() == number}
+            numbers = {number for number in self.numbers if safe_bytes(os.fsencode(number)).decode() == number}
             return (lambda image: image.number == text) if text in numbers else None
         if facet.kind is Kind.NAME:
             names = {image.study for image in self.images} if facet.name == "study" else set(self.documents)

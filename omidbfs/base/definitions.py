@@ -1,15 +1,25 @@
-"""Tables of a configuration that define something: each is understood, or refused with file, line and reason."""
+"""Tables of a configuration that define something: each is understood, or refused with file, line and reason.
+
+Used by whoever reads definitions, of facets and of cohorts; pure functions, for any thread.
+"""
 
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+import msgspec
 
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
+from omidbfs.base.words import meant
+
+Text = Annotated[str | None, msgspec.Meta(description="has to be text")]
+"""A value of a table; the description is what is said of any other value."""
 
 _Defined = TypeVar("_Defined")
+_Table = TypeVar("_Table", bound=msgspec.Struct)
 _HEADER = re.compile(r"\s*(\[[^\[].*\])\s*(#.*)?")
 _DEEPEST = 4
 """Keys that lead to the deepest place that is told: ``cohorts``, ``test``, ``exclude``, ``path``."""
@@ -19,11 +29,16 @@ Where = Callable[..., str]
 
 
 class RefusedError(Exception):
-    """A definition is wrong; the message says why, and ``keys`` lead to where."""
+    """A definition is wrong: the message says why, ``remedy`` what to do, and ``keys`` lead to where."""
 
-    def __init__(self, message: str, *keys: str) -> None:
+    def __init__(self, message: str, *keys: str, remedy: str = "") -> None:
         super().__init__(message)
+        self.remedy = remedy
         self.keys = keys
+
+    def below(self, *keys: str) -> "RefusedError":
+        """Return the same, of what ``keys`` lead to."""
+        return RefusedError(str(self), *keys, remedy=self.remedy)
 
 
 def defined(
@@ -57,8 +72,37 @@ def defined(
         try:
             found.append(understand(name, table, where, place.parent))
         except RefusedError as error:
-            raise UserError(f"{where(*error.keys)}: {printable(str(error))}") from None
+            raise UserError(printable(str(error)), printable(error.remedy), where(*error.keys)) from None
     return tuple(found)
+
+
+def understood(kind: type[_Table], table: Mapping[str, object], unknown: str, *inside: str) -> _Table:
+    """Return a table as a Struct, whose fields are the keys that it may have.
+
+    Parameters
+    ----------
+    kind
+        A field that not every value fits is annotated with the description of those that do.
+    unknown
+        What is said of a key that the Struct does not have.
+    inside
+        The keys that lead to the table.
+
+    Raises
+    ------
+    RefusedError
+        A key is unknown, or its value does not fit.
+    """
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        if key not in fields:
+            others = [name for name in fields if name not in table]
+            raise RefusedError(f"{key} {unknown}", *inside, key, remedy=meant(key, others))
+        try:
+            msgspec.convert(value, fields[key])
+        except msgspec.ValidationError:
+            raise RefusedError(f"{key} {fields[key].__metadata__[0].description}", *inside, key) from None
+    return msgspec.convert(table, kind)
 
 
 class Lines:

@@ -1,6 +1,7 @@
-"""Names on the drive: nothing that a file says can become a separator, ``..``, an over-long name or a clash."""
+"""Names on the drive: nothing that a file says can become a separator, ``..``, an over-long name or a clash. Used
+by every part that shows names; pure functions, for any thread.
+"""
 
-import os
 import re
 from hashlib import blake2b
 from unicodedata import combining, normalize
@@ -46,17 +47,12 @@ _LETTER = r"[^\W_]|[\u0300-\u036f]"
 _HYPHEN = re.compile(rf"(?<={_LETTER})(?:-| - )(?={_LETTER})")
 
 
-def safe_name(raw: str) -> bytes:
-    """Return the name on the drive of an identifier on disk: verbatim, or percent-escaped where it is not safe.
+def safe_bytes(name: bytes) -> bytes:
+    """Return the name on the drive of an identifier on disk: the very same object, or percent-escaped if not safe.
 
     The mapping is one to one; names over :data:`LONGEST` bytes end in a hash instead of their tail. A leading
     ``.``, ``-``, ``by-``, ``not-``, ``nbss_`` or ``imagedb_`` is escaped too: it would mean something else.
     """
-    return safe_bytes(os.fsencode(raw))
-
-
-def safe_bytes(name: bytes) -> bytes:
-    """Return :func:`safe_name` of an identifier as bytes; the very same object if it is safe."""
     if len(name) <= LONGEST and _SAFE.fullmatch(name):
         return name
     escaped = _UNSAFE_BYTE.sub(lambda match: b"%%%02X" % match[0][0], name)

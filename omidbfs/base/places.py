@@ -1,4 +1,6 @@
-"""Where a user's index, log and configuration are, as the XDG Base Directory Specification has it."""
+"""Where a user's index, log and configuration are, as the XDG Base Directory Specification has it. Used by
+commands and drives; pure functions of the environment, for any thread.
+"""
 
 import os
 import pwd

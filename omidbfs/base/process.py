@@ -1,4 +1,6 @@
-"""What our processes have of those that start them: the path of modules, standard streams, open files."""
+"""What our processes inherit from those that start them: the path of modules, standard streams, open files. Used
+by the command line, by drives and by executors; signals and streams belong to the main thread.
+"""
 
 import io
 import os

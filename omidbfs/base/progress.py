@@ -1,4 +1,6 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere. Used by commands that build an index;
+the progress of one piece of work is told by one thread.
+"""
 
 import sys
 import time

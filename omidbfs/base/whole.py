@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, as all do that omidbfs makes of patient data: :func:`replacing`.
+"""Files that appear whole or not at all, as all do that omidbfs makes of patient data: :func:`replacing`. Used by
+whoever writes a file; for any thread, but only the main thread removes what a signal leaves unfinished.
 
 What is being written has a name of its own beside its place, mode 0600 and a lock. It is removed when writing
 fails, and when a signal ends the process. After a SIGKILL it stays until the next file is written in that

@@ -1,6 +1,5 @@
-"""Words for people: numbers of things, and what somebody meant who misspelt a name.
-
-Used by every command that prints; imports nothing, so that none pays for it.
+"""Words for people: numbers of things, and what somebody meant who misspelt a name. Used by every command that
+prints; pure functions, for any thread. It imports only small modules, so that no command pays for it.
 """
 
 import re
@@ -17,13 +16,13 @@ def counted(number: int, what: str, form: str = "") -> str:
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """Return the end of a line about a name that is none: a question, nothing where nothing is close."""
+    """Return a question about a name that is none, nothing where nothing is close: the remedy of an error."""
     close = list(names)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 def meant(word: str, names: Iterable[str]) -> str:
-    """Return the end of a line about a word that is none of some names: which of them are close to it, if any."""
+    """Return the question whether a word was meant for one of some names, nothing where none is close."""
     return did_you_mean(closest(word, {name: name for name in names}))
 
 

@@ -1,4 +1,5 @@
-"""Completion of COHORT in a shell: facets, their values and named cohorts, from the saved index of SOURCE.
+"""Completion of COHORT in a shell: facets, their values and named cohorts, from the saved index of SOURCE. Used by
+the argument COHORT of every command; one thread.
 
 A shell waits for us at every press of its key: nothing is built, the source is not touched, and whatever goes
 wrong completes nothing. A word is completed component by component. A shell puts a space behind the only

@@ -1,4 +1,5 @@
-"""The command line. Thin: a command gathers its options, calls one part, and prints.
+"""The command line: the entry point of the program, for its main thread. A command gathers its options, calls one
+part, and prints.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """
@@ -110,7 +111,7 @@ class _Group(click.Group):
                 raise
             choices = error.param.type.choices if isinstance(error.param.type, click.Choice) else ()
             said = error.ctx.lookup_default(error.param.name or "", call=False)
-            raise UserError(f"{place}: {error.message.rstrip('.')}{meant(str(said), choices)}") from None
+            raise UserError(error.message.rstrip("."), meant(str(said), choices), place) from None
 
 
 def _config_first(arguments: list[str]) -> list[str]:
@@ -166,7 +167,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
         ctx.default_map = defaults
 
 
-EXPORTS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
+EXPORT_FORMATS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
 
 
 @main.command()
@@ -221,14 +222,16 @@ def mount(
             stored = session.saved()
         else:
             warn_of_links(stored.index)
-        from omidbfs.fuse.daemon import Mount, drive, serve
-        from omidbfs.fuse.refresh import Schedule
+        from omidbfs.fuse.daemon import MountOptions, serve
+        from omidbfs.serving.refresh import Refresher, Schedule, drive_of
 
         start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
-        refresher = drive(session, stored, arguments, options["readahead"], has_xattrs=options["xattr"])
+        readahead, name = options["readahead"], session.source.images or session.source.data or ""
+        mount_options = MountOptions(mountpoint, name, schedule, allow_other, readahead, options["xattr"])
+        refresher = Refresher(drive_of(session, stored, readahead), session, stored, arguments)
         del stored  # so that a refresh can let go of it
-        serve(Mount(session.source, mountpoint, schedule, allow_other, options["readahead"]), refresher, ready)
+        serve(mount_options, refresher, ready)
         return 0
 
     ctx.exit(run(lambda: None) if foreground else in_background(run, mountpoint))
@@ -297,8 +300,10 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
     cohorts = view.cohorts
     images = len(cohorts.rows(selected))
     if json:
-        clients, studies = len(cohorts.clients(selected)), len(cohorts.studies(selected))
-        click.echo(dumps({"clients": clients, "studies": studies, "images": images}))
+        from omidbfs.facets import Level
+
+        counted_levels = (Level.CLIENT, Level.STUDY, Level.IMAGE)
+        click.echo(dumps({level.plural: cohorts.count(selected, level) for level in counted_levels}))
     else:
         click.echo(str(images))
 
@@ -331,15 +336,19 @@ def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **option
 
 
 def _problem_line(problem: "Problem", json: bool) -> str:
+    from msgspec import to_builtins
+
     if json:
-        return dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail})
+        return dumps(to_builtins(problem))
     return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
 
 
 @main.command()
 @source_options
 @cohort_argument
-@click.option("--format", type=click.Choice(EXPORTS), help="What to write.  [default: what the name of FILE says]")
+@click.option(
+    "--format", type=click.Choice(EXPORT_FORMATS), help="What to write.  [default: what the name of FILE says]"
+)
 @click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
 def export(source: Path, cohort: str, format: str | None, output: Path | None, **options: Any) -> None:
     """Write COHORT as a file: what its .omidbfs/ on the drive has, or what `omidb summarise` writes.

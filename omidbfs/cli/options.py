@@ -1,4 +1,4 @@
-"""The options that commands share, and what they ask for.
+"""The options that commands share, and what they ask for. Used by every command, in the main thread.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """
@@ -79,10 +79,12 @@ def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Pat
         return source
     mountpoint, path = found
     if path and not any(parameter.name == "cohort" for parameter in ctx.command.params):
-        raise UserError(f"{source}: is a path in the drive at {mountpoint}; name the drive itself")
+        raise UserError(f"is a path in the drive at {mountpoint}", "name the drive itself", place=source)
     options = shown(mountpoint)
     if options is None:
-        raise UserError(f"{source}: the drive at {mountpoint} does not answer; name the directory that it shows")
+        raise UserError(
+            f"the drive at {mountpoint} does not answer", "name the directory that it shows", place=source
+        )
     ctx.default_map = {**(ctx.default_map or {}), **options}
     ctx.meta[_PREFIX], ctx.meta[_DRIVE] = path, mountpoint
     whole = len({"images", "data"} & options.keys()) == 2
@@ -101,7 +103,9 @@ def cohort_on_drive(ctx: click.Context, _: click.Parameter, cohort: str) -> str:
     if first and not first.startswith("by-") and first not in ("all", "cohorts", ".omidbfs"):
         found = inside(cohort)
         if found is not None and found[0] != ctx.meta.get(_DRIVE, found[0]):
-            raise UserError(f"{cohort}: is in the drive at {found[0]}, and SOURCE is that at {ctx.meta[_DRIVE]}")
+            raise UserError(
+                f"is in the drive at {found[0]}, and SOURCE is that at {ctx.meta[_DRIVE]}", place=cohort
+            )
         if found is not None:
             return found[1]
     return f"{before}/{cohort}" if before and cohort else before or cohort
@@ -149,7 +153,7 @@ def _ownership_of(options: dict[str, Any]) -> "Ownership":
 
     uid, gid = options.get("uid"), options.get("gid")
     if (uid is not None or gid is not None) and os.geteuid() != 0:
-        raise UserError("--uid, --gid: only root may say whose the files are; leave them out")
+        raise UserError("only root may say whose the files are", "leave them out", place="--uid, --gid")
     return Ownership(uid, gid, options.get("umask") or 0)
 
 
@@ -167,12 +171,13 @@ def read_clients(path: Path) -> frozenset[str]:
         The file is no such list.
     """
     from omidbfs.base.definitions import RefusedError
+    from omidbfs.facets import Level
     from omidbfs.facets.lists import listed
 
     try:
-        return frozenset(listed(path, "client"))
+        return frozenset(listed(path, Level.CLIENT))
     except RefusedError as error:
-        raise UserError(f"--clients-file: {printable(str(error))}") from None
+        raise UserError(printable(str(error)), printable(error.remedy), "--clients-file") from None
 
 
 def configuration() -> Path | None:
@@ -225,8 +230,8 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
         unknown = sorted(listed - known)
         if unknown:
             place = said_at(click.get_current_context(), "facets") or "--facets"
-            hint = meant(unknown[0], sorted(known)) or "; `omidbfs facets SOURCE` shows them"
-            raise UserError(f"{place}: there is no facet {', '.join(unknown)}{hint}")
+            hint = meant(unknown[0], sorted(known)) or "`omidbfs facets SOURCE` shows them"
+            raise UserError(f"there is no facet {', '.join(unknown)}", hint, place)
     return Session(
         found,
         (options["index"] or default_path(found)).absolute(),  # a drive in the background leaves this directory

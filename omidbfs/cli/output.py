@@ -1,4 +1,6 @@
-"""Writing what is exported: to a file, which appears whole or not at all, or to standard output."""
+"""Writing what is exported: to a file, which appears whole or not at all, or to standard output. Used by the
+commands ``export`` and ``report``, in the main thread.
+"""
 
 import errno
 import os

@@ -1,4 +1,5 @@
-"""What commands that look at a cohort share: its argument, the view that they ask, and the cohort at a path.
+"""What commands that look at a cohort share: its argument, the view that they ask, and the cohort at a path. Used
+by those commands, in the main thread.
 
 Parts are imported where they are used: a command that needs no index does not pay for numpy.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from omidbfs.facets import Facet
     from omidbfs.index.columns import Index
     from omidbfs.serving.session import Session
+    from omidbfs.view.facet import FacetDirectory
     from omidbfs.view.nodes import Directory
     from omidbfs.view.view import View
 
@@ -59,18 +61,18 @@ def warn_of_links(index: "Index") -> None:
 
 def selected_by(view: "View", path: str) -> "Cohort":
     """Return the cohort at a path of the drive."""
-    from omidbfs.view.nodes import Shape
+    from omidbfs.view.top import AboutDirectory
 
     directory = directory_at(view, path)
-    if directory.shape is Shape.ABOUT:
-        raise UserError(f"{path}: holds texts about the drive, and a cohort is needed")
+    if isinstance(directory, AboutDirectory):
+        raise UserError("holds texts about the drive, and a cohort is needed", place=path)
     return view.cohort(directory)
 
 
 def directory_at(view: "View", path: str) -> "Directory":
     """Return the directory at a path of the drive."""
+    from omidbfs.view.images import LONGEST_PATH
     from omidbfs.view.nodes import Directory
-    from omidbfs.view.view import LONGEST_PATH
 
     directory = view.root
     for component in path.split("/"):
@@ -82,38 +84,38 @@ def directory_at(view: "View", path: str) -> "Directory":
             said = f"{error.strerror}: no facet is found below a path of more than {LONGEST_PATH} bytes"
             raise UserError(f"{path[:40]}...: {said}") from None
         if child is None:
-            raise UserError(f"{path}: {_unknown(view, directory, component)}")
+            raise UserError(*_unknown(view, directory, component), path)
         if not isinstance(child, Directory):
-            raise UserError(f"{path}: {component} is a file, and a directory is needed")
+            raise UserError(f"{component} is a file, and a directory is needed", place=path)
         directory = child
     return directory
 
 
-def _unknown(view: "View", directory: "Directory", component: str) -> str:
-    """Return why a directory has nothing of a name, and what may have been meant."""
-    from omidbfs.view.nodes import Shape
+def _unknown(view: "View", directory: "Directory", component: str) -> tuple[str, str]:
+    """Return why a directory has nothing of a name, and what to do: what may have been meant."""
+    from omidbfs.view.facet import FacetDirectory
+    from omidbfs.view.top import NamedDirectory, RootDirectory
 
-    if directory.shape is Shape.NAMED or (directory.shape is Shape.ROOT and component == "cohorts"):
+    if isinstance(directory, NamedDirectory) or (isinstance(directory, RootDirectory) and component == "cohorts"):
         return _no_cohort(view, component)
-    if directory.shape is Shape.FACET:
+    if isinstance(directory, FacetDirectory):
         return _no_value(view, directory, component)
     facets = view.index.registry.by_name
     known = {"all": "all"} | {name: f"by-{name}" for name in facets}
     close = closest(re.sub("^by[-_ ]", "", component, flags=re.IGNORECASE), known) or [
         f"by-{name}/{component}" for name, facet in facets.items() if _has(view, facet, component)
     ]
-    hint = did_you_mean(close[:3]) or "; `omidbfs facets SOURCE` shows what there is"
-    return f"there is no {component}{hint}"
+    return f"there is no {component}", did_you_mean(close[:3]) or "`omidbfs facets SOURCE` shows what there is"
 
 
-def _no_cohort(view: "View", name: str) -> str:
+def _no_cohort(view: "View", name: str) -> tuple[str, str]:
     """Return what there is in place of a named cohort, and which configuration says so."""
     config, named = configuration(), sorted(view.lists.named)
     if config is None:
-        return "no configuration was read that names cohorts; --config FILE reads one"
+        return "no configuration was read that names cohorts", "--config FILE reads one"
     if not named:
-        return f"{config} names no cohorts"
-    return f"there is no cohort {name}; those of {config} are {', '.join(named)}{meant(name, named)}"
+        return f"{config} names no cohorts", ""
+    return f"there is no cohort {name}; those of {config} are {', '.join(named)}", meant(name, named)
 
 
 def _has(view: "View", facet: "Facet", word: str) -> bool:
@@ -125,7 +127,7 @@ def _has(view: "View", facet: "Facet", word: str) -> bool:
     return says_much and facet.kind in (Kind.TABLE, Kind.TEXT) and view.cohorts.term(facet, word) is not None
 
 
-def _no_value(view: "View", directory: "Directory", component: str) -> str:
+def _no_value(view: "View", directory: "FacetDirectory", component: str) -> tuple[str, str]:
     """Return which parts of a component are no values of a facet, and the component that may have been meant."""
     from omidbfs.facets import Kind
 
@@ -139,20 +141,20 @@ def _no_value(view: "View", directory: "Directory", component: str) -> str:
     if facet.kind is Kind.NAME:
         list_them = f"`omidbfs ls SOURCE by-{facet.name}` lists them"
     is_none = "is no value" if len(wrong) == 1 else "are no values"
-    hint = did_you_mean(f"{negated}{one}" for one in likely) or f"; {list_them}"
-    return f"{' and '.join(part or 'nothing' for part in wrong)} {is_none} of by-{facet.name}{hint}"
+    hint = did_you_mean(f"{negated}{one}" for one in likely) or list_them
+    return f"{' and '.join(part or 'nothing' for part in wrong)} {is_none} of by-{facet.name}", hint
 
 
-def _values_like(view: "View", directory: "Directory", word: str) -> list[str]:
+def _values_like(view: "View", directory: "FacetDirectory", word: str) -> list[str]:
     """Return the values of a facet that a word may have been meant for: those that occur, if any do."""
-    from omidbfs.base.names import safe_name
+    from omidbfs.base.names import safe_bytes
     from omidbfs.cohorts.describe import close_names
     from omidbfs.facets import RESERVED, Kind
 
     facet = directory.facet
     if facet.kind is Kind.NAME:
         if facet.name == "study":
-            return close_names(view.index.studies, safe_name(word))
+            return close_names(view.index.studies, safe_bytes(os.fsencode(word)))
         return [word.lower()] if view.cohorts.term(facet, word.lower()) is not None else []
     if facet.kind is Kind.NUMBER:
         ends = sorted(map(int, re.findall("[0-9]{1,9}", word)))

@@ -7,7 +7,7 @@ import msgspec
 
 from omidbfs.base.names import printable
 from omidbfs.clinical.linking import (
-    UNLINKED,
+    NO_LINK,
     StudyLink,
     all_links,
     match_studies,
@@ -16,7 +16,7 @@ from omidbfs.clinical.linking import (
 )
 from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import ClientFiles, Scanner
-from omidbfs.database.problems import Problem, Report
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import Episode, FileFacts, ImageDb, Nbss
 from omidbfs.database.study import ImageRecord
 
@@ -64,14 +64,15 @@ def client_record(reader: ClientReader, files: ClientFiles, problems: list[Probl
     report = reader.imagedb_report(files, problems)
     known = nbss.episodes if nbss is not None else ()
     listed_studies = list(db_studies.values())
-    matches = match_studies(known, listed_studies, report if nbss is not None else _silent)
+    # Without NBSS nothing is linked: nbss-missing says it all.
+    matches = match_studies(known, listed_studies, report if nbss is not None else Reporter(report.file, []))
     links = unique_links(listed_studies, matches, files.in_data)
     every_link = all_links(listed_studies, matches)
     study_list_conflicts(known, links, report)
     episodes = {episode.id: episode for episode in known}
     studies = []
     for study in sorted(files.studies):
-        link, all_link = links.get(study, UNLINKED), every_link.get(study, UNLINKED)
+        link, all_link = links.get(study, NO_LINK), every_link.get(study, NO_LINK)
         images = reader.images(files, study, imagedb, problems)
         episode = episodes[link.episode] if link.episode is not None else None
         date = db_studies[study].date if study in db_studies else None
@@ -82,17 +83,13 @@ def client_record(reader: ClientReader, files: ClientFiles, problems: list[Probl
     )
 
 
-def _report_absent(files: ClientFiles, imagedb: ImageDb | None, report: Report) -> None:
+def _report_absent(files: ClientFiles, imagedb: ImageDb | None, report: Reporter) -> None:
     """Report what ImageDB lists and is not on disk."""
     for study, db_study in imagedb.studies.items() if imagedb is not None else ():
         if study not in files.studies:
-            report("study-not-on-disk", f"study {printable(study)}")
+            report.of(study)("study-not-on-disk", f"study {printable(study)}")
             continue
         on_disk = files.studies[study]
         missing = [image for series in db_study.series.values() for image in series if image not in on_disk]
         for image in dict.fromkeys(missing):
-            report("image-not-on-disk", f"image {printable(image)} of study {printable(study)}")
-
-
-def _silent(kind: str, detail: str) -> None:
-    """Report nothing: ``nbss-missing`` says it all."""
+            report.of(study, image)("image-not-on-disk", f"image {printable(image)} of study {printable(study)}")

@@ -10,7 +10,7 @@ from datetime import date
 
 import msgspec
 
-from omidbfs.database.problems import Report
+from omidbfs.database.problems import Reporter
 from omidbfs.database.records import DbStudy, Episode
 from omidbfs.database.values import shown
 
@@ -28,7 +28,7 @@ class StudyLink(msgspec.Struct, frozen=True, gc=False):  # as the records
     events: tuple[str, ...] = ()
 
 
-UNLINKED = StudyLink(None)
+NO_LINK = StudyLink(None)
 
 
 class Match(msgspec.Struct, gc=False):
@@ -41,22 +41,7 @@ class Match(msgspec.Struct, gc=False):
     dated: bool
 
 
-def link_studies(
-    episodes: Sequence[Episode],
-    studies: Sequence[DbStudy],
-    in_data: Collection[str],
-    link_all: bool,
-    report: Report,
-) -> dict[str, StudyLink]:
-    """Return the link of each of ``studies``, by study UID, in their order.
-
-    As :func:`match_studies` and then, with ``link_all``, :func:`all_links`, else :func:`unique_links`.
-    """
-    matches = match_studies(episodes, studies, report)
-    return all_links(studies, matches) if link_all else unique_links(studies, matches, in_data)
-
-
-def match_studies(episodes: Sequence[Episode], studies: Sequence[DbStudy], report: Report) -> list[Match]:
+def match_studies(episodes: Sequence[Episode], studies: Sequence[DbStudy], report: Reporter) -> list[Match]:
     """Return the episode of each study that has one, and the events there that may be the study's.
 
     Reports at most one of ``study-date-missing``, ``episode-id-missing`` and ``episode-id-unknown`` for a
@@ -67,13 +52,13 @@ def match_studies(episodes: Sequence[Episode], studies: Sequence[DbStudy], repor
     for study in studies:
         episode = study.episode_id if study.episode_id in matcher.episodes else None
         if study.date is None:
-            report("study-date-missing", f"study {shown(study.id)}: not linked")
+            report.of(study.id)("study-date-missing", f"study {shown(study.id)}: not linked")
             continue
         if episode is None:
             episode = matcher.episode_on(study.date)
             kind = "episode-id-unknown" if study.episode_id else "episode-id-missing"
             linked = "not linked" if episode is None else "linked by date"
-            report(kind, f"study {shown(study.id)}: {linked}")
+            report.of(study.id)(kind, f"study {shown(study.id)}: {linked}")
             if episode is None:
                 continue
         events, dated = matcher.events(episode, study.date)
@@ -83,7 +68,7 @@ def match_studies(episodes: Sequence[Episode], studies: Sequence[DbStudy], repor
 
 def all_links(studies: Sequence[DbStudy], matches: Iterable[Match]) -> dict[str, StudyLink]:
     """Return the links with every event that matches: ``distinct_event_study_links=False`` of ``omidb.DB``."""
-    links = dict.fromkeys((study.id for study in studies), UNLINKED)
+    links = dict.fromkeys((study.id for study in studies), NO_LINK)
     for match in matches:
         links[match.study] = StudyLink(match.episode, match.events)
     return links
@@ -104,13 +89,13 @@ def unique_links(
     ambiguous = _ambiguous(match for match in single if match.study in present)
     if len(present) < len(studies):
         ambiguous |= _ambiguous(single) - present
-    links = dict.fromkeys((study.id for study in studies), UNLINKED)
+    links = dict.fromkeys((study.id for study in studies), NO_LINK)
     for match in single:
         links[match.study] = StudyLink(match.episode, () if match.study in ambiguous else match.events)
     return links
 
 
-def study_list_conflicts(episodes: Iterable[Episode], links: Mapping[str, StudyLink], report: Report) -> None:
+def study_list_conflicts(episodes: Iterable[Episode], links: Mapping[str, StudyLink], report: Reporter) -> None:
     """Report as ``study-list-conflict`` each study that no ``StudyList`` with it has where its link has it.
 
     ``omidb`` does not read ``StudyList``: its links are those of :func:`match_studies`.
@@ -124,7 +109,8 @@ def study_list_conflicts(episodes: Iterable[Episode], links: Mapping[str, StudyL
         if named and link.episode not in named:
             place = " and ".join(map(shown, dict.fromkeys(named)))
             linked = "not linked" if link.episode is None else f"linked to episode {shown(link.episode)}"
-            report("study-list-conflict", f"study {shown(study)}: in StudyList of episode {place}, but {linked}")
+            detail = f"study {shown(study)}: in StudyList of episode {place}, but {linked}"
+            report.of(study)("study-list-conflict", detail)
 
 
 class _Matcher:

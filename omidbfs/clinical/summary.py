@@ -77,7 +77,7 @@ def summary_rows(
 
     An image has one row for each event of its study, or one without event. An episode none of whose
     studies is there has one row without image. ``links`` are those of
-    :func:`~omidbfs.clinical.linking.link_studies`; ``studies(study)`` says whether the study is there at
+    :func:`~omidbfs.clinical.linking.unique_links`; ``studies(study)`` says whether the study is there at
     all (for ``omidb``: as a directory in ``data/``), ``images(study, image)`` whether the image is to be
     in the table, and ``sidecar(study, image)`` gives its JSON, decoded, ``{}`` if there is none.
     Rule: ``omidb.commands.summarise``.

@@ -1,12 +1,11 @@
 """All that is known of one image, and where it comes from, as plain objects that JSON can hold.
 
-Values have the names that they have on the drive and in every table; ``raw`` is what the source says.
-
-What the index holds is told without the source; the client is read once more for what it does not hold: events
-and their opinions, lesions, and what the source says in its own words.
+``omidbfs describe`` prints it. The functions are stateless and read the source, so call them where waiting for a
+disk is no harm. Values have the names that they have on the drive and in every table; ``raw`` is what the source
+says. What the index holds is told without the source. The client is read once more for what the index does not
+hold: events and their opinions, lesions, and what the source says in its own words.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,20 +19,18 @@ from omidbfs.clinical.outcomes import UNDEFINED, Outcome, Windows, lesion_grade,
 from omidbfs.cohorts.cohort import Cohorts
 from omidbfs.database.client import ClientReader
 from omidbfs.database.dataset import numbered
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, FileKind, Tree
 from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import Lesion, Mark
-from omidbfs.facets import BY_NAME, Facet, Kind, named
+from omidbfs.facets import BY_NAME, Facet, Kind, Level, named
 from omidbfs.facets.clinical import outcome_tokens
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.index.episodes import outcome_at
 from omidbfs.index.names import Names
 
 Facts = dict[str, object]
 
-_TAG = re.compile(r"([\w\[\]]+(?:\.[\w\[\]]+)*)? ?((?:\([0-9A-F]{4},[0-9A-F]{4}\)(?:\[\d+\])?\.?)+)")
-_PART = re.compile(r"([0-9A-F]{4}),([0-9A-F]{4})\)(\[\d+\])?")
-_KEY = re.compile(r"\b[A-Z]\w+(?:\.\w+)*")
 _CODE_VALUE = "00080100"
 _LONGEST_RAW = 200
 _MISTAKES = 3
@@ -42,7 +39,7 @@ _MISTAKES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """The client, read once more: what was read, her documents as they are, and the problems met."""
+    """The client, read once more: what was read, its documents as they are, and the problems met."""
 
     reader: ClientReader
     record: ClientRecord
@@ -65,7 +62,7 @@ def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> F
             "image": printable(image),
             "study_date": str(date.fromordinal(day)) if day else None,
             "source_read": again is not None,
-            "files": [_file(index, source, row, kind) for kind in (DCM, JSON)],
+            "files": [_file(index, source, row, kind) for kind in FILE_KINDS],
             "problems": _problems(index, source, row, client, study, image),
             "episode": _episode(index, row, episode, windows, again),
             "marks": _marks(index, row, again, study, image),
@@ -95,35 +92,34 @@ def _read_again(reader: ClientReader, source: Source, client: str, study: str, i
     return _Again(reader, record, documents, source)
 
 
-def _file(index: Index, source: Source, row: int, kind: int) -> Facts:
+def _file(index: Index, source: Source, row: int, kind: FileKind) -> Facts:
     present = index.has_file(row, kind)
     return {
-        "type": ("dcm", "json")[kind],
+        "type": kind.name,
         "path": _path(index, source, row, kind),
         "size": int(index.files[kind].size[row]) if present else None,
         "present": present,
     }
 
 
-def _path(index: Index, source: Source, row: int, kind: int) -> str:
-    label = source.images_label if kind == DCM else source.data_label
+def _path(index: Index, source: Source, row: int, kind: FileKind) -> str:
+    label = source.images_label if kind.tree is Tree.IMAGES else source.data_label
     return f"{label}/{printable(index.image_path(row, kind).decode('utf-8', 'surrogateescape'))}"
 
 
 def _problems(index: Index, source: Source, row: int, client: str, study: str, image: str) -> list[Facts]:
     """Return the problems of the files of an image, of its study, and those of its client that may concern it."""
-    places, others = set(), re.compile(r"\b(image|study) [\"']?([^\s\"':,]+)")
-    mine = {"image": printable(image), "study": printable(study)}
+    places, study, image = set(), printable(study), printable(image)
     for label in (source.images_label, source.data_label):
-        places |= {f"{label}/{client}", f"{label}/{client}/{mine['study']}"}
+        places |= {f"{label}/{client}", f"{label}/{client}/{study}"}
     places |= {
         f"{source.data_label}/{client}/{kind}_{client}.json" for kind in ("nbss", "imagedb", "NBSS", "IMAGEDB")
     }
-    places |= {_path(index, source, row, kind) for kind in (DCM, JSON)}
+    places |= {_path(index, source, row, kind) for kind in FILE_KINDS}
     return [
         {"file": problem.file, "kind": problem.kind, "detail": problem.detail}
         for problem in index.problems
-        if problem.file in places and all(mine[what] == name for what, name in others.findall(problem.detail))
+        if problem.file in places and problem.study in ("", study) and problem.image in ("", image)
     ]
 
 
@@ -132,11 +128,11 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
         return None
     counts = index.episodes.per_client
     first = int(np.sum(counts[: index.client_of[row]], dtype=np.int64))
-    hers = index.episodes.facts(first, first + int(counts[index.client_of[row]]))
-    facts = hers[ordinal - first]
+    of_client = index.episodes.facts(first, first + int(counts[index.client_of[row]]))
+    facts = of_client[ordinal - first]
     code = outcome_at(int(index.episodes.outcome[ordinal]))
     outcome, reason = outcome_tokens(code)
-    decided = Outcome(code, _future(hers, ordinal - first, windows))
+    decided = Outcome(code, _future(of_client, ordinal - first, windows))
     read = (
         next((one for one in again.record.nbss.episodes if one.id == facts.id), None)
         if (again is not None and again.record.nbss is not None)
@@ -150,7 +146,7 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
         "outcome": named("outcome", outcome),
         "undefined_outcome": named("undefined-outcome", reason) if outcome == UNDEFINED else None,
         "future_episode": decided.future_episode and printable(decided.future_episode),
-        "why": printable(why(facts, hers, decided, windows)),
+        "why": printable(why(facts, of_client, decided, windows)),
         "windows": {name: getattr(windows, name) for name in Windows.__dataclass_fields__},
         "events": None
         if read is None
@@ -168,10 +164,10 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
     }
 
 
-def _future(hers: Sequence[object], position: int, windows: Windows) -> str | None:
+def _future(of_client: Sequence[object], position: int, windows: Windows) -> str | None:
     from omidbfs.clinical.outcomes import outcomes
 
-    return outcomes(hers, windows)[position].future_episode  # type: ignore[arg-type]
+    return outcomes(of_client, windows)[position].future_episode  # type: ignore[arg-type]
 
 
 def _marks(index: Index, row: int, again: _Again | None, study: str, image: str) -> list[Facts]:
@@ -217,44 +213,31 @@ def _mark(mark: Mark, lesions: Sequence[Lesion], known: bool) -> Facts:
 def _facet(cohorts: Cohorts, row: int, facet: Facet, again: _Again | None, place: tuple[str, str, str]) -> Facts:
     index = cohorts.index
     if facet.kind is Kind.NAME:
-        values = _names(cohorts, row, facet)
+        members = cohorts.levels[facet.level]
+        values = [name.decode() for name in members.names(np.array([members.ordinal(row)]))]
     else:
         values = list(dict.fromkeys(cohorts.label(facet, code) for code in index.codes_of(facet.name, row)))
     raw = {} if again is None else dict(_raw(index, row, facet, again, place))
     return {"values": values, "level": facet.level, "source": facet.source, "raw": raw}
 
 
-def _names(cohorts: Cohorts, row: int, facet: Facet) -> list[str]:
-    index = cohorts.index
-    if facet.name == "client":
-        return [index.clients[int(index.client_of[row])].decode()]
-    if facet.name == "study":
-        return [index.studies[int(index.study_of[row])].decode()]
-    episode = index.study_episode[index.study_of[row]]
-    return [cohorts.episode_names(np.array([episode]))[0].decode()] if episode >= 0 else ["unlinked"]
-
-
 def _raw(
     index: Index, row: int, facet: Facet, again: _Again, place: tuple[str, str, str]
 ) -> Iterator[tuple[str, object]]:
     """Yield what the source says at each of the places that a facet is taken from, where it says anything."""
-    tags = _TAG.findall(facet.source)
-    for keyword, numbers in tags:
-        value = _of_tag(index, row, again, place, tuple("".join(part) for part in _PART.findall(numbers)))
+    for tag in facet.tags:
+        value = _of_tag(index, row, again, place, tag.path)
         if value is not None:
-            yield f"{keyword} {numbers}".strip(), value
-    if tags or not facet.source.startswith(("NBSS ", "ImageDB ")):
-        return
-    kind = "nbss" if facet.source.startswith("NBSS ") else "imagedb"
-    document: object = again.documents[kind]
-    if facet.level == "episode" and isinstance(document, dict):
-        ordinal = int(index.study_episode[index.study_of[row]])
-        id_ = index.episodes.ids[ordinal].decode("utf-8", "surrogatepass") if ordinal >= 0 else ""
-        document = document.get(id_)
-    for key in _KEY.findall(facet.source.partition(" ")[2]):
-        value = _inside(document, key.split("."))
+            yield str(tag), value
+    for key in facet.keys:
+        document: object = again.documents[key.document]
+        if facet.level is Level.EPISODE and isinstance(document, dict):
+            ordinal = int(index.study_episode[index.study_of[row]])
+            id_ = index.episodes.ids[ordinal].decode("utf-8", "surrogatepass") if ordinal >= 0 else ""
+            document = document.get(id_)
+        value = _inside(document, key.path)
         if value is not None:
-            yield key, value
+            yield str(key), value
 
 
 def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], path: tuple[str, ...]) -> object:

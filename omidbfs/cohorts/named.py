@@ -1,24 +1,50 @@
-"""Named cohorts: what a configuration calls a cohort, found in an index."""
+"""Named cohorts: what a configuration calls a cohort, found in an index.
+
+The configuration and sessions use it. It holds plain data and pure functions, for any thread.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from pyroaring import FrozenBitMap
 
-from omidbfs.base.definitions import RefusedError, Where, defined
+from omidbfs.base.definitions import RefusedError, Text, Where, defined, understood
 from omidbfs.base.errors import UserError
 from omidbfs.base.words import closest, did_you_mean, meant
-from omidbfs.cohorts.cohort import IMAGES, Cohort, Cohorts, Term
+from omidbfs.cohorts.cohort import IMAGES, LEVEL_OF, Cohort, Cohorts, Term
+from omidbfs.cohorts.readings import compact
 from omidbfs.database.problems import Problem
-from omidbfs.facets import Kind
+from omidbfs.facets import Kind, Level
 from omidbfs.facets.lists import listed, lost
-from omidbfs.index.flat_names import found
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
-_LISTS = {"clients": "client", "studies": "study", "images": "image"}
+_LISTS = {"clients": Level.CLIENT, "studies": Level.STUDY, "images": Level.IMAGE}
 """Key -> what its list names."""
+_FACET_OF = {level: facet for facet, level in LEVEL_OF.items()}
+_UNKNOWN = "is not understood; path, clients, studies, images, column and exclude are"
+
+
+class _Selected(msgspec.Struct, forbid_unknown_fields=True):
+    """A table that selects images."""
+
+    path: Text = None
+    clients: Text = None
+    studies: Text = None
+    images: Text = None
+    column: Text = None
+
+
+class _Cohort(_Selected, forbid_unknown_fields=True):
+    """A table ``[cohorts.NAME]``."""
+
+    exclude: Annotated[
+        str | dict[str, object] | None,
+        msgspec.Meta(description="is a path, or a table of path, clients, studies, images"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +53,7 @@ class Selection:
 
     path: str
     place: str
-    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    lists: tuple[tuple[Level, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +81,32 @@ def _named_cohort(name: str, table: object, where: Where, directory: Path) -> Na
         raise RefusedError("a name has letters, digits and . _ + -, and begins with a letter or digit")
     if not isinstance(table, dict):
         raise RefusedError("is not a table")
+    given = understood(_Cohort, table, _UNKNOWN)
     include = {key: value for key, value in table.items() if key != "exclude"}
-    exclude = table.get("exclude")
-    if isinstance(exclude, str):
-        taken = Selection(exclude, where("exclude"))
-    elif isinstance(exclude, dict):
-        taken = _selection(exclude, where, directory, "exclude")
-    elif exclude is not None:
-        raise RefusedError("exclude is a path, or a table of path, clients, studies, images", "exclude")
-    else:
-        return NamedCohort(name, _selection(include, where, directory))
-    return NamedCohort(name, _selection(include, where, directory) if include else None, taken)
+    taken: Selection | None = None
+    if isinstance(given.exclude, str):
+        taken = Selection(given.exclude, where("exclude"))
+    elif given.exclude is not None:
+        listed_there = understood(_Selected, given.exclude, _UNKNOWN, "exclude")
+        taken = _selection(listed_there, where, directory, "exclude")
+    if taken is not None and not include:
+        return NamedCohort(name, None, taken)
+    return NamedCohort(name, _selection(given, where, directory), taken)
 
 
-def _selection(table: Mapping[str, object], where: Where, directory: Path, *inside: str) -> Selection:
+def _selection(given: _Selected, where: Where, directory: Path, *inside: str) -> Selection:
     """Return what a table selects, which keys ``inside`` of the definition lead to."""
     lists = []
-    for key, value in table.items():
-        if key not in ("path", "column", *_LISTS):
-            known = "path, clients, studies, images, column and exclude"
-            hint = meant(key, ("path", "column", "exclude", *_LISTS))
-            raise RefusedError(f"{key} is not understood; {known} are{hint}", *inside, key)
-        if not isinstance(value, str):
-            raise RefusedError(f"{key} has to be text", *inside, key)
-    column = None if "column" not in table else str(table["column"])
     for key, level in _LISTS.items():
-        if key in table:
+        file: str | None = getattr(given, key)
+        if file is not None:
             try:
-                lists.append((level, listed(directory / str(table[key]), level, column)))
+                lists.append((level, listed(directory / file, level, given.column)))
             except RefusedError as error:
-                raise RefusedError(str(error), *inside, *(error.keys or (key,))) from None
-    if not lists and "path" not in table:
+                raise error.below(*inside, *(error.keys or (key,))) from None
+    if not lists and given.path is None:
         raise RefusedError("needs a path or a list of clients, studies or images", *inside)
-    return Selection(str(table.get("path", "")), where(*inside, "path"), tuple(lists))
+    return Selection(given.path or "", where(*inside, "path"), tuple(lists))
 
 
 def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict[str, Cohort], list[Problem]]:
@@ -113,16 +132,14 @@ def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict
 
 def _selected(cohorts: Cohorts, selection: Selection, missing: dict[str, str]) -> Cohort:
     cohort = _at(cohorts, selection.path, selection.place, missing)
-    index = cohorts.index
     for level, names in selection.lists:
         ordinals: list[int] = []
         for name in names:
-            known = found(index, level, name)
+            known = cohorts.levels[level].named(name)
             ordinals += known
             if not known:
                 missing[name] = ""
-        term = Term(IMAGES, FrozenBitMap(ordinals)) if level == "image" else Term(level, frozenset(ordinals))
-        cohort = cohort.narrowed(term)
+        cohort = cohort.narrowed(Term(_FACET_OF[level], compact(ordinals)))
     return cohort
 
 
@@ -133,21 +150,21 @@ def _at(cohorts: Cohorts, path: str, place: str, missing: dict[str, str]) -> Coh
     if words[:1] == ["all"]:
         del words[0]
     if len(words) % 2:
-        raise UserError(f"{place}: path: {path} has a facet without a value")
+        raise UserError(f"path: {path} has a facet without a value", place=place)
     for name, value in zip(words[::2], words[1::2], strict=True):
         facet = cohorts.index.registry.by_name.get(name.removeprefix("by-"))
         if facet is None or not name.startswith("by-"):
             known = {one: f"by-{one}" for one in cohorts.index.registry.by_name}
             hint = did_you_mean(closest(name.removeprefix("by-"), known))
-            raise UserError(f"{place}: path: there is no {name}{hint}")
+            raise UserError(f"path: there is no {name}", hint, place)
         if facet.kind is Kind.FILE:
             raise UserError(
-                f"{place}: path: {name} narrows files, and a cohort has images: append it where you use it"
+                f"path: {name} narrows files, and a cohort has images: append it where you use it", place=place
             )
         term = cohorts.term(facet, value)
         if term is None and facet.kind not in (Kind.TEXT, Kind.NAME):
             hint = meant(value, (one.label for one in facet.values))
-            raise UserError(f"{place}: path: {value} is no value of {name}{hint}")
+            raise UserError(f"path: {value} is no value of {name}", hint, place)
         if term is None:
             missing[f"{name}/{value}"] = ""
         cohort = cohort.narrowed(term or Term(facet.name, frozenset()))

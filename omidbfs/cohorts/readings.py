@@ -1,4 +1,7 @@
-"""What one component of a path says of a facet with codes: a name, a code of the source, a range of numbers."""
+"""What one component of a path says of a facet with codes: a name, a code of the source, a range of numbers.
+
+:class:`~omidbfs.cohorts.cohort.Cohorts` uses these functions, which are pure.
+"""
 
 import re
 from collections.abc import Collection, Sequence

@@ -7,13 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from omidbfs.base.names import printable
 from omidbfs.database.header import Header, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import ClientFiles, Source
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.permissions import TreeReader, read_file
-from omidbfs.database.problems import Problem, Report, reporter
+from omidbfs.database.problems import Problem, Report, Reporter
 from omidbfs.database.records import DbImage, ImageDb, Nbss
 from omidbfs.database.study import MAX_JSON, ImageRecord, StudyReader
 
@@ -21,10 +20,14 @@ _Document = TypeVar("_Document", Nbss, ImageDb)
 
 
 class ClientReader:
-    """Reads clients of one source. Holds two directory descriptors: use it as a context manager."""
+    """Reads clients of one source. Holds two directory descriptors: use it as a context manager.
 
-    def __init__(self, source: Source) -> None:
+    Without ``headers`` images say nothing of themselves, and only NBSS and ImageDB are read.
+    """
+
+    def __init__(self, source: Source, *, headers: bool = True) -> None:
         self.source = source
+        self._headers = headers
         follow = source.follow_symlinks
         self._trees = (
             TreeReader(source.images, follow_symlinks=follow) if source.images is not None else None,
@@ -51,13 +54,19 @@ class ClientReader:
     ) -> tuple[ImageRecord, ...]:
         """Return the images of a study on disk, in the order of their names."""
         images, listed = files.studies[study], self._listed(files, study, imagedb, problems)
-        with StudyReader(self.source, self._trees, f"{files.name}/{study}", listed, problems) as reader:
+        if not self._headers:
+            found = ((name, images[name], (listed or {}).get(name)) for name in sorted(images))
+            return tuple(
+                ImageRecord(name, one.dcm, one.sidecar, one.sidecar_suffix, Header(), entry)
+                for name, one, entry in found
+            )
+        with StudyReader(self.source, self._trees, files.name, study, listed, problems) as reader:
             return tuple(reader.image(image, images[image]) for image in sorted(images))
 
-    def imagedb_report(self, files: ClientFiles, problems: list[Problem]) -> Report:
+    def imagedb_report(self, files: ClientFiles, problems: list[Problem]) -> Reporter:
         """Return what reports problems of the ImageDB file of a client."""
         place = f"{self.source.data_label}/{files.name}/{self._document_name(files, 'imagedb')}"
-        return reporter(place, problems)
+        return Reporter(place, problems, files.name)
 
     def sidecar(self, client: str, study: str, image: str, suffix: str) -> dict[str, object]:
         """Return the whole JSON sidecar of an image, ``{}`` where it cannot be read."""
@@ -85,14 +94,14 @@ class ClientReader:
     ) -> dict[tuple[str, ...], str | None]:
         """Return what the header of a DICOM file says at some paths of tags (``header.dicom_texts``)."""
         try:
-            with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
+            with StudyReader(self.source, self._trees, client, study, None, []) as reader:
                 return reader.texts(image, paths)
         except OSError:
             return {}
 
     def dicom(self, client: str, study: str, image: str, report: Report) -> Header:
         """Return the header in a DICOM file, as far as it can be read; what is in the way is reported."""
-        with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
+        with StudyReader(self.source, self._trees, client, study, None, []) as reader:
             return reader.dicom(image, report)
 
     def _document_name(self, files: ClientFiles, kind: str) -> str:
@@ -103,16 +112,16 @@ class ClientReader:
         self,
         files: ClientFiles,
         kind: str,
-        parse: Callable[[object, Report], _Document],
+        parse: Callable[[object, Reporter], _Document],
         problems: list[Problem],
     ) -> _Document | None:
         place = f"{self.source.data_label}/{files.name}"
         document = self._document_name(files, kind)
         if document not in files.documents:
             if self.source.data is not None:
-                reporter(place, problems)(f"{kind}-missing", f"no {kind}_{files.name}.json")
+                Reporter(place, problems, files.name)(f"{kind}-missing", f"no {kind}_{files.name}.json")
             return None
-        report = reporter(f"{place}/{document}", problems)
+        report = Reporter(f"{place}/{document}", problems, files.name)
         try:
             parsed = parse(load_json(self._read_data(files.name, document)), report)
         except OSError as error:
@@ -133,7 +142,7 @@ class ClientReader:
             return None
         if study not in imagedb.studies:
             label = self.source.data_label if study in files.in_data else self.source.images_label
-            reporter(f"{label}/{files.name}/{printable(study)}", problems)("study-not-in-imagedb", "")
+            Reporter(f"{label}/{files.name}/{study}", problems, files.name, study)("study-not-in-imagedb", "")
             return None
         listed: dict[str, DbImage] = {}
         for series in imagedb.studies[study].series.values():

@@ -1,15 +1,23 @@
 """Datasets in the DICOM JSON model (PS3.18, F.2) of which nothing is known yet: their values, and what is odd."""
 
 import math
+from functools import lru_cache
 from typing import Any
 
 from omidbfs.database.problems import Report
 from omidbfs.database.values import ANONYMISED, shown
 
 VIEW_CODES, MODIFIERS, CODE_VALUE = "00540220", "00540222", "00080100"
-WHOLE = frozenset({"Rows", "Columns", "NumberOfFrames"})
-"""Keywords of numbers of pixels or frames."""
-LARGEST = 0xFFFF
+LARGEST = {
+    **dict.fromkeys(("Rows", "Columns", "NumberOfFrames"), 0xFFFF),
+    "SamplesPerPixel": 4,
+    "BitsAllocated": 64,
+    "BitsStored": 64,
+    "PixelRepresentation": 1,
+}
+"""Keyword of a whole number -> the largest that it may be (PS3.3, C.7.6.3); what it may not be says nothing."""
+_LARGEST_SPACING = 1000
+"""Millimetres between two pixels that no detector reaches."""
 
 
 def numbered(part: str) -> tuple[str, int]:
@@ -41,13 +49,42 @@ def number(values: list[Any], keyword: str, report: Report) -> int | float | Non
         found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         found = math.nan
-    is_whole = keyword in WHOLE
-    if math.isfinite(found) and (not is_whole or 0 <= found <= LARGEST):
-        return int(found) if is_whole else found
-    what = f"a number from 0 to {LARGEST}" if is_whole else "a finite number"
+    largest = LARGEST.get(keyword)
+    if math.isfinite(found) and (largest is None or 0 <= found <= largest):
+        return found if largest is None else int(found)
+    what = "a finite number" if largest is None else f"a number from 0 to {largest}"
     said = f"{found:.6g}" if math.isfinite(found) else shown(value)
     report("odd-value", f"{keyword} is {said}, not {what}")
     return None
+
+
+def orientation(values: list[Any], report: Report) -> tuple[str, ...]:
+    """Return both values of PatientOrientation (PS3.3, C.7.6.1.1.1), of rows and of columns; nothing for none."""
+    if len(values) == 2 and type(values[0]) is type(values[1]) is str:  # as nearly always
+        return _oriented(values[0], values[1])
+    if len(values) > 2 or any(not isinstance(value, str) and value is not None for value in values):
+        report("odd-value", f"PatientOrientation has {len(values)} values, not two texts")
+    texts = [value if isinstance(value, str) else "" for value in (*values[:2], "", "")]
+    return _oriented(texts[0], texts[1])
+
+
+@lru_cache(1024)  # of the few that there are
+def _oriented(rows: str, columns: str) -> tuple[str, ...]:
+    texts = stated(rows) or "", stated(columns) or ""
+    return texts if any(texts) else ()
+
+
+def spacing(values: list[Any], report: Report) -> tuple[float, ...]:
+    """Return both values of ImagerPixelSpacing in mm, between rows and between columns; nothing for none."""
+    found = values
+    if len(values) != 2 or type(values[0]) is not float or type(values[1]) is not float:
+        found = [number([value], "ImagerPixelSpacing", report) for value in values[:2]]
+    if None in found:
+        return ()
+    if len(values) == 2 and 0 < found[0] < _LARGEST_SPACING and 0 < found[1] < _LARGEST_SPACING:
+        return found[0], found[1]
+    report("odd-value", "ImagerPixelSpacing does not hold two lengths in mm")
+    return ()
 
 
 class Elements:
@@ -90,6 +127,15 @@ class Elements:
         """Return the first value as a number."""
         values = self.values(item, tag)
         return number(values, keyword, self.report) if values else None
+
+    def orientation(self, item: object, tag: str) -> tuple[str, ...]:
+        """Return what :func:`orientation` does of an attribute."""
+        return orientation(self.values(item, tag), self.report)
+
+    def spacing(self, item: object, tag: str) -> tuple[float, ...]:
+        """Return what :func:`spacing` does of an attribute."""
+        values = self.values(item, tag)
+        return spacing(values, self.report) if values else ()
 
     def codes(self, item: object, tag: str) -> tuple[str, ...]:
         """Return the code values of the items of a sequence."""

@@ -17,7 +17,18 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from omidbfs.database.dataset import MODIFIERS, VIEW_CODES, numbered, stated
-from omidbfs.database.header import ACQUISITIONS, GROUPS, IMAGE_TYPE, NUMBERS, TAGS, Header, has_groups, header_of
+from omidbfs.database.header import (
+    ACQUISITIONS,
+    GROUPS,
+    IMAGE_TYPE,
+    NUMBERS,
+    ORIENTATION,
+    SPACING,
+    TAGS,
+    Header,
+    has_groups,
+    header_of,
+)
 from omidbfs.database.problems import Report
 
 MAX_DICOM = 16 << 20
@@ -36,9 +47,20 @@ _SHARED, _PER_FRAME = (int(tag, 16) for tag in GROUPS)
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _PLAIN = frozenset(
     int(tag, 16)
-    for tag in (*TAGS.values(), *NUMBERS.values(), IMAGE_TYPE, ACQUISITIONS, VIEW_CODES, MODIFIERS)
+    for tag in (
+        *TAGS.values(),
+        *NUMBERS.values(),
+        IMAGE_TYPE,
+        ORIENTATION,
+        SPACING,
+        ACQUISITIONS,
+        VIEW_CODES,
+        MODIFIERS,
+    )
     if int(tag, 16) >> 16 != _FILE_META
 )
+_FAR = frozenset({int(TAGS["PresentationLUTShape"], 16)})
+"""What stands so far behind all others that it is worth nothing in between, large or damaged, to get there."""
 _WITH_GROUPS = _PLAIN | {_SHARED, _PER_FRAME}
 
 
@@ -105,17 +127,18 @@ def _quiet() -> Iterator[None]:
 
 def _dataset(descriptor: int, tags: frozenset[int], problems: list[tuple[str, str]]) -> Any:
     """Return the elements with ``tags`` that stand before an error, if there is one; ``None`` where none does."""
-    last = max(tags)
+    last, needed = max(tags), max(tags - _FAR, default=0)
     begun: list[int] = []
 
     def is_beyond(tag: int, vr: str | None, length: int) -> bool:
         begun.append(tag)
-        return tag > last or tag in _PIXELS
+        return tag > last or tag in _PIXELS or (tag > needed and length == _UNDEFINED_LENGTH)
 
     try:
         dataset = _partial(descriptor, tags, is_beyond)
     except Exception as error:  # pydicom raises nearly anything on damaged input
-        problems.append(_problem(error))
+        if not begun or begun[-1] <= needed:
+            problems.append(_problem(error))
         before = len(begun)  # pydicom drops what it had: read it again, up to the element that was too much
 
         def is_at_the_error(tag: int, vr: str | None, length: int) -> bool:
@@ -132,7 +155,8 @@ def _dataset(descriptor: int, tags: frozenset[int], problems: list[tuple[str, st
     cut_off = [tag for tag in tags if tag in dataset and _is_cut_off(_raw(dataset, tag))]
     for tag in cut_off:  # pydicom reads "ML" of an "MLO" at the end of the file
         del dataset[tag]
-        problems.append(_problem(EOFError()))
+        if tag <= needed:
+            problems.append(_problem(EOFError()))
     return dataset
 
 

@@ -6,7 +6,7 @@ Which series, images and marks count is as in ``omidb`` 0.13.1 (``client_parser.
 
 import re
 
-from omidbfs.database.problems import Report
+from omidbfs.database.problems import Report, Reporter
 from omidbfs.database.records import DbImage, DbStudy, ImageDb, Mark
 from omidbfs.database.values import (
     Where,
@@ -69,7 +69,7 @@ BENIGN_CLASSIFICATIONS: dict[str, str] = {
 }
 """``omidb.mark.BenignClassification``, its spelling included."""
 
-UNLINKED = "UNLINKED"
+_NO_LESION = "UNLINKED"
 """What ``LinkedNBSSLesionNumber`` says where a mark belongs to no lesion."""
 
 _CONSPICUITIES = accepted(CONSPICUITIES)
@@ -82,7 +82,7 @@ _NOTHING: tuple[object, ...] = ("", {})
 """What stands for no marks, besides null."""
 
 
-def parse_imagedb(document: object, report: Report) -> ImageDb:
+def parse_imagedb(document: object, report: Reporter) -> ImageDb:
     """Return what ``imagedb_<client>.json``, decoded, says of studies, series, images and marks.
 
     A study, series or image is there if its key is, whatever its value; only a key that is not a UID is
@@ -97,12 +97,13 @@ def parse_imagedb(document: object, report: Report) -> ImageDb:
     return ImageDb(
         client_id=read_name(document, "ClientID", where, report),
         site=read_name(document, "Site", where, report),
-        studies={uid: _study(uid, read_object(studies, uid, "STUDIES", report) or {}, report) for uid in studies},
+        studies={uid: _study(uid, studies, report.of(uid)) for uid in studies},
     )
 
 
-def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
+def _study(uid: str, studies: dict[str, object], report: Reporter) -> DbStudy:
     where = (None, "study", uid)
+    data = read_object(studies, uid, "STUDIES", report) or {}
     series: dict[str, dict[str, DbImage]] = {}
     for key, value in data.items():
         if _UID.match(key):
@@ -120,7 +121,7 @@ def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
     )
 
 
-def _series(data: dict[str, object], where: Where, report: Report) -> dict[str, DbImage]:
+def _series(data: dict[str, object], where: Where, report: Reporter) -> dict[str, DbImage]:
     images: dict[str, DbImage] = {}
     is_uid = _UID.match
     for key, value in data.items():
@@ -130,8 +131,9 @@ def _series(data: dict[str, object], where: Where, report: Report) -> dict[str, 
         elif value is None or value in _NOTHING:
             images[key] = _NO_MARKS
         else:
-            marks = read_object(data, key, where, report) or {}
-            images[key] = _image(marks, (None, "image", key), report)
+            of_image = report.of(report.study, key)
+            marks = read_object(data, key, where, of_image) or {}
+            images[key] = _image(marks, (None, "image", key), of_image)
     return images
 
 
@@ -175,7 +177,7 @@ def _lesion_numbers(data: dict[str, object], where: Where, report: Report) -> fr
     ``omidb`` has them of a text only, and of anything else says that the mark is linked to no lesion.
     """
     value = data.get("LinkedNBSSLesionNumber")
-    if absent(value) or value == UNLINKED:
+    if absent(value) or value == _NO_LESION:
         return None
     texts = [as_text(number) for number in value] if isinstance(value, list) else [as_text(value)]
     try:

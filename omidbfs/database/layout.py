@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from omidbfs.base.errors import UserError
-from omidbfs.base.names import printable
 from omidbfs.base.words import did_you_mean
 from omidbfs.database.near import sources_near, trees_below
 from omidbfs.database.permissions import Access, TreeReader, limited_mode
-from omidbfs.database.problems import Problem
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import FIRST_TIME, LAST_TIME, FileFacts, mtime_of
 
 CLIENT_NAME = re.compile(r"[A-Za-z]{4}[0-9]{1,16}")
@@ -72,20 +72,24 @@ def find_source(
     for tree, given in (("images", images), ("data", data)):
         if given is not None:
             if not given.is_dir():
-                raise UserError(f"{given}: no such directory (given as --{tree})")
+                raise UserError(f"no such directory (given as --{tree})", place=given)
             found[tree] = os.path.realpath(given)
     if images is None or data is None:
         if path is None:
             raise UserError("name a SOURCE directory, or both --images and --data")
         if not path.is_dir():
-            raise UserError(f"{path}: no such directory; SOURCE is the directory that holds images/ and data/")
+            raise UserError(
+                "no such directory", "SOURCE is the directory that holds images/ and data/", place=path
+            )
         for tree, directory in trees_below(path).items():
             if found[tree] is None:
                 root, found[tree], labels[tree] = os.path.realpath(path), str(directory), directory.name
     if found["images"] is None and found["data"] is None:
+        remedy = "SOURCE is the directory that holds both, or name them apart with --images and --data"
         raise UserError(
-            f"{path}: holds no images/ or data/ directory; SOURCE is the directory that holds both, "
-            f"or name them apart with --images and --data{did_you_mean(sources_near(Path(path or '.')))}"
+            "holds no images/ or data/ directory",
+            "; ".join(filter(None, (remedy, did_you_mean(sources_near(Path(path or ".")))))),
+            place=path,
         )
     return Source(found["images"], found["data"], labels["images"], labels["data"], follow_symlinks, root)
 
@@ -138,6 +142,19 @@ _READABLE = 0o555
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+class _Place(NamedTuple):
+    """Where something is, relative to the source, and the client, study and image that it belongs to."""
+
+    path: str
+    client: str = ""
+    study: str = ""
+    image: str = ""
+
+    def entry(self, name: str, image: str = "") -> "_Place":
+        """Return the place of an entry of this directory; it may be a file of an image."""
+        return _Place(f"{self.path}/{name}", self.client, self.study, image)
+
+
 class _Listed:
     """A directory and what is in it, by name, as long as it is used as a context manager.
 
@@ -146,7 +163,7 @@ class _Listed:
 
     __slots__ = ("access", "descriptor", "entries", "path", "place")
 
-    def __init__(self, path: str, place: str, descriptor: int | None = None) -> None:
+    def __init__(self, path: str, place: "_Place", descriptor: int | None = None) -> None:
         self.path = path
         self.place = place
         self.descriptor = descriptor
@@ -175,16 +192,16 @@ class Scanner:
         """Return the names of all clients in either tree, in byte order; report what is not a client."""
         names = set()
         for tree, label in self._trees():
-            with self._listed(tree, label, [], is_link=True) as listed:  # as images/ and data/ may be
+            with self._listed(tree, _Place(label), [], is_link=True) as listed:  # as images/ and data/ may be
                 for entry in listed.entries:
-                    place = f"{label}/{entry.name}"
+                    place = listed.place.entry(entry.name)
                     if not CLIENT_NAME.fullmatch(entry.name):
                         self._report(place, "unexpected-entry", "not a client directory")
                     elif self._is_directory(entry, tree, place):
                         names.add(entry.name)
         for directory, missing in ((self.source.images, "images"), (self.source.data, "data")):
             if directory is None:
-                self._report(missing, "tree-missing", f"the source has no {missing}/ directory")
+                self._report(_Place(missing), "tree-missing", f"the source has no {missing}/ directory")
         return sorted(names, key=os.fsencode)
 
     def client(self, name: str) -> ClientFiles:
@@ -192,7 +209,7 @@ class Scanner:
         files = ClientFiles(name)
         self._ctimes = files.ctimes
         for tree, label in self._trees():
-            path, place = f"{tree}/{name}", f"{label}/{name}"
+            path, place = f"{tree}/{name}", _Place(f"{label}/{name}", name)
             try:
                 mode = os.lstat(path).st_mode
                 is_link = stat.S_ISLNK(mode)
@@ -212,20 +229,23 @@ class Scanner:
                     self._client_entry(entry, listed, files, tree == self.source.data)
         for lower, upper in (("nbss_", "NBSS_"), ("imagedb_", "IMAGEDB_")):
             if f"{lower}{name}.json" in files.documents and f"{upper}{name}.json" in files.documents:
-                place = f"{self.source.data_label}/{name}/{upper}{name}.json"
+                place = _Place(f"{self.source.data_label}/{name}/{upper}{name}.json", name)
                 self._report(place, "duplicate-file", f"{lower}{name}.json is used")
         return files
 
     def _client_entry(self, entry: os.DirEntry[str], listed: _Listed, files: ClientFiles, is_data: bool) -> None:
-        name, place = entry.name, f"{listed.place}/{entry.name}"
+        name = entry.name
         if is_data and name.endswith(end := f"_{files.name}.json") and name[: 1 - len(end)] in DOCUMENTS:
             facts = self._file(entry, listed)
             if facts is not None:
                 files.documents[name] = facts
             return
         if name.startswith(".") or not (entry.is_symlink() or entry.is_dir()):
+            place = listed.place.entry(name)
             self._report(place, "unexpected-entry", "neither a study directory nor a JSON file of the client")
-        elif self._is_directory(entry, listed.path, place):
+        elif self._is_directory(
+            entry, listed.path, place := _Place(f"{listed.place.path}/{name}", files.name, name)
+        ):
             if is_data:
                 files.in_data.add(name)
             images = files.studies.setdefault(name, {})
@@ -235,19 +255,19 @@ class Scanner:
     def _study(self, listed: _Listed, images: dict[str, ImageFiles], is_data: bool) -> None:
         place = listed.place
         takes_dcm = self._same_tree or not is_data
-        doubtful: list[tuple[str, FileFacts]] = []
+        doubtful: list[tuple[str, os.DirEntry[str]]] = []
         for entry in listed.entries:
             name = entry.name
             stem, dot, suffix = name.rpartition(".")
             is_json = is_data and suffix == "json"
             if not (is_json or (takes_dcm and suffix == "dcm")) or not dot or name[0] == ".":
-                self._report(f"{place}/{name}", "unexpected-entry", "neither an image nor its JSON")
-                continue
-            facts = self._file(entry, listed)
-            if facts is None:
+                self._report(place.entry(name), "unexpected-entry", "neither an image nor its JSON")
                 continue
             if is_json and stem.endswith(".dcm"):
-                doubtful.append((stem, facts))
+                doubtful.append((stem, entry))
+                continue
+            facts = self._file(entry, listed, stem)
+            if facts is None:
                 continue
             image = images.get(stem)
             if image is None:
@@ -257,20 +277,23 @@ class Scanner:
             else:
                 image.dcm = facts
         # <image>.dcm.json is another spelling of <image>.json, unless that exists too or the image is <image>.dcm.
-        for stem, facts in sorted(doubtful, key=lambda found: len(found[0])):
-            namesake = images.get(stem)
-            if namesake is not None and namesake.dcm is not None:
+        for stem, entry in sorted(doubtful, key=lambda found: len(found[0])):
+            namesake, plain = images.get(stem), stem.removesuffix(".dcm")
+            is_namesakes = namesake is not None and namesake.dcm is not None
+            facts = self._file(entry, listed, stem if is_namesakes else plain)
+            if facts is None:
+                continue
+            if namesake is not None and is_namesakes:
                 namesake.sidecar = facts
                 continue
-            image = images.setdefault(stem.removesuffix(".dcm"), ImageFiles())
+            image = images.setdefault(plain, ImageFiles())
             if image.sidecar is None:
                 image.sidecar, image.sidecar_suffix = facts, ".dcm.json"
             else:
-                used = f"{stem.removesuffix('.dcm')}.json is used"
-                self._report(f"{place}/{stem}.json", "duplicate-file", used)
+                self._report(place.entry(f"{stem}.json", stem), "duplicate-file", f"{plain}.json is used")
                 images[stem] = ImageFiles(sidecar=facts, double=True)
 
-    def _file(self, entry: os.DirEntry[str], listed: _Listed) -> FileFacts | None:
+    def _file(self, entry: os.DirEntry[str], listed: _Listed, image: str = "") -> FileFacts | None:
         access = listed.access
         try:
             facts = entry.stat(follow_symlinks=False)
@@ -281,7 +304,7 @@ class Scanner:
                 return FileFacts(facts.st_size, time, mode & _READABLE, facts.st_uid, facts.st_gid)
         except OSError:
             pass  # below it is said why
-        place = f"{listed.place}/{entry.name}"
+        place = listed.place.entry(entry.name, image)
         try:
             if entry.is_symlink() and not self.source.follow_symlinks:
                 self._report(place, "symlink", "a symbolic link; use --follow-symlinks to follow it")
@@ -301,7 +324,7 @@ class Scanner:
         self._ctimes.append(facts.st_ctime_ns)
         return file_facts(facts, access)
 
-    def _is_directory(self, entry: os.DirEntry[str], directory: str, place: str) -> bool:
+    def _is_directory(self, entry: os.DirEntry[str], directory: str, place: _Place) -> bool:
         if not entry.is_symlink():
             if entry.is_dir():
                 return True
@@ -326,7 +349,7 @@ class Scanner:
         finally:
             reader.close()
 
-    def _listed(self, path: str, place: str, above: list[Access], is_link: bool) -> _Listed:
+    def _listed(self, path: str, place: _Place, above: list[Access], is_link: bool) -> _Listed:
         """Return what is in a directory below ``above``, nothing where it cannot be listed."""
         try:
             descriptor = os.open(path, _DIRECTORY if is_link else _DIRECTORY | os.O_NOFOLLOW)
@@ -352,8 +375,8 @@ class Scanner:
         if self.source.data is not None:
             yield self.source.data, self.source.data_label
 
-    def _report(self, file: str, kind: str, detail: str) -> None:
-        self.problems.append(Problem(printable(file), kind, detail))
+    def _report(self, place: _Place, kind: str, detail: str) -> None:
+        Reporter(place.path, self.problems, *place[1:])(kind, detail)
 
 
 def file_facts(facts: os.stat_result, above: list[Access]) -> FileFacts:

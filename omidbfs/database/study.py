@@ -7,13 +7,13 @@ from types import TracebackType
 
 import msgspec
 
-from omidbfs.base.names import printable
 from omidbfs.database.boxes import box_problem
 from omidbfs.database.dicom import dicom_texts, read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar
 from omidbfs.database.layout import ImageFiles, Source
 from omidbfs.database.permissions import TreeReader, read_listed
-from omidbfs.database.problems import Problem, Report, reporter
+from omidbfs.database.pixel_format import completed, lacks_size
+from omidbfs.database.problems import Problem, Report, Reporter
 from omidbfs.database.records import DbImage, FileFacts
 from omidbfs.database.terms import oddities
 from omidbfs.database.values import shown
@@ -25,7 +25,10 @@ _DCM, _SIDECAR = 0, 1
 
 
 class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one for each image
-    """One image: ``name`` as on disk without suffix, the facts of its files, its header, its ImageDB entry."""
+    """One image: ``name`` as on disk without suffix, the facts of its files, its header, its ImageDB entry.
+
+    ``pixels`` is the header that says how its pixels are stored, where another had to be asked for that.
+    """
 
     name: str
     dcm: FileFacts | None
@@ -33,6 +36,7 @@ class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one f
     sidecar_suffix: str
     header: Header
     listed: DbImage | None
+    pixels: Header | None = None
 
 
 def other_image(name: str, header: Header) -> str | None:
@@ -41,6 +45,10 @@ def other_image(name: str, header: Header) -> str | None:
     if uid is None or name in (uid, f"{uid}.dcm"):  # as the second of two sidecars of an image is named
         return None
     return f"its SOPInstanceUID is {shown(uid)}"
+
+
+def _silent(kind: str, detail: str) -> None:
+    pass
 
 
 class StudyReader:
@@ -53,13 +61,15 @@ class StudyReader:
         self,
         source: Source,
         trees: tuple[TreeReader | None, TreeReader | None],
-        place: str,
+        client: str,
+        study: str,
         listed: dict[str, DbImage] | None,
         problems: list[Problem],
     ) -> None:
         self._source = source
         self._trees = trees
-        self._place = place
+        self._client, self._study = client, study
+        self._place = f"{client}/{study}"
         self._listed = listed
         self._problems = problems
         self._directory: int | None = None
@@ -94,7 +104,11 @@ class StudyReader:
                 problem = box_problem(mark, header.Rows, header.Columns)
                 if problem is not None:
                     self._report(name, files, described_by, "odd-box", f"mark {shown(mark.id)}: {problem}")
-        return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry)
+        pixels = None
+        if described_by == _SIDECAR and dcm is not None and dcm.size and lacks_size(header):
+            # What is wrong with a file that is only asked for its size, `omidbfs check --dicom` tells.
+            pixels = completed(header, self.dicom(name, _silent))
+        return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry, pixels)
 
     def _header(self, name: str, files: ImageFiles) -> tuple[Header, int]:
         """Return the header of an image, and which of its files says it."""
@@ -150,4 +164,5 @@ class StudyReader:
     def _report(self, name: str, files: ImageFiles, tree: int, kind: str, detail: str = "") -> None:
         label = self._source.images_label if tree == _DCM else self._source.data_label
         suffix = ".dcm" if tree == _DCM else files.sidecar_suffix
-        reporter(printable(f"{label}/{self._place}/{name}{suffix}"), self._problems)(kind, detail)
+        place = f"{label}/{self._place}/{name}{suffix}"
+        Reporter(place, self._problems, self._client, self._study, name)(kind, detail)

@@ -12,7 +12,7 @@ from typing import Any
 
 from omidbfs.database.header import Header
 from omidbfs.database.records import OTHER
-from omidbfs.database.uids import SOP_CLASSES, TOMOSYNTHESIS, TRANSFER_SYNTAXES
+from omidbfs.database.uids import LONGEST_UID, SOP_CLASSES, TOMOSYNTHESIS, TRANSFER_SYNTAXES
 from omidbfs.database.values import shown
 from omidbfs.database.views import is_side, modifier_of_code, read_position, side, view, view_of_code
 
@@ -128,7 +128,12 @@ _said_by = attrgetter(*_TABLES, "ViewModifierCodes", "ImageType")
 
 def oddities(header: Header) -> tuple[tuple[str, str], ...]:
     """Return kind and detail of the problems of a header: values outside of their tables, and what contradicts."""
-    found, age = _odd_codes(*_said_by(header)), header.PatientAge
+    found, age, series = _odd_codes(*_said_by(header)), header.PatientAge, header.SeriesInstanceUID
+    if series is not None and len(series) > LONGEST_UID:
+        found = (
+            *found,
+            ("odd-value", f"SeriesInstanceUID has {len(series)} characters, not {LONGEST_UID} at most"),
+        )
     if age is None or age_in_years(age) is not None or _AGE.fullmatch(age.strip()):
         return found
     return (*found, ("odd-value", f"PatientAge is {shown(age)}, not an age"))

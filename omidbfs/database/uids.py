@@ -1,5 +1,8 @@
 """Unique identifiers that facets name (DICOM PS3.6, annex A): UID -> name on the drive, name in the standard."""
 
+LONGEST_UID = 64
+"""Most characters of a UID (PS3.5, 9)."""
+
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 
 SOP_CLASSES: dict[str, tuple[str, str]] = {
@@ -23,6 +26,12 @@ SOP_CLASSES: dict[str, tuple[str, str]] = {
 }
 TOMOSYNTHESIS = frozenset(_STORAGE + uid for uid in ("13.1.3", "13.1.4", "13.1.5"))
 """The SOP classes of tomosyntheses and of their projections."""
+MULTI_FRAME = TOMOSYNTHESIS | {
+    _STORAGE + uid
+    for uid in ("3.1", "7.1", "7.2", "7.3", "7.4", "12.1", "12.1.1", "12.2", "12.2.1", "13.1.1", "13.1.2")
+}
+"""The SOP classes whose images have frames, as many as they say (PS3.3, C.7.6.6): beside those of tomosyntheses
+ultrasound, secondary capture, fluoroscopy and three-dimensional X-rays."""
 
 _SYNTAX = "1.2.840.10008.1.2"
 

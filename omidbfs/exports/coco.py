@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from omidbfs import __version__
 from omidbfs.cohorts.cohort import Cohort, Cohorts
 from omidbfs.database.boxes import MOSTLY_OUTSIDE, NO_AREA, OUTSIDE
+from omidbfs.database.file_kinds import DCM
 from omidbfs.exports.fields import FEATURES, Rows, described, pages
-from omidbfs.index.columns import DCM, SUFFIXES, Index
+from omidbfs.index.columns import Index
+from omidbfs.index.levels import Marks
 
 UNSPECIFIED = len(FEATURES) + 1
 """Category of a mark without a feature; that of feature ``i`` is ``i + 1``."""
@@ -72,10 +74,8 @@ def coco(cohorts: Cohorts, cohort: Cohort, title: str, names: Callable[[Rows], l
     """
     index = cohorts.index
     rows = cohorts.row_array(cohort)
-    rows = rows[index.files[DCM].access[rows] != 0] if cohort.files[DCM] else rows[:0]
-    chosen = np.zeros(len(index), np.bool_)
-    chosen[rows] = True
-    boxes = boxes_of(index, np.flatnonzero(chosen[index.marks.row]))
+    rows = rows[index.files[DCM].access[rows] != 0] if DCM in cohort.files else rows[:0]
+    boxes = boxes_of(index, Marks(index).among(rows))
     sized = rows[(index.matrix[rows] != 0).all(axis=1)]
     yield b'{"info":' + orjson.dumps(_info(index, boxes, title, len(rows) - len(sized)))
     yield b',\n"licenses":[],\n"categories":' + orjson.dumps(_categories()) + b',\n"images":'
@@ -123,7 +123,7 @@ def _array(parts: Iterable[list[dict[str, object]]]) -> Iterator[bytes]:
 
 def _images(index: Index, rows: Rows, names: Callable[[Rows], list[bytes]]) -> Iterator[list[dict[str, object]]]:
     for page in pages(rows):
-        files = ((name + SUFFIXES[DCM]).decode("ascii") for name in names(page))
+        files = ((name + DCM.suffix).decode("ascii") for name in names(page))
         sizes = index.matrix[page].tolist()
         yield [
             {"id": row + 1, "file_name": file, "width": width, "height": height}

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.base.names import printable, safe_bytes
+from omidbfs.base.names import printable
 from omidbfs.cohorts.cohort import Cohorts
+from omidbfs.database.file_kinds import DCM, JSON, FileKind
 from omidbfs.facets import BY_NAME, Facet, Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, SUFFIXES, Index
+from omidbfs.index.columns import FIRST_CODE, Index
 from omidbfs.index.flat_names import flat_names
 from omidbfs.index.marks import CODES, MarkColumns
-from omidbfs.index.names import Names
 
 PAGE = 4096
 """Rows that are gathered at once: a few MB, and 20 to 40 ms."""
@@ -85,10 +85,7 @@ def columns_of(cohorts: Cohorts) -> list[Column]:
     """Return the columns of every table over an index, in their order."""
     index = cohorts.index
     fixed = [
-        Column("client", Type.TEXT, lambda rows: spread(index.clients, index.client_of[rows])),
-        Column("episode", Type.TEXT, lambda rows: _episode_numbers(index, rows)),
-        Column("study", Type.TEXT, lambda rows: spread(index.studies, index.study_of[rows])),
-        Column("image", Type.TEXT, index.images.take),
+        *(Column(level.value, Type.TEXT, members.cells) for level, members in cohorts.levels.items()),
         Column("dcm", Type.TEXT, lambda rows: paths(index, rows, DCM)),
         Column("json", Type.TEXT, lambda rows: paths(index, rows, JSON)),
         Column("study_date", Type.DAY, lambda rows: index.study_date[index.study_of[rows]]),
@@ -143,27 +140,11 @@ def label(cohorts: Cohorts, facet: Facet, code: int) -> str:
 # Identifiers and paths
 
 
-def spread(names: Names, ordinals: NDArray[np.integer]) -> list[bytes]:
-    """Return the names of ordinals among which neighbours are often the same."""
-    changes = np.flatnonzero(np.diff(ordinals, prepend=ordinals[:1] + 1))
-    distinct = np.array(names.take(ordinals[changes]), object)
-    texts: list[bytes] = np.repeat(distinct, np.diff(changes, append=len(ordinals))).tolist()
-    return texts
-
-
-def paths(index: Index, rows: Rows, kind: int) -> list[bytes]:
+def paths(index: Index, rows: Rows, kind: FileKind) -> list[bytes]:
     """Return the paths of one file of each image relative to the mount, empty where there is no such file."""
-    suffix, present = SUFFIXES[kind], (index.files[kind].access[rows] != 0).tolist()
+    suffix, present = kind.suffix, (index.files[kind].access[rows] != 0).tolist()
     names = flat_names(index, rows)
     return [b"all/%b%b" % (name, suffix) if there else b"" for name, there in zip(names, present, strict=True)]
-
-
-def _episode_numbers(index: Index, rows: Rows) -> list[bytes]:
-    episodes = index.study_episode[index.study_of[rows]]
-    distinct, places = np.unique(episodes, return_inverse=True)
-    numbers = [safe_bytes(index.episodes.ids[number]) if number >= 0 else b"" for number in distinct.tolist()]
-    texts: list[bytes] = np.array([*numbers, b""], object)[places].tolist()
-    return texts
 
 
 def _of_episode(index: Index, values: NDArray[np.int32], rows: Rows) -> NDArray[np.int32]:

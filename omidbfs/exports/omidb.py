@@ -12,6 +12,7 @@ from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import ImageDb, Nbss
 from omidbfs.exports.table import harmless
+from omidbfs.facets import BY_NAME
 from omidbfs.index.classification import Classification
 
 Row = tuple[object, ...]
@@ -27,7 +28,7 @@ def omidb_summary(
     are read again, one at a time: the table holds what the index does not. Rule: ``omidb.commands.summarise``.
     """
     index = cohorts.index
-    clients = range(len(index.clients)) if cohort == EVERYTHING else cohorts.clients(cohort).tolist()
+    clients = cohorts.values(cohort, BY_NAME["client"]).tolist()
     rows = cohorts.rows(cohort)
     problems: list[Problem] = []  # known already, from building the index
     scanner = Scanner(source, problems)

@@ -6,30 +6,26 @@ import numpy as np
 import orjson
 
 from omidbfs.cohorts.cohort import Cohort, Cohorts
+from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.exports.fields import pages, paths
-from omidbfs.facets import Kind
-from omidbfs.index.columns import DCM, JSON
+from omidbfs.facets import Kind, Level
+
+_COUNTED = (Level.CLIENT, Level.EPISODE, Level.STUDY, Level.IMAGE, Level.MARK)
 
 
 def summary(cohorts: Cohorts, cohort: Cohort, title: str) -> Iterator[bytes]:
     """Yield ``summary.json`` of a cohort: clients, episodes, studies, images, files, marks, counts per facet."""
     index, rows = cohorts.index, cohorts.row_array(cohort)
-    chosen = np.zeros(len(index), np.bool_)
-    chosen[rows] = True
     files = {
-        name: int(np.count_nonzero(index.files[kind].access[rows])) if cohort.files[kind] else 0
-        for kind, name in ((DCM, "dcm"), (JSON, "json"))
+        kind.name: int(np.count_nonzero(index.files[kind].access[rows])) if kind in cohort.files else 0
+        for kind in FILE_KINDS
     }
-    size = sum(int(index.files[kind].size[rows].sum()) for kind in (DCM, JSON) if cohort.files[kind])
+    size = sum(int(index.files[kind].size[rows].sum()) for kind in cohort.files)
     counted = [facet for facet in index.registry.facets if facet.kind is not Kind.NAME]
     yield orjson.dumps(
         {
             "cohort": title,
-            "clients": len(cohorts.clients(cohort)),
-            "episodes": len(cohorts.episodes(cohort)),
-            "studies": len(cohorts.studies(cohort)),
-            "images": len(rows),
-            "marks": int(np.count_nonzero(chosen[index.marks.row])),
+            **{level.plural: cohorts.count(cohort, level) for level in _COUNTED},
             "files": files,
             "bytes": size,
             "facets": {facet.name: dict(cohorts.counts(cohort, facet)) for facet in counted},
@@ -40,7 +36,7 @@ def summary(cohorts: Cohorts, cohort: Cohort, title: str) -> Iterator[bytes]:
 
 def path_list(cohorts: Cohorts, cohort: Cohort) -> Iterator[bytes]:
     """Yield ``paths.txt`` of a cohort: the path of each of its files relative to the mount, one a line."""
-    index, shown = cohorts.index, [kind for kind in (DCM, JSON) if cohort.files[kind]]
+    index = cohorts.index
     for rows in pages(cohorts.row_array(cohort)):
-        pairs = zip(*(paths(index, rows, kind) for kind in shown), strict=True)
+        pairs = zip(*(paths(index, rows, kind) for kind in cohort.files), strict=True)
         yield b"".join(path + b"\n" for pair in pairs for path in pair if path)

@@ -1,18 +1,34 @@
-"""The facets: what images are grouped by. Adding a facet is adding one entry to a registry.
+"""The facets: what images are grouped by. Pure data and pure functions, for every floor above and in any thread.
 
-``clinical``, ``image``, ``breast`` and ``mark`` hold those that the program has, ``user`` makes those that a user
-defines.
+``clinical``, ``image``, ``breast`` and ``mark`` hold the facets of the program: a new one is one entry there. A
+facet of images that needs an attribute which :class:`~omidbfs.database.header.Header` lacks also changes
+``database/header.py``, and no other file but its test and ``docs/facets.md``, which ``scripts/facets-doc`` makes.
+``defined`` understands the facets that a user defines.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.database.records import OTHER
 from omidbfs.facets.breast import BREAST_FACETS
 from omidbfs.facets.clinical import CLINICAL_FACETS
 from omidbfs.facets.image import IMAGE_FACETS
 from omidbfs.facets.mark import MARK_FACETS
-from omidbfs.facets.model import NONE, RESERVED, UNKNOWN, UNLINKED, Facet, Kind, Subject, Token, Value
+from omidbfs.facets.model import (
+    NONE,
+    RESERVED,
+    UNKNOWN,
+    UNLINKED,
+    Facet,
+    Key,
+    Kind,
+    Level,
+    Subject,
+    Tag,
+    Token,
+    Value,
+)
 
 FACETS: tuple[Facet, ...] = (
     *CLINICAL_FACETS,
@@ -22,10 +38,10 @@ FACETS: tuple[Facet, ...] = (
     Facet(
         "file-type",
         "dcm or json: narrows the files of a cohort, not its images",
-        "file",
-        "file name",
+        Level.FILE,
+        ("file name",),
         Kind.FILE,
-        values=(Value("dcm", "dcm"), Value("json", "json")),
+        values=tuple(Value(kind.name, kind.name) for kind in FILE_KINDS),
     ),
 )
 """The facets that every index has."""
@@ -61,9 +77,12 @@ __all__ = [
     "UNKNOWN",
     "UNLINKED",
     "Facet",
+    "Key",
     "Kind",
+    "Level",
     "Registry",
     "Subject",
+    "Tag",
     "Token",
     "Value",
     "named",

@@ -1,11 +1,14 @@
-"""Facets of what was found in the image's own breast."""
+"""Facets of what was found in the image's own breast.
+
+The registry takes them; index workers run their functions.
+"""
 
 from collections.abc import Hashable
 
 from omidbfs.database.codes import SIDE_OPINIONS
 from omidbfs.database.records import OTHER, Episode
 from omidbfs.database.terms import laterality
-from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Subject, Value, one, table
+from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Level, Subject, Value, one, table
 from omidbfs.facets.tables import READING_OPINIONS
 
 _WORST_FIRST = ("OM", "OS", "OU", "OB", "ON")
@@ -14,7 +17,7 @@ _DECISIVE = ("surgery", "biopsy_wide", "biopsy_fine")
 
 def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None, str | None]:
     """Return the worst opinion after biopsy or surgery of one breast, and the readers' at screening."""
-    # Remembered while the woman is at hand: otherwise found anew for each image, 2 us.
+    # Remembered while the client is at hand: otherwise found anew for each image, 2 us.
     found = subject.opinions.get((episode.id, side))
     if found is None:
         is_left, decisive, first = side == "L", set(), None
@@ -55,8 +58,8 @@ BREAST_FACETS: tuple[Facet, ...] = (
     Facet(
         "side-opinion",
         "the worst opinion of the image's own breast after biopsy or surgery in the episode",
-        "image",
-        "NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",
+        Level.IMAGE,
+        ("NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",),
         Kind.TABLE,
         one(_side_opinion),
         _of_breast,
@@ -65,8 +68,8 @@ BREAST_FACETS: tuple[Facet, ...] = (
     Facet(
         "reading-opinion",
         "the readers' opinion of the image's own breast at screening",
-        "image",
-        "NBSS SCREENING, L and R, Opinion; laterality of the image",
+        Level.IMAGE,
+        ("NBSS SCREENING, L and R, Opinion; laterality of the image",),
         Kind.TABLE,
         one(_reading_opinion),
         _of_breast,

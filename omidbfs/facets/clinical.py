@@ -1,4 +1,7 @@
-"""Facets of the client, of its episodes and studies."""
+"""Facets of the client, of its episodes and studies.
+
+The registry takes them; index workers run their functions.
+"""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -21,9 +24,12 @@ from omidbfs.facets.model import (
     YES_NO,
     Facet,
     Kind,
+    Level,
     Subject,
     Token,
     Value,
+    imagedb,
+    nbss,
     of_episode,
     one,
     table,
@@ -129,12 +135,12 @@ def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:
 
 
 _OF_CLIENT: tuple[Facet, ...] = (
-    Facet("client", "the client; inside, its part of the real tree", "client", "directory name", Kind.NAME),
+    Facet("client", "the client; inside, its part of the real tree", Level.CLIENT, ("directory name",), Kind.NAME),
     Facet(
         "client-status",
         "the most serious of the client's episodes",
-        "client",
-        "NBSS (omidb.client.Client.status)",
+        Level.CLIENT,
+        ("NBSS (omidb.client.Client.status)",),
         Kind.TABLE,
         one(lambda subject: subject.client_status),
         values=table(CLIENT_STATUSES, STATUS_LABELS),
@@ -142,26 +148,26 @@ _OF_CLIENT: tuple[Facet, ...] = (
     Facet(
         "classification",
         "the classification of the client as shipped",
-        "client",
-        "NBSS Classification",
+        Level.CLIENT,
+        ("NBSS ", nbss("Classification")),
         Kind.TABLE,
         one(_classification),
         values=table(_CLASSIFICATIONS, STATUS_LABELS),
     ),
-    Facet("site", "the screening centre", "client", "ImageDB Site", Kind.TEXT, one(_site)),
+    Facet("site", "the screening centre", Level.CLIENT, ("ImageDB ", imagedb("Site")), Kind.TEXT, one(_site)),
     Facet(
         "ethnicity",
         "the client's ethnic group",
-        "client",
-        "NBSS Ethnicity, else EthnicGroup",
+        Level.CLIENT,
+        ("NBSS ", nbss("Ethnicity"), ", else ", nbss("EthnicGroup")),
         Kind.TEXT,
         one(_ethnicity),
     ),
     Facet(
         "fold",
         "ten parts of the clients, about equal in large databases, not stratified; no two share a client",
-        "client",
-        "hash of the client",
+        Level.CLIENT,
+        ("hash of the client",),
         Kind.NUMBER,
         one(lambda subject: fold_of(subject.client.name)),
         highest=9,
@@ -169,12 +175,12 @@ _OF_CLIENT: tuple[Facet, ...] = (
 )
 
 _OF_EPISODE: tuple[Facet, ...] = (
-    Facet("episode", "the episode, as <client>~<number>", "episode", "key in NBSS", Kind.NAME),
+    Facet("episode", "the episode, as <client>~<number>", Level.EPISODE, ("key in NBSS",), Kind.NAME),
     Facet(
         "outcome",
         "what became of the episode, by its own events and the episodes after it",
-        "episode",
-        "NBSS events and types (omidb.classificationtools.episode_outcome)",
+        Level.EPISODE,
+        ("NBSS events and types (omidb.classificationtools.episode_outcome)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: outcome_tokens(subject.outcomes[episode].code)[0]),
         _links,
@@ -183,8 +189,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "undefined-outcome",
         "why the outcome is undefined",
-        "episode",
-        "NBSS events and types (omidb.classificationtools.UndefinedEpisodeOutcome)",
+        Level.EPISODE,
+        ("NBSS events and types (omidb.classificationtools.UndefinedEpisodeOutcome)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: outcome_tokens(subject.outcomes[episode].code)[1]),
         _links,
@@ -193,8 +199,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "episode-status",
         "what the episode's own events say",
-        "episode",
-        "NBSS events and type (omidb.episode.Episode.status)",
+        Level.EPISODE,
+        ("NBSS events and type (omidb.episode.Episode.status)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: subject.facts[episode].status or UNDEFINED),
         _links,
@@ -203,8 +209,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "episode-type",
         "why the episode was opened",
-        "episode",
-        "NBSS EpisodeType",
+        Level.EPISODE,
+        ("NBSS ", nbss("EpisodeType")),
         Kind.TABLE,
         one(_episode_type),
         _links,
@@ -213,8 +219,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "episode-action",
         "what was decided in the end",
-        "episode",
-        "NBSS EpisodeAction",
+        Level.EPISODE,
+        ("NBSS ", nbss("EpisodeAction")),
         Kind.TABLE,
         one(_episode_action),
         _links,
@@ -223,8 +229,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "post-op",
         "whether surgery or an interval cancer came before the episode",
-        "episode",
-        "NBSS events and types (omidb.classificationtools.is_post_op)",
+        Level.EPISODE,
+        ("NBSS events and types (omidb.classificationtools.is_post_op)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: yes_no(subject.post_ops[episode])),
         _links,
@@ -233,8 +239,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "closed",
         "whether the episode is closed",
-        "episode",
-        "NBSS EpisodeIsClosed",
+        Level.EPISODE,
+        ("NBSS ", nbss("EpisodeIsClosed")),
         Kind.TABLE,
         one(_closed),
         _links,
@@ -243,8 +249,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "year",
         "the true year in which the episode was opened (study dates are shifted)",
-        "episode",
-        "NBSS ActualEpisodeOpenedYear",
+        Level.EPISODE,
+        ("NBSS ", nbss("ActualEpisodeOpenedYear")),
         Kind.NUMBER,
         one(_year),
         _links,
@@ -254,12 +260,12 @@ _OF_EPISODE: tuple[Facet, ...] = (
 )
 
 _OF_STUDY: tuple[Facet, ...] = (
-    Facet("study", "the examination", "study", "directory name", Kind.NAME),
+    Facet("study", "the examination", Level.STUDY, ("directory name",), Kind.NAME),
     Facet(
         "event",
         "the procedures that the study belongs to",
-        "study",
-        "NBSS events on the study's date",
+        Level.STUDY,
+        ("NBSS events on the study's date",),
         Kind.TABLE,
         lambda subject: _linked(subject, subject.study.events),
         _links,
@@ -269,8 +275,8 @@ _OF_STUDY: tuple[Facet, ...] = (
     Facet(
         "event-link-all",
         "the procedures that the study may belong to, also where that is not unique (--link-all)",
-        "study",
-        "NBSS events on the study's date, else all of its episode",
+        Level.STUDY,
+        ("NBSS events on the study's date, else all of its episode",),
         Kind.TABLE,
         lambda subject: _linked(subject, subject.study.all_events),
         _links,
@@ -280,8 +286,8 @@ _OF_STUDY: tuple[Facet, ...] = (
     Facet(
         "standard-views",
         "whether CC and MLO of both breasts are there, of one intent and nothing else (complete-4)",
-        "study",
-        "view, laterality and intent of the study's images; images of one intent are looked at together",
+        Level.STUDY,
+        ("view, laterality and intent of the study's images; images of one intent are looked at together",),
         Kind.TABLE,
         one(_standard_views),
         _study_views,

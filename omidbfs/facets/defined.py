@@ -1,36 +1,71 @@
-"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table of her own.
+"""Facets that a user defines: from a DICOM attribute, from NBSS, or from a table.
 
-A definition says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a
-map, or as a slug. It is plain data, so that it can be handed to other processes and kept in an index.
+Sessions read definitions from the configuration, and ``index/user_facets.py`` makes columns of them. A definition
+says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a map, or as a
+slug. It is immutable data, so that it can be handed to other processes and kept in an index.
 """
 
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
+from typing import Annotated
 
-from omidbfs.base.definitions import RefusedError, Where, defined
+import msgspec
+
+from omidbfs.base.definitions import RefusedError, Text, Where, defined, understood
 from omidbfs.base.names import LONGEST, slug
 from omidbfs.base.words import meant
-from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Kind
+from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Key, Kind, Level, Tag
 from omidbfs.facets.lists import table as read_table
+from omidbfs.facets.model import Origin
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
 _NUMBERED = re.compile(r"(.*)(\[[1-9][0-9]{0,3}\])")
 _PLAIN = re.compile(r"(?!not-)[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST = 1e300
+_LEVELS_OF_NBSS = (Level.EPISODE, Level.CLIENT)
 
-_OPTIONS = {
-    "tag": {"description", "bins", "map"},
-    "nbss": {"description", "bins", "map", "level"},
-    "csv": {"description", "bins", "map", "key", "column"},
-}
+
+_Level = Annotated[str, msgspec.Meta(description="has to be text")]
+_NOT_EMPTY = msgspec.Meta(min_length=1)
+_Edges = Annotated[
+    Annotated[list[int | float], _NOT_EMPTY] | None, msgspec.Meta(description="is a list of numbers")
+]
+_Texts = Annotated[Annotated[dict[str, str], _NOT_EMPTY] | None, msgspec.Meta(description="is a table of texts")]
+
+
+class _Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every table ``[facets.NAME]`` may have."""
+
+    description: Text = None
+    bins: _Edges = None
+    map: _Texts = None
+
+
+class _OfTag(_Given, kw_only=True):
+    tag: Text
+
+
+class _OfNbss(_Given, kw_only=True):
+    nbss: Text
+    level: _Level = "episode"
+
+
+class _OfTable(_Given, kw_only=True):
+    csv: Text
+    key: Text = None
+    column: Text = None
+
+
+_KINDS: Mapping[str, type[_OfTag | _OfNbss | _OfTable]] = {"tag": _OfTag, "nbss": _OfNbss, "csv": _OfTable}
+"""The key that tells what a facet is taken from -> the table with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +80,7 @@ class Definition:
 
     name: str
     description: str
-    level: str
+    level: Level
     source: str
     tag: tuple[str, ...] = ()
     nbss: tuple[str, ...] = ()
@@ -60,7 +95,13 @@ class Definition:
             content = json.dumps(sorted(self.table)).encode("utf-8", "surrogatepass")
             whole["table"] = blake2b(content, digest_size=16).hexdigest()
         definition = json.dumps(whole, sort_keys=True)
-        return Facet(self.name, self.description, self.level, self.source, Kind.TEXT, definition=definition)
+        return Facet(self.name, self.description, self.level, self._origin(), Kind.TEXT, definition=definition)
+
+    def _origin(self) -> Origin:
+        if self.tag:
+            numbers = str(Tag("", self.tag))
+            return (Tag(self.source.removesuffix(numbers).rstrip(), self.tag),)
+        return ("NBSS ", Key("nbss", self.nbss)) if self.nbss else (self.source,)
 
     def label(self, text: str | None) -> str:
         """Return the name of the value that a text of the source has; bins and maps may give a reserved word."""
@@ -86,6 +127,21 @@ class Definition:
         return [f"below-{edges[0]}", *between, f"from-{edges[-1]}"]
 
 
+def stored_facet(definition: str) -> Facet:
+    """Return the facet that has a ``definition``, which is what an index keeps of it.
+
+    Raises
+    ------
+    ValueError
+        The text is no definition.
+    """
+    try:
+        said = {**json.loads(definition), "table": None}
+        return replace(msgspec.convert(said, Definition).facet(), definition=definition)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ValueError("no definition of a facet") from error
+
+
 def definitions(tables: Mapping[str, object], place: Path, text: str) -> tuple[Definition, ...]:
     """Return the definitions in the ``[facets.NAME]`` tables of a configuration; see :func:`defined`.
 
@@ -104,61 +160,45 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
         raise RefusedError(f"a name has lower-case letters, digits and single hyphens, {LONGEST} at most")
     if name in BY_NAME:
         raise RefusedError(f"there is a facet {name} already; choose another name")
-    kinds = [kind for kind in _OPTIONS if kind in table]
+    kinds = [kind for kind in _KINDS if kind in table]
     if len(kinds) != 1:
         raise RefusedError("needs exactly one of tag, nbss and csv")
     kind = kinds[0]
-    for key, value in table.items():
-        if key != kind and key not in _OPTIONS[kind]:
-            known = sorted(_OPTIONS[kind])
-            what = f"{key} is not understood beside {kind}; {', '.join(known)} are"
-            raise RefusedError(f"{what}{meant(key, known)}", key)
-        if key not in ("bins", "map") and not isinstance(value, str):
-            raise RefusedError(f"{key} has to be text", key)
-    bins, texts = _bins(table.get("bins")), _map(table.get("map"))
+    beside = sorted({*_KINDS[kind].__struct_fields__} - {kind})
+    given = understood(_KINDS[kind], table, f"is not understood beside {kind}; {', '.join(beside)} are")
+    bins, texts = _edges(given.bins or ()), tuple((text, _safe(name)) for text, name in (given.map or {}).items())
     if bins and texts:
         raise RefusedError("bins and map exclude each other", "map")
-    said = str(table[kind])
-    description = str(table.get("description", f"{kind} {said}"))
-    if kind == "tag":
-        path = tuple(_tag(part) for part in said.split("."))
-        shown = ".".join(f"({tag[:4]},{tag[4:8]}){tag[8:]}" for tag in path)
-        source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
-        return Definition(name, description, "image", source, tag=path, bins=bins, texts=texts)
-    if kind == "nbss":
-        level = str(table.get("level", "episode"))
-        if level not in ("episode", "client"):
-            raise RefusedError(f"level is episode or client{meant(level, ('episode', 'client'))}", "level")
-        if not all(said.split(".")):
-            raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
-        keys = tuple(said.split("."))
-        return Definition(name, description, level, f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
-    try:
-        level, column, rows = read_table(directory / said, table.get("key"), table.get("column"))
-    except RefusedError as error:
-        raise RefusedError(str(error), *(error.keys or ("csv",))) from None
-    return Definition(name, description, level, f"{said}, {column}", table=rows, bins=bins, texts=texts)
+    said: str = getattr(given, kind)
+    description = f"{kind} {said}" if given.description is None else given.description
+    match given:
+        case _OfTag():
+            path = tuple(_tag(part) for part in said.split("."))
+            shown = str(Tag("", path))
+            source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
+            return Definition(name, description, Level.IMAGE, source, tag=path, bins=bins, texts=texts)
+        case _OfNbss(level=level):
+            if level not in _LEVELS_OF_NBSS:
+                raise RefusedError("level is episode or client", "level", remedy=meant(level, _LEVELS_OF_NBSS))
+            keys = tuple(said.split("."))
+            if not all(keys):
+                raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
+            return Definition(name, description, Level(level), f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
+        case _OfTable(key=key, column=column):
+            try:
+                of, read, rows = read_table(directory / said, key, column)
+            except RefusedError as error:
+                raise error.below(*(error.keys or ("csv",))) from None
+            return Definition(name, description, of, f"{said}, {read}", table=rows, bins=bins, texts=texts)
 
 
-def _bins(edges: object) -> tuple[float, ...]:
-    if edges is None:
-        return ()
-    if not isinstance(edges, list) or not edges or not all(type(edge) in (int, float) for edge in edges):
-        raise RefusedError("bins is a list of numbers", "bins")
+def _edges(edges: Sequence[float]) -> tuple[float, ...]:
     if not all(-_LARGEST < edge < _LARGEST for edge in edges):  # which no NaN is
         raise RefusedError("bins is a list of numbers, none of them beyond all measure", "bins")
     numbers = [float(f"{edge:.15g}") for edge in edges]  # as they are named
     if any(low >= high for low, high in pairwise(numbers)):
         raise RefusedError("bins have to ascend", "bins")
     return tuple(numbers)
-
-
-def _map(texts: object) -> tuple[tuple[str, str], ...]:
-    if texts is None:
-        return ()
-    if not isinstance(texts, dict) or not texts or not all(isinstance(name, str) for name in texts.values()):
-        raise RefusedError("map is a table of texts", "map")
-    return tuple((text, _safe(name)) for text, name in texts.items())
 
 
 def _safe(name: str) -> str:
@@ -176,6 +216,6 @@ def _tag(text: str) -> str:
 
     tag = tag_for_keyword(text)
     if tag is None:
-        known = meant(text, keyword_dict)
-        raise RefusedError(f"tag: {text} is neither a DICOM keyword nor a tag like 0018,0060{known}", "tag")
+        reason = f"tag: {text} is neither a DICOM keyword nor a tag like 0018,0060"
+        raise RefusedError(reason, "tag", remedy=meant(text, keyword_dict))
     return f"{tag:08X}"

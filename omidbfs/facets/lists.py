@@ -1,4 +1,4 @@
-"""Lists and tables that people write: what they name.
+"""Lists and tables that people write: what they name. Stateless; for any thread.
 
 Cohorts, facets and ``--clients-file`` read theirs here, so that all understand the same. A file whose name ends in
 ``.csv`` is a table with a header; any other has one name a line. Both are UTF-8, with or without a byte order
@@ -16,11 +16,12 @@ from omidbfs.base.definitions import RefusedError
 from omidbfs.base.names import printable
 from omidbfs.base.words import meant
 from omidbfs.database.problems import Problem
+from omidbfs.facets.model import Level
 
-COLUMNS: Mapping[str, tuple[str, str]] = {
-    "client": ("client", "ClientID"),
-    "study": ("study", "StudyInstanceUID"),
-    "image": ("image", "SOPInstanceUID"),
+COLUMNS: Mapping[Level, tuple[str, str]] = {
+    Level.CLIENT: ("client", "ClientID"),
+    Level.STUDY: ("study", "StudyInstanceUID"),
+    Level.IMAGE: ("image", "SOPInstanceUID"),
 }
 """Level -> the names that the column with its identifiers may have."""
 
@@ -28,7 +29,7 @@ _MOST = 1000
 """Problems of one kind that one list or table has: it may be that of a far larger database."""
 
 
-def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]:
+def listed(path: Path, level: Level, column: str | None = None) -> tuple[str, ...]:
     """Return the names in a list, each once; of a table those in ``column``, or in one of :data:`COLUMNS`.
 
     Raises
@@ -44,9 +45,11 @@ def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]
             columns = COLUMNS[level] if column is None else (column,)
             place = next((header.index(name) for name in columns if name in header), None)
             if place is None:
+                remedy = "call one so, or name one with column"
                 hint = meant(columns[0], header)
                 raise RefusedError(
-                    f"{path} has no column {' or '.join(columns)}; call one so, or name one with column{hint}"
+                    f"{path} has no column {' or '.join(columns)}",
+                    remedy=f"{remedy}; {hint}" if hint else remedy,
                 )
             names = [row[place] for row in rows]
     return tuple(dict.fromkeys(name for name in names if name))
@@ -54,7 +57,7 @@ def listed(path: Path, level: str, column: str | None = None) -> tuple[str, ...]
 
 def table(
     path: Path, key: str | None = None, column: str | None = None
-) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+) -> tuple[Level, str, tuple[tuple[str, str], ...]]:
     """Return what a table says: the level of its identifiers, the column read, and pairs (identifier, text).
 
     Each pair comes once; rows without a text say nothing and are left out. ``key`` names the column with the
@@ -73,7 +76,7 @@ def table(
             raise RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
         column = column or others[0]
         if column not in header:
-            raise RefusedError(f"column: {path} has no column {column}{meant(column, header)}", "column")
+            raise RefusedError(f"column: {path} has no column {column}", "column", remedy=meant(column, header))
         places = header.index(key), header.index(column)
         pairs = dict.fromkeys((row[places[0]], row[places[1]]) for row in rows)
     return level, column, tuple(pair for pair in pairs if pair[1])
@@ -82,14 +85,14 @@ def table(
 _LEVELS = {name: level for level, names in COLUMNS.items() for name in names}
 
 
-def _key(header: Sequence[str], wanted: str | None) -> tuple[str, str]:
+def _key(header: Sequence[str], wanted: str | None) -> tuple[Level, str]:
     """Return the level of a table, and the column that holds the identifiers."""
     known = [name for name in header if name in _LEVELS]
     if wanted is not None:
         of_level = [name for name in known if _LEVELS[name] == _LEVELS.get(wanted)]
         if not of_level:
             reason = f"key: {wanted} is not client, study or image, or the table has no such column"
-            raise RefusedError(f"{reason}{meant(wanted, known)}", "key")
+            raise RefusedError(reason, "key", remedy=meant(wanted, known))
         known = [name for name in of_level if name == wanted] or of_level
     if not known:
         raise RefusedError("the table has no column client, study or image to tell whose the values are")

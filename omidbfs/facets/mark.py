@@ -1,7 +1,8 @@
 """Facets of the marks in an image, and of the lesions that they are linked to.
 
-A mark names lesions by number; together with the side of the image that is a lesion of the study's episode.
-Nothing is guessed: where a number, the side or the episode is missing, so is the lesion.
+The registry takes them; index workers run their functions. A mark names lesions by number; together with the side
+of the image that is a lesion of the study's episode. Nothing is guessed: where a number, the side or the episode
+is missing, so is the lesion.
 """
 
 import re
@@ -27,6 +28,7 @@ from omidbfs.facets.model import (
     YES_NO,
     Facet,
     Kind,
+    Level,
     Subject,
     Token,
     Value,
@@ -84,7 +86,7 @@ def _of_lesions(subject: Subject) -> Hashable:
 
 def _said_of(subject: Subject, lesion: Lesion) -> Hashable:
     """Return what each of the facets of lesions says of one."""
-    # Remembered while the woman is at hand: four images and more show the same lesion, and this takes 6 us.
+    # Remembered while the client is at hand: four images and more show the same lesion, and this takes 6 us.
     known = subject.lesions.get(id(lesion))
     if known is None:
         known = subject.lesions[id(lesion)] = tuple([read(lesion) for read in _OF_LESION])
@@ -184,8 +186,8 @@ def _receptor_facet(
     return Facet(
         name,
         f"the {description} receptor status of the lesions that marks are linked to",
-        "lesion",
-        f"NBSS {key} of SURGERY, else BIOPSYWIDE",
+        Level.LESION,
+        (f"NBSS {key} of SURGERY, else BIOPSYWIDE",),
         Kind.TABLE,
         _each_lesion(read),
         _of_lesions,
@@ -198,8 +200,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "marked",
         "whether a radiologist marked a region",
-        "image",
-        "ImageDB marks",
+        Level.IMAGE,
+        ("ImageDB marks",),
         Kind.TABLE,
         one(_marked),
         _of_listing,
@@ -208,8 +210,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "mark-count",
         "how many regions are marked",
-        "image",
-        "ImageDB marks",
+        Level.IMAGE,
+        ("ImageDB marks",),
         Kind.NUMBER,
         one(_mark_count),
         _of_listing,
@@ -218,8 +220,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "mark-feature",
         "what the marks show",
-        "mark",
-        "ImageDB flags of a mark: Mass, WithCalcification, ...",
+        Level.MARK,
+        ("ImageDB flags of a mark: Mass, WithCalcification, ...",),
         Kind.TABLE,
         _each_mark(lambda _, mark: [name for name in MARK_FEATURES if name in mark.features] or (UNKNOWN,)),
         _of_marks,
@@ -229,8 +231,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "conspicuity",
         "how easily the marks are seen",
-        "mark",
-        "ImageDB Conspicuity",
+        Level.MARK,
+        ("ImageDB Conspicuity",),
         Kind.TABLE,
         _each_mark(lambda _, mark: (mark.conspicuity or UNKNOWN,)),
         _of_marks,
@@ -240,8 +242,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "mass-classification",
         "the margins of marked masses",
-        "mark",
-        "ImageDB MassClassification",
+        Level.MARK,
+        ("ImageDB MassClassification",),
         Kind.TABLE,
         _each_mark(lambda _, mark: (mark.mass_classification or UNKNOWN,)),
         _of_marks,
@@ -251,8 +253,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "benign-classification",
         "the kind of marked benign calcifications",
-        "mark",
-        "ImageDB BenignClassification",
+        Level.MARK,
+        ("ImageDB BenignClassification",),
         Kind.TABLE,
         _each_mark(lambda _, mark: (mark.benign_classification or UNKNOWN,)),
         _of_marks,
@@ -262,8 +264,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "lesion-link",
         "whether the marks are linked to lesions of the episode",
-        "mark",
-        "ImageDB LinkedNBSSLesionNumber, laterality of the image, NBSS LESION",
+        Level.MARK,
+        ("ImageDB LinkedNBSSLesionNumber, laterality of the image, NBSS LESION",),
         Kind.TABLE,
         _each_mark(_link),
         _of_lesions,
@@ -277,8 +279,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "lesion-status",
         "whether the lesions that marks are linked to are invasive",
-        "lesion",
-        "NBSS pathology of BIOPSYWIDE and SURGERY (omidb.lesion.Lesion.status)",
+        Level.LESION,
+        ("NBSS pathology of BIOPSYWIDE and SURGERY (omidb.lesion.Lesion.status)",),
         Kind.TABLE,
         _each_lesion(lesion_status),
         _of_lesions,
@@ -288,8 +290,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "grade",
         "the grade of the lesions that marks are linked to",
-        "lesion",
-        "NBSS DiseaseGrade, else DcisGrade, of SURGERY, else BIOPSYWIDE (omidb.lesion.Lesion.grade)",
+        Level.LESION,
+        ("NBSS DiseaseGrade, else DcisGrade, of SURGERY, else BIOPSYWIDE (omidb.lesion.Lesion.grade)",),
         Kind.TABLE,
         _each_lesion(lesion_grade),
         _of_lesions,
@@ -299,8 +301,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "lesion-description",
         "what the lesions that marks are linked to look like",
-        "lesion",
-        "NBSS LESION LesionDescription",
+        Level.LESION,
+        ("NBSS LESION LesionDescription",),
         Kind.TABLE,
         _each_lesion(lambda lesion: lesion.description),
         _of_lesions,

@@ -1,8 +1,12 @@
-"""What a facet is, and the image that facets look at."""
+"""What a facet is, and the image that facets look at.
+
+The modules of facets build on it, and all floors above read it. All of it is immutable but :class:`Subject`, which
+belongs to the builder of a chunk and to its thread.
+"""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 from omidbfs.base.names import slug, table_label
 from omidbfs.clinical.client import ClientRecord, StudyRecord
@@ -20,6 +24,60 @@ RESERVED: dict[str, str] = {
 """Values that every facet shares, with codes 0 to 3 in this order; :func:`slug` gives none of them to a text."""
 
 Token = str | int | None
+
+
+class Level(StrEnum):
+    """What the value of a facet belongs to, from the client down; see :mod:`omidbfs.index.levels` for its members.
+
+    A text, so that it can be a key of JSON and of what users write.
+    """
+
+    CLIENT = "client"
+    EPISODE = "episode"
+    STUDY = "study"
+    IMAGE = "image"
+    MARK = "mark"
+    LESION = "lesion"
+    FILE = "file"
+
+    @property
+    def plural(self) -> str:
+        """The word for several."""
+        return "studies" if self is Level.STUDY else f"{self}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A place in a DICOM dataset: its keyword, and a path of tags.
+
+    ``00540220``, ``00080104`` is a tag in the first item of a sequence, and ``00080008[3]`` is Value 3 of an
+    attribute. The keyword is empty where nobody gave one.
+    """
+
+    keyword: str
+    path: tuple[str, ...]
+
+    def __str__(self) -> str:
+        numbers = ".".join(f"({part[:4]},{part[4:8]}){part[8:]}" for part in self.path)
+        return f"{self.keyword} {numbers}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A place in a JSON file of a client, ``nbss`` or ``imagedb``: a path of keys.
+
+    The path of a facet of episodes starts in the episode, and of all others at the top of the file.
+    """
+
+    document: str
+    path: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return ".".join(self.path)
+
+
+Origin = tuple[Tag | Key | str, ...]
+"""Tags and keys, with the words that are between them for people."""
 
 
 class Kind(Enum):
@@ -70,14 +128,15 @@ class Facet:
     words, or free text, which may read like one of these and is none of them. ``None`` is ``unknown``. Images
     (studies, clients, by its ``level``) for which ``depends_on`` gives the same have the same tokens.
 
+    ``origin`` says where the tokens are taken from. ``tags`` and ``keys`` are its data; ``source`` is its text.
     ``lowest``, ``highest`` and ``band`` belong to numbers; ``label`` names the value of a free text.
     ``definition`` is that of a facet of the user's (:mod:`omidbfs.facets.defined`), as text that changes with it.
     """
 
     name: str
     description: str
-    level: str
-    source: str
+    level: Level
+    origin: Origin
     kind: Kind
     tokens: Callable[[Subject], Sequence[Token]] | None = None
     depends_on: Callable[[Subject], Hashable] | None = None
@@ -88,6 +147,36 @@ class Facet:
     band: int = 1
     label: Callable[[str], str] = slug
     definition: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where the tokens are taken from, for people."""
+        return "".join(map(str, self.origin))
+
+    @property
+    def tags(self) -> tuple[Tag, ...]:
+        """The places in the dataset of an image that the tokens are taken from."""
+        return tuple(place for place in self.origin if isinstance(place, Tag))
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The places in the NBSS or ImageDB file of a client that the tokens are taken from."""
+        return tuple(place for place in self.origin if isinstance(place, Key))
+
+
+def tag(keyword: str, *path: str) -> Tag:
+    """Return a place in a DICOM dataset."""
+    return Tag(keyword, path)
+
+
+def nbss(*path: str) -> Key:
+    """Return a place in the NBSS file of a client."""
+    return Key("nbss", path)
+
+
+def imagedb(*path: str) -> Key:
+    """Return a place in the ImageDB file of a client."""
+    return Key("imagedb", path)
 
 
 def one(read: Callable[[Subject], Token]) -> Callable[[Subject], Sequence[Token]]:

@@ -1,4 +1,7 @@
-"""Tables of values: SOP classes and transfer syntaxes (DICOM PS3.6, annex A), opinions of readers (NBSS)."""
+"""Tables of values for facets, which are constants: SOP classes, transfer syntaxes, opinions of readers.
+
+Sources: DICOM PS3.6, annex A; NBSS.
+"""
 
 from omidbfs.database import uids
 from omidbfs.facets.model import Value

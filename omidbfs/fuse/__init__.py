@@ -1,1 +1,1 @@
-"""pyfuse3 and nothing else: what the drive looks like is decided in ``omidbfs.view.view``."""
+"""pyfuse3 and nothing else: translates between the kernel and a drive, and starts, asks and ends mounts."""

@@ -1,7 +1,8 @@
 """What a mounted file system says of itself, which is not to be believed: anybody may have mounted it.
 
-A process of its own asks, because one that asks a file system that hangs does so, too. FUSE lets only those in
-who mounted, and not even root, unless they said otherwise: so where root asks, the process becomes that user.
+Used by commands, outside of the process that serves a mount. A process of its own asks, because a process that
+asks a file system that hangs hangs too. FUSE lets in only the user who mounted, not even root, unless that user
+allowed others. So where root asks, the process becomes that user.
 """
 
 import errno

@@ -1,33 +1,21 @@
-"""Who asks: what may be done for a caller before the kernel has judged whether it may read."""
+"""Who asks: the identity behind a request of the kernel.
+
+Used by the handlers where they judge before the kernel does. Any thread may call it.
+"""
 
 from pathlib import Path
 
 from pyfuse3 import RequestContext
 
-from omidbfs.database.permissions import Access
 from omidbfs.fuse.proc import field
+from omidbfs.serving.rights import Identity
 
 
-def may_read(access: Access, caller: RequestContext) -> bool:
-    """Return whether a caller may read what has an access, as the kernel will judge by its mode.
+def identity_of(caller: RequestContext) -> Identity:
+    """Return the identity of a caller, with the supplementary groups of its process.
 
-    In doubt it may not: the groups of a process that cannot be seen from here, as in another PID namespace, are
-    not known.
+    The groups of a process that cannot be seen from here, as in another PID namespace, are not known. The kernel
+    gives users as this process sees them, so the user 0 is not the root of another user namespace.
     """
-    mode = access.mode
-    if caller.uid == 0:
-        return True
-    if caller.uid == access.uid:
-        return bool(mode & 0o400)
-    if mode & 0o044 in (0, 0o044):
-        return bool(mode & 0o044)
-    groups = {caller.gid} if caller.gid == access.gid else _groups(caller.pid)
-    if groups is None:
-        return False
-    return bool(mode & (0o040 if access.gid in groups else 0o004))
-
-
-def _groups(process: int) -> set[int] | None:
-    """Return the supplementary groups of a process, ``None`` if they cannot be known: proc_pid_status(5)."""
-    groups = field(Path(f"/proc/{process}/status"), "Groups")
-    return None if groups is None else set(map(int, groups.split()))
+    groups = None if caller.uid == 0 else field(Path(f"/proc/{caller.pid}/status"), "Groups")
+    return Identity(caller.uid, caller.gid, None if groups is None else frozenset(map(int, groups.split())))

@@ -1,4 +1,7 @@
-"""Starting a drive in the background, asking it for a refresh, and ending it; from outside of the daemon."""
+"""Starting a drive in the background, asking it for a refresh, and ending it.
+
+Used by commands, outside of the process that serves a mount.
+"""
 
 import fcntl
 import logging

@@ -1,4 +1,7 @@
-"""The life of a mount: served until a signal or an unmount ends it."""
+"""The life of a mount: served until a signal or an unmount ends it.
+
+Used by ``omidbfs mount``, in the main thread of the process that serves the mount: signals come there.
+"""
 
 import ctypes
 import gc
@@ -6,7 +9,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +18,14 @@ import pyfuse3
 import trio
 
 from omidbfs.base.errors import UserError
-from omidbfs.database.layout import Source
 from omidbfs.fuse import loop
 from omidbfs.fuse.kernel import fuse_connection, is_closed, tune
 from omidbfs.fuse.mounts import FILE_SYSTEM, mount_at
 from omidbfs.fuse.operations import Operations
-from omidbfs.fuse.refresh import Refresher, Schedule, first_status
 from omidbfs.fuse.stacks import stacks
-from omidbfs.index.store import Stored
 from omidbfs.serving import notify
-from omidbfs.serving.session import Session
-from omidbfs.serving.spool import Spool, spool_directories
+from omidbfs.serving.drive import Drive
+from omidbfs.serving.refresh import Refresher, Schedule
 
 log = logging.getLogger(__name__)
 
@@ -43,30 +43,22 @@ _SWITCH_INTERVAL = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
-    """What is mounted where, and what else is to happen."""
+class MountOptions:
+    """How a drive is mounted: where, under which name of its source, when it refreshes, and what users may ask.
 
-    source: Source
+    ``readahead`` is the number of bytes that the kernel is to read ahead, 0 for its own.
+    """
+
     mountpoint: Path
+    source: str
     schedule: Schedule
     allow_other: bool = False
     readahead: int = 0
+    has_xattrs: bool = False
 
 
-def drive(
-    session: Session, stored: Stored, arguments: Sequence[str], readahead: int = 0, *, has_xattrs: bool = False
-) -> Refresher:
-    """Return a drive over an index that keeps itself up to date; ``arguments`` as of :class:`Refresher`.
-
-    ``readahead`` as of :class:`omidbfs.serving.disks.Disks`.
-    """
-    view, spool = session.view(stored, first_status()), Spool(spool_directories())
-    operations = Operations(view, session.source, readahead, spool=spool, has_xattrs=has_xattrs)
-    return Refresher(operations, session, stored, arguments)
-
-
-def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None:
-    """Mount, answer the kernel and refresh, until the drive is unmounted or SIGINT or SIGTERM comes.
+def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]) -> None:
+    """Mount a drive, answer the kernel and refresh, until it is unmounted or SIGINT or SIGTERM comes.
 
     ``ready`` is called when requests are answered. The mount is gone when this returns or raises.
 
@@ -75,21 +67,22 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
     UserError
         The kernel or fusermount3 refused.
     """
-    source, mountpoint, operations = mount.source, mount.mountpoint, refresher.operations
+    mountpoint, drive = str(options.mountpoint), refresher.drive
+    operations = Operations(drive, has_xattrs=options.has_xattrs)
     _share_memory()
     flags = {"ro", "nosuid", "nodev", "noexec", "default_permissions", f"subtype={FILE_SYSTEM.partition('.')[2]}"}
-    name = "".join(character if character.isascii() else "?" for character in source.images or source.data or "")
+    name = "".join(character if character.isascii() else "?" for character in options.source)
     flags.add("fsname=" + name.replace("\\", "\\\\").replace(",", "\\,"))  # pyfuse3 takes ASCII only
-    if mount.allow_other:
+    if options.allow_other:
         flags.add("allow_other")
     try:
-        pyfuse3.init(operations, str(mountpoint), flags)
+        pyfuse3.init(operations, mountpoint, flags)
     except RuntimeError as error:
-        operations.close()
+        drive.close()
         raise UserError(
             f"{mountpoint}: the system refused to mount ({error}); see the line above, or omidbfs --debug mount"
         ) from None
-    ours = mount_at(str(mountpoint))
+    ours = mount_at(mountpoint)
     log.info("mounted")
     # The index is millions of objects that live as long as the mount: the garbage collector need not look at them.
     gc.collect()
@@ -98,15 +91,15 @@ def serve(mount: Mount, refresher: Refresher, ready: Callable[[], None]) -> None
     if not loop.install():
         log.info("this version of pyfuse3 waits for requests in its own way, which is slower")
     try:
-        trio.run(_answer, refresher, mount, ready)
+        trio.run(_answer, operations, refresher, options, ready)
     except Exception:
         log.exception("the drive ends")
         raise
     finally:
         notify.tell("STOPPING=1")
         # It unmounts by name: after `umount --lazy` another drive may be there, which is not ours to end.
-        pyfuse3.close(unmount=mount_at(str(mountpoint)) == ours)
-        operations.close()
+        pyfuse3.close(unmount=mount_at(mountpoint) == ours)
+        drive.close()
         log.info("unmounted")
 
 
@@ -118,7 +111,10 @@ def _share_memory() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
-async def _answer(refresher: Refresher, mount: Mount, ready: Callable[[], None]) -> None:
+async def _answer(
+    operations: Operations, refresher: Refresher, options: MountOptions, ready: Callable[[], None]
+) -> None:
+    drive = refresher.drive
     async with trio.open_nursery() as nursery:
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as ending,
@@ -127,50 +123,50 @@ async def _answer(refresher: Refresher, mount: Mount, ready: Callable[[], None])
             trio.open_signal_receiver(signal.SIGUSR2) as reporting,
         ):
             nursery.start_soon(_end_on_signal, ending, refresher, nursery.cancel_scope)
-            nursery.start_soon(_watch, refresher.operations, nursery.cancel_scope)
-            nursery.start_soon(_tune, refresher.operations, str(mount.mountpoint), mount.readahead)
-            nursery.start_soon(_describe_on_signal, asking, refresher.operations)
+            nursery.start_soon(_watch, drive, nursery.cancel_scope)
+            nursery.start_soon(_tune, operations.started, options)
+            nursery.start_soon(_describe_on_signal, asking, drive)
             nursery.start_soon(refresher.report_on_signals, reporting)
-            nursery.start_soon(_say_ready, refresher, ready)
+            nursery.start_soon(_say_ready, operations.started, refresher, ready)
             nursery.start_soon(refresher.on_signals, refreshing)
-            nursery.start_soon(refresher.run, mount.schedule)
+            nursery.start_soon(refresher.run, options.schedule, operations.started)
             await pyfuse3.main(max_tasks=MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 
 
-async def _say_ready(refresher: Refresher, ready: Callable[[], None]) -> None:
-    await refresher.operations.started.wait()
+async def _say_ready(started: trio.Event, refresher: Refresher, ready: Callable[[], None]) -> None:
+    await started.wait()
     ready()
     refresher.tell_ready()
 
 
-async def _describe_on_signal(signals: AsyncIterator[int], operations: Operations) -> None:
+async def _describe_on_signal(signals: AsyncIterator[int], drive: Drive) -> None:
     async for _ in signals:
-        counted = json.dumps(operations.counted())
+        counted = json.dumps(drive.counted())
         log.warning("SIGUSR1: %s", "\n".join([counted, *stacks()]))
 
 
 async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, everything: trio.CancelScope) -> None:
     async for number in signals:
         log.info("ending on %s", signal.Signals(number).name)
-        refresher.operations.exports.stop()
+        refresher.drive.stop()
         await refresher.end()
         pyfuse3.terminate()
         await trio.sleep(_GRACE)
-        everything.cancel()  # who still waits does so for a disk that hangs
+        everything.cancel()  # requests that still wait do so for a disk that hangs
 
 
-async def _watch(operations: Operations, everything: trio.CancelScope) -> None:
+async def _watch(drive: Drive, everything: trio.CancelScope) -> None:
     """Look after disks that hang, and end when the drive was unmounted while somebody waits for one."""
     connection = fuse_connection()
     while not is_closed(connection):
         await trio.sleep(1)
-        operations.disks.review()
-    operations.exports.stop()
+        drive.disks.review()
+    drive.stop()
     await trio.sleep(_GRACE)
     everything.cancel()
 
 
-async def _tune(operations: Operations, mountpoint: str, readahead: int) -> None:
-    await operations.started.wait()  # the kernel sets its limits when it is greeted
-    tune(mountpoint, readahead)
+async def _tune(started: trio.Event, options: MountOptions) -> None:
+    await started.wait()  # the kernel sets its limits when it is greeted
+    tune(str(options.mountpoint), options.readahead)

@@ -1,16 +1,58 @@
-"""Telling the kernel what to forget."""
+"""Telling the kernel what to forget: the kernel as an observer of the drive.
+
+Used by the handlers, in their loop, but for :func:`tell_kernel`, which must be called in a thread.
+"""
 
 import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pyfuse3
+import trio
 
+from omidbfs.fuse.known import Directories
+from omidbfs.fuse.pages import Pages
 from omidbfs.serving.changes import Changes
+from omidbfs.serving.drive import Drive
+from omidbfs.view.nodes import Directory
+from omidbfs.view.view import View
 
 log = logging.getLogger(__name__)
+
+
+class Kernel:
+    """The kernel, which keeps names, attributes and pages: an :class:`~omidbfs.serving.observers.Observer`."""
+
+    def __init__(self, drive: Drive, directories: Directories, pages: Pages) -> None:
+        self._drive = drive
+        self._directories = directories
+        self._pages = pages
+
+    def paths(self) -> list[bytes]:
+        """Return the paths of the directories that it knows, without the root."""
+        return self._directories.paths()
+
+    def directories(self, view: View) -> Iterator[Directory]:
+        """Return those directories as they are in a view."""
+        return self._directories.in_view(view)
+
+    async def tell(self, found: Changes) -> bool:
+        """Have it forget names and attributes, and take pages to be in doubt; return whether it did."""
+        self._pages.doubt(found.touched)
+        # In a thread of its own: the kernel may first wait for requests of these very inodes, which this loop has
+        # to answer, and those may wait for threads of a slow disk.
+        return await trio.to_thread.run_sync(tell_kernel, found, limiter=trio.CapacityLimiter(1))
+
+    async def settle(self) -> None:
+        """Have it drop pages of open files that are still in doubt."""
+        await self._pages.drop_open(self.open_files())
+
+    def open_files(self) -> list[int]:
+        """Return the inodes of open files, without those of earlier versions: nothing is in doubt about these."""
+        files = self._drive.view.files
+        return [inode for inode in self._drive.open_files() if files.current(inode) == inode]
 
 
 def tell_kernel(found: Changes) -> bool:

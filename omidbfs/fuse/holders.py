@@ -1,4 +1,7 @@
-"""Who is on a mount, as far as /proc shows it. Nothing here touches the mount itself, which may hang."""
+"""Which processes use a mount, as far as /proc shows it.
+
+Used by commands. Nothing here touches the mount itself, which may hang.
+"""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +15,7 @@ _MOST = 8
 
 
 def holders(mountpoint: str) -> str:
-    """Return who keeps a mount busy, for people: ``less (1234), bash (1200)``; mounts inside of it, too."""
+    """Return which processes keep a mount busy, for people: ``less (1234), bash (1200)``; and which mounts."""
     names = [f"{command} ({process})" for process, command in processes_on(mountpoint)]
     names += [f"what is mounted at {_shown(mount)}" for mount in _inside(mountpoint)]
     if not names:

@@ -1,6 +1,7 @@
-"""Paths that lead into a mounted drive, and what the drive shows; for commands that are given one.
+"""Paths that lead into a mounted drive, and what the drive shows.
 
-Nothing here touches the drive itself but :func:`shown`: one that hangs, or is dead, must hang nobody.
+Used by commands that are given a path. Only :func:`shown` touches the drive itself: a drive that hangs, or is
+dead, must not hang a command.
 """
 
 import os

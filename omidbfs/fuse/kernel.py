@@ -1,4 +1,7 @@
-"""What the kernel lets be set and asked about a FUSE mount, beside the mount itself."""
+"""What the kernel lets be set and asked about a FUSE mount, beside the mount itself.
+
+Used by the daemon, in its loop: none of it takes more than a moment.
+"""
 
 import logging
 import os

@@ -1,4 +1,7 @@
-"""What the kernel says is mounted where (proc(5), mountinfo)."""
+"""What the kernel says is mounted where (proc(5), mountinfo).
+
+Used by commands and by the daemon. Any thread may call it.
+"""
 
 import ctypes
 import errno

@@ -1,11 +1,12 @@
-"""The file system as the kernel sees it: translates between pyfuse3 and a view, and decides nothing.
+"""The file system as the kernel sees it: translates between pyfuse3 and a drive.
 
-All handlers run in one trio thread. A handler may raise only ``FUSEError``, any other exception would end the
-mount: :func:`_answered` sees to that.
+Used by the daemon, and called by pyfuse3. All handlers run in one trio thread. A handler may raise only
+``FUSEError``, any other exception would end the mount: :func:`_answered` sees to that.
 """
 
 import errno
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -15,29 +16,22 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
 
-from omidbfs.database.layout import Source
-from omidbfs.fuse.answers import TIMEOUT, entry_of, fill
-from omidbfs.fuse.exports import Exports, OpenContent
-from omidbfs.fuse.forgetting import tell_kernel
-from omidbfs.fuse.handles import EntryPages, OpenDirectory
-from omidbfs.fuse.inodes import Directories
-from omidbfs.serving.changes import changed_file
-from omidbfs.serving.counters import Counters
-from omidbfs.serving.disks import Disks
-from omidbfs.serving.pages import Pages
-from omidbfs.serving.reader import FileChangedError, OpenFile, Reader
-from omidbfs.serving.spool import Spool, spool_directories
+from omidbfs.fuse.attributes import TIMEOUT, entry_of, fill
+from omidbfs.fuse.callers import identity_of
+from omidbfs.fuse.directories import EntryPages, OpenDirectory
+from omidbfs.fuse.forgetting import Kernel
+from omidbfs.fuse.known import Directories, Generated
+from omidbfs.fuse.pages import Pages
+from omidbfs.serving.drive import Drive, Opened
+from omidbfs.serving.generated import OpenGenerated
 from omidbfs.view import xattrs
-from omidbfs.view.files import Content
+from omidbfs.view.generated import ExportsDirectory
 from omidbfs.view.inode import is_directory, is_export, parent_inode
-from omidbfs.view.nodes import Directory, Export, Shape
-from omidbfs.view.view import View
+from omidbfs.view.nodes import Directory, Export
 
 log = logging.getLogger(__name__)
 
 _FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
-_LISTS = 2
-"""How many long lists are gone through at the same time; others wait for their turn."""
 _BLOCK = 4096
 """Bytes of the blocks in which `statfs` says how large the drive is."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
@@ -71,58 +65,27 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers, over one view of one source.
+    """The handlers, over a drive; ``has_xattrs`` says whether there are extended attributes."""
 
-    ``spool`` keeps generated files; ``has_xattrs`` says whether there are extended attributes.
-    """
-
-    def __init__(
-        self,
-        view: View,
-        source: Source,
-        readahead: int = 0,
-        *,
-        spool: Spool | None = None,
-        has_xattrs: bool = False,
-    ) -> None:
+    def __init__(self, drive: Drive, *, has_xattrs: bool = False) -> None:
         super().__init__()
-        self.view = view
-        self.directories = Directories(view)
-        self.disks = Disks(readahead)
-        self.exports = Exports(view, spool or Spool(spool_directories()), self.disks)
-        self.reader = Reader(source, self.disks)
-        self.pages = Pages(self.disks.threads("pages"))
+        self.drive = drive
+        self.counters = drive.counters
+        self.directories = Directories(drive)
+        self.generated = Generated(drive)
+        self.pages = Pages(drive.disks.threads("pages"))
+        self.kernel = Kernel(drive, self.directories, self.pages)
+        drive.observers.add(self.kernel)
         self._has_xattrs = has_xattrs
         self.started = trio.Event()
-        self.counters = Counters()
-        self._handles: dict[int, OpenFile | OpenContent | OpenDirectory | Content] = {}
-        self._next_handle = 1
+        self._handles = itertools.count(1)
+        self._open_files: dict[int, Opened] = {}
+        self._open_directories: dict[int, OpenDirectory] = {}
         self._entry_pages = EntryPages()
-        self._lists = trio.CapacityLimiter(_LISTS)
 
     def init(self) -> None:
         """Note that the kernel has said hello: it can be told things from now on."""
         self.started.set()
-
-    def replace_view(self, view: View, reader: Reader) -> None:
-        """Serve another view from now on; open directories finish on theirs, and open files stay open.
-
-        ``reader`` is a new one: other directories may be in the place of those that the source was.
-        """
-        self.view = view
-        self.directories.replace_view(view)
-        self.exports.replace_view(view)
-        self.reader.close_trees()
-        self.reader = reader
-
-    def open_files(self) -> set[int]:
-        """Return the inodes of the files that are open, other than texts."""
-        return {handle.inode for handle in self._handles.values() if isinstance(handle, OpenFile)}
-
-    def counted(self) -> Mapping[str, object]:
-        """Return what was done so far, and what is open now."""
-        directories = sum(isinstance(handle, OpenDirectory) for handle in self._handles.values())
-        return self.counters.shown(open_files=len(self._handles) - directories, open_directories=directories)
 
     # Names and attributes
 
@@ -131,49 +94,50 @@ class Operations(pyfuse3.Operations):
         """Find a name; ``.`` and ``..`` are asked for by NFS servers."""
         if name == b".":
             child: Directory | Export | int | None = (
-                self.directories.get(parent_inode) or self.exports.find(parent_inode) or parent_inode
+                self.directories.get(parent_inode) or self.generated.get(parent_inode) or parent_inode
             )
         elif name == b"..":
             child = self._parent(self._directory(parent_inode))
         else:
-            child = self.view.lookup(self._directory(parent_inode), name)
+            child = self.drive.view.lookup(self._directory(parent_inode), name)
         while isinstance(child, Export):
-            size = await self.exports.size_for(ctx, child)
-            if self.view.has_made(child):
-                self.exports.told(child, size)
-                return self.exports.entry(child)
-            child = self.view.lookup(self._directory(parent_inode), name)  # of what took its place meanwhile
+            size = await self._size(child, ctx)
+            if self.drive.view.has_made(child):
+                self.generated.told(child, size)
+                return self._generated_entry(child)
+            child = self.drive.view.lookup(self._directory(parent_inode), name)  # of what took its place meanwhile
         if child is None:
             raise FUSEError(errno.ENOENT)
         if isinstance(child, Directory):
             self.directories.told(child)
-            return entry_of(self.view.directory_attributes(child))
+            return entry_of(self.drive.view.directory_attributes(child))
         return self._file_entry(child)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Forget directories and generated files; must not raise."""
         for inode, times in inode_list:
             self.directories.forget(inode, times)
-            self.exports.forget(inode, times)
+            self.generated.forget(inode, times)
 
     @_answered
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Return attributes."""
         directory = self.directories.get(inode)
         if directory is not None:
-            return entry_of(self.view.directory_attributes(directory))
-        export = self.exports.find(inode)
+            return entry_of(self.drive.view.directory_attributes(directory))
+        export = self.generated.get(inode)
         if export is not None:
-            await self.exports.size_for(ctx, export)
-        export = self.exports.find(inode)  # another view may have taken over meanwhile
-        return self._file_entry(inode) if export is None else self.exports.entry(export)
+            await self._size(export, ctx)
+            export = self.generated.get(inode)  # another view may have taken over meanwhile
+        return self._file_entry(inode) if export is None else self._generated_entry(export)
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Return where a link leads (``--links symlink``)."""
-        if self.view.files.facts(inode) is None:
+        files = self.drive.view.files
+        if files.facts(inode) is None:
             raise FUSEError(errno.ESTALE)
-        return self.view.files.link_target(inode)
+        return files.link_target(inode)
 
     @_answered
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
@@ -188,7 +152,7 @@ class Operations(pyfuse3.Operations):
         """
         stat = StatvfsData()
         stat.f_bsize = stat.f_frsize = _BLOCK
-        stat.f_blocks = -(-self.view.files.size // _BLOCK)
+        stat.f_blocks = -(-self.drive.view.files.size // _BLOCK)
         stat.f_namemax = 255
         return stat
 
@@ -199,47 +163,62 @@ class Operations(pyfuse3.Operations):
         return directory
 
     def _parent(self, directory: Directory) -> Directory:
-        parent = self.view.resolve(directory.path.rpartition(b"/")[0])
+        parent = self.drive.view.resolve(directory.path.rpartition(b"/")[0])
         if parent is None:
             raise FUSEError(errno.ESTALE)
         return parent
 
     def _file_entry(self, inode: int) -> EntryAttributes:
-        attributes = None if is_directory(inode) or is_export(inode) else self.view.files.attributes(inode)
+        attributes = None if is_directory(inode) or is_export(inode) else self.drive.view.files.attributes(inode)
         if attributes is not None:
             return entry_of(attributes)
-        for handle in self._handles.values():  # replaced or removed, but somebody has it open
-            if isinstance(handle, OpenFile | OpenContent) and handle.inode == inode:
-                entry = entry_of(self.view.files.attributes_as_opened(inode, handle.facts))
-                entry.attr_timeout = 0  # no longer than it is open: a name may still lead the kernel here
-                return entry
-        raise FUSEError(errno.ESTALE)
+        attributes = self.drive.attributes_as_opened(inode)
+        if attributes is None:
+            raise FUSEError(errno.ESTALE)
+        entry = entry_of(attributes)
+        entry.attr_timeout = 0  # no longer than it is open: a name may still lead the kernel here
+        return entry
+
+    def _generated_entry(self, export: Export) -> EntryAttributes:
+        """Return the attributes of a file; where its size is not known, the kernel is to ask again each time."""
+        size = self.generated.size(export.inode)
+        entry = entry_of(self.drive.view.export_attributes(export, size or 0))
+        if size is None:
+            entry.attr_timeout = 0
+        return entry
+
+    async def _size(self, export: Export, ctx: RequestContext) -> int | None:
+        """Return the size of a generated file; has it made if need be, and if the caller may read it.
+
+        ``None`` if the caller may not, or another view has taken the place of the file's meanwhile.
+        """
+        size = self.generated.size(export.inode)
+        if size is None and self.drive.may_read(identity_of(ctx), export):
+            size = await self.drive.generated.size(export)
+            self.generated.note(export.inode, size)
+        return size
 
     # Directories
 
     @_answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory on the view as it is now."""
-        view, directory = self.view, self._directory(inode)
-        listing = await self._unhurried(view, directory, view.listing)
-        return self._handle(OpenDirectory(directory, view, listing, self._entry_pages))
-
-    async def _unhurried(self, view: View, directory: Directory, ask: Callable[[Directory], _Answer]) -> _Answer:
-        """Return what a view says of a directory; in a thread if that takes more than a moment."""
-        if view.lists_at_once(directory):
-            return ask(directory)
-        return await trio.to_thread.run_sync(ask, directory, limiter=self._lists, abandon_on_cancel=True)
+        view, directory = self.drive.view, self._directory(inode)
+        listing = await self.drive.listing(directory)
+        handle = next(self._handles)
+        self._open_directories[handle] = OpenDirectory(directory, view, listing, self._entry_pages)
+        self.counters.open_directories += 1
+        return handle
 
     @_answered
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Answer as many entries as fit; continues anywhere in O(1)."""
-        handle = self._handles[fh]
-        assert isinstance(handle, OpenDirectory)
+        handle = self._open_directories[fh]
         attributes = EntryAttributes()
         # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed. Nor may
         # it keep the size of a generated file, which nobody knows before it is made.
-        has_exports = handle.directory.shape is Shape.EXPORTS
-        lasts = handle.view is self.view and not has_exports
+        has_exports = isinstance(handle.directory, ExportsDirectory)
+        lasts = handle.view is self.drive.view and not has_exports
         attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if lasts else 0
         known = handle.view.directory_attributes(handle.directory)
         for cursor, name, place in ((1, b".", known.inode), (2, b"..", parent_inode(handle.directory.path))):
@@ -254,7 +233,7 @@ class Operations(pyfuse3.Operations):
             for name, inode, mode, nlink, uid, gid, size, mtime, directory in entries:
                 cursor += 1
                 if has_exports:
-                    size = self.exports.size(inode) or 0  # noqa: PLW2901
+                    size = self.generated.size(inode) or 0  # noqa: PLW2901
                 fill(attributes, inode, mode, nlink, uid, gid, size, mtime)
                 if not reply(token, name, attributes, cursor):
                     self.counters.entries_listed += cursor - 1 - first
@@ -268,14 +247,13 @@ class Operations(pyfuse3.Operations):
     def _told_export(self, handle: OpenDirectory, name: bytes) -> None:
         export = handle.view.lookup(handle.directory, name)
         assert isinstance(export, Export), "a listed name is found"
-        self.exports.told(export)
+        self.generated.told(export)
 
     @_answered
     async def releasedir(self, fh: int) -> None:
         """Close a directory."""
-        handle = self._handles.pop(fh)
-        assert isinstance(handle, OpenDirectory)
-        self._entry_pages.close(handle)
+        self._entry_pages.close(self._open_directories.pop(fh))
+        self.counters.open_directories -= 1
 
     # Files
 
@@ -285,49 +263,40 @@ class Operations(pyfuse3.Operations):
         if flags & _WRITING:
             raise FUSEError(errno.EROFS)
         if is_export(inode):
-            return FileInfo(fh=self._handle(await self.exports.open(inode)), keep_cache=True)
-        content = self.view.files.content(inode)
-        if content is not None:
-            return FileInfo(fh=self._handle(content), keep_cache=True)
-        # For an inode of an earlier version the answer is ESTALE. The kernel then looks the name up again, once:
-        # what it finds has to be the file as it is now, which may have changed again since that version.
-        view = self.view  # that is asked: another may take its place while a disk is waited for
-        files = view.files
-        current = files.current(inode) or inode
-        if self.pages.are_doubtful(current):
-            await self.pages.drop(current)
-        try:
-            file = await self.reader.open(files, current)
-        except FileChangedError:
-            await self._forget_file(view, current)
-            raise
-        if current != inode or self.pages.are_doubtful(inode):  # in doubt again: a refresh came between
-            await self.reader.close(file)
+            return await self._open_generated(inode)
+        # Where the answer is ESTALE the kernel looks the name up again, once.
+        times = self.pages.times
+        if self.pages.are_doubtful(inode):
+            await self.pages.drop(self.drive.view.files.current(inode) or inode)
+        file = await self.drive.open(inode)
+        if self.pages.times != times and self.pages.are_doubtful(inode):  # again: a refresh came between
+            await self.drive.close_file(file)
             raise FUSEError(errno.ESTALE)
-        return FileInfo(fh=self._handle(file), keep_cache=True)
+        return self._opened(file)
+
+    async def _open_generated(self, inode: int) -> FileInfo:
+        export = self.generated.get(inode)
+        if export is None:
+            raise FUSEError(errno.ESTALE)
+        file = await self.drive.open(export)
+        assert isinstance(file, OpenGenerated)
+        self.generated.note(inode, file.facts.size)
+        return self._opened(file)
+
+    def _opened(self, file: Opened) -> FileInfo:
+        handle = next(self._handles)
+        self._open_files[handle] = file
+        return FileInfo(fh=handle, keep_cache=True)
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Read from a handle; any buffer will do for the answer."""
-        handle = self._handles[fh]
-        if isinstance(handle, OpenFile):
-            content = await self.reader.read(handle, off, size)
-        elif isinstance(handle, OpenContent):
-            content = await self.exports.read(handle, off, size)
-        else:
-            assert isinstance(handle, bytes | memoryview)
-            content = handle[off : off + size]
-        self.counters.bytes_read += len(content)
-        return content  # type: ignore[return-value]
+        return await self.drive.read(self._open_files[fh], off, size)  # type: ignore[return-value]
 
     @_answered
     async def release(self, fh: int) -> None:
         """Close a file."""
-        handle = self._handles.pop(fh)
-        if isinstance(handle, OpenFile):
-            await self.reader.close(handle)
-        elif isinstance(handle, OpenContent):
-            self.exports.close(handle)
+        await self.drive.close_file(self._open_files.pop(fh))
 
     # Extended attributes
 
@@ -349,28 +318,8 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOSYS)
         directory = self.directories.get(inode)
         if directory is not None:
-            return await self._unhurried(self.view, directory, functools.partial(xattrs.of_directory, self.view))
-        return {} if is_directory(inode) or is_export(inode) else xattrs.of_file(self.view, inode)
-
-    def _handle(self, handle: OpenFile | OpenContent | OpenDirectory | Content) -> int:
-        number, self._next_handle = self._next_handle, self._next_handle + 1
-        self._handles[number] = handle
-        return number
-
-    async def _forget_file(self, view: View, inode: int) -> None:
-        # In a thread: the kernel may first wait for requests of this very inode, which this loop has to answer.
-        known = self.directories.known_in(view)
-        found = await trio.to_thread.run_sync(changed_file, view, inode, known, limiter=self._lists)
-        await trio.to_thread.run_sync(tell_kernel, found)
-
-    def close(self) -> None:
-        """Close whatever is still open, after the mount has ended."""
-        self.exports.stop()
-        for handle in self._handles.values():
-            if isinstance(handle, OpenFile | OpenContent):
-                os.close(handle.descriptor)
-        self._handles.clear()
-        self.reader.close_trees()
+            return await self.drive.asked(directory, functools.partial(xattrs.of_directory, self.drive.view))
+        return {} if is_directory(inode) or is_export(inode) else xattrs.of_file(self.drive.view, inode)
 
 
 def _refuses_writing(name: str) -> Callable[..., Coroutine[Any, Any, None]]:

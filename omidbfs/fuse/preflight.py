@@ -1,4 +1,7 @@
-"""Everything that can be known to go wrong with a mount before it is tried, each as one clear line."""
+"""Everything that can be known to go wrong with a mount before it is tried, each as one clear line.
+
+Used by ``omidbfs mount`` and ``omidbfs doctor``, before anything is mounted.
+"""
 
 import os
 import shlex
@@ -43,25 +46,28 @@ def check_not_mounted(mountpoint: Path, *, replace: bool = False) -> None:
     while (mounted := mounted_at(str(mountpoint))) is not None:
         if mounted.type != FILE_SYSTEM:
             what = f"a file system of type {mounted.type} is already mounted there"
-            raise UserError(f"{mountpoint}: {what}; unmount it or choose another directory")
+            raise UserError(what, "unmount it or choose another directory", place=mountpoint)
         match ask(mounted).state:
             case State.DEAD if replace:
                 detach(mounted.mountpoint)
             case State.DEAD:
                 command = f"fusermount3 -u -z {shlex.quote(str(mountpoint))}"
                 raise UserError(
-                    f"{mountpoint}: a dead mount is there, whose process has ended; "
-                    f"mount with --replace, or clear it: {command}"
+                    "a dead mount is there, whose process has ended",
+                    f"mount with --replace, or clear it: {command}",
+                    place=mountpoint,
                 )
             case State.HANGS:
                 raise UserError(
-                    f"{mountpoint}: a drive of omidbfs is mounted there and does not answer; "
-                    "see to its disk, or unmount it: omidbfs umount --lazy"
+                    "a drive of omidbfs is mounted there and does not answer",
+                    "see to its disk, or unmount it: omidbfs umount --lazy",
+                    place=mountpoint,
                 )
             case _:
                 raise UserError(
-                    f"{mountpoint}: a drive of omidbfs is already mounted there; "
-                    "unmount it or choose another directory"
+                    "a drive of omidbfs is already mounted there",
+                    "unmount it or choose another directory",
+                    place=mountpoint,
                 )
 
 
@@ -70,28 +76,28 @@ def check_mountpoint(mountpoint: Path) -> None:
     try:
         if not mountpoint.is_dir():
             mountpoint.lstat()
-            raise UserError(f"{mountpoint}: is not a directory; a mount point is an empty directory")
+            raise UserError("is not a directory", "a mount point is an empty directory", place=mountpoint)
         is_empty = not any(mountpoint.iterdir())
     except FileNotFoundError:
         command = f"mkdir -p {shlex.quote(str(mountpoint))}"
-        raise UserError(f"{mountpoint}: no such directory; create it: {command}") from None
+        raise UserError("no such directory", f"create it: {command}", place=mountpoint) from None
     except OSError as error:
-        raise UserError(f"{mountpoint}: cannot be used as mount point: {error.strerror}") from None
+        raise UserError(f"cannot be used as mount point: {error.strerror}", place=mountpoint) from None
     if not is_empty:
-        raise UserError(f"{mountpoint}: is not empty; its files would be hidden, choose an empty directory")
+        raise UserError("is not empty", "its files would be hidden, choose an empty directory", place=mountpoint)
     if not os.access(mountpoint, os.W_OK) and os.geteuid() != 0:
-        raise UserError(f"{mountpoint}: is not yours to mount on; choose a directory that you may write to")
+        raise UserError("is not yours to mount on", "choose a directory that you may write to", place=mountpoint)
 
 
 def check_apart(directory: Path, mountpoint: Path) -> None:
     """Check that neither a directory of the source nor the mount point is or lies inside the other."""
     source, target = directory.resolve(), mountpoint.resolve()
     if target == source:
-        raise UserError(f"{mountpoint}: is the source itself; mount on an empty directory elsewhere")
+        raise UserError("is the source itself", "mount on an empty directory elsewhere", place=mountpoint)
     if target.is_relative_to(source):
-        raise UserError(f"{mountpoint}: lies inside the source {directory}; mount on a directory elsewhere")
+        raise UserError(f"lies inside the source {directory}", "mount on a directory elsewhere", place=mountpoint)
     if source.is_relative_to(target):
-        raise UserError(f"{mountpoint}: contains the source {directory}; mount on a directory elsewhere")
+        raise UserError(f"contains the source {directory}", "mount on a directory elsewhere", place=mountpoint)
 
 
 def check_fuse(device: Path) -> None:
@@ -100,19 +106,22 @@ def check_fuse(device: Path) -> None:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
         raise UserError(
-            f"{device}: does not exist; load the module (sudo modprobe fuse), "
-            "or in a container pass --device /dev/fuse --cap-add SYS_ADMIN"
+            "does not exist",
+            "load the module (sudo modprobe fuse), or in a container pass --device /dev/fuse --cap-add SYS_ADMIN",
+            place=device,
         ) from None
     except OSError as error:
         raise UserError(
-            f"{device}: cannot be opened: {error.strerror}; ask an administrator for access to it"
+            f"cannot be opened: {error.strerror}", "ask an administrator for access to it", place=device
         ) from None
 
 
 def check_fusermount(path: str) -> None:
     """Check that users other than root can mount."""
     if shutil.which("fusermount3", path=f"{path}:/bin:/usr/bin") is None:
-        raise UserError("fusermount3: not found; install it (sudo apt-get install fuse3), or mount as root")
+        raise UserError(
+            "not found", "install it (sudo apt-get install fuse3), or mount as root", place="fusermount3"
+        )
 
 
 def check_allow_other(configuration: Path) -> None:
@@ -120,8 +129,9 @@ def check_allow_other(configuration: Path) -> None:
     lines = configuration.read_text(errors="replace").splitlines() if configuration.exists() else []
     if "user_allow_other" not in (line.split("#")[0].strip() for line in lines):
         raise UserError(
-            "--allow-other: not permitted to users; "
-            f"an administrator has to add user_allow_other to {configuration}"
+            "not permitted to users",
+            f"an administrator has to add user_allow_other to {configuration}",
+            place="--allow-other",
         )
 
 
@@ -131,6 +141,7 @@ def load_pyfuse3() -> None:
         import pyfuse3  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"pyfuse3: cannot be loaded ({error}); install libfuse3 (sudo apt-get install libfuse3-3) "
-            "and omidbfs again"
+            f"cannot be loaded ({error})",
+            "install libfuse3 (sudo apt-get install libfuse3-3) and omidbfs again",
+            place="pyfuse3",
         ) from None

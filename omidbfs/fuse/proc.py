@@ -1,4 +1,7 @@
-"""What the kernel says of processes in files of the form ``name: value`` (proc(5))."""
+"""What the kernel says of processes in files of the form ``name: value`` (proc(5)).
+
+Used by ``callers`` and ``server``. Any thread may call it.
+"""
 
 from pathlib import Path
 

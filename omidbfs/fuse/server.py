@@ -1,4 +1,7 @@
-"""The process that serves a mount. A drive says its number; the kernel says whether that is true (proc(5))."""
+"""The process that serves a mount. A drive says its number; the kernel says whether that is true (proc(5)).
+
+Used by commands that send signals, outside of that process.
+"""
 
 import errno
 import os

@@ -1,6 +1,6 @@
 """Where a drive is at this moment: the stacks of its threads and tasks, for SIGUSR1.
 
-Lines of code only, never values: a stack must not name a client.
+Used by the daemon, in its loop. Lines of code only, never values: a stack must not name a client.
 """
 
 import sys

@@ -1,4 +1,7 @@
-"""What the commands read of ``.omidbfs/status.json``: a text of a stranger, until it is understood."""
+"""What the commands read of ``.omidbfs/status.json``: a text of a stranger, until it is understood.
+
+Used by ``asking``. Any thread may call it.
+"""
 
 from typing import Annotated
 

@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
-from omidbfs.base.progress import Progress
 from omidbfs.database.layout import Scanner, Source, listing_digest
 from omidbfs.database.problems import OF_LISTS, Problem
 from omidbfs.facets.defined import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
-from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
+from omidbfs.index.completion import completed, needs_everything
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
-from omidbfs.index.slices import client_of, problems_by_client, slices_of
+from omidbfs.index.slices import problems_by_client, slices_of
 from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
 from omidbfs.index.user_facets import with_user_facets
 
@@ -46,8 +45,9 @@ def refreshed(
     """Return the index of the source as it is now; ``previous`` itself where nothing has changed.
 
     ``only`` names the clients to read; by default all are. ``user_facets`` are those that it has besides all
-    others; where they alone have changed, no more is read than they need. Outcomes are made with all windows off,
-    and events linked uniquely; so must ``previous`` have been.
+    others; where they alone have changed, no more is read than they need. Likewise what ``previous`` lacks of the
+    facets of the program is made of NBSS and ImageDB where these suffice, and else by reading every client.
+    Outcomes are made with all windows off, and events linked uniquely; so must ``previous`` have been.
 
     Raises
     ------
@@ -62,9 +62,16 @@ def refreshed(
             problems += clients_not_on_disk(only, set(clients))
             clients = [client for client in clients if client in only]
         changed = _changed(source, clients, previous, work)
+        if previous is not None and previous.lacking:
+            if needs_everything(previous):
+                changed = set(clients)
+            else:
+                unchanged = [client for client in clients if client not in changed]
+                previous, meanwhile = completed(previous, source, list(_runs(unchanged, work.workers)), work)
+                changed |= meanwhile
         if previous is not None and not changed and len(clients) == len(previous.clients):
-            of_trees = (problem for problem in previous.each_problem() if problem.kind not in OF_LISTS)
-            known = {problem for problem in of_trees if client_of(problem) is None}
+            others = (problem for problem in previous.each_problem() if not problem.client)
+            known = {problem for problem in others if problem.kind not in OF_LISTS}
             if known == set(problems):
                 if previous.registry.user == tuple(one.facet() for one in user_facets):
                     return previous
@@ -94,16 +101,6 @@ def _staying(source: Source) -> Iterator[None]:
 def _compare(source: Source, before: str) -> None:
     if source_fingerprint(source) != before:
         raise UserError(f"{next(source.trees())}: the source was replaced or unmounted while it was read")
-
-
-def build_index(
-    source: Source,
-    classification: Classification,
-    only: Collection[str] | None = None,
-    progress: Progress | None = None,
-) -> Index:
-    """Read the source, in this process, and return its index under a classification."""
-    return classified(refreshed(source, None, Work(progress=progress), only), classification)
 
 
 def source_fingerprint(source: Source) -> str:
@@ -226,7 +223,7 @@ def _chunks(
             continue
         for run in _runs(segment, work.workers):
             chunks.append(next(read))
-            done, images = done + len(run), images + len(chunks[-1].images)
+            done, images = done + len(run), images + len(chunks[-1].values["images"])
             if work.progress is not None:
                 work.progress("reading", done, len(changed), images)
     return chunks

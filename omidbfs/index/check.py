@@ -6,19 +6,28 @@ from operator import attrgetter
 
 from omidbfs.base.names import printable
 from omidbfs.database.client import ClientReader
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.header import NUMBERS, TAGS, Header, JsonError, decode_sidecar
 from omidbfs.database.layout import Source
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.study import other_image
 from omidbfs.database.terms import age_in_years, image_type, intent, laterality, view_modifiers, view_of
 from omidbfs.database.values import shown
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 
 _MOST = 4
 """Facts that are named in one line."""
 
 _READ_BY_MEANING = frozenset(
-    ("SOPInstanceUID", "PatientAge", "PresentationIntentType", "ViewPosition", "Laterality", "ImageLaterality")
+    (
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "PatientAge",
+        "PresentationIntentType",
+        "ViewPosition",
+        "Laterality",
+        "ImageLaterality",
+    )
 )
 _FACTS: dict[str, Callable[[Header], object]] = {
     "view": view_of,
@@ -48,11 +57,10 @@ def header_problems(source: Source, index: Index, known: Collection[Problem]) ->
             if place in reported:
                 continue
             found: list[Problem] = []
-            report = reporter(place, found)
-            header = reader.dicom(client, study, image, report)
+            header = reader.dicom(client, study, image, Reporter(place, found, client, study, image))
             found = [problem for problem in found if problem.kind in ("bad-dicom", "unreadable")]
             if index.has_file(row, JSON):
-                report = reporter(place, found)
+                report = Reporter(place, found, client, study, image)
                 if (detail := other_image(image, header)) is not None:
                     report("image-mismatch", detail)
                 content = reader.content(client, study, f"{image}{index.sidecar_suffix(row)}")

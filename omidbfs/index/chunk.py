@@ -4,7 +4,7 @@ import os
 from array import array
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,30 @@ from omidbfs.base.names import LONGEST, safe_bytes
 from omidbfs.clinical.client import ClientRecord, client_record
 from omidbfs.clinical.outcomes import EpisodeFacts, Windows, client_status, decided, episode_facts
 from omidbfs.database.client import ClientReader
+from omidbfs.database.header import Header
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
+from omidbfs.database.pixel_format import (
+    format_key,
+    format_of,
+    geometry_key,
+    geometry_of,
+    orientation_key,
+    orientation_of,
+    uid,
+)
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
-from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Subject, Token
-from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, smallest
-from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
-from omidbfs.index.marks import MarkColumns, MarkLists
+from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Level, Subject, Token
+from omidbfs.index.columns import COLUMNS, FIRST_CODE, LISTS, RESERVED_CODES
+from omidbfs.index.episodes import add_episodes
+from omidbfs.index.marks import add_marks
 from omidbfs.index.names import Names, checksums
+from omidbfs.index.schema import Column, Values, smallest
 
 Keys = Callable[[Subject], Hashable]
 
 
-def _by_dependence(levels: Collection[str]) -> dict[Keys, tuple[Facet, ...]]:
+def _by_dependence(levels: Collection[Level]) -> dict[Keys, tuple[Facet, ...]]:
     """Return the coded facets of some levels, together those that depend on the same."""
     groups: dict[Keys, list[Facet]] = {}
     for facet in FACETS:
@@ -37,9 +48,9 @@ def _by_dependence(levels: Collection[str]) -> dict[Keys, tuple[Facet, ...]]:
 
 
 _CODED = tuple(facet for facet in FACETS if facet.tokens is not None)
-_OF_CLIENT = tuple(facet for facet in _CODED if facet.level == "client")
-_OF_STUDY = _by_dependence(("episode", "study"))
-_OF_IMAGE = _by_dependence(("image", "mark", "lesion"))
+_OF_CLIENT = tuple(facet for facet in _CODED if facet.level is Level.CLIENT)
+_OF_STUDY = _by_dependence((Level.EPISODE, Level.STUDY))
+_OF_IMAGE = _by_dependence((Level.IMAGE, Level.MARK, Level.LESION))
 _OTHER = RESERVED_CODES["other"]
 _TABLE_CODES = {
     facet.name: {value.code: code for code, value in enumerate(facet.values, FIRST_CODE)} for facet in _CODED
@@ -95,35 +106,23 @@ class _Table:
 class Chunk:
     """The columns of some clients; see :class:`~omidbfs.index.columns.Index` for what they mean.
 
-    Rows, ordinals and the codes of accesses, texts and combinations count from the start of the chunk.
-    ``client_studies`` and ``study_images`` say how many studies each client and images each study has;
-    ``texts`` holds, for each code of a free-text facet, the texts that it stands for. ``identity`` is known of
-    what was indexed before and has not changed; ``image_sums`` and ``study_sums`` are the checksums of names,
-    where whoever made the chunk has taken them.
+    ``values`` are those of ``COLUMNS`` by name, ``lists`` what their codes stand for. Rows, ordinals and the codes
+    of lists, texts and combinations count from the start of the chunk. ``client_studies`` and ``study_images`` say
+    how many studies each client and images each study has; ``texts`` holds, for each code of a free-text facet,
+    the texts that it stands for. ``identity`` is known of what was indexed before and has not changed;
+    ``image_sums`` and ``study_sums`` are the checksums of names, where whoever made the chunk has taken them.
     """
 
-    clients: Names
-    studies: Names
-    images: Names
+    values: Values
+    lists: dict[str, Sequence[Any]]
     client_studies: NDArray[np.uint32]
     study_images: NDArray[np.uint32]
-    study_episode: NDArray[np.int32]
-    study_date: NDArray[np.int32]
-    matrix: NDArray[np.uint16]
-    marks: MarkColumns
-    episodes: EpisodeColumns
-    dcm: FileColumns
-    json: FileColumns
-    documents: FileColumns
-    long_suffix: NDArray[np.bool_]
-    accesses: tuple[tuple[int, int, int], ...]
     columns: dict[str, NDArray[np.unsignedinteger]]
     combinations: dict[str, tuple[tuple[int, ...], ...]]
     texts: dict[str, tuple[tuple[str, ...], ...]]
     raw_images: dict[int, str]
     raw_studies: dict[int, str]
     problems: list[Problem]
-    client_digest: NDArray[np.uint64]
     image_sums: NDArray[np.uint32] | None = None
     study_sums: NDArray[np.uint32] | None = None
     identity: NDArray[np.uint32] | None = None
@@ -131,29 +130,40 @@ class Chunk:
 
 
 @dataclass(slots=True)
-class _FileLists:
-    """:class:`~omidbfs.index.columns.FileColumns` in the making; ``accesses`` gives the codes, as they come."""
+class _Listing:
+    """The entries of a list as they come, and ``codes``, the column of their positions.
 
-    accesses: Accesses
-    sizes: "array[int]" = field(default_factory=partial(array, "Q"))
-    mtimes: "array[int]" = field(default_factory=partial(array, "q"))
-    codes: "array[int]" = field(default_factory=partial(array, "I"))
+    Headers with one key have one entry; ``known`` maps key to position.
+    """
 
-    def extend(self, facts: Sequence[FileFacts | None]) -> None:
-        """Append files, ``None`` where there is none."""
-        # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
-        self.sizes.extend([0 if fact is None else fact.size for fact in facts])
-        self.mtimes.extend([0 if fact is None else fact.mtime_ns for fact in facts])
-        for fact in facts:
-            access = None if fact is None else (fact.mode, fact.uid, fact.gid)
-            code = self.accesses.get(access)
-            self.codes.append(self.accesses.setdefault(access, len(self.accesses)) if code is None else code)
+    nothing: tuple[Any, ...]
+    key_of: Callable[[Header], Hashable]
+    entry_of: Callable[[Header], tuple[Any, ...]]
+    codes: "array[int]"
+    known: dict[Hashable, int] = field(default_factory=dict)
+    entries: dict[tuple[Any, ...], int] = field(init=False)
 
-    def columns(self) -> FileColumns:
-        """Return the columns."""
-        return FileColumns(
-            np.array(self.sizes, np.uint64), np.array(self.mtimes, np.int64), np.array(self.codes, np.uint32)
-        )
+    def __post_init__(self) -> None:
+        self.entries = {self.nothing: 0}
+
+    def extend(self, headers: Sequence[Header]) -> None:
+        """Append the codes of headers."""
+        key_of, known, codes = self.key_of, self.known, self.codes
+        for header in headers:
+            code = known.get(key_of(header))
+            codes.append(self._new(header) if code is None else code)
+
+    def _new(self, header: Header) -> int:
+        code = self.entries.setdefault(self.entry_of(header), len(self.entries))
+        self.known[self.key_of(header)] = code
+        return code
+
+
+_matrix = attrgetter("Rows", "Columns")
+
+
+def _numbers(column: Column) -> "array[int]":
+    return array("Q" if column.dtype is np.uint64 else "q")
 
 
 class ChunkBuilder:
@@ -166,35 +176,38 @@ class ChunkBuilder:
 
     def __init__(self, problems: list[Problem]) -> None:
         self._problems = problems
-        self._clients: list[bytes] = []
-        self._digests: list[int] = []
+        # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
+        self._found: dict[str, Any] = {one.name: [] if one.dtype is None else _numbers(one) for one in COLUMNS}
+        self._accesses: Accesses = {None: 0}
+        self._listings = {
+            name: _Listing(LISTS[name].nothing, key_of, entry_of, self._found[codes])
+            for name, codes, key_of, entry_of in (
+                ("pixel_formats", "format_of", format_key, format_of),
+                ("geometries", "geometry_of", geometry_key, geometry_of),
+                ("orientations", "orientation_of", orientation_key, orientation_of),
+            )
+        }
         self._studies: list[str] = []
         self._images: list[str] = []
         self._client_studies: list[int] = []
         self._study_images: list[int] = []
-        self._study_episode: list[int] = []
-        self._study_date: list[int] = []
-        self._matrix = array("H")
-        self._marks = MarkLists()
         self._client_codes: list[Codes] = []
         self._of_study = [_Table(facets, keys) for keys, facets in _OF_STUDY.items()]
         self._of_image = [_Table(facets, keys) for keys, facets in _OF_IMAGE.items()]
         self._known = {facet.name: _Known(facet) for facet in _CODED}
-        self._episodes = EpisodeLists()
-        self._accesses: Accesses = {None: 0}
-        self._dcm, self._json, self._documents = (_FileLists(self._accesses) for _ in range(3))
-        self._long_suffix: list[bool] = []
 
     def add(self, client: ClientRecord, digest: int) -> None:
         """Append the rows of one client, and the digest of her files."""
-        self._clients.append(client.name.encode())
-        self._digests.append(digest)
-        self._documents.extend([client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS])
+        found = self._found
+        found["clients"].append(client.name.encode())
+        found["client_digest"].append(digest)
+        self._add_files("documents", [client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS])
         subject = subject_of(client)
-        first_episode = len(self._episodes)
+        first_episode = len(found["episodes.ids"])
         episodes = client.nbss.episodes if client.nbss is not None else ()
-        self._episodes.add(episodes, list(subject.facts.values()), list(subject.outcomes.values()))
+        add_episodes(found, episodes, list(subject.facts.values()), list(subject.outcomes.values()))
         position = {id_: first_episode + number for number, id_ in enumerate(subject.facts)}
+        series: dict[str, int] = {}
         studies = [study for study in client.studies if study.images]
         self._client_studies.append(len(studies))
         self._client_codes.append(self._codes(_OF_CLIENT, subject))
@@ -203,29 +216,57 @@ class ChunkBuilder:
             images = study.images
             self._studies.append(study.name)
             self._study_images.append(len(images))
-            self._study_episode.append(-1 if study.episode is None else position[study.episode.id])
-            self._study_date.append(0 if study.date is None else study.date.toordinal())
+            found["study_episode"].append(-1 if study.episode is None else position[study.episode.id])
+            found["study_date"].append(0 if study.date is None else study.date.toordinal())
             for table in self._of_study:
                 row = table.known.get(table.key_of(subject))
                 table.rows.append(self._new_row(table, subject) if row is None else row)
             first_row = len(self._images)
             self._images += [image.name for image in images]
-            self._dcm.extend([image.dcm for image in images])
-            self._json.extend([image.sidecar for image in images])
-            self._long_suffix += [image.sidecar_suffix == ".dcm.json" for image in images]
-            for image in images:
-                self._matrix.append(image.header.Rows or 0)
-                self._matrix.append(image.header.Columns or 0)
+            self._add_files("dcm", [image.dcm for image in images])
+            self._add_files("json", [image.sidecar for image in images])
+            found["long_suffix"].extend([image.sidecar_suffix == ".dcm.json" for image in images])
+            found["matrix"].extend([side or 0 for image in images for side in _matrix(image.header)])
+            headers = [image.header for image in images]
+            self._listings["pixel_formats"].extend([image.pixels or image.header for image in images])
+            self._listings["geometries"].extend(headers)
+            self._listings["orientations"].extend(headers)
+            found["series_of"].extend([self._series(series, header.SeriesInstanceUID) for header in headers])
             for row, image in enumerate(images, first_row):
+                if image.header.SOPInstanceUID != image.name:
+                    found["other_uid_of"].append(row)
+                    found["other_uids"].append(uid(image.header.SOPInstanceUID))
                 if image.listed is not None and image.listed.marks:
-                    self._marks.add(row, image.listed.marks)
+                    add_marks(found, row, image.listed.marks)
             # Table by table, not image by image: what belongs to a table is looked up once a study, 2 us an image.
             for table in self._of_image:
                 key_of, known, rows = table.key_of, table.known, table.rows
                 for image in images:
                     subject.image = image
-                    found = known.get(key_of(subject))
-                    rows.append(self._new_row(table, subject) if found is None else found)
+                    place = known.get(key_of(subject))
+                    rows.append(self._new_row(table, subject) if place is None else place)
+
+    def _series(self, known: dict[str, int], name: str | None) -> int:
+        """Return the ordinal of a series of a client, which is numbered as it comes; -1 for none."""
+        if name is None:
+            return -1
+        ordinal = known.get(name)
+        if ordinal is None:
+            names, encoded = self._found["series_uids"], uid(name)
+            ordinal = known[name] = len(names) if encoded else -1
+            names += [encoded] if encoded else []
+        return ordinal
+
+    def _add_files(self, name: str, facts: Sequence[FileFacts | None]) -> None:
+        """Append files, ``None`` where there is none."""
+        found, accesses = self._found, self._accesses
+        found[f"{name}.size"].extend([0 if fact is None else fact.size for fact in facts])
+        found[f"{name}.mtime"].extend([0 if fact is None else fact.mtime_ns for fact in facts])
+        codes = found[f"{name}.access"]
+        for fact in facts:
+            access = None if fact is None else (fact.mode, fact.uid, fact.gid)
+            code = accesses.get(access)
+            codes.append(accesses.setdefault(access, len(accesses)) if code is None else code)
 
     def _new_row(self, table: _Table, subject: Subject) -> int:
         """Return a row with the codes of the study or image at hand, which all that have its key share."""
@@ -246,7 +287,9 @@ class ChunkBuilder:
         studies, study_sums, raw_studies = _on_the_drive(self._studies)
         study_images = np.array(self._study_images, np.uint32)
         per_study = np.repeat(np.arange(len(self._studies), dtype=np.intp), study_images)
-        per_client = np.repeat(np.arange(len(self._clients), dtype=np.intp), self._client_studies)[per_study]
+        per_client = np.repeat(np.arange(len(self._client_studies), dtype=np.intp), self._client_studies)[
+            per_study
+        ]
         columns: dict[str, NDArray[np.unsignedinteger]] = {}
         combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
         for facets, table, entries in (
@@ -261,22 +304,18 @@ class ChunkBuilder:
                     codes = [known.setdefault(combination, len(known)) for combination in codes]
                     combinations[facet.name] = tuple(known)
                 columns[facet.name] = smallest(np.array(codes, np.uint32))[entries]
+        self._found |= {"images": images, "studies": studies}
         return Chunk(
-            clients=Names.of(self._clients),
-            studies=studies,
-            images=images,
+            values={
+                one.name: found if isinstance(found := self._found[one.name], Names) else one.of(found)
+                for one in COLUMNS
+            },
+            lists={
+                "accesses": tuple(self._accesses),
+                **{name: tuple(listing.entries) for name, listing in self._listings.items()},
+            },
             client_studies=np.array(self._client_studies, np.uint32),
             study_images=study_images,
-            study_episode=np.array(self._study_episode, np.int32),
-            study_date=np.array(self._study_date, np.int32),
-            matrix=np.array(self._matrix, np.uint16).reshape(-1, 2),
-            marks=self._marks.columns(),
-            episodes=self._episodes.columns(),
-            dcm=self._dcm.columns(),
-            json=self._json.columns(),
-            documents=self._documents.columns(),
-            long_suffix=np.array(self._long_suffix, np.bool_),
-            accesses=tuple(access for access in self._accesses if access is not None),
             columns=columns,
             combinations=combinations,
             texts={
@@ -285,18 +324,17 @@ class ChunkBuilder:
             raw_images=raw_images,
             raw_studies=raw_studies,
             problems=self._problems,
-            client_digest=np.array(self._digests, np.uint64),
             image_sums=image_sums,
             study_sums=study_sums,
         )
 
 
-def read_chunk(source: Source, clients: Sequence[str]) -> Chunk:
-    """Read some clients of the source."""
+def read_chunk(source: Source, clients: Sequence[str], *, headers: bool = True) -> Chunk:
+    """Read some clients of the source, with the headers of their images or without."""
     problems: list[Problem] = []
     builder = ChunkBuilder(problems)
     scanner = Scanner(source, problems)
-    with ClientReader(source) as reader:
+    with ClientReader(source, headers=headers) as reader:
         for client in clients:
             listed = len(problems)
             files = scanner.client(client)

@@ -1,34 +1,45 @@
-"""The index: one row per image, sorted by client, study and image; see DESIGN in ``docs/architecture.md``."""
+"""The index: one row per image, sorted by client, study and image; see "The index" in ``docs/architecture.md``."""
 
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, FileKind
 from omidbfs.database.layout import DOCUMENTS
+from omidbfs.database.pixel_format import Geometry, Orientation, PixelFormat
 from omidbfs.database.problems import Problem
-from omidbfs.facets import RESERVED, Registry
+from omidbfs.facets import FACETS, RESERVED, Registry
+from omidbfs.index.episodes import EpisodeColumns
+from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
-
-if TYPE_CHECKING:
-    from omidbfs.index.episodes import EpisodeColumns
-    from omidbfs.index.marks import MarkColumns
+from omidbfs.index.schema import (
+    CLIENT,
+    EPISODE,
+    IMAGE,
+    MARK,
+    SERIES,
+    STUDY,
+    UID,
+    Column,
+    Derived,
+    Listed,
+    Part,
+    columns_of,
+    declared,
+)
 
 RESERVED_CODES: Mapping[str, int] = {word: code for code, word in enumerate(RESERVED)}
 """``unknown`` 0, ``other`` 1, ``none`` 2, ``unlinked`` 3: the first codes of every facet."""
 
 FIRST_CODE = len(RESERVED)
 """Code of the first value of a table, of the lowest number, of the first text."""
-
-DCM, JSON = 0, 1
-SUFFIXES = (b".dcm", b".json")
-"""The two files of an image, as a position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +50,9 @@ class FileColumns:
     uint32 where that is not enough) points into ``Index.accesses``; access 0 says that there is no such file.
     """
 
-    size: NDArray[np.unsignedinteger]
-    mtime: NDArray[np.int64]
-    access: NDArray[np.unsignedinteger]
+    size: Annotated[NDArray[np.unsignedinteger], Column(least=np.uint32)]
+    mtime: Annotated[NDArray[np.int64], Column()]
+    access: Annotated[NDArray[np.unsignedinteger], Column(least=np.uint16, codes_in="accesses")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +70,6 @@ def blocks(count: int) -> Iterator[slice]:
     """
     for start in range(0, count, 1 << 16):
         yield slice(start, start + (1 << 16))
-
-
-def smallest(column: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Return a column in the smallest type that holds it."""
-    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
 
 
 def runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -122,29 +128,33 @@ class Index:
     ``raw_studies`` name what is called otherwise on disk. ``study_episode`` points into ``episodes``, -1 for a
     study that is linked to none; ``study_date`` (int32) is a proleptic ordinal, 0 where ImageDB has none.
     ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``client_digest``
-    changes with any file of a client, so that a refresh reads only clients that changed. ``problem_lines`` is
+    changes with any file of a client, so that a refresh reads only clients that changed. ``format_of``,
+    ``geometry_of`` and ``orientation_of`` are positions in ``pixel_formats``, ``geometries`` and ``orientations``.
+    ``series_of`` points into ``series_uids``, those of one client after those of another, -1 for an image whose
+    series is unknown. ``other_uid_of`` are the rows, ascending, of the images whose header does not say that their
+    name is their SOPInstanceUID, ``other_uids`` what it says, empty for nothing. ``problem_lines`` is
     ``problems.jsonl``: of a saved index a part of its file, not a copy.
     """
 
-    images: Names
-    image_table: NameTable
-    studies: Names
-    study_table: NameTable
-    clients: Names
-    client_table: NameTable
-    study_of: NDArray[np.uint32]
-    client_of: NDArray[np.uint32]
-    study_client: NDArray[np.uint32]
-    study_rows: NDArray[np.uint32]
-    client_rows: NDArray[np.uint32]
-    identity: NDArray[np.uint32]
-    row_of: NDArray[np.uint32]
-    client_identity: NDArray[np.uint32]
-    client_ordinal: NDArray[np.uint32]
-    files: tuple[FileColumns, FileColumns]
-    documents: FileColumns
-    long_suffix: NDArray[np.bool_]
-    accesses: tuple[tuple[int, int, int], ...]
+    images: Annotated[Names, Column(IMAGE)]
+    image_table: Annotated[NameTable, Derived("images")]
+    studies: Annotated[Names, Column(STUDY)]
+    study_table: Annotated[NameTable, Derived("studies")]
+    clients: Annotated[Names, Column(CLIENT)]
+    client_table: Annotated[NameTable, Derived("clients")]
+    study_of: Annotated[NDArray[np.uint32], Derived()]
+    client_of: Annotated[NDArray[np.uint32], Derived()]
+    study_client: Annotated[NDArray[np.uint32], Derived()]
+    study_rows: Annotated[NDArray[np.uint32], Derived()]
+    client_rows: Annotated[NDArray[np.uint32], Derived()]
+    identity: Annotated[NDArray[np.uint32], Derived()]
+    row_of: Annotated[NDArray[np.uint32], Derived()]
+    client_identity: Annotated[NDArray[np.uint32], Derived()]
+    client_ordinal: Annotated[NDArray[np.uint32], Derived()]
+    files: Annotated[tuple[FileColumns, ...], Part(IMAGE, each_of=tuple(kind.name for kind in FILE_KINDS))]
+    documents: Annotated[FileColumns, Part(CLIENT, width=len(DOCUMENTS))]
+    long_suffix: Annotated[NDArray[np.bool_], Column(IMAGE)]
+    accesses: Annotated[tuple[tuple[int, int, int], ...], Listed((0, 0, 0))]
     columns: Mapping[str, NDArray[np.unsignedinteger]]
     combinations: Mapping[str, tuple[tuple[int, ...], ...]]
     texts: Mapping[str, tuple[TextValue, ...]]
@@ -154,17 +164,32 @@ class Index:
     raw_studies: Mapping[int, str]
     newest: int
     problem_lines: bytes | memoryview
-    episodes: "EpisodeColumns"
-    episode_table: NameTable
-    study_episode: NDArray[np.int32]
-    study_date: NDArray[np.int32]
-    matrix: NDArray[np.uint16]
-    marks: "MarkColumns"
-    client_digest: NDArray[np.uint64]
+    episodes: Annotated[EpisodeColumns, Part(EPISODE)]
+    episode_table: Annotated[NameTable, Derived("episodes.ids")]
+    study_episode: Annotated[NDArray[np.int32], Column(STUDY, points_to=EPISODE)]
+    study_date: Annotated[NDArray[np.int32], Column(STUDY)]
+    matrix: Annotated[NDArray[np.uint16], Column(IMAGE, width=2)]
+    marks: Annotated[MarkColumns, Part(MARK)]
+    client_digest: Annotated[NDArray[np.uint64], Column(CLIENT)]
+    format_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="pixel_formats")]
+    geometry_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="geometries")]
+    orientation_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="orientations")]
+    pixel_formats: Annotated[tuple[PixelFormat, ...], Listed(PixelFormat())]
+    geometries: Annotated[tuple[Geometry, ...], Listed(Geometry())]
+    orientations: Annotated[tuple[Orientation, ...], Listed(Orientation())]
+    series_of: Annotated[NDArray[np.int32], Column(IMAGE, points_to=SERIES)]
+    series_uids: Annotated[Names, Column(SERIES)]
+    other_uid_of: Annotated[NDArray[np.uint32], Column(UID, points_to=IMAGE)]
+    other_uids: Annotated[Names, Column(UID)]
     registry: Registry = field(default_factory=Registry)
 
     def __len__(self) -> int:
         return len(self.study_of)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The facets of the program that a saved index does not have, or has by another definition."""
+        return tuple(one.name for one in FACETS if one.tokens is not None and one.name not in self.columns)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -192,7 +217,7 @@ class Index:
         """Return how the name of an image's JSON ends on disk."""
         return ".dcm.json" if self.long_suffix[row] else ".json"
 
-    def image_path(self, row: int, kind: int) -> bytes:
+    def image_path(self, row: int, kind: FileKind) -> bytes:
         """Return the path of a file of an image as on disk, relative to its tree."""
         # In bytes all along: half the time, at every opening.
         number = self.study_of.item(row)
@@ -204,18 +229,53 @@ class Index:
             client,
             study,
             image,
-            b".dcm" if kind == DCM else self.sidecar_suffix(row).encode(),
+            kind.suffix if kind is DCM else self.sidecar_suffix(row).encode(),
         )
 
     def document_name(self, client: int, slot: int) -> bytes:
         """Return the name of an NBSS or ImageDB file, on disk and on the drive."""
         return DOCUMENTS[slot].encode() + self.clients[client] + b".json"
 
+    def pixel_format(self, row: int) -> PixelFormat:
+        """Return how the pixels of an image are stored."""
+        return self.pixel_formats[self.format_of.item(row)]
+
+    def geometry(self, row: int) -> Geometry:
+        """Return how large the pixels of an image are."""
+        return self.geometries[self.geometry_of.item(row)]
+
+    def orientation(self, row: int) -> Orientation:
+        """Return the PatientOrientation of an image, and the side of its chest wall."""
+        return self.orientations[self.orientation_of.item(row)]
+
+    def chest_wall_side(self, row: int) -> str | None:
+        """Return ``left`` or ``right``, ``None`` where it is unknown."""
+        return self.orientation(row).chest_wall_side
+
+    def series(self, row: int) -> str | None:
+        """Return the SeriesInstanceUID of an image, ``None`` where it is unknown."""
+        ordinal = self.series_of.item(row)
+        return None if ordinal < 0 else self.series_uids[ordinal].decode("utf-8", "surrogatepass")
+
+    def sop_instance_uid(self, row: int) -> str | None:
+        """Return the SOPInstanceUID that the header of an image says, ``None`` where it is unknown."""
+        place = int(np.searchsorted(self.other_uid_of, row))
+        if place < len(self.other_uid_of) and self.other_uid_of[place] == row:
+            return self.other_uids[place].decode("utf-8", "surrogatepass") or None
+        return self.on_disk(row)[1]
+
     def codes_of(self, facet: str, row: int) -> tuple[int, ...]:
         """Return the codes that an image has in a coded facet."""
         code = int(self.columns[facet][row])
         return self.combinations[facet][code] if facet in self.combinations else (code,)
 
-    def has_file(self, row: int, kind: int) -> bool:
-        """Return whether the image has its DICOM file or its JSON."""
-        return bool(self.files[kind].access[row])
+    def has_file(self, row: int, kind: FileKind) -> bool:
+        """Return whether an image has a file of a kind."""
+        return bool(self.files[kind.number].access[row])
+
+
+COLUMNS = tuple(columns_of(Index))
+"""The table of columns: chunks hold their values by name, whatever else is done with them follows from it."""
+
+LISTS: Mapping[str, Listed] = declared(Index, Listed)
+"""The lists that codes are positions in, and the first entry of each."""

@@ -1,4 +1,7 @@
-"""The names of images in flat cohorts, and what a name in a list or table stands for in an index."""
+"""The names of images in flat cohorts, and the images that such a name in a list or table stands for.
+
+The view, exports and ``levels.py`` use these functions, which are pure.
+"""
 
 import os
 import re
@@ -31,20 +34,19 @@ def flat_name(index: Index, row: int) -> bytes:
     return name + b"~" + study_name
 
 
-def found(index: Index, level: str, name: str) -> list[int]:
-    """Return the ordinals (of images the rows) that a name in a list or table stands for, ascending.
+def rows_named(index: Index, name: str) -> list[int]:
+    """Return the rows that the name of an image in a list or table stands for, ascending.
 
-    That is a name as on disk, or as on the drive. Of an image it may also be the name of one of its files, and
+    That is a name as on disk, or as on the drive. It may also be the name of one of the files of an image, and
     ``<uid>~<client>~<study>``, by which flat cohorts show a UID that occurs more than once.
     """
-    names = {"client": index.client_table, "study": index.study_table, "image": index.image_table}[level]
     raw = os.fsencode(name)
-    ordinals = names.find(safe_bytes(raw)) or names.find(raw)
-    if ordinals or level != "image":
-        return ordinals
+    rows = index.image_table.find(safe_bytes(raw)) or index.image_table.find(raw)
+    if rows:
+        return rows
     bare = _SUFFIX.sub("", name)
     if bare != name:
-        return found(index, level, bare)
-    rows = names.find(raw.partition(b"~")[0]) if b"~" in raw else []
+        return rows_named(index, bare)
+    rows = index.image_table.find(raw.partition(b"~")[0]) if b"~" in raw else []
     shown = flat_names(index, np.array(rows, np.intp))
     return [row for row, flat in zip(rows, shown, strict=True) if flat == raw]

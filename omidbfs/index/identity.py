@@ -39,9 +39,9 @@ def client_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identi
     for chunk in chunks:
         numbers = chunk.client_identity
         if numbers is None:
-            known = [-1] * len(chunk.clients)
+            known = [-1] * len(chunk.values["clients"])
             if previous is not None:
-                found = [previous.client_table.find(name) for name in chunk.clients]
+                found = [previous.client_table.find(name) for name in chunk.values["clients"]]
                 known = [int(previous.client_identity[old[0]]) if old else -1 for old in found]
             numbers, free = _numbered(known, free)
         parts.append(numbers)
@@ -50,13 +50,13 @@ def client_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identi
 
 def _known_images(chunk: Chunk, previous: Index | None) -> list[int]:
     if previous is None:
-        return [-1] * len(chunk.images)
+        return [-1] * len(chunk.values["images"])
     known: list[int] = []
-    images, study, row = list(chunk.images), 0, 0
-    for client, studies in zip(chunk.clients, chunk.client_studies.tolist(), strict=True):
+    images, studies, study, row = list(chunk.values["images"]), chunk.values["studies"], 0, 0
+    for client, count_of_studies in zip(chunk.values["clients"], chunk.client_studies.tolist(), strict=True):
         numbers = _identities_of(client, previous)
-        for _ in range(studies):
-            name, count = chunk.studies[study], int(chunk.study_images[study])
+        for _ in range(count_of_studies):
+            name, count = studies[study], int(chunk.study_images[study])
             known += [numbers.get((name, image), -1) for image in images[row : row + count]]
             study, row = study + 1, row + count
     return known

@@ -131,12 +131,20 @@ def duplicated(names: Names, sums: NDArray[np.uint32] | None = None) -> NDArray[
     return np.sort(np.array(_in_groups(groups.values()), np.uint32))
 
 
-def first_of_each(names: Names, ordinals: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def first_of_each(names: Names, ordinals: NDArray[np.integer]) -> NDArray[np.uint32]:
     """Return those of ``ordinals`` at which a name occurs for the first time."""
     first: dict[bytes, int] = {}
     for ordinal, name in zip(ordinals.tolist(), names.take(ordinals), strict=True):
         first.setdefault(name, ordinal)
     return np.array(list(first.values()), np.uint32)
+
+
+def spread(names: Names, ordinals: NDArray[np.integer]) -> list[bytes]:
+    """Return the names of ordinals among which neighbours are often the same."""
+    changes = np.flatnonzero(np.diff(ordinals, prepend=ordinals[:1] + 1))
+    distinct = np.array(names.take(ordinals[changes]), object)
+    texts: list[bytes] = np.repeat(distinct, np.diff(changes, append=len(ordinals))).tolist()
+    return texts
 
 
 def _in_groups(groups: Iterable[list[int]]) -> list[int]:

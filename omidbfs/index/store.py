@@ -11,7 +11,7 @@ import mmap
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -28,14 +28,13 @@ from omidbfs.base.places import user_directory
 from omidbfs.base.whole import replacing
 from omidbfs.database.layout import Source
 from omidbfs.database.permissions import born, patiently
-from omidbfs.facets import FACETS, Facet, Kind, Registry
-from omidbfs.index import episodes, marks
-from omidbfs.index.columns import FileColumns, Index, TextValue
-from omidbfs.index.episodes import EpisodeColumns
-from omidbfs.index.marks import MarkColumns
-from omidbfs.index.names import Names, NameTable
+from omidbfs.facets import BY_NAME, Facet, Registry
+from omidbfs.facets.defined import stored_facet
+from omidbfs.index.columns import COLUMNS, LISTS, Index, TextValue
+from omidbfs.index.names import NameTable
+from omidbfs.index.schema import Derived, arrays_of, declared, fields_of, values_in, values_of
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Changes with any change to what the arrays mean."""
 
 _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
@@ -48,34 +47,17 @@ _UNSEALED = "........"
 _LONGEST_HEADER = 1 << 24
 _NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What a header raises that is JSON, and even whole, but was not written by :func:`save`."""
-_NAMES = ("images", "studies", "clients")
-_TABLES = {"images": "image_table", "studies": "study_table", "clients": "client_table"}
-_HEAPS = {"episodes": ("episodes", "ids"), "marks": ("marks", "ids"), "lesions": ("marks", "lesions")}
-"""Array -> where in the index the names are that it and its offsets hold."""
-_FILES = ("dcm", "json", "documents")
-_PLAIN = (
-    "study_of",
-    "client_of",
-    "study_client",
-    "study_rows",
-    "client_rows",
-    "identity",
-    "row_of",
-    "client_identity",
-    "client_ordinal",
-    "long_suffix",
-    "study_episode",
-    "study_date",
-    "matrix",
-    "client_digest",
-)
-_FILE_COLUMNS = ("size", "mtime", "access")
+_DERIVED: Mapping[str, Derived] = declared(Index, Derived)
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class IndexFileError(Exception):
     """An index file cannot be used; the message says why, in a few words: missing, damaged, older, foreign."""
+
+
+class NoIndexError(IndexFileError):
+    """There is no index file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +95,11 @@ def fingerprint(source: Source) -> str:
         A tree cannot be reached: the disk is not mounted.
     """
     trees = (source.images, source.data)
-    registry = [(facet.name, facet.kind.name, [value.code for value in facet.values]) for facet in FACETS]
     facts = {
         "inodes": [os.stat(tree).st_ino if tree is not None else None for tree in trees],
         "born": [born(tree) if tree is not None else None for tree in trees],
         "labels": [source.images_label, source.data_label],
         "follow_symlinks": source.follow_symlinks,
-        "facets": blake2b(repr(registry).encode(), digest_size=8).hexdigest(),
     }
     return json.dumps(facts)
 
@@ -236,14 +216,14 @@ def load(path: Path, source_fingerprint: str) -> Stored:
                 raise IndexFileError("damaged: shorter than its header")
             content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
-        raise IndexFileError("missing") from None
+        raise NoIndexError("missing") from None
     except OSError as error:
         raise IndexFileError(f"cannot be read: {error.strerror}") from error
     try:
         header, data = _header(content)
         metadata = header.pop("__metadata__")
         if not is_of(metadata["source"], source_fingerprint):
-            raise IndexFileError("of another source, or of other facets")
+            raise IndexFileError("of another source")
         arrays = {name: _array(entry, data) for name, entry in header.items()}
         _compare(arrays, json.loads(metadata["checksums"]))
         return _stored(arrays)
@@ -301,33 +281,23 @@ def _compare(arrays: Arrays, checksums: Mapping[str, int]) -> None:
 
 
 def _arrays(index: Index) -> Arrays:
-    arrays: Arrays = {name: getattr(index, name) for name in _PLAIN}
-    for name in _NAMES:
-        names, table = getattr(index, name), getattr(index, _TABLES[name])
-        arrays |= {f"{name}.heap": names.heap, f"{name}.offsets": names.offsets, f"{name}.slots": table.slots}
-    for label, files in zip(_FILES, (*index.files, index.documents), strict=True):
-        arrays |= {f"{label}.{field}": getattr(files, field) for field in _FILE_COLUMNS}
+    arrays: Arrays = arrays_of(COLUMNS, values_of(index))
+    for field, derived in _DERIVED.items():
+        value = getattr(index, field)
+        arrays |= {f"{derived.names}.slots": value.slots} if derived.names else {field: value}
     arrays |= {f"columns.{name}": column for name, column in index.columns.items()}
-    arrays |= {f"episodes.{field}": getattr(index.episodes, field) for field in episodes.COLUMNS}
-    arrays |= {f"marks.{field}": getattr(index.marks, field) for field in marks.COLUMNS}
-    for name, (part, names_in_it) in _HEAPS.items():
-        found = getattr(getattr(index, part), names_in_it)
-        arrays |= {f"{name}.heap": found.heap, f"{name}.offsets": found.offsets}
-    arrays["episodes.slots"] = index.episode_table.slots
     arrays["duplicates"] = np.array(index.duplicates.to_array(), np.uint32)
     arrays["problems"] = np.frombuffer(index.problem_lines, np.uint8)
     meta = {
-        "accesses": index.accesses,
+        "lists": {name: getattr(index, name) for name in LISTS},
         "texts": {name: [[value.label, value.raw] for value in values] for name, values in index.texts.items()},
         "raw_images": list(index.raw_images.items()),
         "raw_studies": list(index.raw_studies.items()),
         "studies_unique": index.studies_unique,
         "newest": index.newest,
         "combinations": index.combinations,
-        "user": [
-            [facet.name, facet.description, facet.level, facet.source, facet.definition]
-            for facet in index.registry.user
-        ],
+        "facets": {name: definition_of(BY_NAME[name]) for name in index.columns if name in BY_NAME},
+        "user": [[facet.name, facet.definition] for facet in index.registry.user],
         "written": time.time(),
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -335,37 +305,32 @@ def _arrays(index: Index) -> Arrays:
 
 
 def _stored(arrays: Arrays) -> Stored:
-    def columns(label: str) -> FileColumns:
-        return FileColumns(*(arrays[f"{label}.{field}"] for field in _FILE_COLUMNS))
-
-    def names(label: str) -> Names:
-        return Names(arrays[f"{label}.heap"], arrays[f"{label}.offsets"])
-
     meta = json.loads(arrays["meta"].tobytes())
-    heaps: dict[str, Any] = {}
-    for name in _NAMES:
-        heaps[name] = names(name)
-        heaps[_TABLES[name]] = NameTable(heaps[name], arrays[f"{name}.slots"])
-    coded = {facet.name for facet in FACETS if facet.tokens is not None} | {name for name, *_ in meta["user"]}
-    if any(f"columns.{name}" not in arrays for name in coded):
-        raise LookupError
-    ids = names("episodes")
-    plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
+    values = values_in(COLUMNS, arrays)
+    # What is made otherwise by now is left out, and so is a facet of a user's that the program has by now.
+    own = {
+        name for name, said in meta["facets"].items() if name in BY_NAME and said == definition_of(BY_NAME[name])
+    }
+    user = [stored_facet(definition) for name, definition in meta["user"] if name not in BY_NAME]
+    coded = own | {facet.name for facet in user}
+    whole = fields_of(Index, values)
+    for field, derived in _DERIVED.items():
+        slots = f"{derived.names}.slots"
+        whole[field] = NameTable(values[derived.names], arrays[slots]) if derived.names else arrays[field]
+    for name, listed in LISTS.items():
+        whole[name] = tuple(_entry(listed.nothing, one) for one in meta["lists"][name])
     index = Index(
-        **plain,
-        **heaps,
-        files=(columns("dcm"), columns("json")),
-        documents=columns("documents"),
-        accesses=tuple((mode, uid, gid) for mode, uid, gid in meta["accesses"]),
-        columns={
-            key.removeprefix("columns."): array for key, array in arrays.items() if key.startswith("columns.")
-        },
+        **whole,
+        columns={name: arrays[f"columns.{name}"] for name in coded},
         combinations={
-            name: tuple(tuple(one) for one in combinations) for name, combinations in meta["combinations"].items()
+            name: tuple(tuple(one) for one in combinations)
+            for name, combinations in meta["combinations"].items()
+            if name in coded
         },
         texts={
             name: tuple(TextValue(label, tuple(raw)) for label, raw in values)
             for name, values in meta["texts"].items()
+            if name in coded
         },
         duplicates=BitMap(arrays["duplicates"]),
         studies_unique=meta["studies_unique"],
@@ -373,17 +338,24 @@ def _stored(arrays: Arrays) -> Stored:
         raw_studies=dict(meta["raw_studies"]),
         newest=meta["newest"],
         problem_lines=arrays["problems"].data,
-        episodes=EpisodeColumns(ids=ids, **{name: arrays[f"episodes.{name}"] for name in episodes.COLUMNS}),
-        episode_table=NameTable(ids, arrays["episodes.slots"]),
-        marks=MarkColumns(
-            ids=names("marks"),
-            lesions=names("lesions"),
-            **{name: arrays[f"marks.{name}"] for name in marks.COLUMNS},
-        ),
-        registry=Registry(tuple(_user_facet(*said) for said in meta["user"])),
+        registry=Registry(tuple(user)),
     )
     return Stored(index, meta["written"])
 
 
-def _user_facet(name: str, description: str, level: str, source: str, definition: str) -> Facet:
-    return Facet(name, description, level, source, Kind.TEXT, definition=definition)
+def _entry(nothing: tuple[Any, ...], said: Sequence[Any]) -> tuple[Any, ...]:
+    """Return an entry of a list: as many items as the one that stands for nothing has, in the same class."""
+    entry: tuple[Any, ...] = getattr(nothing, "_make", tuple)(said)
+    if len(entry) != len(nothing):
+        raise ValueError
+    return entry
+
+
+def definition_of(facet: Facet) -> str:
+    """Return a text that changes with what the codes of a facet of the program stand for, or with how it is found.
+
+    The latter no program can see: ``definition`` of the facet says it.
+    """
+    codes = [value.code for value in facet.values]
+    facts = (facet.kind.name, facet.several, facet.lowest, facet.highest, codes, facet.definition)
+    return blake2b(repr(facts).encode(), digest_size=8).hexdigest()

@@ -1,4 +1,7 @@
-"""The columns of facets that a user defines, made after all others from what each of them needs, and no more."""
+"""The columns of facets that a user defines, made after all others from what each of them needs, and no more.
+
+Used by ``build.py``. The workers of an executor read the source; everything else runs in the thread that calls.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +13,18 @@ from numpy.typing import NDArray
 
 from omidbfs.database.client import ClientReader
 from omidbfs.database.dataset import numbered
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.header import JsonError, load_json
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import OF_LISTS, Problem, problem_lines
-from omidbfs.facets import OTHER, UNKNOWN, Registry
+from omidbfs.facets import OTHER, UNKNOWN, UNLINKED, Level, Registry
 from omidbfs.facets.defined import Definition
 from omidbfs.facets.lists import lost
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, RESERVED_CODES, Index, TextValue, smallest
+from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, Index, TextValue
 from omidbfs.index.executors import Work, in_order
-from omidbfs.index.flat_names import found
 from omidbfs.index.identity import NOBODY
+from omidbfs.index.levels import levels_of
+from omidbfs.index.schema import smallest
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -36,7 +41,7 @@ class _Image:
 
 
 _Task = tuple[str, str, list[_Image]]
-"""A client, her NBSS document (empty for none), her images."""
+"""A client, its NBSS document (empty for none), its images."""
 
 
 def with_user_facets(
@@ -114,13 +119,13 @@ def _from_table(
 
     What rows contradict each other about is ``other``.
     """
-    names = {"client": index.clients, "study": index.studies, "image": index.images}[one.level]
+    members = levels_of(index)[one.level]
     label_of = {text: one.label(text) for text in {text for _, text in table}}
-    said = [""] * len(names)
+    said = [""] * members.total()
     contested: dict[int, dict[str, None]] = {}
     missing: dict[str, str] = {}
     for identifier, text in table:
-        ordinals, label = found(index, one.level, identifier), label_of[text]
+        ordinals, label = members.named(identifier), label_of[text]
         if not ordinals:
             missing[identifier] = ""
         for ordinal in ordinals:
@@ -128,14 +133,14 @@ def _from_table(
                 contested.setdefault(ordinal, {said[ordinal]: None})[label] = None
             said[ordinal] = label
     contradictory: dict[str, str] = {}
-    for ordinal, contradiction in contested.items():
+    names = members.names(np.fromiter(contested, np.intp))
+    for name, (ordinal, contradiction) in zip(names, contested.items(), strict=True):
         said[ordinal] = OTHER
-        contradictory[names[ordinal].decode()] = f": {', '.join(contradiction)}"
+        contradictory[name.decode()] = f": {', '.join(contradiction)}"
     where = f"in the table of the facet {one.name}"
     problems = [*lost("entry-missing", where, missing), *lost("entry-conflict", where, contradictory)]
     labels = np.array([label or UNKNOWN for label in said], object)
-    bounds = {"client": index.client_rows, "study": index.study_rows}.get(one.level)
-    return (labels if bounds is None else np.repeat(labels, np.diff(bounds))), problems
+    return labels[members.ordinals(np.arange(len(index), dtype=np.uint32))], problems
 
 
 def _coded(
@@ -204,7 +209,7 @@ def _task(index: Index, client: int) -> _Task:
 
 
 def read_labels(source: Source, wanted: Sequence[Definition], tasks: Sequence[_Task]) -> list[list[list[str]]]:
-    """Return for each client and each definition the label of each of her images."""
+    """Return for each client and each definition the label of each of its images."""
     with ClientReader(source) as reader:
         return [_labels(reader, wanted, task) for task in tasks]
 
@@ -220,9 +225,9 @@ def _labels(reader: ClientReader, wanted: Sequence[Definition], task: _Task) -> 
             if one.tag:
                 value = said.get(one.tag)
             else:
-                value = _at(document if one.level == "client" else document.get(image.episode or ""), one.nbss)
-                if one.level == "episode" and image.episode is None:
-                    labels.append("unlinked")
+                value = _at(document if one.level is Level.CLIENT else document.get(image.episode or ""), one.nbss)
+                if one.level is Level.EPISODE and image.episode is None:
+                    labels.append(UNLINKED)
                     continue
             labels.append(OTHER if isinstance(value, (dict, list)) and value else one.label(_text(value)))
     return found

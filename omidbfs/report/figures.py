@@ -1,4 +1,5 @@
-"""The numbers of a report: tables of counts, each with its unit and its denominator. Nothing is dropped.
+"""The numbers of a report: tables of counts, each with its unit and its denominator. Nothing is dropped. Used by
+``omidbfs report``; pure functions of an index, for any thread.
 
 What the source does not say is a row or a column of its own. No table names a woman, a study or an image.
 """
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from omidbfs.base.words import counted
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON
 from omidbfs.database.imagedb import MARK_FEATURES
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import OTHER, RESERVED, UNKNOWN, UNLINKED, Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON
+from omidbfs.index.columns import FIRST_CODE
 
 UNITS = ("women", "episodes", "studies", "images")
 TOTAL = "total"
@@ -30,7 +32,8 @@ class Table:
     """Counts. ``rows`` are (label, one count for each column); the last one, ``total``, counts each unit once.
 
     ``note`` says what is counted and out of what. ``of`` holds the denominator of each column, 0 where there is
-    none. ``several`` says that a unit can be in more than one row.
+    none. ``several`` says that a unit can be in more than one row. ``unit`` is what all columns count, where it is
+    one; ``ticks`` are the labels of the rows without the total, as short as an axis has them.
     """
 
     key: str
@@ -41,6 +44,8 @@ class Table:
     rows: tuple[tuple[str, tuple[int, ...]], ...]
     of: tuple[int, ...]
     several: bool = False
+    unit: str = ""
+    ticks: tuple[str, ...] = ()
 
     def body(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Return the rows without the total."""
@@ -172,7 +177,8 @@ def _crossed(chosen: _Selected, key: str, title: str, down: str, across: str, un
         note += " One with several is counted in each, and once in the totals."
     totals = (TOTAL, (*by_column, total))
     of = (total,) * (width + 1)
-    return Table(key, title, note, down, (*column_labels, TOTAL), (*rows, totals), of, several=unit != "images")
+    columns = (*column_labels, TOTAL)
+    return Table(key, title, note, down, columns, (*rows, totals), of, several=unit != "images", unit=unit)
 
 
 def _most_frequent(labels: list[str], groups: Codes) -> tuple[list[str], Codes]:
@@ -208,23 +214,24 @@ def _ages(chosen: _Selected) -> tuple[Table, tuple[Ages, ...]]:
         found = np.bincount(outcome[inside], minlength=len(labels)).tolist() if labels else []
         return (*found, int(np.count_nonzero(among_all)))
 
-    rows = (
-        [
-            (f"{band * _BAND}-{band * _BAND + _BAND - 1}", row(first // _BAND == band, women // _BAND == band))
-            for band in range(bands[0], bands[-1] + 1)
-        ]
-        if bands
-        else []
-    )
+    lowest_of = [band * _BAND for band in range(bands[0], bands[-1] + 1)] if bands else []
+    rows = [
+        (f"{start}-{start + _BAND - 1}", row(first // _BAND == start // _BAND, women // _BAND == start // _BAND))
+        for start in lowest_of
+    ]
+    ticks = [str(start) for start in lowest_of]
     if not stated.all():
         rows.append((UNKNOWN, row(~stated, women >= 1 << 20)))
+        ticks.append("?")
     totals = row(np.ones(len(first), np.bool_), np.ones(len(women), np.bool_))
     note = (
         "Number (share) of women by age in years at the first examination with each outcome (the lowest age that "
         "these images state); shares are of the women with that outcome. A woman is counted once for each of her "
         "outcomes, and once among all. Unknown: no age is stated, or none that is a number."
     )
-    table = Table("age", "Age by outcome", note, "age", (*labels, "all women"), (*rows, (TOTAL, totals)), totals)
+    columns = (*labels, "all women")
+    rows.append((TOTAL, totals))
+    table = Table("age", "Age by outcome", note, "age", columns, tuple(rows), totals, ticks=tuple(ticks))
     groups_of = [(label, first[outcome == place]) for place, label in enumerate(labels)] + [("all women", women)]
     return table, tuple(_quartiles(label, found) for label, found in groups_of)
 
@@ -277,7 +284,7 @@ def _marks(chosen: _Selected) -> Table:
 
 def _files(chosen: _Selected) -> Table:
     index, rows = chosen.index, chosen.rows
-    present = [index.files[kind].access[rows] != 0 for kind in (DCM, JSON)]
+    present = [index.files[kind].access[rows] != 0 for kind in FILE_KINDS]
     counted = (
         ("DICOM file and JSON", present[DCM] & present[JSON]),
         ("DICOM file without JSON", present[DCM] & ~present[JSON]),
@@ -314,13 +321,11 @@ def _missing(chosen: _Selected) -> Table:
 def _problems(chosen: _Selected) -> Table:
     problems: Sequence[str]
     if chosen.cohort == EVERYTHING:
-        problems = [problem.kind for problem in chosen.index.problems]
+        problems = [problem.kind for problem in chosen.index.each_problem()]
         scope = "in the source"
     else:
         women = {name.decode() for name in chosen.index.clients.take(_distinct(chosen.woman))}
-        problems = [
-            problem.kind for problem in chosen.index.problems if (problem.file.split("/")[1:2] or [""])[0] in women
-        ]
+        problems = [problem.kind for problem in chosen.index.each_problem() if problem.client in women]
         scope = "in the directories of the women of the cohort"
     counted = Counter(problems)
     rows = [(kind, (counted[kind],)) for kind in KINDS if counted[kind]]

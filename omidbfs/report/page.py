@@ -1,4 +1,5 @@
-"""The page of a report: HTML that stands alone, in which every plot has the table of its numbers beside it.
+"""The page of a report: HTML that stands alone, in which every plot has the table of its numbers beside it. Used
+by ``omidbfs report``; pure functions, for the thread that draws.
 
 Counts carry ``data-n`` with the plain number, tables and rows ``data-table`` and ``data-row``: a program can read
 the page.

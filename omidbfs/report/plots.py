@@ -1,14 +1,15 @@
-"""The plots of a report, as SVG that stands inside a page: no fonts, no links, no identifier twice.
+"""The plots of a report, as SVG that stands inside a page: no fonts, no links, no identifier twice. Used by
+``page``; matplotlib keeps its settings for the whole process, so one thread draws.
 
 Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind people tell apart; hatches do
 the same in black and white, and every bar that has room carries its number.
 """
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from omidbfs.facets import OTHER, UNKNOWN, UNLINKED
 from omidbfs.report.figures import TOTAL, Ages, Table
@@ -21,6 +22,8 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 _HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "+++")
 _QUIET = "#BBBBBB"
 _RESERVED = {UNKNOWN: ("#DDDDDD", "////"), OTHER: ("#AAAAAA", "...."), UNLINKED: ("#777777", "")}
+_SVG, _XLINK_HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+"""How ElementTree calls what is in the namespace of SVG, and the attribute with which an element names another."""
 _WIDTH = 9.0
 """Inches; the page scales it."""
 
@@ -64,14 +67,28 @@ def _canvas(key: str, height: float, **grid: Any) -> "Iterator[tuple[Figure, Any
 
 def _inline(svg: str, key: str) -> str:
     """Return an SVG document as an element of a page: nothing that names the network, identifiers of its own."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r"<style [^>]*>.*?</style>", "", svg, flags=re.S)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", svg)
-    svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
-    return re.sub(r"\n\s*", "\n", svg).strip()
+    root = ElementTree.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in parent.findall(f"{_SVG}metadata") + parent.findall(f"{_SVG}style"):
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.attrib = {name: _own(name, value, key) for name, value in element.attrib.items()}
+        if _XLINK_HREF in element.attrib:
+            element.set("xlink:href", element.attrib.pop(_XLINK_HREF))
+        if element.tag != "text" and not (element.text or "").strip():
+            element.text = None
+        element.tail = "\n"  # lines that can be compared
+    root.tail = None
+    root.attrib = {"viewBox": root.attrib["viewBox"], "aria-hidden": "true"}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _own(name: str, value: str, key: str) -> str:
+    """Return the value of an attribute, with the identifiers in it made those of one plot of the page."""
+    if name == "id":
+        return f"{key}-{value}"
+    return f"#{key}-{value[1:]}" if name == _XLINK_HREF else value.replace("url(#", f"url(#{key}-")
 
 
 def _paint(labels: Sequence[str]) -> list[tuple[str, str]]:
@@ -154,7 +171,7 @@ def columns_by(table: Table, across: str) -> str:
             bottom = [before + count for before, count in zip(bottom, counts, strict=True)]
         slanted = {"rotation": 90 if len(rows) > 24 else 45, "ha": "right", "rotation_mode": "anchor"}
         axis.set_xticks(range(len(rows)), [label for label, _ in rows], **(slanted if len(rows) > 12 else {}))
-        axis.set_ylabel(table.note.split(" by ")[0].removeprefix("Number of "))
+        axis.set_ylabel(table.unit)
         axis.grid(True, axis="y")
         _legend(figure, across, len(columns))
     return drawn[0]
@@ -179,8 +196,7 @@ def ages_by(table: Table, ages: Sequence[Ages]) -> str:
             axis.grid(True, axis="y")
             step = max(1, len(rows) // 6)
             places = list(range(0, len(rows), step))
-            names = [rows[place][0].split("-")[0] if rows[place][0] != UNKNOWN else "?" for place in places]
-            axis.set_xticks(places, names)
+            axis.set_xticks(places, [table.ticks[place] for place in places])
             axis.tick_params(labelbottom=True)
             if found.quartiles is not None and rows:
                 look = {"ha": "right", "va": "top", "transform": axis.transAxes, "fontsize": 8}

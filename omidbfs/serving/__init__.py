@@ -1,1 +1,1 @@
-"""A view that is open to readers: open, read, spool, disks, change of view. No FUSE in it."""
+"""A view that is open to readers: open, read, spool, disks, rights, change of view. No FUSE and no HTTP in it."""

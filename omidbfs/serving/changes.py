@@ -1,7 +1,8 @@
-"""What the kernel has to be told when one view takes the place of another.
+"""What observers have to be told when one view takes the place of another.
 
-The kernel keeps names and attributes for a day. Names that were not found it does not keep, so what is new needs
-no word; what is gone, or leads elsewhere, does.
+Used by ``observers``, in threads: comparing takes seconds. It reads views and copies of what belongs to the loop.
+The most demanding observer is the kernel, which keeps names and attributes for a day. It does not keep names that
+were not found. So nothing has to be told of a name that is new, but of one that is gone or leads elsewhere.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -15,11 +16,14 @@ from pyroaring import BitMap64
 from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
 from omidbfs.exports.formats import BY_FILE
 from omidbfs.facets import Kind
-from omidbfs.index.columns import SUFFIXES, blocks
+from omidbfs.index.columns import blocks
+from omidbfs.index.levels import Runs
 from omidbfs.serving.differences import differences
 from omidbfs.view.files import Files
+from omidbfs.view.generated import ExportsDirectory
+from omidbfs.view.images import ClientDirectory, CohortDirectory, StudyDirectory
 from omidbfs.view.inode import all_keys, directory_inode, parent_inode
-from omidbfs.view.nodes import Directory, Shape
+from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
 MOST_COMPARISONS = 1_000_000
@@ -28,11 +32,11 @@ MOST_COMPARISONS = 1_000_000
 
 @dataclass(slots=True)
 class Changes:
-    """What the kernel is to forget.
+    """What the kernel, or another observer, is to forget.
 
-    ``entries`` are names, as (inode of the directory, name). ``attributes`` are inodes whose attributes to forget.
-    Both come one after the other, as there may be millions. ``touched`` are the keys of files of which it may
-    have pages from before an edit.
+    ``entries`` are names, as (inode of the directory, name); one that leads to a directory stands for everything
+    below, too. ``attributes`` are inodes whose attributes to forget. Both come one after the other, as there may
+    be millions. ``touched`` are the keys of files of which it may have pages from before an edit.
     """
 
     entries: Iterable[tuple[int, bytes]] = ()
@@ -52,17 +56,17 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     row, kind = place
     entries = []
     for directory in known:
-        shape, cohort = directory.shape, directory.cohort
+        cohort, is_flat = directory.cohort, isinstance(directory, CohortDirectory)
         if kind is None:
-            is_its_own = shape is Shape.CLIENT and directory.client == row
+            is_its_own = isinstance(directory, ClientDirectory) and directory.client == row
             is_there = is_its_own and view.lookup(directory, real) is not None
         else:
-            is_place = shape is Shape.COHORT or (
-                shape is Shape.STUDY and directory.study == view.index.study_of[row]
+            is_place = is_flat or (
+                isinstance(directory, StudyDirectory) and directory.study == view.index.study_of[row]
             )
-            is_there = is_place and cohort.files[kind] and view.cohorts.contains(cohort, row)
+            is_there = is_place and kind in cohort.files and view.cohorts.contains(cohort, row)
         if is_there:
-            entries.append((directory.inode, flat if shape is Shape.COHORT else real))
+            entries.append((directory.inode, flat if is_flat else real))
     return Changes(entries, [inode])
 
 
@@ -80,15 +84,15 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     attributes = [directory.inode for directory in directories]
     flat, whole = [], []
     for directory in directories:
-        if directory.shape is Shape.EXPORTS:  # made of whatever there is: all of it is another file now
+        if isinstance(directory, ExportsDirectory):  # made of whatever there is: all of it is another file now
             entries += ((directory.inode, name) for name in BY_FILE)
         after = new.resolve(directory.path)
         if after is None:
             entries.append(_place_of(directory.path))
         is_same = after is not None and _meaning(old, directory.cohort) == _meaning(new, after.cohort)
-        if directory.shape is Shape.COHORT:
+        if isinstance(directory, CohortDirectory):
             flat.append((directory, after, is_same))
-        elif directory.shape in (Shape.CLIENT, Shape.STUDY) and not (
+        elif isinstance(directory, ClientDirectory | StudyDirectory) and not (
             is_same and not found.clients[directory.client]
         ):
             whole.append((directory, after))
@@ -151,10 +155,10 @@ def _open_images(view: View, held: Iterable[int]) -> NDArray[np.uint32]:
 
 def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Return which of some rows, which ascend, a flat cohort may hold: those of other clients and studies not."""
-    bounds = {"client": view.index.client_rows, "study": view.index.study_rows}
     for term in directory.cohort.terms:
-        if term.facet in bounds and not term.negated:
-            of = bounds[term.facet]
+        members = view.cohorts.identified.get(term.facet)
+        if isinstance(members, Runs) and not term.negated:
+            of = members.bounds
             ends = ((of[code], of[code + 1]) for code in sorted(term.codes))
             parts = [rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)] for first, end in ends]
             rows = np.concatenate([rows[:0], *parts])
@@ -164,7 +168,8 @@ def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> N
 def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int | bytes | str]]]:
     """Return the terms of a cohort in words that mean the same in every index.
 
-    A text that contains a comma, say, may take the place of a union: who is in it then changes for everybody.
+    A text that contains a comma, say, may take the place of a union: then other images are in the cohort, although
+    no image has changed.
     """
     return [(term.facet, term.negated, _words(view, term)) for term in cohort.terms]
 
@@ -173,10 +178,9 @@ def _words(view: View, term: Term) -> frozenset[int | bytes | str]:
     if term.facet == IMAGES:
         identities = np.sort(view.index.identity[np.fromiter(term.codes, np.intp, len(term.codes))])
         return frozenset([identities.tobytes()])
-    if term.facet == "episode":
-        linked = [code for code in term.codes if code >= 0]
-        names = view.cohorts.episode_names(np.array(linked, np.intp))
-        return frozenset([*names, *(["unlinked"] if len(linked) < len(term.codes) else [])])
+    members = view.cohorts.identified.get(term.facet)
+    if members is not None:
+        return frozenset(members.names(np.fromiter(term.codes, np.intp, len(term.codes))))
     return frozenset(_word(view, term.facet, code) for code in term.codes)
 
 
@@ -189,10 +193,6 @@ def _root(view: View) -> object:
 
 
 def _word(view: View, facet: str, code: int) -> int | bytes | str:
-    if facet == "client":
-        return view.index.clients[code]
-    if facet == "study":
-        return view.index.studies[code]
     known = view.index.registry.by_name[facet]
     return view.cohorts.label(known, code) if known.kind is Kind.TEXT else code
 
@@ -205,10 +205,10 @@ def _names_in(view: View, directory: Directory, rows: NDArray[np.uint32]) -> Ite
             if not view.cohorts.contains(cohort, row):
                 continue
             stem = view.files.flat_name(row) if row in index.duplicates else index.images[row]
-            for kind, suffix in enumerate(SUFFIXES):
-                inode = view.files.image(row, kind) if cohort.files[kind] else None
+            for kind in cohort.files:
+                inode = view.files.image(row, kind)
                 if inode is not None:
-                    yield stem + suffix, inode
+                    yield stem + kind.suffix, inode
 
 
 def _differing(

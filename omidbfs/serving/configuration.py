@@ -1,8 +1,9 @@
 """``omidbfs.toml``: defaults for the options of the command line.
 
-Keys are option names. At the top level they hold for every command that has the option, in a table named after
-a command for that command: ``follow-symlinks = true``, ``[mount]`` ``allow-other = true``. Tables
-``[facets.NAME]`` and ``[cohorts.NAME]`` define facets and cohorts.
+Used by commands, and by the refresher in a thread. Pure functions of files. Keys are option names. At the top
+level they hold for every command that has the option, in a table named after a command for that command:
+``follow-symlinks = true``, ``[mount]`` ``allow-other = true``. Tables ``[facets.NAME]`` and ``[cohorts.NAME]``
+define facets and cohorts.
 """
 
 import grp
@@ -83,7 +84,7 @@ def trusted_definitions(path: Path | None, *, is_named: bool) -> Definitions:
         Nobody has named it, and another user has written it since, or can. Or as :func:`read_definitions`.
     """
     if path is not None and not is_named and path.exists() and (reason := _distrusted(path)) is not None:
-        raise UserError(f"{path}: {reason}; if you trust it, mount again with --config")
+        raise UserError(reason, "if you trust it, mount again with --config", place=path)
     return read_definitions(path)
 
 
@@ -124,9 +125,9 @@ def _read(path: Path) -> tuple[str, dict[str, object]]:
         text = path.read_text(encoding="utf-8-sig")
         return text, tomllib.loads(text)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"cannot be read: {error.strerror}", place=path) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid TOML: {printable(str(error))}") from error
+        raise UserError(f"not valid TOML: {printable(str(error))}", place=path) from error
 
 
 def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str, dict[str, object]]:
@@ -151,7 +152,7 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
 
     def refused(reason: str, words: Iterable[str], *keys: str) -> UserError:
         hint = meant(keys[-1], (word.replace("_", "-") for word in words))
-        return UserError(f"{path}:{Lines(text).of(*keys)}: {reason}{hint}")
+        return UserError(reason, hint, f"{path}:{Lines(text).of(*keys)}")
 
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
     for key, value in document.items():

@@ -1,8 +1,9 @@
 """Identities across indexes of which one may not descend from the other.
 
-A refresh keeps identities, and so inodes. But the index on disk may have been lost and built anew while a drive
-was mounted, or two processes may have renewed it at once: then a number may stand for another image. The kernel
-has pages under the inodes that it was told, so a drive keeps to its own numbers.
+Used by the refresher, in a thread; pure functions. A refresh keeps identities, and so inodes. But the index on
+disk may have been lost and built anew while a drive was mounted, or two processes may have renewed it at once.
+Then a number may stand for another image. The kernel has pages under the inodes that it was told, so a drive keeps
+its own numbers.
 """
 
 from collections.abc import Iterator

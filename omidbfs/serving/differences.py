@@ -1,9 +1,9 @@
 """Where two views differ over images and clients: the ground on which :mod:`~omidbfs.serving.changes` stands.
 
-What names and attributes are made of is compared, and not what may have caused a difference: files, facets and
-episodes. So it is all the same whether the source has changed, a definition of the user's, or an index was built
-anew that says something else of the same files. Rows are compared in blocks, with numpy: 3 million images and 45
-facets take a second, outside of the loop.
+Used by ``changes``, in a thread. What names and attributes are made of is compared, and not what may have caused a
+difference: files, facets and episodes. So the cause does not matter: the source has changed, a definition of the
+user's, or an index was built anew that says something else of the same files. Rows are compared in blocks, with
+numpy: 3 million images and 45 facets take a second.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap64
 
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON, FileColumns, Index, blocks
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, FileKind
+from omidbfs.index.columns import FIRST_CODE, FileColumns, Index, blocks
 from omidbfs.index.identity import NOBODY
 from omidbfs.view.files import Files
 from omidbfs.view.inode import document_keys, image_keys
@@ -47,7 +48,7 @@ class Differences:
 
     def inodes(self, files: Files) -> Iterator[int]:
         """Yield the inodes of the files whose attributes are others; ``files`` are those of the old view."""
-        for kind, rows in enumerate(self.images):
+        for kind, rows in zip(FILE_KINDS, self.images, strict=True):
             for part in blocks(len(rows)):
                 yield from files.images(rows[part], kind).tolist()
         documents = (files.document(client, slot) for client, slot in self.documents)
@@ -75,13 +76,13 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
             for differ in say_otherwise:
                 leads_elsewhere |= differ(rows, there)
         has_other_links = _links(old, new, rows, there) if same_lists and len(after) else np.zeros_like(is_gone)
-        for kind in (DCM, JSON):
+        for kind in FILE_KINDS:
             exists, is_other, is_shown_otherwise = _files(before, after, kind, rows, there, is_gone)
             leads_elsewhere |= exists & is_other
             shown = exists & (is_other | is_shown_otherwise | has_other_links)
             others[kind][rows] = shown
             doubtful = exists & ~is_other & touched[before.client_of[rows]]
-            keys |= BitMap64(image_keys(before.identity[rows][doubtful], kind))
+            keys |= BitMap64(image_keys(before.identity[rows][doubtful], kind.number))
         elsewhere[rows] = leads_elsewhere
     documents, clients, of_documents = _documents(before, after, touched)
     keys |= BitMap64(of_documents)
@@ -122,7 +123,7 @@ def _flags(index: Index) -> _Mask:
 
 
 def _links(old: View, new: View, rows: slice, there: NDArray[np.intp]) -> _Mask:
-    differ: _Mask = old.lists.links[rows] != new.lists.links[there]
+    differ: _Mask = old.lists.links.of(rows) != new.lists.links.of(there)
     return differ
 
 
@@ -139,7 +140,7 @@ def _accesses(index: Index) -> dict[object, int]:
 
 
 def _files(
-    before: Index, after: Index, kind: int, rows: slice, there: NDArray[np.intp], is_gone: _Mask
+    before: Index, after: Index, kind: FileKind, rows: slice, there: NDArray[np.intp], is_gone: _Mask
 ) -> tuple[_Mask, _Mask, _Mask]:
     """Return which images had a file of a kind, have another version or none, and show other rights of it."""
     return _compared(

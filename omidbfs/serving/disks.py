@@ -1,7 +1,7 @@
-"""The disks below a drive: the threads that wait for them, how many files are open, and what is said of it.
+"""The disks below a drive: the threads that wait for them, how many files are open, and what is logged of them.
 
-What a disk does must concern those alone who wait for it. So each has its own threads, and each file its share
-of them. Everything here belongs to the loop of the drive, but for what runs in the threads.
+Used by the drive, in its loop, but for what runs in the threads. A disk that is slow or dead must delay only those
+who wait for it. So each disk has its own threads, and each file its share of them.
 """
 
 import errno
@@ -17,8 +17,6 @@ import trio
 
 from omidbfs.base.words import counted
 from omidbfs.serving.spool import MOST_FILES
-
-log = logging.getLogger(__name__)
 
 _THREADS = 32
 """At once for one disk: 16 readers keep 32 requests under way, and more only wait for the interpreter."""
@@ -37,23 +35,31 @@ _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
 
-class Complaints:
-    """Lines for the log, each kind at most once a minute: a failing disk must not fill it."""
+class Rarely(logging.Filter):
+    """Lets each line into the log at most once a minute: a failing disk must not fill it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
         self._clock = clock
         self._said: dict[str, tuple[float, int]] = {}
 
-    def say(self, line: str, level: int = logging.WARNING) -> None:
-        """Log ``line``, which names no file, unless it was said less than a minute ago."""
-        now = self._clock()
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log; a line that was kept back tells how often."""
+        now, line = self._clock(), record.getMessage()
         when, kept_back = self._said.get(line, (-math.inf, 0))
         if now - when < _SILENCE:
             self._said[line] = (when, kept_back + 1)
-            return
-        more = f" ({counted(kept_back, 'more time')} since this was last said)" if kept_back else ""
-        log.log(level, "%s%s", line, more)
+            return False
         self._said[line] = (now, 0)
+        if kept_back:
+            record.msg = f"{line} ({counted(kept_back, 'more time')} since this was last said)"
+            record.args = ()
+        return True
+
+
+complaints = logging.getLogger(f"{__name__}.complaints")
+"""What is wrong with the source, or with the limits of the drive, in lines that name no file."""
+complaints.addFilter(Rarely())
 
 
 class _Share:
@@ -134,7 +140,6 @@ class Disks:
 
     def __init__(self, readahead: int = 0) -> None:
         self.readahead = readahead
-        self.complaints = Complaints()
         self.open_files = 0
         self._disks: dict[int, Disk] = {}
         self._others: dict[object, Threads] = {}
@@ -163,9 +168,9 @@ class Disks:
             EMFILE: no further file can be open; what is left is kept for the drive itself.
         """
         if self.open_files >= self.most_open_files:
-            self.complaints.say(
-                f"{self.most_open_files} files are open, and no more can be: "
-                "raise the limit of the process (ulimit -n, LimitNOFILE=)"
+            complaints.warning(
+                "%d files are open, and no more can be: raise the limit of the process (ulimit -n, LimitNOFILE=)",
+                self.most_open_files,
             )
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self.open_files += 1
@@ -174,6 +179,6 @@ class Disks:
         """Look after threads that are stuck."""
         threads = [*(disk.threads for disk in self._disks.values()), *self._others.values()]
         if sum([each.review() for each in threads]):
-            self.complaints.say(
-                f"a disk of the source has not answered for {_STUCK:.0f} seconds; the drive waits for it"
+            complaints.warning(
+                "a disk of the source has not answered for %d seconds; the drive waits for it", _STUCK
             )

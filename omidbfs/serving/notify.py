@@ -1,4 +1,7 @@
-"""What systemd is told of a service of ``Type=notify`` (sd_notify(3)): datagrams to the socket that it names."""
+"""What systemd is told of a service of ``Type=notify`` (sd_notify(3)): datagrams to the socket that it names.
+
+Used by the refresher and by the daemon. Any thread may call it.
+"""
 
 import os
 import socket

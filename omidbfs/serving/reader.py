@@ -1,14 +1,16 @@
-"""Open files of the source: one descriptor for each open handle, read without making anybody else wait."""
+"""Open files of the source: one descriptor for each open handle, read without delaying other readers.
+
+Used by the drive, in its loop, but for what runs in threads.
+"""
 
 import errno
-import logging
 import os
 import stat
 
 from omidbfs.database.layout import Source
 from omidbfs.database.permissions import TreeReader, is_local
 from omidbfs.database.records import FileFacts, mtime_of
-from omidbfs.serving.disks import Disk, Disks
+from omidbfs.serving.disks import Disk, Disks, complaints
 from omidbfs.view.files import Files
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)
@@ -89,7 +91,7 @@ class Reader:
             return OpenFile(inode, descriptor, facts, disk)
         self._disks.open_files -= 1
         os.close(descriptor)
-        self._disks.complaints.say("a file of the source is not what it was when it was read", logging.INFO)
+        complaints.info("a file of the source is not what it was when it was read")
         mode = stat.S_IMODE(found.st_mode)
         files.update(inode, FileFacts(found.st_size, mtime_of(found), mode, found.st_uid, found.st_gid))
         raise FileChangedError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -108,12 +110,12 @@ class Reader:
     def _explained(self, error: OSError) -> OSError:
         """Return what the caller gets, and have the log say why."""
         if error.errno in _GONE:
-            self._disks.complaints.say("a file of the source is gone, or no regular file any more", logging.INFO)
+            complaints.info("a file of the source is gone, or no regular file any more")
             return _stale()
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            self._disks.complaints.say("the system lets no more files be open")
+            complaints.warning("the system lets no more files be open")
         elif error.errno in (errno.EACCES, errno.EPERM):
-            self._disks.complaints.say("a file of the source may not be read by the drive", logging.INFO)
+            complaints.info("a file of the source may not be read by the drive")
         else:
             self._failed(error)
         return error
@@ -179,14 +181,14 @@ class Reader:
         return range(start, end, _ADVICE) if start < end else None
 
     def _changed(self) -> OSError:
-        self._disks.complaints.say("a file of the source was written to while somebody had it open", logging.INFO)
+        complaints.info("a file of the source was written to while somebody had it open")
         return _stale()
 
     def _failed(self, error: OSError) -> OSError:
         if error.errno in (errno.EAGAIN, errno.ENOMEM):
-            self._disks.complaints.say("the system gives the drive no more memory or threads")
+            complaints.warning("the system gives the drive no more memory or threads")
         else:
-            self._disks.complaints.say(f"a disk of the source failed: {error.strerror}")
+            complaints.warning("a disk of the source failed: %s", error.strerror)
         return error
 
     async def close(self, file: OpenFile) -> None:
@@ -243,6 +245,6 @@ def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: rang
 
 
 def _is_as_it_was(descriptor: int, facts: FileFacts) -> bool:
-    # Asked after reading: whoever writes gives the file its new time first.
+    # Asked after reading: a write gives the file its new time first.
     found = os.fstat(descriptor)
     return mtime_of(found) == facts.mtime_ns and found.st_size == facts.size

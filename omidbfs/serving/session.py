@@ -1,4 +1,7 @@
-"""From what a command was asked for to an index and a view: opens the saved index, or builds and saves it."""
+"""From what a command was asked for to an index and a view: opens the saved index, or builds and saves it.
+
+Used by commands and by the refresher. A session is immutable, and any thread may ask it.
+"""
 
 import os
 import tempfile
@@ -21,9 +24,10 @@ from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.slices import only_clients
-from omidbfs.index.store import IndexFileError, Stored, load, may_replace, save
+from omidbfs.index.store import IndexFileError, NoIndexError, Stored, load, may_replace, save
 from omidbfs.serving.configuration import Definitions
 from omidbfs.view.about import generated_texts
+from omidbfs.view.files import Content
 from omidbfs.view.ownership import Ownership, drive_access
 from omidbfs.view.root import Root, root_of
 from omidbfs.view.view import View
@@ -94,7 +98,7 @@ class Session:
             return self.saved()
         except IndexFileError as error:
             self._check_replaceable()
-            if str(error) != "missing":
+            if not isinstance(error, NoIndexError):
                 warn(f"{self.index_path}: {error}; building it anew")
             return None
 
@@ -102,8 +106,8 @@ class Session:
         """Return an index for a command that only asks, and whether it is known to be up to date.
 
         That is the saved one, with ``verify`` brought up to date; without one that can be used the source is read.
-        What was read is saved where that is possible. But an index that is there keeps the facets of a user's that
-        it has: where others are defined, what is read is for this command alone. ``warn`` is told of that.
+        What was read is saved where that is possible. But an index that is there keeps the facets that it has:
+        where others are defined, what is read is for this command alone. ``warn`` is told of that.
 
         Raises
         ------
@@ -125,7 +129,7 @@ class Session:
         if stored is not None:
             self._tell_of_facets(stored, warn)
         with self._work() as work:
-            if stored is not None and not verify:
+            if stored is not None and not verify and not stored.index.lacking:
                 index = with_facets(stored.index, self.source, self.definitions.facets, work)
                 return Stored(index, stored.written), False
             known = stored.index if stored is not None else None
@@ -147,17 +151,22 @@ class Session:
         return True
 
     def _tell_of_facets(self, stored: Stored, warn: Callable[[str], None]) -> None:
-        lacking = {one.facet() for one in self.definitions.facets} - {*stored.index.registry.user}
-        if lacking:
-            names = ", ".join(sorted(facet.name for facet in lacking))
-            warn(
-                f"{self.index_path}: lacks facets of the configuration ({names}); they are made for this command "
-                "alone, and `omidbfs index` keeps them"
-            )
+        of_user = {one.facet() for one in self.definitions.facets} - {*stored.index.registry.user}
+        for whose, lacking in (
+            ("the configuration", {facet.name for facet in of_user}),
+            ("this version", {*stored.index.lacking}),
+        ):
+            if lacking:
+                names = ", ".join(sorted(lacking))
+                warn(
+                    f"{self.index_path}: lacks facets of {whose} ({names}); they are made for this command "
+                    "alone, and `omidbfs index` keeps them"
+                )
 
     def has_all_facets(self, stored: Stored) -> bool:
-        """Return whether an index has the facets that are defined, as they are defined."""
-        return stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
+        """Return whether an index has the facets that are defined, as they are defined, and all of the program."""
+        is_as_defined = stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
+        return is_as_defined and not stored.index.lacking
 
     @contextmanager
     def _work(self) -> Iterator[Work]:
@@ -218,8 +227,20 @@ class Session:
             "name another place with --index FILE"
         )
 
-    def view(self, stored: Stored, state: Mapping[str, object] | None = None) -> View:
-        """Return what is to be shown of an index; ``state`` joins what the drive says of itself."""
+    def drive_view(self, stored: Stored, state: Mapping[str, object]) -> View:
+        """Return what a drive is to show of an index, with all made that somebody would have to wait for.
+
+        ``state`` joins what the drive says of itself.
+        """
+        view = self._view(stored, state)
+        view.prepare()
+        return view
+
+    def view(self, stored: Stored) -> View:
+        """Return the same for a command, which makes only what it needs."""
+        return self._view(stored, {})
+
+    def _view(self, stored: Stored, state: Mapping[str, object]) -> View:
         index = stored.index
         if self.only is not None:
             missing = clients_not_on_disk(self.only, {name.decode() for name in index.clients})
@@ -230,7 +251,7 @@ class Session:
         return View(
             index,
             drive_access(self.source),
-            self._texts(root, stored.written, state or {}),
+            self._texts(root, stored.written, state),
             links_to=self._trees() if self.symlinks else None,
             list_nested=self.list_nested,
             list_empty=self.list_empty,
@@ -246,7 +267,7 @@ class Session:
             index = replace(index, problem_lines=problem_lines(merge(index.each_problem(), sorted(problems))))
         return root_of(index, facets, named)
 
-    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> dict[str, bytes | memoryview]:
+    def _texts(self, root: Root, written: float, state: Mapping[str, object]) -> Mapping[str, Content]:
         follows = self.source.follow_symlinks
         about = {
             "index": printable(str(self.index_path)),

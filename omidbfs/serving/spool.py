@@ -1,7 +1,8 @@
 """The contents of generated files, kept for as long as they are likely to be read again.
 
-Small ones are kept in memory, all others on disk. There each is a file of its own that has no name: it is private,
-and gone when the process is, whatever happens. Both are bounded: in bytes, and in descriptors.
+Used by ``generated``; any thread may call a spool. Small contents are kept in memory, all others on disk. There
+each is a file of its own without a name: it is private, and gone when the process is, whatever happens. Both are
+bounded: in bytes, and in descriptors.
 """
 
 import errno
@@ -32,7 +33,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A descriptor of its own on a content, to be closed by whoever got it, and its size in bytes."""
+    """A descriptor of its own on a content, to be closed by the caller, and its size in bytes."""
 
     descriptor: int
     size: int
@@ -192,7 +193,7 @@ class Spool:
         raise problem or OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def forget(self, key: int) -> None:
-        """Let go of a content; who has it open keeps it."""
+        """Let go of a content; a handle that is open on it keeps it."""
         with self._lock:
             self._in_memory.remove(key)
             self._on_disk.remove(key)

@@ -1,6 +1,7 @@
-"""Processes that wait for a disk which does not answer: how one sees it, from outside.
+"""Processes that wait for a disk which does not answer: how that is seen from outside.
 
-Such a process may be beyond every signal, SIGKILL too, until the disk answers.
+Used by ``patience``. Any thread may call it. Such a process may be beyond every signal, SIGKILL too, until the
+disk answers.
 """
 
 from contextlib import suppress

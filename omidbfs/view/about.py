@@ -1,9 +1,12 @@
-"""What a mount says of itself: ``README.txt`` and the texts in ``.omidbfs/``."""
+"""What a mount says of itself: ``README.txt`` and the texts in ``.omidbfs/``.
+
+Used by sessions, and by the refresh of a drive, which renews its status. Pure functions: any thread may call them.
+"""
 
 import os
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -11,9 +14,9 @@ import orjson
 from omidbfs import __version__
 from omidbfs.base.names import printable
 from omidbfs.cohorts.cohort import EVERYTHING
+from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.facets import Facet, Kind
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, JSON
 from omidbfs.view.root import Root
 
 _TEXTS = 4
@@ -51,14 +54,33 @@ def generated_texts(
     source: Sequence[str | None],
     classification: Classification,
     state: Mapping[str, object] | None = None,
-) -> dict[str, bytes | memoryview]:
+) -> Mapping[str, bytes | memoryview]:
     """Return name -> content of the generated texts of a drive; ``state`` joins its status."""
-    return {
-        "README.txt": readme(root.cohorts.index.registry.facets).encode(),
-        "status.json": status_text(root, source, classification, state or {}),
-        "facets.json": _lines([facet_counts(root)], indent=True),
-        "problems.jsonl": root.cohorts.index.problem_lines,
-    }
+    index = root.cohorts.index
+    return LazyTexts(
+        {
+            "README.txt": lambda: readme(index.registry.facets).encode(),
+            "status.json": lambda: status_text(root, source, classification, state or {}),
+            "facets.json": lambda: _lines([facet_counts(root)], indent=True),
+            "problems.jsonl": lambda: index.problem_lines,
+        }
+    )
+
+
+class LazyTexts(Mapping[str, bytes | memoryview]):
+    """Texts by name, each made when it is looked up: counting the values of every facet takes 0.1 s."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], bytes | memoryview]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> bytes | memoryview:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def status_text(
@@ -104,8 +126,7 @@ def status(root: Root, source: Sequence[str | None], classification: Classificat
         "clients": len(index.clients),
         "studies": len(index.studies),
         "images": len(index),
-        "dcm_files": int(np.count_nonzero(index.files[DCM].access)),
-        "json_files": int(np.count_nonzero(index.files[JSON].access)),
+        **{f"{kind.name}_files": int(np.count_nonzero(index.files[kind].access)) for kind in FILE_KINDS},
         "listed_files": root.listed_files() + _TEXTS,
         "cohorts": {name: len(root.cohorts.rows(cohort)) for name, cohort in root.named.items()},
         "options": {
@@ -124,9 +145,7 @@ def facet_counts(root: Root) -> dict[str, object]:
 
     Clients, studies and episodes are counted, not listed.
     """
-    cohorts, index = root.cohorts, root.cohorts.index
-    episodes = len(cohorts.episodes(EVERYTHING)) + bool((index.study_episode < 0).any())
-    sizes = {"client": len(index.clients), "study": len(index.studies), "episode": episodes}
+    cohorts = root.cohorts
     return {
         facet.name: {
             "description": facet.description,
@@ -134,12 +153,12 @@ def facet_counts(root: Root) -> dict[str, object]:
             "source": facet.source,
             "several": facet.several,
             **(
-                {"count": sizes[facet.name]}
+                {"count": cohorts.levels[facet.level].total()}
                 if facet.kind is Kind.NAME
                 else {"values": dict(cohorts.counts(EVERYTHING, facet))}
             ),
         }
-        for facet in index.registry.facets
+        for facet in cohorts.index.registry.facets
     }
 
 

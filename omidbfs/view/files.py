@@ -1,39 +1,47 @@
 """The files of a drive: what each inode stands for, its attributes, where its bytes are.
 
+Used by views, by what opens files, and by what tells the kernel of changes. Any thread may ask. The loop of a
+drive alone calls what changes a file or a text: ``update``, ``replace_text``.
+
 The inode of a file says what it is: an image and which of its two files, a document of a client, a generated
 text, and the *version* of it, 24 bits of its size and time. A file that was replaced is thereby another inode:
-who holds the old one open goes on reading the old bytes, and the kernel can never mix the two.
+who holds the old one open goes on reading the old bytes, and the kernel can never mix the two. What each bit of an
+inode says is in ``inode``.
 """
 
 import functools
 import stat
+import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.database.layout import DOCUMENTS
+from omidbfs.database.file_kinds import FILE_KINDS, FileKind, Tree
 from omidbfs.database.permissions import Access, no_more_than
 from omidbfs.database.records import FileFacts
-from omidbfs.index.columns import JSON, SUFFIXES, Index, blocks
+from omidbfs.index.columns import Index, blocks
 from omidbfs.index.flat_names import flat_name, flat_names
 from omidbfs.index.identity import NOBODY
 from omidbfs.view.inode import (
-    DOCUMENT,
-    GENERATED,
     IMAGE,
     KEY,
-    NUMBER,
     all_versioned,
+    document_key,
+    identity_and_part,
+    image_key,
     image_keys,
-    is_export,
+    is_source,
+    is_text,
     text_inode,
+    text_number,
     versioned,
 )
 from omidbfs.view.nodes import Attributes, Entry
 from omidbfs.view.ownership import Ownership
+from omidbfs.view.root import Links
 
 _ABOUT_THE_DRIVE = ("README.txt", "status.json")
 """Texts that quote nothing of the source: all others do."""
@@ -48,10 +56,10 @@ class Files:
     """The files over one index.
 
     Immutable but for :meth:`update`, which records that a source file was found changed. ``generated`` maps the
-    name of each generated text to its content; ``access`` is that of texts about the drive, ``quoting`` that of
-    texts that quote the source; ``links`` are the link counts of rows; ``links_to`` are the directories of the two
-    trees, (images, data), where files are to be symbolic links into them; ``ownership`` is shown in place of the
-    source's.
+    name of each generated text to its content, which is looked up once, when somebody needs it; ``access`` is that
+    of texts about the drive, ``quoting`` that of texts that quote the source; ``links`` are the link counts of
+    rows; ``links_to`` are the directories of the two trees, (images, data), where files are to be symbolic links
+    into them; ``ownership`` is shown in place of the source's.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class Files:
         access: Access,
         quoting: Access,
         generated: Mapping[str, Content],
-        links: NDArray[np.unsignedinteger],
+        links: Links,
         links_to: tuple[bytes, bytes] | None = None,
         ownership: Ownership | None = None,
     ) -> None:
@@ -68,62 +76,92 @@ class Files:
         self._ownership = ownership or Ownership()
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
         self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
-        # By their inodes, which take a checksum: that of a list of a million problems takes 0.1 s.
-        inodes = [text_inode(number, content) for number, content in enumerate(generated.values())]
-        self._texts = dict(zip((name.encode() for name in generated), inodes, strict=True))
-        self._contents = dict(zip(inodes, generated.values(), strict=True))
+        self._generated = generated
+        self._text_names = [name.encode() for name in generated]
+        # The inode of a text takes a checksum of its content, 0.1 s for a million problems. So both are made when
+        # somebody first asks for the text, and kept: inodes by name, contents by inode.
+        self._texts: dict[bytes, int] = {}
+        self._contents: dict[int, Content] = {}
+        self._making = threading.Lock()
         self._links_to = links_to
         self._links = links
         self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
-        self.size = sum(_disk_size(columns.size.reshape(-1)) for columns in (*index.files, index.documents))
-        """Bytes that all files take, each once: in blocks of 512, as ``du`` counts."""
         self._changed: dict[int, FileFacts] = {}
         self.updates = 0
         """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
         self._replaced_texts: deque[tuple[int, Content]] = deque(maxlen=_KEPT_TEXTS)
 
+    def prepare(self) -> None:
+        """Make now what the first request for it would otherwise wait for."""
+        self._links.count_all()
+        for name in self._text_names:
+            self.text(name)
+        self.size  # noqa: B018  it is kept
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Bytes that all files take, each once: in blocks of 512, as ``du`` counts."""
+        columns = (*self._index.files, self._index.documents)
+        return sum(_disk_size(one.size.reshape(-1)) for one in columns)
+
     # Inodes
 
-    def image(self, row: int, kind: int) -> int | None:
+    def image(self, row: int, kind: FileKind) -> int | None:
         """Return the inode of a file of an image, ``None`` if there is no such file."""
         if not self._index.has_file(row, kind):
             return None
-        return self._inode(IMAGE | self._index.identity.item(row) << 1 | kind)
+        return self._inode(image_key(self._index.identity.item(row), kind))
 
-    def images(self, rows: NDArray[np.integer], kind: int) -> NDArray[np.uint64]:
+    def images(self, rows: NDArray[np.integer], kind: FileKind) -> NDArray[np.uint64]:
         """Return the inodes of files of one kind, which must exist, as the index knows them."""
         columns = self._index.files[kind]
-        return all_versioned(image_keys(self._index.identity[rows], kind), columns.size[rows], columns.mtime[rows])
+        return all_versioned(
+            image_keys(self._index.identity[rows], kind.number), columns.size[rows], columns.mtime[rows]
+        )
 
     def document(self, client: int, slot: int) -> int | None:
         """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
         if not self._index.documents.access.item(client, slot):
             return None
-        return self._inode(DOCUMENT | self._index.client_identity.item(client) * len(DOCUMENTS) + slot)
+        return self._inode(document_key(self._index.client_identity.item(client), slot))
 
     def text(self, name: bytes) -> int | None:
         """Return the inode of a generated text, ``None`` if there is none of this name."""
-        return self._texts.get(name)
+        inode = self._texts.get(name)
+        if inode is None and name in self._text_names:
+            with self._making:
+                inode = self._texts.get(name) or self._made(name)
+        return inode
+
+    def _made(self, name: bytes) -> int:
+        content = self._generated[name.decode()]
+        inode = text_inode(self._text_names.index(name), content)
+        self._contents[inode] = content  # first: whoever finds the inode finds the content
+        self._texts[name] = inode
+        return inode
 
     def replace_text(self, name: bytes, content: Content) -> None:
         """Give a generated text another content, and thereby another inode; the last few can still be read."""
-        old = self._texts[name]
+        old = self.text(name)
+        assert old is not None, "it replaces one"
         self._replaced_texts.append((old, self._contents.pop(old)))
-        inode = text_inode(old & NUMBER, content)
-        self._texts, self._contents[inode] = self._texts | {name: inode}, content
+        inode = text_inode(text_number(old), content)
+        self._contents[inode], self._texts[name] = content, inode
 
     def texts(self) -> list[bytes]:
         """Return the names of the generated texts."""
-        return list(self._texts)
+        return list(self._text_names)
 
     def _inode(self, key: int) -> int:
         return versioned(key, self._facts(key))
 
-    def _place(self, key: int) -> tuple[int, ...] | None:
-        """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more."""
-        index, number = self._index, key & NUMBER
-        identity, part = divmod(number, 2 if key & IMAGE else len(DOCUMENTS))
-        inverse = index.row_of if key & IMAGE else index.client_ordinal
+    def _place(self, key: int) -> tuple[int, int] | None:
+        """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more.
+
+        Any inode of the file will do in place of its key.
+        """
+        identity, part = identity_and_part(key)
+        inverse = self._index.row_of if key & IMAGE else self._index.client_ordinal
         place = inverse.item(identity) if identity < len(inverse) else NOBODY
         return None if place == NOBODY else (place, part)
 
@@ -131,19 +169,18 @@ class Files:
 
     def attributes(self, inode: int) -> Attributes | None:
         """Return the attributes of a file, ``None`` if it is gone or has another version by now."""
-        if inode & GENERATED:
-            content = self.content(inode)
-            if content is None:
-                return None
-            access = self._text_accesses[inode & NUMBER]
-            mode = stat.S_IFREG | access.mode & 0o444
-            return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
-        facts = self.facts(inode)
-        return None if facts is None else self._attributes(inode, facts)
+        found = self._found(inode)
+        if found is not None:
+            return self._attributes(inode, *found)
+        content = self.content(inode)
+        if content is None:
+            return None
+        access = self._text_accesses[text_number(inode)]
+        mode = stat.S_IFREG | access.mode & 0o444
+        return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
 
-    def _attributes(self, inode: int, facts: FileFacts) -> Attributes:
-        place = self._place(inode & KEY)
-        links = self._links.item(place[0]) if inode & IMAGE and place is not None else 1
+    def _attributes(self, inode: int, place: tuple[int, int], facts: FileFacts) -> Attributes:
+        links = self._links.item(place[0]) if inode & IMAGE else 1
         if self._links_to is not None:
             size, mode = len(self.link_target(inode)), stat.S_IFLNK | 0o777
             return Attributes(inode, mode, links, facts.uid, facts.gid, size, facts.mtime_ns)
@@ -157,46 +194,48 @@ class Files:
 
     def facts(self, inode: int) -> FileFacts | None:
         """Return what is known of a source file, ``None`` if it is gone or has another version by now."""
-        if not inode & (IMAGE | DOCUMENT) or is_export(inode):
-            return None
-        key = inode & KEY
-        place = self._place(key)
+        found = self._found(inode)
+        return None if found is None else found[1]
+
+    def _found(self, inode: int) -> tuple[tuple[int, int], FileFacts] | None:
+        """Return place and facts of a source file, ``None`` if it is gone or has another version by now."""
+        place = self._place(inode) if is_source(inode) else None
         if place is None:
             return None
+        key = inode & KEY
         facts = self._facts(key, place)
-        return facts if versioned(key, facts) == inode else None
+        return (place, facts) if versioned(key, facts) == inode else None
 
     def current(self, inode: int) -> int | None:
         """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
-        key = inode & KEY
-        return self._inode(key) if key & (IMAGE | DOCUMENT) and self._place(key) is not None else None
+        return self._inode(inode & KEY) if is_source(inode) and self._place(inode) is not None else None
 
-    def _facts(self, key: int, place: tuple[int, ...] | None = None) -> FileFacts:
+    def _facts(self, key: int, place: tuple[int, int] | None = None) -> FileFacts:
         changed = self._changed.get(key)
         if changed is not None:
             return changed
         # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
         index, place = self._index, place or self._place(key)
         assert place is not None
+        where: tuple[int, ...] = place
         if key & IMAGE:
-            row, kind = place
-            columns, place = index.files[kind], (row,)
+            columns, where = index.files[place[1]], place[:1]
         else:
             columns = index.documents
-        mode, uid, gid = self._accesses[columns.access.item(*place)]
-        return FileFacts(columns.size.item(*place), columns.mtime.item(*place), mode, uid, gid)
+        mode, uid, gid = self._accesses[columns.access.item(*where)]
+        return FileFacts(columns.size.item(*where), columns.mtime.item(*where), mode, uid, gid)
 
-    def place(self, inode: int) -> tuple[int, int | None] | None:
+    def place(self, inode: int) -> tuple[int, FileKind | None] | None:
         """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
 
         ``None`` stands for files that are gone, or have another version by now, and for all others.
         """
-        return None if self.facts(inode) is None else self.place_of_any_version(inode)
+        return None if self._found(inode) is None else self.place_of_any_version(inode)
 
-    def place_of_any_version(self, inode: int) -> tuple[int, int | None] | None:
+    def place_of_any_version(self, inode: int) -> tuple[int, FileKind | None] | None:
         """Return the same of a source file that may have another version by now."""
-        place = self._place(inode & KEY)
-        return None if place is None else (place[0], place[1] if inode & IMAGE else None)
+        place = self._place(inode)
+        return None if place is None else (place[0], FILE_KINDS[place[1]] if inode & IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
         """Record that a source file was found changed: from now on it has these facts, and another inode.
@@ -239,28 +278,34 @@ class Files:
 
     def content(self, inode: int) -> Content | None:
         """Return the content of a generated text, ``None`` for anything else and for a text that has changed."""
+        if not is_text(inode):
+            return None
         content = self._contents.get(inode)
+        if content is None and text_number(inode) < len(self._text_names):
+            self.text(self._text_names[text_number(inode)])  # nobody has asked for it by name yet
+            content = self._contents.get(inode)
         return dict(self._replaced_texts).get(inode) if content is None else content
 
-    def source_file(self, inode: int) -> tuple[int, bytes]:
-        """Return where a file is: its tree (``DCM`` for images, ``JSON`` for data) and its path in it."""
-        index, place = self._index, self._place(inode & KEY)
+    def source_file(self, inode: int) -> tuple[Tree, bytes]:
+        """Return where a file is: its tree and its path in it."""
+        index, place = self._index, self._place(inode)
         assert place is not None
         if inode & IMAGE:
-            row, kind = place
-            return kind, index.image_path(row, kind)
+            row, kind = place[0], FILE_KINDS[place[1]]
+            return kind.tree, index.image_path(row, kind)
         client, slot = place
-        return JSON, index.clients[client] + b"/" + index.document_name(client, slot)
+        return Tree.DATA, index.clients[client] + b"/" + index.document_name(client, slot)
 
     def names(self, inode: int) -> tuple[bytes, bytes]:
         """Return the names of a source file in flat cohorts and in the real tree, whatever its version."""
-        index, place = self._index, self._place(inode & KEY)
+        index, place = self._index, self._place(inode)
         assert place is not None
         number, part = place
         if not inode & IMAGE:
             return (name := index.document_name(number, part)), name
-        name = index.images[number] + SUFFIXES[part]
-        return (self.flat_name(number) + SUFFIXES[part] if number in index.duplicates else name), name
+        suffix = FILE_KINDS[part].suffix
+        name = index.images[number] + suffix
+        return (self.flat_name(number) + suffix if number in index.duplicates else name), name
 
     def link_target(self, inode: int) -> bytes:
         """Return where the symbolic link that stands for a file leads, with ``links_to``."""
@@ -270,37 +315,44 @@ class Files:
 
     # Listing
 
-    def of_rows(self, rows: NDArray[np.uint32], shown: tuple[bool, bool]) -> NDArray[np.integer]:
-        """Return the files of images, each pair side by side: twice the row, plus one for the JSON.
+    def of_rows(self, rows: NDArray[np.uint32], shown: Sequence[FileKind]) -> NDArray[np.integer]:
+        """Return the files of some kinds of images, those of an image side by side.
 
-        They are in the smallest type that holds them: the listing of a cohort keeps them.
+        Each is a number: the row times the number of kinds, plus the position of its kind. They are in the
+        smallest type that holds them: the listing of a cohort keeps them.
         """
-        files = np.repeat(rows.astype(np.min_scalar_type(2 * len(self._index))) << 1, 2)
-        files[1::2] += 1
+        count = len(shown)
+        kept = np.min_scalar_type(count * len(self._index))
+        files = np.repeat(rows.astype(kept) * kept.type(count), count)
         present = np.empty(len(files), np.bool_)
-        for kind, columns in enumerate(self._index.files):
-            present[kind::2] = (columns.access[rows] != 0) & shown[kind]
+        for position, kind in enumerate(shown):
+            files[position::count] += kept.type(position)
+            present[position::count] = self._index.files[kind].access[rows] != 0
         return files if present.all() else files[present]
 
-    def page(self, files: NDArray[np.integer], *, flat: bool) -> list[Entry]:
-        """Return entries of images; ``files`` as of :meth:`of_rows`."""
+    def page(self, files: NDArray[np.integer], shown: Sequence[FileKind], *, flat: bool) -> list[Entry]:
+        """Return entries of images; ``files`` and ``shown`` as of :meth:`of_rows`."""
+        if not len(files):
+            return []
         # Columns are gathered for the whole page, and map and zip make its entries: 0.5 us each, where a loop that
         # calls their classes takes 0.9 us (scripts/bench drive).
-        index, numbers = self._index, files.astype(np.uint64)
-        rows, is_json = (numbers >> np.uint64(1)).astype(np.intp), (numbers & np.uint64(1)).astype(np.bool_)
+        index = self._index
+        rows, positions = np.divmod(files.astype(np.intp), len(shown))
 
         def gathered(name: str) -> NDArray[np.integer]:
-            dcm, json = (getattr(columns, name) for columns in index.files)
-            values: NDArray[np.integer] = np.where(is_json, json[rows], dcm[rows])
+            values: NDArray[np.integer] = getattr(index.files[shown[0]], name)[rows]
+            for position, kind in enumerate(shown[1:], 1):
+                values = np.where(positions == position, getattr(index.files[kind], name)[rows], values)
             return values
 
         names = flat_names(index, rows) if flat else index.images.take(rows)
-        names = [name + SUFFIXES[kind] for name, kind in zip(names, is_json.tolist(), strict=True)]
+        suffixes = [kind.suffix for kind in shown]
+        names = [name + suffixes[position] for name, position in zip(names, positions.tolist(), strict=True)]
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
-        keys = image_keys(index.identity[rows], 0) | numbers & np.uint64(1)
-        inodes = all_versioned(keys, sizes, mtimes).tolist()
+        kinds = np.array([kind.number for kind in shown], np.uint64)[positions]
+        inodes = all_versioned(image_keys(index.identity[rows], kinds), sizes, mtimes).tolist()
         modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
-        links = self._links[rows].tolist()
+        links = self._links.of(rows).tolist()
         columns = (
             names,
             inodes,
@@ -320,7 +372,9 @@ class Files:
 
     def _anew(self, entry: Entry) -> Entry:
         key = entry.inode & KEY
-        return Entry(entry.name, *self._attributes(self._inode(key), self._facts(key)), None)
+        place = self._place(key)
+        assert place is not None
+        return Entry(entry.name, *self._attributes(self._inode(key), place, self._facts(key, place)), None)
 
     def flat_name(self, row: int) -> bytes:
         """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
@@ -335,9 +389,9 @@ def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
     return sum(int(part.sum()) for part in rounded)
 
 
-def split_name(name: bytes) -> tuple[bytes, int]:
-    """Return the image and the kind of file that a name stands for; kind -1 for neither."""
-    for kind, suffix in enumerate(SUFFIXES):
-        if name.endswith(suffix):
-            return name[: -len(suffix)], kind
-    return name, -1
+def split_name(name: bytes, shown: Iterable[FileKind]) -> tuple[bytes, FileKind] | None:
+    """Return the image and the kind of file that a name stands for, ``None`` if it ends like none of the kinds."""
+    for kind in shown:
+        if name.endswith(kind.suffix):
+            return name[: -len(kind.suffix)], kind
+    return None

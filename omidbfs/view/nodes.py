@@ -1,49 +1,72 @@
-"""The things a drive is made of: directories, entries, attributes. Values without behaviour."""
+"""The things a drive is made of: directories, entries, attributes.
+
+Used by whatever shows a drive, and by the modules of each kind of directory. All are immutable values: any thread
+may use them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from omidbfs.cohorts.cohort import EVERYTHING, Cohort
-from omidbfs.facets import FACETS, Facet
+import numpy as np
+from numpy.typing import NDArray
 
+from omidbfs.cohorts.cohort import Cohort
+from omidbfs.index.columns import Index
+from omidbfs.index.flat_names import flat_names
+from omidbfs.view.inode import directory_inode
 
-class Shape(Enum):
-    """What a directory lists."""
-
-    ROOT = auto()
-    FACET = auto()
-    """The values of a facet."""
-    COHORT = auto()
-    """The pairs of a cohort, flat."""
-    CLIENT = auto()
-    """The real directory of a client, pruned to the cohort."""
-    STUDY = auto()
-    """The real directory of a study, pruned to the cohort."""
-    NAMED = auto()
-    """The named cohorts of the configuration."""
-    ABOUT = auto()
-    """Facts about the mount itself."""
-    EXPORTS = auto()
-    """The files that can be made of a cohort, which it does not list."""
+OMIDBFS = b".omidbfs"
+"""In the root the texts about the drive; in each directory of images the files that can be made of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Directory:
-    """A directory: its path from the root, its inode (a hash of the path, so that it survives a remount).
+    """A directory. Each kind is a class of its own, which knows what is in it.
 
-    It holds ordinals and codes of one index, so it belongs to the view that made it, which ``view`` names.
+    ``path`` leads to it from the root; ``inode`` is a hash of the path, so that it survives a remount. What it
+    shows is pruned to ``cohort``. It holds ordinals and codes of one index, so it belongs to the view that made
+    it. ``view`` names that view and does not hold it: the kernel may know a directory for longer than the view
+    lasts.
+
+    Only ``view/`` calls :meth:`lookup` and :meth:`listing`. All others ask a :class:`~omidbfs.view.view.View`,
+    which refuses the directories of other views. ``context`` is a :class:`~omidbfs.view.context.Context`, which
+    this module cannot import: a context has files, and the entries of files are defined here.
     """
 
     view: bytes
     path: bytes
     inode: int
-    shape: Shape
-    cohort: Cohort = EVERYTHING
-    facet: Facet = FACETS[0]
-    client: int = -1
-    study: int = -1
+    cohort: Cohort
+
+    has_images: ClassVar[bool] = False
+    """Whether it shows images themselves, and so has the extended attributes of a cohort."""
+
+    def lookup(self, context: Any, name: bytes) -> "Node | None":
+        """Return the child of a name."""
+        raise NotImplementedError
+
+    def listing(self, context: Any) -> "Listing":
+        """Return the children that are listed."""
+        raise NotImplementedError
+
+    def lists_at_once(self, context: Any) -> bool:
+        """Return whether :meth:`listing` takes no longer than a few lookups."""
+        return True
+
+    @property
+    def stands_for(self) -> Cohort:
+        """The images that it stands for: a place in the real tree is a term like others."""
+        return self.cohort
+
+    def image_names(self, index: Index, rows: NDArray[np.integer]) -> list[bytes]:
+        """Return the paths in it of images, less their suffixes."""
+        return flat_names(index, rows)
+
+    def below(self, name: bytes) -> tuple[bytes, bytes, int]:
+        """Return view, path and inode of a directory in it."""
+        path = self.path + b"/" + name if self.path else name
+        return self.view, path, directory_inode(path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +85,10 @@ class Export:
     def view(self) -> bytes:
         """The name of the view that it belongs to, as of :class:`Directory`."""
         return self.directory.view
+
+
+Node = Directory | Export | int
+"""A directory, a generated file, or the inode of any other file."""
 
 
 class Attributes(NamedTuple):

@@ -1,4 +1,7 @@
-"""Owner, group and mode of what a drive shows: of its own directories, and in place of the source's."""
+"""Owner, group and mode of what a drive shows: of its own directories, and in place of the source's.
+
+Used by the options of a mount, by sessions and by views, from any thread; :func:`drive_access` asks the disk.
+"""
 
 import functools
 import operator

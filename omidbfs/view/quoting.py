@@ -1,4 +1,7 @@
-"""Who may read what is made of a cohort."""
+"""Who may read what is made of a cohort.
+
+Used by a view when it is made. Pure functions: any thread may call them.
+"""
 
 import functools
 import operator

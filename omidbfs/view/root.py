@@ -1,11 +1,14 @@
-"""What the root of a drive lists: which facets, which named cohorts; and how often it thereby lists each image."""
+"""What the root of a drive lists: which facets, which named cohorts; and how often it thereby lists each image.
 
-from collections.abc import Iterable, Mapping
+Used by sessions, which choose, by views, and by what compares these. Any thread may ask.
+"""
+
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap
 
 from omidbfs.cohorts.cohort import Cohort, Cohorts
 from omidbfs.facets import Facet
@@ -16,24 +19,82 @@ from omidbfs.index.columns import Index, blocks
 class Root:
     """The root of a drive over ``cohorts.index``.
 
-    ``facets`` are listed; all others are found. ``named`` are the cohorts of ``cohorts/``. ``links`` says for each
-    row under how many paths either of its files is listed: its link count.
+    ``facets`` are listed; all others are found. ``named`` are the cohorts of ``cohorts/``.
     """
 
     cohorts: Cohorts
     facets: tuple[Facet, ...]
     named: Mapping[str, Cohort] = field(default_factory=dict)
-    links: NDArray[np.unsignedinteger] = field(init=False)
+    links: "Links" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        rows = [self.cohorts.rows(cohort) for cohort in self.named.values()]
-        object.__setattr__(self, "links", _listed_paths(self.cohorts.index, self.facets, rows))
+        object.__setattr__(self, "links", Links(self.cohorts, self.facets, tuple(self.named.values())))
 
     def listed_files(self) -> int:
         """Return how many paths of source files a walk of the whole drive meets (without ``list_nested``)."""
-        index = self.cohorts.index
-        images = sum(int(self.links.sum(dtype=np.int64, where=files.access != 0)) for files in index.files)
-        return images + int(np.count_nonzero(index.documents.access))
+        index, found = self.cohorts.index, 0
+        for rows in blocks(len(index)):
+            links = self.links.of(rows)
+            found += sum(int(links.sum(dtype=np.int64, where=files.access[rows] != 0)) for files in index.files)
+        return found + int(np.count_nonzero(index.documents.access))
+
+
+class Links:
+    """Under how many paths each image is listed: the link count of each of its files.
+
+    They are counted for the rows that somebody asks for, until :meth:`count_all` keeps those of all rows. A drive
+    calls that before it serves: an entry then takes one look into an array.
+    """
+
+    def __init__(self, cohorts: Cohorts, facets: Sequence[Facet], named: Collection[Cohort]) -> None:
+        index = cohorts.index
+        self._cohorts, self._named = cohorts, named
+        self._once = 1 + sum(not facet.several for facet in facets)  # all/, and one value of each of these facets
+        several = [
+            (index.columns[facet.name], [len(codes) for codes in index.combinations[facet.name]])
+            for facet in facets
+            if facet.several
+        ]
+        most = self._once + sum(max(counts, default=0) for _, counts in several) + len(named)
+        self._type: np.dtype[np.unsignedinteger] = np.min_scalar_type(most)
+        self._several = [(column, np.array(counts, self._type)) for column, counts in several if counts]
+        self._all: NDArray[np.unsignedinteger] | None = None
+        self._lock = threading.Lock()
+
+    def of(self, rows: NDArray[np.integer] | slice) -> NDArray[np.unsignedinteger]:
+        """Return the link counts of some rows."""
+        if self._all is not None:
+            return self._all[rows]
+        links = self._in_facets(rows)
+        if self._named:
+            everyone = range(len(self._cohorts.index))
+            numbers = everyone[rows] if isinstance(rows, slice) else rows.tolist()
+            for cohort in self._named:
+                members = self._cohorts.rows(cohort)
+                links += np.fromiter(map(members.__contains__, numbers), np.bool_, len(links))
+        return links
+
+    def item(self, row: int) -> int:
+        """Return the link count of one row."""
+        links = self._all
+        return self.of(np.array([row])).item(0) if links is None else links.item(row)
+
+    def count_all(self) -> None:
+        """Count the links of all rows, unless that was done."""
+        with self._lock:
+            if self._all is None:
+                links = np.empty(len(self._cohorts.index), self._type)
+                for rows in blocks(len(links)):
+                    links[rows] = self._in_facets(rows)
+                for cohort in self._named:
+                    links[self._cohorts.row_array(cohort)] += 1
+                self._all = links
+
+    def _in_facets(self, rows: NDArray[np.integer] | slice) -> NDArray[np.unsignedinteger]:
+        links = np.full(len(self._cohorts.index.study_of[rows]), self._once, self._type)
+        for column, counts in self._several:
+            links += counts[column[rows]]
+        return links
 
 
 def root_of(
@@ -41,21 +102,3 @@ def root_of(
 ) -> Root:
     """Return a root that lists some facets, by default all."""
     return Root(Cohorts(index), tuple(index.registry.facets if facets is None else facets), named or {})
-
-
-def _listed_paths(index: Index, facets: Iterable[Facet], cohorts: Iterable[BitMap]) -> NDArray[np.unsignedinteger]:
-    facets, cohorts = list(facets), list(cohorts)
-    once = 1 + sum(not facet.several for facet in facets)  # all/, and one value of each single-valued facet
-    values = {
-        facet.name: [len(codes) for codes in index.combinations[facet.name]] for facet in facets if facet.several
-    }
-    most = once + sum(max(counts, default=0) for counts in values.values()) + len(cohorts)
-    links = np.full(len(index), once, np.min_scalar_type(most))
-    for name, counts in values.items():
-        if counts:
-            of_code = np.array(counts, links.dtype)
-            for rows in blocks(len(index)):
-                links[rows] += of_code[index.columns[name][rows]]
-    for cohort in cohorts:
-        links[np.array(cohort.to_array(), np.uint32)] += 1
-    return links

@@ -1,20 +1,24 @@
-"""Extended attributes (``--xattr``): what the index says of a file or a cohort, as ``user.omidb.<name>``."""
+"""Extended attributes (``--xattr``): what the index says of a file or a cohort, as ``user.omidb.<name>``.
+
+Used by whatever shows a drive. Pure functions of a view: any thread may call them.
+"""
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from omidbfs.database.file_kinds import DCM, FileKind
 from omidbfs.exports.fields import label
-from omidbfs.facets import UNLINKED, Facet, Kind
-from omidbfs.index.columns import DCM, SUFFIXES
-from omidbfs.view.nodes import Directory, Shape
+from omidbfs.facets import Facet, Kind, Level
+from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
 _PREFIX = b"user.omidb."
-_COHORTS = (Shape.COHORT, Shape.CLIENT, Shape.STUDY)
 
 
 def of_directory(view: View, directory: Directory) -> Mapping[bytes, bytes]:
     """Return the number of images and the definition of a cohort; nothing for other directories."""
-    if directory.shape not in _COHORTS:
+    if not directory.has_images:
         return {}
     count = len(view.cohorts.rows(view.cohort(directory)))
     return {_PREFIX + b"count": b"%d" % count, _PREFIX + b"definition": directory.path}
@@ -34,21 +38,16 @@ def of_file(view: View, inode: int) -> Mapping[bytes, bytes]:
         client, first = row, int(index.client_rows[row])
         if first == index.client_rows[client + 1]:
             return {_PREFIX + b"client": index.clients[client]}
-        facets, row = tuple(facet for facet in facets if facet.level == "client"), first
+        facets, row = tuple(facet for facet in facets if facet.level is Level.CLIENT), first
     return {_PREFIX + facet.name.encode(): _value(view, facet, row, kind) for facet in facets}
 
 
-def _value(view: View, facet: Facet, row: int, kind: int | None) -> bytes:
+def _value(view: View, facet: Facet, row: int, kind: FileKind | None) -> bytes:
     index = view.index
     if facet.kind is Kind.FILE:
-        return SUFFIXES[DCM if kind is None else kind][1:]
+        return (kind or DCM).name.encode()
     if facet.kind is not Kind.NAME:
         labels = (label(view.cohorts, facet, code) for code in index.codes_of(facet.name, row))
         return "|".join(dict.fromkeys(labels)).encode()
-    study = int(index.study_of[row])
-    if facet.name == "client":
-        return index.clients[int(index.client_of[row])]
-    if facet.name == "study":
-        return index.studies[study]
-    episode = index.study_episode[study : study + 1]
-    return UNLINKED.encode() if episode[0] < 0 else view.cohorts.episode_names(episode)[0]
+    members = view.cohorts.levels[facet.level]
+    return members.names(np.array([members.ordinal(row)]))[0]

@@ -12,12 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from pyfuse3 import FUSEError, RequestContext
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.fuse.operations import Operations
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
+from omidbfs.serving.drive import Drive
 from omidbfs.serving.reader import Reader
 from omidbfs.view.inode import ROOT_INODE, is_directory
 from omidbfs.view.ownership import drive_access
@@ -32,7 +32,7 @@ NAMES = st.sampled_from(
 )
 
 
-class Drive:
+class Databases:
     """Handlers without a mount, and two databases between which they can change."""
 
     def __init__(self, root: Path) -> None:
@@ -54,16 +54,16 @@ class Drive:
 
     def operations(self) -> Operations:
         """Return handlers that know nothing yet."""
-        return Operations(self.views[0], self.sources[0])
+        return Operations(Drive(self.views[0], self.sources[0]))
 
 
 class Kernel(RuleBasedStateMachine):
     """Asks what a kernel may ask, and counts what it was told."""
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, databases: Databases) -> None:
         super().__init__()
-        self.drive = drive
-        self.operations = drive.operations()
+        self.databases = databases
+        self.operations = databases.operations()
         self.told: Counter[int] = Counter()
         self.met = [ROOT_INODE]
         self.handles: list[int] = []
@@ -134,9 +134,8 @@ class Kernel(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1))
     def change(self, number: int) -> None:
         """Let another view take the place of the one that is shown."""
-        self.operations.replace_view(
-            self.drive.views[number], Reader(self.drive.sources[number], self.operations.disks)
-        )
+        drive = self.operations.drive
+        drive.replace_view(self.databases.views[number], Reader(self.databases.sources[number], drive.disks))
 
     @invariant()
     def counts_are_those_of_the_kernel(self) -> None:
@@ -148,17 +147,19 @@ class Kernel(RuleBasedStateMachine):
         """Forget everything, as the kernel does when a drive is unmounted."""
         trio.run(self.operations.forget, list(self.told.items()))
         assert len(self.operations.directories) == 0
-        self.operations.close()
+        self.operations.drive.close()
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Drive]:
+def pair() -> Iterator[Databases]:
     """Two databases."""
     with tempfile.TemporaryDirectory(prefix="omidbfs-") as directory:
-        yield Drive(Path(directory))
+        yield Databases(Path(directory))
 
 
-def test_directories_are_counted_as_the_kernel_counts_them(pair: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_are_counted_as_the_kernel_counts_them(
+    pair: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def reply(kernel: Kernel, name: bytes, attributes: Any, cursor: int) -> bool:
         return kernel.reply(kernel, name, attributes, cursor)
 

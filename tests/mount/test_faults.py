@@ -26,8 +26,8 @@ from test_tree import dirents
 from trees import Tree
 
 from omidbfs.database.layout import find_source
-from omidbfs.fuse import refresh as renewing
-from omidbfs.fuse.daemon import drive as drive_of
+from omidbfs.serving import patience
+from omidbfs.serving.refresh import Refresher, drive_of
 from omidbfs.serving.session import Session
 
 IMAGES = 40
@@ -308,13 +308,13 @@ def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
     disk: FaultyDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("the process that renews the index does not end|" + FAILED)
-    monkeypatch.setattr(renewing, "_MOST_LEFT", 2)
-    monkeypatch.setattr(renewing, "_PATIENCE", 0.3)
-    monkeypatch.setattr(renewing, "tell_kernel", lambda _: True)  # nothing is mounted of this drive
+    monkeypatch.setattr(patience, "_MOST_LEFT", 2)
+    monkeypatch.setattr(patience, "_PATIENCE", 0.3)
     index = tmp_path / "index"
     session = Session(find_source(disk.mountpoint), index, lambda: contextlib.nullcontext(lambda *_: None))
     stored, _ = session.opened(pytest.fail)
-    refresher = drive_of(session, stored, ["index", str(disk.mountpoint), "--index", str(index), "--json"])
+    arguments = ["index", str(disk.mountpoint), "--index", str(index), "--json"]
+    refresher = Refresher(drive_of(session, stored), session, stored, arguments)
     said: list[tuple[object, str]] = []
 
     def stuck() -> object:
@@ -322,15 +322,15 @@ def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
 
     async def refreshes() -> None:
         disk.fails("readdir", "1.1")
-        monkeypatch.setattr(renewing, "_STUCK", 1.0)
+        monkeypatch.setattr(patience, "_STUCK", 1.0)
         for _ in range(3):
-            await refresher._refresh()
+            await refresher.refresh()
             said.append((stuck(), refresher._error or ""))
         disk.works()
-        monkeypatch.setattr(renewing, "_STUCK", 60.0)
+        monkeypatch.setattr(patience, "_STUCK", 60.0)
         with trio.fail_after(60):
             while stuck() or refresher._error:
-                await refresher._refresh()
+                await refresher.refresh()
 
     trio.run(refreshes)
     assert [count for count, _ in said] == [1, 2, 2]

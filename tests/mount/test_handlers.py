@@ -14,17 +14,19 @@ import pytest
 import trio
 from pyfuse3 import FUSEError, RequestContext
 from pyroaring import BitMap64
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
-from omidbfs.fuse.callers import may_read
-from omidbfs.fuse.handles import EntryPages, OpenDirectory
+from omidbfs.fuse import pages
+from omidbfs.fuse.callers import identity_of
+from omidbfs.fuse.directories import EntryPages, OpenDirectory
 from omidbfs.fuse.operations import Operations
-from omidbfs.index.build import Classification, build_index
-from omidbfs.serving import pages
+from omidbfs.index.classification import Classification
 from omidbfs.serving.changes import Changes
+from omidbfs.serving.drive import Drive
 from omidbfs.serving.reader import OpenFile, Reader
+from omidbfs.serving.rights import READ, permits
 from omidbfs.serving.spool import Spool
 from omidbfs.view.files import Files
 from omidbfs.view.inode import ROOT_INODE, file_key
@@ -59,9 +61,9 @@ def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]
     os.utime(tree.images / "demd1/1.1/1.1.1.dcm", (time, time))
     source = find_source(tree.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    handlers = Operations(view, source, spool=Spool((root,)))
+    handlers = Operations(Drive(view, source, spool=Spool((root,))))
     yield handlers
-    handlers.close()
+    handlers.drive.close()
 
 
 def call(handler: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
@@ -110,7 +112,7 @@ def test_an_old_version_is_stale_and_the_next_lookup_finds_the_file_as_it_is(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []
-    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", told.append)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", told.append)
     first = inode(operations, "all/1.1.1.dcm")
     for number, content in enumerate((b"other", b"and others"), 1):
         (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(content)
@@ -141,7 +143,7 @@ def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_
 def test_two_directories_with_one_inode_are_not_confused(
     operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.view.view.directory_inode", lambda path: 1 << 62)
+    monkeypatch.setattr("omidbfs.view.nodes.directory_inode", lambda path: 1 << 62)
     first = inode(operations, "all")
     assert inode(operations, "all") == first
     assert call(operations.lookup, ROOT_INODE, b"by-view", CONTEXT) == errno.EIO
@@ -173,8 +175,8 @@ def test_closing_the_drive_closes_what_is_open(monkeypatch: pytest.MonkeyPatch, 
     for _ in range(3):
         call(operations.open, inode(operations, "all/1.1.1.dcm"), os.O_RDONLY, CONTEXT)
     assert len(os.listdir("/proc/self/fd")) == before + 3
-    operations.close()
-    monkeypatch.setattr(operations, "close", lambda: None)  # once is enough
+    operations.drive.close()
+    monkeypatch.setattr(operations.drive, "close", lambda: None)  # once is enough
     assert len(os.listdir("/proc/self/fd")) == before - 2, "the two trees, too"
 
 
@@ -203,7 +205,7 @@ def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tupl
         assert go_on.wait(20)
         yield b"whatever"
 
-    monkeypatch.setattr(operations.view, "content", content)
+    monkeypatch.setattr(operations.drive.view, "content", content)
     return go_on, made
 
 
@@ -248,7 +250,7 @@ def test_what_cannot_be_made_fails_for_all_who_wait(
         yield b"some"
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(operations.view, "content", content)
+    monkeypatch.setattr(operations.drive.view, "content", content)
     place = inode(operations, EXPORTED)
 
     async def ask() -> list[int]:
@@ -266,13 +268,13 @@ def test_what_cannot_be_made_fails_for_all_who_wait(
         return failed
 
     assert trio.run(ask) == [errno.ENOSPC] * 5
-    assert len(operations.exports) == 0
+    assert len(operations.generated) == 0
 
 
 def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, source = operations.view, find_source(tmp_path)
+    old, source = operations.drive.view, find_source(tmp_path)
     go_on, made = make_slowly(operations, monkeypatch)
     new = View(old.index, drive_access(source), {})
     place = inode(operations, EXPORTED)
@@ -281,14 +283,14 @@ def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
         async def look_up() -> None:
             found = await operations.lookup(place, b"index.csv", CONTEXT)
             assert found.st_ino not in made
-            assert operations.exports.find(found.st_ino) is not None
+            assert operations.generated.get(found.st_ino) is not None
             assert found.st_size > len(b"whatever")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look_up)
             while not made:
                 await trio.sleep(0.001)
-            operations.replace_view(new, Reader(source, operations.disks))
+            operations.drive.replace_view(new, Reader(source, operations.drive.disks))
             go_on.set()
 
     trio.run(ask)
@@ -305,7 +307,7 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
     shutil.rmtree(tree.data / "demd1")  # all ordinals move by one
     shutil.rmtree(tree.images / "demd1")
     new = View(build_index(source, Classification()), drive_access(source), {})
-    operations = Operations(old, source, spool=Spool((tmp_path,)))
+    operations = Operations(Drive(old, source, spool=Spool((tmp_path,))))
     go_on, making, content = threading.Event(), threading.Event(), old.content
 
     def slow(export: Export) -> Iterator[bytes]:
@@ -314,7 +316,7 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
         yield from content(export)
 
     file = inode(operations, "by-client/demd2/.omidbfs/index.csv")
-    operations.exports._spool.forget_all()
+    operations.drive.generated._spool.forget_all()
     monkeypatch.setattr(old, "content", slow)
     found: list[bytes | int | None] = []
 
@@ -331,7 +333,7 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
             for _ in range(3):
                 nursery.start_soon(read)
             await trio.to_thread.run_sync(making.wait, 20)
-            operations.replace_view(new, Reader(source, operations.disks))
+            operations.drive.replace_view(new, Reader(source, operations.drive.disks))
             go_on.set()
 
     trio.run(main)
@@ -339,11 +341,11 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
     assert len(tables) == 1, "that of who had it made"
     assert all(row.startswith(b"demd2,") for row in tables[0].splitlines()[1:])
     assert [answer for answer in found if not isinstance(answer, bytes)] == [errno.ESTALE] * 2
-    assert operations.exports._spool.open(file) is None, "nobody will ask for it again"
+    assert operations.drive.generated._spool.open(file) is None, "nobody will ask for it again"
     again = inode(operations, "by-client/demd2/.omidbfs/index.csv")
     handle = call(operations.open, again, os.O_RDONLY, CONTEXT).fh
     assert call(operations.read, handle, 0, 1 << 20) == tables[0]
-    operations.close()
+    operations.drive.close()
 
 
 @pytest.mark.parametrize("ask", ["lookup", "getattr"])
@@ -351,14 +353,14 @@ def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
     operations: Operations, monkeypatch: pytest.MonkeyPatch, ask: str
 ) -> None:
     made: list[int] = []
-    content = operations.view.content
+    content = operations.drive.view.content
 
     def counted(export: Export) -> Iterator[bytes]:
         made.append(export.inode)
         yield from content(export)
 
-    monkeypatch.setattr(operations.view, "content", counted)
-    operations.view.export_access = Access(0o400, os.geteuid(), os.getegid())
+    monkeypatch.setattr(operations.drive.view, "content", counted)
+    operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
     place = inode(operations, EXPORTED)
     entry = call(operations.lookup, place, b"index.csv", Caller())
     if ask == "getattr":
@@ -373,7 +375,7 @@ def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
 
 
 def test_whoever_the_kernel_lets_open_a_file_is_told_its_size(operations: Operations) -> None:
-    operations.view.export_access = Access(0o400, os.geteuid(), os.getegid())
+    operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
     caller = Caller()  # with CAP_DAC_READ_SEARCH, say
     file = call(operations.lookup, inode(operations, EXPORTED), b"index.csv", caller).st_ino
     handle = call(operations.open, file, os.O_RDONLY, caller).fh
@@ -401,17 +403,17 @@ OURS = os.getgroups()[0] if os.getgroups() else os.getegid()
     ],
 )
 def test_what_may_be_made_for_a_caller_is_what_the_caller_may_read(mode: int, caller: Any, may: bool) -> None:
-    assert may_read(Access(mode, 5, OURS), caller) is may
+    assert permits(Access(mode, 5, OURS), identity_of(caller), READ) is may
 
 
 def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations) -> None:
     file = inode(operations, f"{EXPORTED}/index.csv")
-    assert len(operations.exports) == 1
+    assert len(operations.generated) == 1
     assert call(operations.lookup, file, b".", CONTEXT).st_ino == file
     size = call(operations.getattr, file, CONTEXT).st_size
     handle = call(operations.open, file, 0, CONTEXT).fh
     call(operations.forget, [(file, 2)])
-    assert len(operations.exports) == 0
+    assert len(operations.generated) == 0
     assert call(operations.getattr, file, CONTEXT).st_size == size, "it is open"
     assert len(call(operations.read, handle, 0, size + 1)) == size
     call(operations.release, handle)
@@ -423,7 +425,7 @@ def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations)
 def test_what_was_let_go_of_is_made_again_for_who_opens_it(operations: Operations) -> None:
     file = inode(operations, f"{EXPORTED}/index.csv")
     size = call(operations.getattr, file, CONTEXT).st_size
-    operations.exports._spool.forget_all()
+    operations.drive.generated._spool.forget_all()
     assert call(operations.getattr, file, CONTEXT).st_size == size
     handle = call(operations.open, file, 0, CONTEXT).fh
     assert len(call(operations.read, handle, 0, 1 << 20)) == size
@@ -439,15 +441,15 @@ def test_a_file_found_changed_while_another_view_takes_over_is_stale(
     empty = Tree(tmp_path / "empty")
     source = find_source(empty.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    reader, opened = operations.reader, operations.reader.open
+    reader, opened = operations.drive.reader, operations.drive.reader.open
 
     async def opened_meanwhile(*arguments: Any) -> Any:
-        operations.replace_view(view, Reader(source, operations.disks))
+        operations.drive.replace_view(view, Reader(source, operations.drive.disks))
         return await opened(*arguments)
 
     monkeypatch.setattr(reader, "close_trees", lambda: None)
     monkeypatch.setattr(reader, "open", opened_meanwhile)
-    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", lambda found: None)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", lambda found: None)
     assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
 
 
@@ -470,7 +472,7 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
         assert go_on.wait(10)
         return listing(view, directory)
 
-    monkeypatch.setattr("omidbfs.view.view._FEW", 0)  # one image is many now
+    monkeypatch.setattr("omidbfs.view.context._FEW", 0)  # one image is many now
     monkeypatch.setattr(View, "listing", slowly)
 
     async def ask() -> None:
@@ -494,8 +496,8 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
 
 
 def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omidbfs.fuse.handles._MOST_PAGES", 2)
-    view, pages = operations.view, EntryPages()
+    monkeypatch.setattr("omidbfs.fuse.directories._MOST_PAGES", 2)
+    view, pages = operations.drive.view, EntryPages()
     place = view.resolve(b"")
     assert place is not None
     handles = [OpenDirectory(place, view, view.listing(place), pages) for _ in range(4)]
@@ -513,11 +515,13 @@ def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []
-    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", told.append)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", told.append)
     places = {inode(operations, path) for path in ("all", "by-view/CC", "by-client/demd1/1.1")}
     inode(operations, "by-view/not-CC")
-    source, old = find_source(tmp_path), operations.view
-    operations.replace_view(View(old.index, drive_access(source), {}), Reader(source, operations.disks))
+    source, old = find_source(tmp_path), operations.drive.view
+    operations.drive.replace_view(
+        View(old.index, drive_access(source), {}), Reader(source, operations.drive.disks)
+    )
     (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(b"other pixels")
     assert call(operations.open, inode(operations, "all/1.1.1.dcm"), os.O_RDONLY, CONTEXT) == errno.ESTALE
     assert {(place, b"1.1.1.dcm") for place in places} == set(told[0].entries)
@@ -550,7 +554,7 @@ def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
 ) -> None:
     image = inode(operations, "all/1.1.1.dcm")
     keys = BitMap64([file_key(image)])
-    opened = operations.reader.open
+    opened = operations.drive.reader.open
 
     async def open_meanwhile(files: Files, number: int) -> OpenFile:
         found = await opened(files, number)
@@ -558,10 +562,10 @@ def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
         return found
 
     operations.pages.doubt(keys)
-    monkeypatch.setattr(operations.reader, "open", open_meanwhile)
+    monkeypatch.setattr(operations.drive.reader, "open", open_meanwhile)
     assert call(operations.open, image, 0, CONTEXT) == errno.ESTALE, "upon which the kernel tries again"
     monkeypatch.undo()
-    assert operations.disks.open_files == 0
+    assert operations.drive.disks.open_files == 0
     assert operations.pages.are_doubtful(image)
 
 

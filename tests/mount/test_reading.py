@@ -10,11 +10,12 @@ import pytest
 import trio
 from drives import Drives
 from test_faults import as_root
-from trees import Tree
+from trees import Tree, build_index
 
+from omidbfs.database.file_kinds import DCM
 from omidbfs.database.layout import find_source
 from omidbfs.fuse.mounts import mount_at
-from omidbfs.index.build import Classification, build_index
+from omidbfs.index.classification import Classification
 from omidbfs.serving.disks import Disks
 from omidbfs.serving.reader import OpenFile, Reader
 from omidbfs.view.ownership import drive_access
@@ -66,7 +67,7 @@ class Opened:
         view = View(build_index(source, Classification()), drive_access(source), {})
         self.disks = Disks(readahead)
         self.reader = Reader(source, self.disks)
-        self._files, self._inode = view.files, view.files.image(0, 0)
+        self._files, self._inode = view.files, view.files.image(0, DCM)
 
     async def file(self) -> OpenFile:
         """Open it."""

@@ -18,11 +18,11 @@ from randomdb import random_client, random_windows
 
 from omidbfs.clinical import outcomes as clinical
 from omidbfs.clinical import summary
-from omidbfs.clinical.linking import StudyLink, link_studies
+from omidbfs.clinical.linking import StudyLink, all_links, match_studies, unique_links
 from omidbfs.clinical.outcomes import EpisodeFacts, Windows
 from omidbfs.database.imagedb import MARK_FEATURES, parse_imagedb
 from omidbfs.database.nbss import parse_nbss
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import OTHER, Episode, ImageDb, Lesion, Mark, Nbss
 
 RAISES = "omidb raises"
@@ -66,16 +66,16 @@ class OurClient:
         self.name = name
         self.root = root
         self.problems: list[Problem] = []
-        report = reporter(name, self.problems)
+        report = Reporter(name, self.problems)
         self.nbss: Nbss = parse_nbss(json.loads((root / f"nbss_{name}.json").read_text()), report)
         self.document = json.loads((root / f"imagedb_{name}.json").read_text())
         self.imagedb: ImageDb = parse_imagedb(self.document, report)
         self.in_data = {entry.name for entry in root.iterdir() if entry.is_dir()}
+        studies = [*self.imagedb.studies.values()]
+        matches = match_studies(self.nbss.episodes, studies, report)
         self.links: dict[bool, dict[str, StudyLink]] = {
-            link_all: link_studies(
-                self.nbss.episodes, [*self.imagedb.studies.values()], self.in_data, link_all, report
-            )
-            for link_all in (False, True)
+            False: unique_links(studies, matches, self.in_data),
+            True: all_links(studies, matches),
         }
         self.facts: list[EpisodeFacts] = [clinical.episode_facts(episode) for episode in self.nbss.episodes]
 

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trees import MARK, Tree
+from trees import MARK, Tree, build_index
 
 from omidbfs import __version__
 from omidbfs.clinical.outcomes import Windows
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import KINDS, Problem, problem_lines
 from omidbfs.facets import FACETS
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.view.about import facet_counts, generated_texts, readme, renewed_status, status, status_text

@@ -309,3 +309,21 @@ def group_exists(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_what_an_index_of_another_version_lacks_is_made_for_one_command_and_it_says_so(
+    run: Run, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "definition_of", lambda facet: f"older {facet.name}")
+        answer(run("count"))
+    before = written(tmp_path / "i")
+    for command in ("count", "count --verify-first"):
+        result = run(command, "by-view/CC")
+        assert (result.exit_code, result.stdout) == (0, "1\n")
+        assert "lacks facets of this version (age, " in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert written(tmp_path / "i") == before
+    answer(run("index"))
+    assert written(tmp_path / "i") != before
+    assert answer(run("count", "by-view/CC")) == "1\n"

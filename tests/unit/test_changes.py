@@ -12,21 +12,23 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trees import Tree
+from trees import Tree, build_index
 
+from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.records import FileFacts
 from omidbfs.exports.formats import BY_FILE
 from omidbfs.facets.defined import Definition
-from omidbfs.index.build import build_index, refreshed
+from omidbfs.index.build import refreshed
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.serving import changes as module
 from omidbfs.serving.changes import Changes, all_that_is_known, changed_file, changes
 from omidbfs.serving.continuity import continued
 from omidbfs.view.about import generated_texts
+from omidbfs.view.images import CohortDirectory
 from omidbfs.view.inode import directory_inode, file_key
-from omidbfs.view.nodes import Directory, Shape
+from omidbfs.view.nodes import Directory
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.root import root_of
 from omidbfs.view.view import View
@@ -188,7 +190,7 @@ def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
         source = write(Path(place) / "db", after)
         new = view_of(source, refreshed(source, index))
         known = [directory.path for directory in known_to_the_kernel(old)]
-        flat = [directory for directory in known_to_the_kernel(old) if directory.shape is Shape.COHORT]
+        flat = [directory for directory in known_to_the_kernel(old) if isinstance(directory, CohortDirectory)]
         files = {
             inode
             for directory in flat
@@ -322,7 +324,7 @@ def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_p
     old, new = view_of(source, index), view_of(source, index)
     places = (b"all", b"by-view/CC", b"by-client/demd1", b"by-client/demd1/1.1")
     files = old.files
-    for inode in (files.image(0, 0), files.document(0, 0)):
+    for inode in (files.image(0, DCM), files.document(0, 0)):
         assert inode is not None
         facts = files.facts(inode)
         assert facts is not None
@@ -348,7 +350,7 @@ def test_what_the_loop_finds_changed_meanwhile_does_not_disturb_a_thread_that_as
         study.image(f"1.{number}")
     source = find_source(tree.root)
     files = view_of(source, refreshed(source)).files
-    inodes = [inode for row in range(100) for kind in (0, 1) if (inode := files.image(row, kind))]
+    inodes = [inode for row in range(100) for kind in FILE_KINDS if (inode := files.image(row, kind))]
     ended, failed = threading.Event(), []
 
     def ask() -> None:

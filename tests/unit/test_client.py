@@ -212,7 +212,9 @@ def test_odd_values_in_a_sidecar_are_reported_at_the_sidecar(study: Study) -> No
 def test_position_and_code_that_disagree_are_a_conflict(study: Study) -> None:
     study.image("1.1.2", ViewPosition="MLO\n", ViewCode="R-10242")
     _, problems = record_of(study.of.tree)
-    assert problems == [Problem("data/demd1/1.1/1.1.2.json", "view-conflict", "MLO and R-10242")]
+    assert problems == [
+        Problem("data/demd1/1.1/1.1.2.json", "view-conflict", "MLO and R-10242", "demd1", "1.1", "1.1.2")
+    ]
 
 
 # NBSS and ImageDB ------------------------------------------------------------------------------------------
@@ -373,7 +375,9 @@ def test_what_vanishes_while_it_is_read_is_reported_and_the_rest_is_read(study: 
     with ClientReader(source) as reader:
         record = client_record(reader, files, problems)
     assert list(images(record)) == ["1.1/1.1.1", "1.1/1.1.2"]
-    assert Problem(place, "unreadable", "No such file or directory") in problems
+    assert (place, "unreadable", "No such file or directory") in [
+        (problem.file, problem.kind, problem.detail) for problem in problems
+    ]
 
 
 # Single files ----------------------------------------------------------------------------------------------

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.cohorts import cohort
 from omidbfs.cohorts.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
-from omidbfs.facets import BY_NAME, FACETS, Kind
-from omidbfs.index.build import build_index
+from omidbfs.facets import BY_NAME, FACETS, Kind, Level
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, JSON
 
 VIEWS = ("CC", "MLO", "ML", None)
 MODELS = ("Selenia Dimensions", "selenia-dimensions", "Inspiration", "a,b", "not-Inspiration")
@@ -166,13 +165,12 @@ def test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one(cohorts: Coho
     rows = {
         row
         for row in range(len(index))
-        if cohorts.contains(wanted, row)
-        and any(wanted.files[kind] and index.has_file(row, kind) for kind in (DCM, JSON))
+        if cohorts.contains(wanted, row) and any(index.has_file(row, kind) for kind in wanted.files)
     }
     assert set(cohorts.rows(wanted)) == rows
     assert cohorts.row_array(wanted).tolist() == sorted(rows)
-    assert cohorts.clients(wanted).tolist() == sorted({int(index.client_of[row]) for row in rows})
-    assert cohorts.studies(wanted).tolist() == sorted({int(index.study_of[row]) for row in rows})
+    assert cohorts.ordinals(wanted, Level.CLIENT).tolist() == sorted({int(index.client_of[row]) for row in rows})
+    assert cohorts.ordinals(wanted, Level.STUDY).tolist() == sorted({int(index.study_of[row]) for row in rows})
 
 
 @pytest.mark.parametrize("few", [0, 256])
@@ -218,10 +216,10 @@ def test_file_type_is_no_term_of_images(cohorts: Cohorts) -> None:
     not_json = cohorts.term(BY_NAME["file-type"], "not-json")
     assert only_json is not None
     assert not_json is not None
-    assert EVERYTHING.narrowed(only_json) == Cohort((), (False, True))
-    assert EVERYTHING.narrowed(not_json) == Cohort((), (True, False))
+    assert EVERYTHING.narrowed(only_json) == Cohort((), (JSON,))
+    assert EVERYTHING.narrowed(not_json) == Cohort((), (DCM,))
     assert not cohorts.rows(EVERYTHING.narrowed(only_json).narrowed(not_json))
-    assert cohorts.clients(EVERYTHING.narrowed(only_json).narrowed(not_json)).tolist() == []
+    assert cohorts.ordinals(EVERYTHING.narrowed(only_json).narrowed(not_json), Level.CLIENT).tolist() == []
 
 
 def test_only_so_many_cohorts_are_remembered(cohorts: Cohorts, monkeypatch: pytest.MonkeyPatch) -> None:

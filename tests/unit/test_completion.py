@@ -1,192 +1,144 @@
-"""Completion of cohorts: by click's protocol, and by the shells themselves."""
+"""Facets that a saved index lacks: the index is completed, and images keep their identities."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from programs import needs
-from trees import Client, Tree
+from test_index import plain
+from trees import Tree
 
-from omidbfs.cli.commands.completion import script
-from omidbfs.cli.complete import complete_cohort
-from omidbfs.cli.main import main
+from omidbfs.database.layout import Source, find_source
+from omidbfs.database.study import StudyReader
+from omidbfs.facets import FACETS
+from omidbfs.index import build, store
+from omidbfs.index.build import refreshed
+from omidbfs.index.columns import Index
+from omidbfs.index.store import load, save
 
-Complete = Callable[..., list[str]]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a database ``db`` that has an index, one ``bare`` that has none, and the program."""
-    place = tmp_path_factory.mktemp("completion")
-    client = Tree(place / "db").client("demd1").episode("1", "M").episode("2", "N", "2010-05-01")
-    study = client.study("1.1", "1").image("1", ViewPosition="CC").image("2", ViewPosition="MLO")
-    study.study("1.2", "2", "2010-05-01").image("3", ViewPosition="ML", ImageLaterality="L")
-    study.client("demd2").study("2.1").image("4", ViewPosition="CC")
-    Tree(place / "bare").client("demd1").study().image()
-    (place / "bin").mkdir()
-    program = place / "bin" / "omidbfs"
-    code = "from omidbfs.cli.main import main; main(prog_name='omidbfs')"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
-    program.chmod(0o755)
-    subprocess.run([program, "count", place / "db"], check=True, capture_output=True, env=environment(place))
-    return place
-
-
-def environment(place: Path) -> dict[str, str]:
-    path = f"{place / 'bin'}:{os.environ['PATH']}"
-    user = {name: str(place / "user") for name in ("XDG_CONFIG_HOME", "HOME")}
-    return {**os.environ, **user, "PATH": path, "TERM": "dumb"}
+OF_ALL_LEVELS = ("outcome", "standard-views", "view", "view-modifier", "model", "thickness", "conspicuity")
+Older = Callable[..., Index]
+CODED = tuple(facet.name for facet in FACETS if facet.tokens is not None)
 
 
 @pytest.fixture
-def complete(place: Path) -> Complete:
-    """A function that completes the last of some words, in a shell's own words."""
-
-    def run(*words: str, shell: str = "bash") -> list[str]:
-        line = ["omidbfs", *words]
-        variables = {"COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
-        if shell == "fish":
-            variables["COMP_CWORD"] = words[-1]
-        done = subprocess.run(
-            [place / "bin" / "omidbfs"],
-            env={**environment(place), **variables, "_OMIDBFS_COMPLETE": f"{shell}_complete"},
-            cwd=place,
-            capture_output=True,
-            text=True,
-            check=False,
+def tree(tmp_path: Path) -> Tree:
+    """Three clients, each with two episodes and values that the others do not have."""
+    tree = Tree(tmp_path / "db")
+    for number, kind in enumerate(("M", "N", "B")):
+        client = tree.client(f"demd{number}", site=f"s{number}").episode("1", kind)
+        client.episode("2", "CI", "2015-01-01").study(f"1.{number}", "1").image("1", ViewPosition="CC").image("2")
+        client.study(f"2.{number}", "2", "2015-01-01").image(
+            "1", ManufacturerModelName=f"Model {number}", ViewModifiers=("R-102D6", "R-102D7")[: number + 1]
         )
-        assert done.stderr == ""
-        return done.stdout.splitlines()
-
-    return run
+    return tree
 
 
-@pytest.mark.parametrize(
-    ("typed", "found"),
-    [
-        ("by-cli", ["by-client/", "by-client-status/"]),
-        ("by-view/", ["by-view/ML", "by-view/MLO", "by-view/CC"]),
-        ("by-view/M", ["by-view/ML", "by-view/MLO"]),
-        ("by-view/CC,M", ["by-view/CC,ML", "by-view/CC,MLO"]),
-        ("by-view/ML,", ["by-view/ML,MLO", "by-view/ML,CC"]),
-        ("by-view/not-M", ["by-view/not-ML", "by-view/not-MLO"]),
-        ("by-view/not-ML,M", ["by-view/not-ML,MLO", "by-view/not-ML,MLO/"]),
-        ("by-client/demd1,", ["by-client/demd1,demd2", "by-client/demd1,demd2/"]),
-        (
-            "by-outcome/malignant/by-view/",
-            ["by-outcome/malignant/by-view/MLO", "by-outcome/malignant/by-view/CC"],
-        ),
-        ("by-outcome/M/by-view/CC,", ["by-outcome/M/by-view/CC,MLO", "by-outcome/M/by-view/CC,MLO/"]),
-        ("all/by-lat", ["all/by-laterality/L", "all/by-laterality/unknown"]),
-        ("by-none/", []),
-        ("by-view/XYZ/by-", []),
-        ("by-view/CC/by-view/", ["by-view/CC/by-view/CC", "by-view/CC/by-view/CC/"]),
-        ("nothing", []),
-    ],
-)
-def test_the_last_component_is_completed(complete: Complete, typed: str, found: list[str]) -> None:
-    assert [line for line in complete("count", "db", typed) if line] == [f"plain,{path}" for path in found]
+@pytest.fixture
+def source(tree: Tree) -> Source:
+    return find_source(tree.root)
 
 
-def test_facets_follow_that_are_not_in_the_path_yet(complete: Complete) -> None:
-    lines = complete("facets", "db", "by-view/CC/")
-    assert "plain,by-view/CC/by-outcome/" in lines
-    assert "plain,by-view/CC/by-view/" not in lines
-    assert len(lines) > 30
+@pytest.fixture
+def older(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> Older:
+    """A function that returns an index as a program left it that did not have some facets, or had others."""
+
+    def saved(index: Index, names: tuple[str, ...], *, otherwise: bool = False) -> Index:
+        path, known = tmp_path / "older.index", store.definition_of
+        columns = {name: column for name, column in index.columns.items() if otherwise or name not in names}
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "definition_of", lambda one: "older" if one.name in names else known(one))
+            save(path, replace(index, columns=columns), store.fingerprint(source))
+        return load(path, store.fingerprint(source)).index
+
+    return saved
 
 
-@pytest.mark.parametrize("command", ["ls", "count", "facets", "export", "report"])
-def test_every_command_with_a_cohort_completes_it(command: str) -> None:
-    cohort = next(parameter for parameter in main.commands[command].params if parameter.name == "cohort")
-    assert cohort._custom_shell_complete is complete_cohort
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the images whose headers are read."""
+    names: list[str] = []
+    image = StudyReader.image
+
+    def counted(self: StudyReader, name: str, *arguments: object) -> object:
+        names.append(name)
+        return image(self, name, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StudyReader, "image", counted)
+    return names
 
 
-def test_the_index_named_and_the_configuration_are_those_of_the_command(
-    complete: Complete, place: Path, tmp_path: Path
+@pytest.mark.parametrize("names", [*((name,) for name in CODED), OF_ALL_LEVELS, CODED])
+@pytest.mark.parametrize("otherwise", [False, True], ids=["without", "otherwise"])
+def test_an_index_with_other_facets_is_completed_and_is_then_as_one_built_anew(
+    source: Source, older: Older, names: tuple[str, ...], otherwise: bool
 ) -> None:
-    kept = str(tmp_path / "kept")
-    subprocess.run(
-        [place / "bin/omidbfs", "index", "bare", "--index", kept],
-        check=True,
-        capture_output=True,
-        cwd=place,
-        env=environment(place),
-    )
-    assert complete("count", "--index", kept, "bare", "by-site/") == ["plain,by-site/stge", "plain,by-site/stge/"]
-    config = tmp_path / "omidbfs.toml"
-    config.write_text(f'index = "{kept}"\n[mount]\nallow-other = true\n[cohorts.train]\npath = "by-site/stge"\n')
-    assert complete("--config", str(config), "count", "bare", "by-site/")[0] == "plain,by-site/stge"
-    assert complete("--config", str(config), "count", "bare", "coh") == [
-        "plain,cohorts/train",
-        "plain,cohorts/train/",
-    ]
-    assert complete("--config", str(config), "count", "bare", "cohorts/train/by-fo")[0].startswith(
-        "plain,cohorts/train/by-fold/"
-    )
+    built = refreshed(source)
+    found = older(built, names, otherwise=otherwise)
+    assert found.lacking == tuple(name for name in CODED if name in names)
+    assert plain(refreshed(source, found)) == plain(built)
 
 
-@pytest.mark.parametrize("source", ["bare", "none", "db/images", "-"])
-def test_without_an_index_nothing_is_completed_built_or_said(complete: Complete, place: Path, source: str) -> None:
-    cache = Path(os.environ["XDG_CACHE_HOME"])
-    before = sorted(cache.rglob("*"))
-    assert complete("count", source, "by-") in ([], [""])
-    assert sorted(cache.rglob("*")) == before
+def test_images_keep_their_identities(tree: Tree, source: Source, older: Older) -> None:
+    before = refreshed(source)
+    tree.client("aaaa1").study("1.9").image("1")
+    (tree.data / "demd1" / "1.1" / "2.json").write_text("{}")
+    grown = refreshed(source, before)
+    assert grown.identity.tolist() != refreshed(source).identity.tolist()
+    for names in (("view",), ("outcome",)):
+        assert plain(refreshed(source, older(grown, names))) == plain(grown)
 
 
-def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> None:
-    assert complete("count", "db", "by-view/CC,M", shell="zsh") == [
-        *("plain", "by-view/CC,ML", "1 image"),
-        *("plain", "by-view/CC,MLO", "1 image"),
-    ]
-    assert complete("count", "db", "by-view/CC,M", shell="fish") == [
-        "plain,by-view/CC,ML\t1 image",
-        "plain,by-view/CC,MLO\t1 image",
-    ]
+def test_no_header_is_read_for_facets_that_nbss_and_imagedb_decide(
+    source: Source, older: Older, read: list[str]
+) -> None:
+    built = refreshed(source)
+    read.clear()
+    names = tuple(facet.name for facet in FACETS if facet.name in CODED and facet.level in ("client", "episode"))
+    assert plain(refreshed(source, older(built, names))) == plain(built)
+    assert read == []
 
 
-def in_bash(place: Path, *words: str) -> list[str]:
-    """What bash itself offers for the last word."""
-    line = f"""
-        source completion.bash
-        COMP_WORDS=(omidbfs {" ".join(words)}) COMP_CWORD={len(words)}
-        handler=$(complete -p omidbfs | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-        $handler omidbfs
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    (place / "completion.bash").write_text(script("bash", main))
-    command = ["bash", "--norc", "-c", line]
-    done = subprocess.run(command, cwd=place, env=environment(place), capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+def test_clients_that_have_changed_too_are_read_as_in_any_refresh(
+    tree: Tree, source: Source, older: Older, read: list[str]
+) -> None:
+    found = older(refreshed(source), ("outcome", "classification"))
+    tree.client("demd9").episode("1", "CI").study("9.9", "1").image("9")
+    (tree.data / "demd1" / "1.1" / "1.json").write_text("{}")
+    for name in ("1", "2"):
+        (tree.data / "demd0" / "1.0" / f"{name}.json").unlink()
+        (tree.images / "demd0" / "1.0" / f"{name}.dcm").unlink()
+    read.clear()
+    index = refreshed(source, found)
+    assert sorted(read) == ["1", "1", "1", "2", "9"]
+    anew = refreshed(source)
+    assert {name: column.tolist() for name, column in index.columns.items()} == {
+        name: column.tolist() for name, column in anew.columns.items()
+    }
+    assert (index.texts, index.combinations) == (anew.texts, anew.combinations)
 
 
-def test_bash_completes(place: Path) -> None:
-    assert in_bash(place, "count", "db", "by-view/CC,M") == ["by-view/CC,ML", "by-view/CC,MLO"]
-    assert in_bash(place, "count", "db", "by-lat") == ["by-laterality/L", "by-laterality/unknown"]
+def test_a_client_that_changes_meanwhile_is_read_anew(
+    tree: Tree, source: Source, older: Older, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, completed = older(refreshed(source), ("outcome",)), build.completed
+
+    def late(*arguments: object) -> object:
+        (tree.data / "demd1" / "1.1" / "1.json").write_text("{ }")
+        return completed(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "completed", late)
+    index = refreshed(source, found)
+    assert index.columns["outcome"].tolist() == refreshed(source).columns["outcome"].tolist()
+    assert plain(refreshed(source, index)) == plain(index)
 
 
-@needs("fish")
-def test_fish_completes(place: Path) -> None:
-    (place / "completion.fish").write_text(script("fish", main))
-    command = ["fish", "--no-config", "-c", "source completion.fish; complete -C 'omidbfs count db by-view/CC,M'"]
-    done = subprocess.run(command, cwd=place, env=environment(place), capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["by-view/CC,ML\t1 image", "by-view/CC,MLO\t1 image"]
-
-
-def test_of_more_clients_than_a_shell_would_show_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from omidbfs.cli import complete
-    from omidbfs.cohorts.cohort import Cohorts
-    from omidbfs.database.layout import find_source
-    from omidbfs.index.build import refreshed
-
-    client: Client = Tree(tmp_path).client("demd1")
-    client.study().image().client("demd2").study().image("2")
-    cohorts = Cohorts(refreshed(find_source(tmp_path)))
-    monkeypatch.setattr(complete, "_MOST", 1)
-    assert complete._completed(cohorts, {}, "by-client/") == []
-    assert [path for path, _ in complete._completed(cohorts, {}, "by-client")] == [
-        "by-client/",
-        "by-client-status/",
-    ]
+def test_a_facet_that_the_program_has_got_takes_the_place_of_the_users_of_that_name(
+    source: Source, older: Older
+) -> None:
+    index = refreshed(source)
+    facet = replace(index.registry.by_name["model"], definition="mine")
+    registry = replace(index.registry, user=(facet,))
+    found = older(replace(index, registry=registry), ("model",), otherwise=True)
+    assert found.registry.user == ()
+    assert found.lacking == ("model",)

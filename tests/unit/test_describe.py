@@ -263,12 +263,20 @@ def test_a_facet_of_the_users_comes_with_what_the_source_says(
     run: Run, client: Client, described: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     header = {"00180060": {"vr": "DS", "Value": [29]}}
-    client.episode("1", "N").study("1.1", "1").image("1.1.1", header=header)
-    (tmp_path / "omidbfs.toml").write_text('[facets.kvp]\ntag = "KVP"\n[facets.kind]\nnbss = "EpisodeType"\n')
+    client.episode("1", "N", their={"own": "a b"}).study("1.1", "1").image("1.1.1", header=header)
+    definitions = (
+        'kvp]\ntag = "KVP"',
+        'number]\ntag = "00180060"',
+        'kind]\nnbss = "EpisodeType"',
+        'own]\nnbss = "their.own"',
+    )
+    (tmp_path / "omidbfs.toml").write_text("".join(f"[facets.{one}\n" for one in definitions))
     (found,) = described("1.1.1")
     assert found["facets"]["kvp"]["values"] == ["29"]
     assert found["facets"]["kvp"]["raw"] == {"KVP (0018,0060)": 29}
+    assert found["facets"]["number"]["raw"] == {"(0018,0060)": 29}
     assert found["facets"]["kind"]["raw"] == {"EpisodeType": "R"}
+    assert found["facets"]["own"]["raw"] == {"their.own": "a b"}
 
 
 def test_every_image_of_a_quirky_database_is_explained_in_lines(run: Run, quirky_database: Quirky) -> None:

@@ -1,6 +1,7 @@
 """Threads are bounded, shared between files, and hold up nobody when they are stuck; complaints are rare."""
 
 import errno
+import logging
 import os
 import resource
 import threading
@@ -10,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from omidbfs.serving.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
+from omidbfs.serving.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Disks, Rarely, Threads
 
 
 class Held:
@@ -155,11 +156,14 @@ def test_as_many_files_may_be_open_as_leave_something_for_the_drive(
 
 def test_the_same_complaint_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
-    complaints = Complaints(lambda: now[0])
+    log = logging.getLogger("omidbfs.test")
+    rarely = Rarely(lambda: now[0])
+    log.addFilter(rarely)
     with caplog.at_level("INFO", "omidbfs"):
         for _ in range(1000):
-            complaints.say("it fails", 20)
-        complaints.say("something else", 20)
+            log.info("it %s", "fails")
+        log.info("something else")
         now[0] += 61
-        complaints.say("it fails", 20)
+        log.info("it fails")
+    log.removeFilter(rarely)
     assert caplog.messages == ["it fails", "something else", "it fails (999 more times since this was last said)"]

@@ -15,11 +15,12 @@ import pytest
 from omidbfs.cli.main import main
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import BY_NAME
+from omidbfs.index.store import SCHEMA
 from omidbfs.serving.configuration import Definitions, read_config, read_definitions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+PAGES = (*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")))
 CODE = sorted((ROOT / "omidbfs").rglob("*.py"))
 SCRIPT_VARIABLES = {"OMIDBFS_PYTHON", "OMIDBFS_VENV", "OMIDBFS_REQUIRE_FUSE"}
 
@@ -101,12 +102,14 @@ TESTED_BY = {
     "test_a_file_from_after_2262_is_opened_as_often_as_one_likes "
     "test_the_mounted_tree_is_what_the_model_says "
     "test_files_and_directories_have_the_modes_that_the_source_gives_to_each_class",
-    "S40": "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
+    "S40": "test_who_may_read_what_is_what_the_kernel_says "
+    "test_with_allow_other_a_user_reads_what_the_source_would_let_her "
     "test_nobody_may_do_more_with_a_file_than_in_the_source "
     "test_files_and_directories_have_the_modes_that_the_source_gives_to_each_class "
     "test_who_may_not_search_a_directory_above_a_file_of_alice_loses_her_bits "
     "test_write_bits_are_cleared_and_private_directories_make_private_files",
-    "S41": "test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common "
+    "S41": "test_who_may_read_what_is_what_the_kernel_says "
+    "test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common "
     "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
     "test_a_closed_root_of_the_source_closes_the_drive",
     "S42": "test_inodes_survive_refreshes_and_a_remount "
@@ -261,7 +264,8 @@ TESTED_BY = {
     "test_a_thousand_small_ones_take_no_descriptor_and_bounded_memory "
     "test_any_number_of_files_is_made_and_closed_where_few_can_be_open "
     "test_the_numbers_of_a_promise_are_those_of_the_code",
-    "S96": "test_others_may_read_what_is_made_only_if_they_may_read_everything "
+    "S96": "test_who_may_read_what_is_what_the_kernel_says "
+    "test_others_may_read_what_is_made_only_if_they_may_read_everything "
     "test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it "
     "test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it "
     "test_a_group_that_is_not_that_of_every_file_gains_nothing",
@@ -349,7 +353,7 @@ def test_the_page_of_facets_is_what_the_registry_gives() -> None:
 
 def test_the_page_of_problems_has_every_kind_with_its_meaning_and_a_remedy() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+?) \| (.+) \|$", text("problems.md"), re.M)
-    assert {kind: meaning for kind, meaning, _ in rows} == KINDS
+    assert {kind: meaning.replace("`", "") for kind, meaning, _ in rows} == KINDS
     assert len(rows) == len(KINDS)
 
 
@@ -409,15 +413,21 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 
 
 SAID_BY = {
-    **dict.fromkeys(("UserError", "_NotKeptError", "DemoError", "IndexFileError", "BadParameter", "warn"), 0),
+    **dict.fromkeys(
+        ("UserError", "_NotKeptError", "DemoError", "IndexFileError", "NoIndexError", "BadParameter", "warn"), 0
+    ),
     **dict.fromkeys(("log.info", "log.warning", "log.error", "log.exception", "logging.exception"), 0),
+    **dict.fromkeys(("complaints.info", "complaints.warning"), 0),
     "Finding": 2,
 }
 """What people read comes from calls of these; the text is the argument of this position."""
 
 
 def messages() -> list[tuple[str, int, str]]:
-    """File, line and longest literal part of every message in the code: errors, warnings, the log, the doctor."""
+    """File, line and longest literal part of every message in the code: errors, warnings, the log, the doctor.
+
+    A remedy is a message of its own.
+    """
     found = []
     for file in CODE:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -425,9 +435,10 @@ def messages() -> list[tuple[str, int, str]]:
                 assert len(node.args) > SAID_BY[name], f"{file}:{node.lineno}: {name} without a message"
                 if name == "Finding" and ast.unparse(node.args[1]) == "'ok'":
                     continue
-                text = longest_literal(node.args[SAID_BY[name]])
-                if text:  # else it is another's, or put together from others
-                    found.append((str(file.relative_to(ROOT)), node.lineno, text))
+                said = node.args[:2] if name == "UserError" else node.args[SAID_BY[name] :][:1]
+                for text in map(longest_literal, said):
+                    if text:  # else it is another's, or put together from others
+                        found.append((str(file.relative_to(ROOT)), node.lineno, text))
     return found
 
 
@@ -498,8 +509,8 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
     environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
     environment |= {name: str(tmp_path / "user") for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
     environment.pop("COVERAGE_PROCESS_START", None)  # what is run here is measured elsewhere, where it is smaller
-    shown = dict(examples(ROOT / "README.md") + examples(DOCS / "cli.md"))
-    assert len(shown) > 10
+    shown = dict(example for page in PAGES for example in examples(page))
+    assert len(shown) > 20
     for command, output in sorted(shown.items(), key=lambda item: " demo " not in item[0]):
         done = subprocess.run(
             command,
@@ -519,6 +530,21 @@ def undated(text: str) -> str:
     return re.sub(r"as of \d{4}-\d\d-\d\d \d\d:\d\d", "as of some day", text)
 
 
+def test_the_hooks_before_a_commit_are_the_checks_of_the_test_script() -> None:
+    entries = re.findall(r"^ +entry: (.*)$", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"), re.M)
+    script = (ROOT / "scripts" / "test").read_text(encoding="utf-8")
+    checks = re.findall(r"^    stage (?:'.*?'|\w+) (.*)$", script, re.M)
+    for name, value in (("$python", "$venv/bin/python"), ("$venv", ".venv"), ('"', "")):
+        checks = [check.replace(name, value) for check in checks]
+    assert len(checks) > 5
+    assert entries == [*checks, "scripts/test"]
+
+
+def test_the_change_log_has_the_versions_of_the_index_format_and_of_the_semantics() -> None:
+    last = list(TESTED_BY)[-1]
+    assert f"## [Unreleased] Index format {SCHEMA}. Semantics {last}." in plain(ROOT / "CHANGELOG.md")
+
+
 def promise(number: str) -> str:
     match = re.search(rf"^- \*\*{number}\*\* (.*?)(?=^- \*\*S|^#|\Z)", text("semantics.md"), re.M | re.S)
     assert match is not None, number
@@ -530,18 +556,18 @@ def promise(number: str) -> str:
     [
         ("S24", "base.names", "LONGEST", 200, "more than 200 characters"),
         ("S35", "base.names", "LONGEST", 200, "more than 200 bytes"),
-        ("S57", "fuse.refresh", "_STUCK", 120, "two minutes without a sign of life"),
-        ("S57", "fuse.refresh", "_MOST_LEFT", 3, "At most three processes"),
+        ("S57", "serving.patience", "_STUCK", 120, "two minutes without a sign of life"),
+        ("S57", "serving.patience", "_MOST_LEFT", 3, "At most three processes"),
         ("S66", "facets.lists", "_MOST", 1000, "beyond 1,000 of one list or table"),
-        ("S73", "database.study", "MAX_JSON", 64 << 20, "JSON over 64 MB is not read"),
-        ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "NBSS and ImageDB not over 16 MB"),
-        ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "no more than 16 MB is looked at for its header"),
+        ("S73", "database.study", "MAX_JSON", 64 << 20, "is not read if it has more than 64 MB"),
+        ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "ImageDB file is not read if it has more than 16 MB"),
+        ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "omidbfs reads no more than 16 MB"),
         ("S73", "database.dicom", "MAX_READS", 200_000, "in no more than 200,000 pieces"),
         ("S76", "serving.disks", "_RESERVE", 96, "less 96"),
         ("S95", "serving.spool", "MOST_FILES", 32, "up to 32 files"),
         ("S95", "serving.spool", "LIMIT", 2 << 30, "and 2 GB"),
         ("S95", "serving.spool", "MEMORY", 8 << 20, "up to 8 MB"),
-        ("S106", "view.view", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
+        ("S106", "view.images", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
     ],
 )
 def test_the_numbers_of_a_promise_are_those_of_the_code(

@@ -22,18 +22,18 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
-from trees import Quirky, Tree
+from trees import Quirky, Tree, build_index
 
-from omidbfs.cli.main import EXPORTS, main
+from omidbfs.cli.main import EXPORT_FORMATS, main
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
-from omidbfs.exports.fields import PAGE, columns_of, pages, spread
+from omidbfs.exports.fields import PAGE, columns_of, pages
 from omidbfs.exports.formats import BY_FILE, FORMATS, format_of
 from omidbfs.exports.table import cell
 from omidbfs.facets import Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.names import Names
+from omidbfs.index.names import Names, spread
 from omidbfs.view.nodes import Directory, Export
 from omidbfs.view.ownership import Ownership, drive_access
 from omidbfs.view.quoting import export_access
@@ -79,8 +79,8 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
             "episode": index.episodes.ids[episode].decode() if episode >= 0 else None,
             "study": index.studies[study].decode(),
             "image": index.images[row].decode(),
-            "dcm": f"all/{name.decode()}.dcm" if index.has_file(row, 0) else None,
-            "json": f"all/{name.decode()}.json" if index.has_file(row, 1) else None,
+            "dcm": f"all/{name.decode()}.dcm" if index.has_file(row, DCM) else None,
+            "json": f"all/{name.decode()}.json" if index.has_file(row, JSON) else None,
             "study_date": int(index.study_date[study]) or None,
             "Rows": int(index.matrix[row, 0]) or None,
             "Columns": int(index.matrix[row, 1]) or None,
@@ -450,7 +450,7 @@ def test_the_name_of_a_file_says_its_format_where_it_is_plain(name: str, wanted:
 
 
 def test_the_command_offers_every_format() -> None:
-    assert [*FORMATS, "omidb-summary"] == list(EXPORTS)
+    assert [*FORMATS, "omidb-summary"] == list(EXPORT_FORMATS)
 
 
 def test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it(

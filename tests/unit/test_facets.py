@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import MARK, Client, Study, Tree, sidecar
+from pydicom.datadict import tag_for_keyword
+from trees import MARK, Client, Study, Tree, build_index, sidecar
 
-from omidbfs.base.names import safe_name
+from omidbfs.base.names import safe_bytes
 from omidbfs.clinical.outcomes import Windows
 from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
 from omidbfs.cohorts.readings import number_range, readings_of
 from omidbfs.database.layout import find_source
 from omidbfs.database.terms import IMAGE_TYPES, age_in_years
 from omidbfs.database.views import MODIFIERS, VIEWS, read_position, side, view
-from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind
+from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind, Level
 from omidbfs.facets.clinical import fold_of
 from omidbfs.facets.image import code_label
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import FIRST_CODE, TextValue
 
@@ -666,7 +666,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
 
 def is_safe(name: str) -> bool:
     """Return whether a name stays as it is, and is neither a union, a complement nor a reserved word."""
-    return safe_name(name) == name.encode() and "," not in name and name not in RESERVED
+    return safe_bytes(name.encode()) == name.encode() and "," not in name and name not in RESERVED
 
 
 @of_kind(Kind.TABLE, Kind.FILE)
@@ -734,6 +734,18 @@ def test_a_listed_identifier_is_safe_and_means_itself(hostile: Cohorts, facet: F
 def test_a_facet_says_what_it_is(facet: Facet) -> None:
     assert facet.description
     assert facet.source
-    assert facet.level in ("client", "study", "episode", "image", "mark", "lesion", "file")
+    assert facet.level in Level
     assert (facet.kind is Kind.TABLE) <= bool(facet.values)
     assert (facet.tokens is None) == (facet.kind in (Kind.NAME, Kind.FILE))
+
+
+@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
+def test_a_facet_names_its_tags_and_keys_as_data(facet: Facet) -> None:
+    words = [part for part in facet.origin if isinstance(part, str)]
+    assert not re.search(r"[0-9A-F]{4},[0-9A-F]{4}", "".join(words)), "a tag in words"
+    for tag in facet.tags:
+        assert [tag_for_keyword(keyword) for keyword in tag.keyword.split(".")] == [
+            int(part, 16) for part in tag.path
+        ]
+    assert facet.source == "".join(map(str, facet.origin))
+    assert not facet.keys or facet.level in (Level.CLIENT, Level.EPISODE)

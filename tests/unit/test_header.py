@@ -48,6 +48,14 @@ WHOLE: dict[str, object] = {
     "00280011": element(2560, vr="US"),
     "00281350": element("NO"),
     "00080008": element("DERIVED", "PRIMARY", "", "GENERATED_2D"),
+    "0020000E": element("1.2.4", vr="UI"),
+    "00200020": element("A", "FR"),
+    "00181164": element(0.07, "0.08", vr="DS"),
+    "00280002": element(1, vr="US"),
+    "00280100": element(16, vr="US"),
+    "00280101": element(12, vr="US"),
+    "00280103": element(0, vr="US"),
+    "20500020": element("INVERSE"),
     "00080068": element("FOR PRESENTATION"),
     "00080070": element("HOLOGIC, Inc.", vr="LO"),
     "00081090": element("Lorad Selenia", vr="LO"),
@@ -90,6 +98,14 @@ HEADER = Header(
     ViewCode="R-10226",
     ViewModifierCodes=("R-102D6", "R-102D7"),
     ImageType=("DERIVED", "PRIMARY", "GENERATED_2D"),
+    PresentationLUTShape="INVERSE",
+    SeriesInstanceUID="1.2.4",
+    SamplesPerPixel=1,
+    BitsAllocated=16,
+    BitsStored=12,
+    PixelRepresentation=0,
+    PatientOrientation=("A", "FR"),
+    ImagerPixelSpacing=(0.07, 0.08),
 )
 Reports = list[tuple[str, str]]
 
@@ -296,6 +312,13 @@ def test_the_acquisition_of_a_tomosynthesis_says_thickness_and_magnification() -
     assert decoded({"00080016": WHOLE["00080016"], "00189507": acquisition})[0].BodyPartThickness is None
 
 
+def test_a_key_of_a_functional_group_that_is_no_tag_is_no_attribute() -> None:
+    document = frames(shared={"1" * 5000: {"vr": "SQ", "Value": "L"}, "FrameLaterality": "L"})
+    assert decoded(document) == (Header(SOPClassUID=TOMOSYNTHESIS), [])
+    _, reports = decoded(frames(shared={"00209071": {"vr": "SQ", "Value": "L"}}))
+    assert [kind for kind, _ in reports] == ["odd-value"]
+
+
 @pytest.mark.parametrize("odd", ["\ud800", 10**400, float("nan")])
 def test_functional_groups_that_only_a_tolerant_parser_reads_are_read(odd: object) -> None:
     group: dict[str, object] = {
@@ -388,7 +411,51 @@ def test_both_decoders_read_alike(document: dict[str, object]) -> None:
     for keyword in (*TAGS, *NUMBERS):
         if keyword != "PatientAge":
             assert getattr(typed, keyword) == getattr(lenient, keyword)
-    assert (typed.ViewCode, typed.ViewModifierCodes) == (lenient.ViewCode, lenient.ViewModifierCodes)
+    for keyword in ("ViewCode", "ViewModifierCodes", "PatientOrientation", "ImagerPixelSpacing"):
+        assert getattr(typed, keyword) == getattr(lenient, keyword)
+
+
+ABSURD: tuple[tuple[str, tuple[object, ...], str], ...] = (
+    ("00280010", (-1,), "Rows is -1, not a number from 0 to 65535"),
+    ("00280011", ("wide",), "Columns is 'wide', not a number from 0 to 65535"),
+    ("00280008", (1e300,), "NumberOfFrames is 1e+300, not a number from 0 to 65535"),
+    ("00280002", (5,), "SamplesPerPixel is 5, not a number from 0 to 4"),
+    ("00280100", (65,), "BitsAllocated is 65, not a number from 0 to 64"),
+    ("00280101", ({},), "BitsStored is an object, not a number from 0 to 64"),
+    ("00280103", (2,), "PixelRepresentation is 2, not a number from 0 to 1"),
+    ("00181164", (0.07, -0.07), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07, 1000.0), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07,), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07, 0.07, 0.07), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07, "x"), "ImagerPixelSpacing is 'x', not a finite number"),
+    ("00181164", (True, 0.07), "ImagerPixelSpacing is a boolean, not a finite number"),
+    ("00200020", (1, 2), "PatientOrientation has 2 values, not two texts"),
+)
+
+
+@pytest.mark.parametrize(("tag", "values", "detail"), ABSURD)
+def test_what_pixels_cannot_be_is_reported_and_unknown(tag: str, values: tuple[object, ...], detail: str) -> None:
+    header, reports = decoded({tag: element(*values)})
+    assert (header, reports) == (Header(), [("odd-value", detail)])
+    lenient, reports = decoded({tag: element(*values), "00101010": element(65)})
+    assert (lenient, reports) == (Header(PatientAge="65"), [("odd-value", detail)])
+
+
+@pytest.mark.parametrize(
+    ("values", "orientation"),
+    [
+        (["A", "R"], ("A", "R")),
+        ([" P ", None], ("P", "")),
+        (["", "FL"], ("", "FL")),
+        (["A"], ("A", "")),
+        ([None, ""], ()),
+        (["Data anonymised", "Data anonymised"], ()),
+    ],
+)
+def test_an_orientation_has_two_ends_or_none(values: list[str | None], orientation: tuple[str, ...]) -> None:
+    assert decoded({"00200020": element(*values)}) == (Header(PatientOrientation=orientation), [])
+    header, reports = decoded({"00200020": element(*values), "00101010": element(65)})
+    assert (header.PatientOrientation, reports) == (orientation, [])
 
 
 # DICOM -----------------------------------------------------------------------------------------------------
@@ -405,6 +472,7 @@ def mammogram() -> Dataset:
         if keyword != "TransferSyntaxUID":
             setattr(data, keyword, getattr(HEADER, keyword))
     data.ImageType = ["DERIVED", "PRIMARY", "", "GENERATED_2D"]
+    data.PatientOrientation, data.ImagerPixelSpacing = ["A", "FR"], ["0.07", "0.08"]
     view = Dataset()
     view.CodeValue = HEADER.ViewCode
     view.ViewModifierCodeSequence = []
@@ -534,7 +602,19 @@ def private(data: Dataset, group: int, size: int) -> Dataset:
 @pytest.mark.parametrize("cut", [0, 1 << 10])
 def test_nothing_is_read_behind_the_last_attribute_that_is_wanted(scratch: int, cut: int) -> None:
     content = stored(private(mammogram(), 0x0055, MAX_DICOM + 2))
-    assert read(scratch, content[: len(content) - cut]) == (HEADER, [])
+    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)  # which stands behind all others
+    assert read(scratch, content[: len(content) - cut]) == (header, [])
+
+
+def test_what_stands_far_behind_all_others_is_worth_no_problem(scratch: int) -> None:
+    data = mammogram()
+    data.add_new((0x0055, 0x0010), "LO", "HOLOGIC, Inc.")
+    data.add_new((0x0055, 0x1010), "OB", b"\1" * (1 << 20))
+    content = stored(data)
+    assert read(scratch, content) == (HEADER, [])
+    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)
+    for end in (content.index(b"INVERSE") + 3, content.index(b"INVERSE") - 3, content.index(b"\1" * 64) + 64):
+        assert read(scratch, content[:end]) == (header, [])
 
 
 @pytest.mark.parametrize(

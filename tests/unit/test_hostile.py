@@ -25,7 +25,7 @@ from omidbfs.database.dicom import MAX_DICOM, read_dicom
 from omidbfs.database.header import MAX_DOCUMENT, JsonError, load_json
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import TreeReader
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
 from omidbfs.serving.configuration import read_config
@@ -226,7 +226,7 @@ def test_a_bomb_is_read_or_refused(bomb: str) -> None:
         except JsonError:
             continue
         problems: list[Problem] = []
-        parse_nbss(document, reporter("it", problems))
+        parse_nbss(document, Reporter("it", problems))
         assert all(len(problem.detail) < 300 for problem in problems)
 
 

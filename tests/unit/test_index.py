@@ -14,22 +14,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroaring import BitMap
-from trees import Quirky, Tree
+from trees import Quirky, Tree, build_index
 
 from omidbfs.clinical.client import read_client
 from omidbfs.clinical.outcomes import Windows
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
 from omidbfs.database.client import ClientReader
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.header import Header
 from omidbfs.database.layout import Scanner, find_source
 from omidbfs.database.records import FileFacts
 from omidbfs.database.study import ImageRecord
 from omidbfs.facets import BY_NAME
 from omidbfs.index import build
-from omidbfs.index.build import build_index
 from omidbfs.index.chunk import ChunkBuilder
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.index.merge import merge
 from omidbfs.index.names import Names, NameTable, duplicated
 

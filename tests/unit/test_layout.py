@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -356,9 +357,9 @@ def test_a_directory_that_becomes_a_link_after_it_was_looked_at_is_not_followed(
     study = tree.data / "demd1" / "1.1"
     judged = Scanner._is_directory
 
-    def judge_and_swap(self: Scanner, entry: "os.DirEntry[str]", directory: str, place: str) -> bool:
+    def judge_and_swap(self: Scanner, entry: "os.DirEntry[str]", directory: str, place: Any) -> bool:
         answer = judged(self, entry, directory, place)
-        if place == "data/demd1/1.1":
+        if place.path == "data/demd1/1.1":
             study.rename(tmp_path / "outside")
             study.symlink_to(tmp_path / "outside")
         return answer

@@ -4,8 +4,8 @@ from time import perf_counter
 
 import pytest
 
-from omidbfs.clinical.linking import StudyLink, link_studies, study_list_conflicts
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.clinical.linking import StudyLink, all_links, match_studies, study_list_conflicts, unique_links
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import DbStudy, Episode, Event
 
 DAY = [date(2012, 5, 1) + timedelta(number) for number in range(9)]
@@ -26,7 +26,8 @@ def link(
     """Return the links in the order of ``studies``, and the kinds of problems."""
     problems: list[Problem] = []
     present = {study.id for study in studies} if in_data is None else in_data
-    links = link_studies(episodes, studies, present, link_all, reporter("imagedb", problems))
+    matches = match_studies(episodes, studies, Reporter("imagedb", problems))
+    links = all_links(studies, matches) if link_all else unique_links(studies, matches, present)
     return [links[study.id] for study in studies], [problem.kind for problem in problems]
 
 
@@ -88,10 +89,10 @@ def test_a_study_that_study_list_puts_elsewhere_is_reported_and_stays_where_it_i
     problems: list[Problem] = []
     links = {"1.1": StudyLink("1"), "1.2": StudyLink("2"), "1.3": StudyLink(None), "1.4": StudyLink("1")}
     episodes = [Episode("1", study_list=("1.2", "1.4")), Episode("2", study_list=("1.1", "1.2", "1.3", "9"))]
-    study_list_conflicts(episodes, links, reporter("imagedb", problems))
-    assert [(problem.kind, problem.detail) for problem in problems] == [
-        ("study-list-conflict", "study '1.1': in StudyList of episode '2', but linked to episode '1'"),
-        ("study-list-conflict", "study '1.3': in StudyList of episode '2', but not linked"),
+    study_list_conflicts(episodes, links, Reporter("imagedb", problems))
+    assert [(problem.kind, problem.study, problem.detail) for problem in problems] == [
+        ("study-list-conflict", "1.1", "study '1.1': in StudyList of episode '2', but linked to episode '1'"),
+        ("study-list-conflict", "1.3", "study '1.3': in StudyList of episode '2', but not linked"),
     ]
 
 

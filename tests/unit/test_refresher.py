@@ -16,11 +16,11 @@ from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
 from omidbfs.database.layout import find_source
-from omidbfs.fuse import refresh as module
-from omidbfs.fuse.daemon import drive
-from omidbfs.fuse.refresh import Refresher
+from omidbfs.fuse.operations import Operations
+from omidbfs.serving import patience
 from omidbfs.serving.changes import Changes
 from omidbfs.serving.configuration import read_definitions
+from omidbfs.serving.refresh import Refresher, drive_of
 from omidbfs.serving.session import Session
 from omidbfs.view.inode import directory_inode
 
@@ -53,7 +53,7 @@ class Kernel:
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """What is told of names by the drive of this test."""
     kernel = Kernel()
-    monkeypatch.setattr(module, "tell_kernel", kernel.tell)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", kernel.tell)
     return kernel
 
 
@@ -68,7 +68,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def refresher(tree: Tree, tmp_path: Path) -> Refresher:
-    """A drive of which the kernel knows ``all``."""
+    """What refreshes a drive."""
     (tmp_path / "omidbfs.toml").write_text("")
     config = tmp_path / "omidbfs.toml"
     session = Session(
@@ -80,18 +80,23 @@ def refresher(tree: Tree, tmp_path: Path) -> Refresher:
     )
     stored, _ = session.opened(pytest.fail)
     arguments = ["--config", config, "index", tree.root, "--index", tmp_path / "index", "--json"]
-    made = drive(session, stored, [str(argument) for argument in arguments])
-    view = made.operations.view
-    place = view.resolve(b"all")
+    return Refresher(drive_of(session, stored), session, stored, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def operations(refresher: Refresher) -> Operations:
+    """The handlers over that drive, of which the kernel knows ``all``."""
+    made = Operations(refresher.drive)
+    place = refresher.drive.view.resolve(b"all")
     assert place is not None
-    made.operations.directories.told(place)
+    made.directories.told(place)
     return made
 
 
 def refreshed(refresher: Refresher, times: int = 1) -> str | None:
     """Refresh; return what ``status.json`` says went wrong."""
     for _ in range(times):
-        trio.run(refresher._refresh)
+        trio.run(refresher.refresh)
     return refresher._error
 
 
@@ -102,51 +107,52 @@ def removed(tree: Tree) -> None:
 
 
 def test_nothing_is_settled_for_a_file_by_an_earlier_version_of_it(
-    refresher: Refresher, tree: Tree, monkeypatch: pytest.MonkeyPatch
+    operations: Operations, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.fuse.operations.tell_kernel", lambda _: True)
-    operations, dcm = refresher.operations, tree.images / "demd1/1.1/1.1.1.dcm"
-    place = operations.view.resolve(b"all")
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", lambda _: True)
+    drive, dcm = operations.drive, tree.images / "demd1/1.1/1.1.1.dcm"
+    place = drive.view.resolve(b"all")
     assert place is not None
 
     async def opened() -> int:
-        inode = operations.view.lookup(place, b"1.1.1.dcm")
+        inode = drive.view.lookup(place, b"1.1.1.dcm")
         assert isinstance(inode, int)
         await operations.open(inode, os.O_RDONLY, RequestContext())
         return inode
 
     first = trio.run(opened)
-    assert refresher._current_open_files() == [first]
+    assert operations.kernel.open_files() == [first]
     dcm.write_bytes(b"a second version")
     with pytest.raises(FUSEError):  # upon which the kernel looks the name up again
         trio.run(opened)
-    assert refresher._current_open_files() == []
+    assert operations.kernel.open_files() == []
     second = trio.run(opened)
-    assert refresher._current_open_files() == [second] != [first]
-    assert operations.open_files() == {first, second}
+    assert operations.kernel.open_files() == [second] != [first]
+    assert drive.open_files() == {first, second}
 
 
 def test_the_kernel_forgets_everything_where_what_changed_cannot_be_found_out(
     refresher: Refresher,
+    operations: Operations,
     kernel: Kernel,
     tree: Tree,
     monkeypatch: pytest.MonkeyPatch,
     expect_warning: Callable[[str], None],
 ) -> None:
     expect_warning(FORGETS)
-    monkeypatch.setattr(module, "changes", lambda *_: 1 / 0)
+    monkeypatch.setattr("omidbfs.serving.observers.changes", lambda *_: 1 / 0)
     removed(tree)
     assert refreshed(refresher) is None
     assert (1, b"all") in kernel.told[-1]
-    inode = refresher.operations.view.lookup(*_at(refresher, b"all", b"2.1.1.dcm"))
+    inode = refresher.drive.view.lookup(*_at(refresher, b"all", b"2.1.1.dcm"))
     assert isinstance(inode, int)
-    assert refresher.operations.pages.are_doubtful(inode)
+    assert operations.pages.are_doubtful(inode)
     assert refreshed(refresher) is None
     assert len(kernel.told) == 1, "nothing is owed"
 
 
 def _at(refresher: Refresher, path: bytes, name: bytes):
-    directory = refresher.operations.view.resolve(path)
+    directory = refresher.drive.view.resolve(path)
     assert directory is not None
     return directory, name
 
@@ -176,20 +182,20 @@ def test_a_definition_is_shown_after_a_refresh_that_failed_in_between(
     assert "no such directory" in (refreshed(refresher) or "")
     away.rename(tree.root)
     assert refreshed(refresher) is None
-    assert list(refresher.operations.view.lists.named) == ["mine"]
+    assert list(refresher.drive.view.lists.named) == ["mine"]
 
 
 def test_what_the_loop_owns_is_read_by_the_loop(
     refresher: Refresher, kernel: Kernel, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    counted = refresher.operations.counted
+    counted = refresher.drive.counted
 
     def counted_here() -> object:
         asked.append(threading.current_thread())
         return counted()
 
-    monkeypatch.setattr(refresher.operations, "counted", counted_here)
+    monkeypatch.setattr(refresher.drive, "counted", counted_here)
     removed(tree)
     assert refreshed(refresher) is None
     assert set(asked) == {threading.main_thread()}
@@ -203,7 +209,7 @@ def test_a_status_that_cannot_be_renewed_ends_nothing(
     expect_warning: Callable[[str], None],
 ) -> None:
     expect_warning("status.json could not be renewed")
-    monkeypatch.setattr(module, "renewed_status", lambda *_: 1 / 0)
+    monkeypatch.setattr("omidbfs.serving.refresh.renewed_status", lambda *_: 1 / 0)
     removed(tree)
     assert refreshed(refresher) is None
     assert REMOVED in kernel.told[0]
@@ -218,14 +224,14 @@ def test_a_disk_that_does_not_answer_the_drive_itself_holds_up_no_later_refresh(
     expect_warning: Callable[[str], None],
 ) -> None:
     expect_warning(FAILED)
-    monkeypatch.setattr(module, "_STUCK", 0.05)
+    monkeypatch.setattr(patience, "_STUCK", 0.05)
     config = tmp_path / "omidbfs.toml"
     config.unlink()
     os.mkfifo(config)  # opening it waits for a writer, as a dead disk waits for better days
 
     async def refreshes() -> None:
         for _ in range(5):
-            await refresher._refresh()
+            await refresher.refresh()
             assert "a disk has not answered" in (refresher._error or "")
         assert refresher._state_now()["refresh"]["stuck"] == 3, "no more threads are left"  # type: ignore[index]
         os.close(os.open(config, os.O_RDWR | os.O_NONBLOCK))  # lets go of whoever waits
@@ -235,8 +241,8 @@ def test_a_disk_that_does_not_answer_the_drive_itself_holds_up_no_later_refresh(
         config.unlink()
         config.write_text("")
         monkeypatch.undo()
-        monkeypatch.setattr(module, "tell_kernel", kernel.tell)
-        await refresher._refresh()
+        monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", kernel.tell)
+        await refresher.refresh()
         assert refresher._error is None
 
     trio.run(refreshes)

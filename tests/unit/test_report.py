@@ -21,8 +21,9 @@ from omidbfs.cli.main import main
 from omidbfs.cli.options import session_of
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
 from omidbfs.cohorts.named import NamedCohort, Selection, resolved
-from omidbfs.facets import Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON
+from omidbfs.database.file_kinds import DCM, JSON
+from omidbfs.facets import Kind, Level
+from omidbfs.index.columns import FIRST_CODE
 from omidbfs.report.figures import Figures, figures
 
 COHORTS = ("", "by-outcome/malignant,normal", "by-view/MLO/by-laterality/L", "by-manufacturer/not-hologic")
@@ -184,9 +185,9 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
     assert compared > 30
     for counted, of in ((found.cohort, cohort), (found.source, EVERYTHING)):
         assert counted == {
-            "women": len(cohorts.clients(of)),
-            "episodes": len(cohorts.episodes(of)),
-            "studies": len(cohorts.studies(of)),
+            "women": cohorts.count(of, Level.CLIENT),
+            "episodes": cohorts.count(of, Level.EPISODE),
+            "studies": cohorts.count(of, Level.STUDY),
             "images": len(cohorts.row_array(of)),
         }
 

@@ -148,7 +148,7 @@ def test_safetensors_sees_the_same_arrays(saved: Saved) -> None:
         "documents.access": index.documents.access,
         "episodes.date": index.episodes.date,
         "marks.x1": index.marks.x1,
-        "lesions.heap": index.marks.lesions.heap,
+        "marks.lesions.heap": index.marks.lesions.heap,
         "matrix": index.matrix,
         **{f"columns.{name}": column for name, column in index.columns.items()},
         **{name: getattr(index, name) for name in ("study_of", "identity", "long_suffix", "client_digest")},

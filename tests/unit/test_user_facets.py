@@ -15,11 +15,12 @@ from omidbfs.cohorts.named import resolved
 from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.problems import OF_LISTS
+from omidbfs.facets import Level
 from omidbfs.index import build
 from omidbfs.index.build import refreshed, source_fingerprint, with_facets
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
-from omidbfs.index.flat_names import found
+from omidbfs.index.levels import levels_of
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import load, save
 from omidbfs.serving.configuration import Definitions, read_definitions
@@ -451,15 +452,17 @@ def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> N
     tree.client("demd2").study("3").image("7").image("8")
     index = refreshed(find_source(tree.root))
 
+    levels = levels_of(index)
+
     def places(name: str) -> list[str]:
-        return [index.image_path(row, 1).decode() for row in found(index, "image", name)]
+        return [index.image_path(row, 1).decode() for row in levels[Level.IMAGE].named(name)]
 
     assert places("7") == places("7.dcm.json") == places("7.json.dcm") == ["demd1/1/7.json", "demd2/3/7.json"]
     assert places("7~demd2~3") == places("7~demd2~3.dcm") == ["demd2/3/7.json"]
     assert places("odd name.json") == places("odd%20name.dcm") == ["demd1/1/odd name.json"]
     assert places("x.dcm.json") == places("x.dcm") == ["demd1/1/x.dcm.json"]
     assert places("7~demd3~3") == places("77") == places("~") == places(".dcm") == places("") == []
-    assert (found(index, "client", "demd2"), found(index, "client", "demd2.json")) == ([1], [])
+    assert [levels[Level.CLIENT].named(name) for name in ("demd2", "demd2.json")] == [[1], []]
 
 
 @pytest.mark.parametrize(
@@ -516,3 +519,19 @@ def test_a_quote_that_nothing_closes_is_refused_for_it_would_swallow_rows(tmp_pa
     config.write_text('[facets.density]\ncsv = "density.csv"')
     with pytest.raises(UserError, match="unexpected end of data"):
         read_definitions(config)
+
+
+def test_a_facet_may_have_the_name_of_a_level(tmp_path: Path, source: Source) -> None:
+    """What a path selects by it has nothing to do with lists of images, or with what a level holds."""
+    names = ("image", "mark", "lesion", "file")
+    text = "".join(f'[facets.{name}]\ntag = "KVP"\n' for name in names)
+    index = refreshed(source, user_facets=defined(tmp_path, text).facets)
+    cohorts = Cohorts(index)
+    for name in names:
+        facet = index.registry.by_name[name]
+        for value, images in cohorts.counts(EVERYTHING, facet):
+            term = cohorts.term(facet, value)
+            assert term is not None
+            chosen = EVERYTHING.narrowed(term)
+            assert len(cohorts.rows(chosen)) == images
+            assert sum(cohorts.contains(chosen, row) for row in range(len(index))) == images

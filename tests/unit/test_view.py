@@ -19,21 +19,31 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from reference import File, Node, Place, Reference, label
-from trees import MARK, Tree
+from trees import MARK, Tree, build_index
 
 from omidbfs.clinical.outcomes import Windows
 from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
+from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, TextValue
-from omidbfs.view.inode import all_keys, directory_inode, export_inode, file_key, is_export
+from omidbfs.index.columns import TextValue
+from omidbfs.view.context import Context
+from omidbfs.view.images import LONGEST_PATH
+from omidbfs.view.inode import (
+    RenditionFields,
+    all_keys,
+    directory_inode,
+    export_inode,
+    file_key,
+    is_export,
+    rendition_inode,
+)
 from omidbfs.view.nodes import Attributes, Directory, Listing
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.root import root_of
-from omidbfs.view.view import LONGEST_PATH, View
+from omidbfs.view.view import ENTRANCES, View
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
 NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
@@ -103,7 +113,8 @@ class Both:
                 assert self.view.directory_attributes(found) == attributes
                 listed_as = leads_to[name]
                 assert listed_as is not None, inner
-                for field in fields(Directory):
+                assert type(listed_as) is type(found), inner
+                for field in fields(found):
                     assert getattr(listed_as, field.name) == getattr(found, field.name), (inner, field.name)
             else:
                 assert leads_to[name] is None
@@ -682,6 +693,8 @@ def test_the_root_lists_the_facets_and_cohorts_that_it_is_to_list_and_links_coun
         assert (both.node(f"cohorts/{cohort}/1.{image}.dcm") is not None) == is_in
     links = {name: attributes.nlink for name, attributes in both.listed("all").items()}
     assert links == {"1.1.dcm": 5, "1.1.json": 5, "1.2.dcm": 4, "1.2.json": 4}
+    both.view.prepare()
+    assert {name: attributes.nlink for name, attributes in both.listed("all").items()} == links
     documents = both.listed("by-client/demd1")
     assert documents["nbss_demd1.json"].nlink == documents["imagedb_demd1.json"].nlink == 1
 
@@ -834,13 +847,15 @@ def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
     tree.client().study().image("1.1").image("1.2")
     view = view_of(tree.root)
     images, documents = all_keys(view.index)
-    keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in range(2)]
+    keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in FILE_KINDS]
     assert sorted(keys) == [*images]
     assert [file_key(view.files.document(0, slot) or documents[slot]) for slot in range(4)] == [*documents]
     export = export_inode(view.name, b"all/.omidbfs/index.csv")
-    others = [directory_inode(b"all"), view.files.text(b"README.txt") or 0]
-    assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 10
-    assert [view.files.current(inode) for inode in others] == [None, None]
+    rendition = rendition_inode(RenditionFields(int(view.index.identity[0]), 1, 2))
+    others = [directory_inode(b"all"), view.files.text(b"README.txt") or 0, rendition]
+    assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 11
+    assert [view.files.current(inode) for inode in (export, *others)] == [None] * 4
+    assert [view.files.attributes(inode) for inode in (export, rendition)] == [None, None]
 
 
 def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_tree: Tree) -> None:
@@ -919,7 +934,7 @@ def test_open_directories_of_one_cohort_share_its_files(many: View, monkeypatch:
 
 
 def test_the_files_of_a_listing_take_no_more_room_than_they_must(many: View) -> None:
-    files = many.files.of_rows(np.arange(MANY, dtype=np.uint32), (True, True))
+    files = many.files.of_rows(np.arange(MANY, dtype=np.uint32), FILE_KINDS)
     assert files.itemsize == 2
     assert files.tolist() == [2 * row + 1 for row in range(MANY)]
 
@@ -962,8 +977,40 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
     assert len(names_at(many, place + b"/demd1/1.1")) == MANY // 2
 
 
+class NothingDirectory(Directory):
+    """A kind of directory that the drive does not have: it narrows to nothing and lists nothing."""
+
+    def lookup(self, context: Context, name: bytes) -> Directory | None:
+        return context.entered(self, name)
+
+    def listing(self, context: Context) -> Listing:
+        return context.looked_up(self, [])
+
+
+def enter_nothing(context: Context, directory: Directory, name: bytes) -> Directory | None:
+    if name != b"as-nothing":
+        return None
+    return NothingDirectory(*directory.below(name), directory.stands_for.narrowed(Term(IMAGES, frozenset())))
+
+
+def test_another_kind_of_directory_takes_a_class_and_an_entrance(
+    many: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omidbfs.view.view.ENTRANCES", {**ENTRANCES, b"as-": enter_nothing})
+    view = View(many.index, Access(0o755, 0, 0), GENERATED)
+    for place in (b"", b"all/", b"by-view/CC/", b"by-client/demd1/", b"by-client/demd1/1.1/by-age/unknown/"):
+        assert names_at(view, place + b"as-nothing") == []
+        assert names_at(view, place + b"as-nothing/by-view") == []
+        assert len(view.cohorts.rows(view.cohort(at(view, place + b"as-nothing/by-view/CC")))) == 0
+        assert view.resolve(place + b"as-something") is None
+        assert b"as-nothing" not in names_at(view, place.rstrip(b"/"))
+    for place in (b"by-view/", b".omidbfs/", b"all/.omidbfs/"):
+        assert view.resolve(place + b"as-nothing") is None
+
+
 def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
     view = View(many.index, Access(0o755, 0, 0), {**GENERATED, "problems.jsonl": memoryview(b"{}\n" * 9)})
+    view.prepare()
     monkeypatch.setattr("omidbfs.view.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
     inode = view.lookup(at(view, b".omidbfs"), b"problems.jsonl")
     assert isinstance(inode, int)

@@ -1,1 +1,1 @@
-"""Commands, one module each; ``cli.py`` registers them."""
+"""Commands, one module each; ``cli/main.py`` registers them. All run in the main thread."""

@@ -24,7 +24,7 @@ def script(shell: str, command: click.Command) -> str:
     """Return the text that a shell reads; values of options and arguments complete by their types' own rules."""
     found = get_completion_class(shell)
     if found is None:
-        raise UserError(f"{shell}: this version of click completes nothing there")
+        raise UserError("this version of click completes nothing there", place=shell)
     completer = found(command, {}, "omidbfs", "_OMIDBFS_COMPLETE")
     # Not source(): for bash that runs the bash at hand to see whether it is new enough, which is another matter.
     return (completer.source_template % completer.source_vars()).rstrip("\n")

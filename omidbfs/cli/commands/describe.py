@@ -35,7 +35,7 @@ def describe(source: Path, image_uid: str, json: bool, **options: Any) -> None:
     rows = index.image_table.find(wanted) or index.image_table.find(bare)
     if not rows:
         close = close_names(index.images, wanted)
-        raise UserError(f"{image_uid}: no image has this UID{did_you_mean(close)}")
+        raise UserError("no image has this UID", did_you_mean(close), image_uid)
     found = [described(view.cohorts, session.source, session.classification.windows, row) for row in rows]
     if json:
         click.echo(dumps(found, indent=2))

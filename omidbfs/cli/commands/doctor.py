@@ -83,7 +83,10 @@ def of_source(path: Path | None, index: Path | None, options: dict[str, Any]) ->
         from omidbfs.database.layout import find_source
 
         found = find_source(path, options["images"], options["data"], follow_symlinks=options["follow_symlinks"])
-    except (UserError, OSError, ImportError) as error:
+    except UserError as error:
+        yield Finding("source", "fail", str(UserError(error.what, place=error.place)), error.remedy)
+        return
+    except (OSError, ImportError) as error:
         yield Finding("source", "fail", str(error))
         return
     yield trees(found)
@@ -262,6 +265,5 @@ def _passes(check: str, run: Callable[[], None], found: str) -> Finding:
     try:
         run()
     except UserError as error:
-        what, _, remedy = str(error).removeprefix(f"{check}: ").partition("; ")
-        return Finding(check, "fail", what, remedy)
+        return Finding(check, "fail", error.what, error.remedy)
     return Finding(check, "ok", found)

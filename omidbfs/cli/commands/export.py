@@ -31,7 +31,7 @@ def checked_format(name: str | None, output: Path | None) -> str:
             raise click.UsageError(f"what to write? {_choices(output)}")
     if name in FORMATS and not FORMATS[name].is_there():
         raise UserError(
-            f"{name}: pyarrow is not installed, and is needed to write it; pip install 'omidbfs[parquet]'"
+            "pyarrow is not installed, and is needed to write it", "pip install 'omidbfs[parquet]'", place=name
         )
     return name
 

@@ -11,17 +11,16 @@ from omidbfs.cli.options import session_of, source_options
 from omidbfs.cli.selection import cohort_argument, json_option, opened_view, selected_by
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from omidbfs.facets import Facet
 
-_LEVELS = ("client", "episode", "study", "image", "mark", "lesion", "file")
 _LONGEST = 12
 """A facet with more values is cut on a terminal."""
 _WIDEST_VALUE = 48
 _BAR = (8, 40)
 """The narrowest bar that says anything, and the widest that is looked at."""
-_INDENT, _GAP = "  ", "  "
+_INDENT, _GAP = 2, 2
 
 Counted = Sequence[tuple[str, int]]
 
@@ -54,8 +53,10 @@ def facets(source: Path, cohort: str, json: bool, all: bool, **options: Any) -> 
 
 
 def _in_order(known: "Sequence[Facet]") -> "list[Facet]":
-    """Return facets from those of the woman down to those of a file."""
-    return sorted(known, key=lambda facet: _LEVELS.index(facet.level))
+    """Return facets from those of the client down to those of a file."""
+    from omidbfs.facets import Level
+
+    return sorted(known, key=lambda facet: list(Level).index(facet.level))
 
 
 def _lines(counted: Mapping[str, Counted]) -> Iterator[str]:
@@ -68,29 +69,35 @@ def _lines(counted: Mapping[str, Counted]) -> Iterator[str]:
 def _print_table(
     console: "Console", known: "Sequence[Facet]", counted: Mapping[str, Counted], total: int, longest: int | None
 ) -> None:
+    from rich.padding import Padding
+    from rich.table import Column, Table
     from rich.text import Text
 
-    ascii_only = console.options.ascii_only
     shown = {facet.name: _cut(counted[facet.name], longest) for facet in known}
     values = [value for pairs, _ in shown.values() for value, _ in pairs]
     numbers = max(len("images"), len(f"{total:,}"))
-    fixed = len(_INDENT) + len(_GAP) * 3 + numbers + len("100 %")
+    fixed = _INDENT + _GAP * 3 + numbers + len("100 %")
     value_width = max(min(max(map(len, values), default=0), console.width - fixed - _BAR[0], _WIDEST_VALUE), 5)
     bar = max(min(console.width - fixed - value_width, _BAR[1]), 0)
     for facet in known:
         pairs, left = shown[facet.name]
-        console.print(Text(f"by-{facet.name}", "bold"), no_wrap=True, overflow="crop")
+        # All have the same widths, so that the numbers of all facets stand below each other.
+        table = Table.grid(
+            Column(width=value_width, no_wrap=True, overflow="crop"),
+            Column(width=numbers, justify="right", no_wrap=True, overflow="crop"),
+            Column(width=len("100 %"), justify="right", no_wrap=True, overflow="crop"),
+            Column(width=bar),
+            padding=(0, _GAP, 0, 0),
+        )
         for value, images in pairs:
             name = value if len(value) <= value_width else f"{value[: value_width - 3]}..."
-            columns = (
-                f"{_INDENT}{name:<{value_width}}",
-                f"{images:>{numbers},}",
-                f"{share(images, total):>5}",
-                bar_of(images / total if total else 0.0, bar, ascii_only=ascii_only),
-            )
-            console.print(Text(_GAP.join(columns).rstrip()), no_wrap=True, overflow="crop")
+            part = _bar(images, total, bar, ascii_only=console.options.ascii_only)
+            table.add_row(Text(name), f"{images:,}", share(images, total), part)
+        console.print(Text(f"by-{facet.name}", "bold"), no_wrap=True, overflow="crop")
+        console.print(Padding.indent(table, _INDENT), no_wrap=True, crop=True)
         if left:
-            console.print(Text(f"{_INDENT}and {left} more: --all", "dim"), no_wrap=True, overflow="crop")
+            more = Text(f"and {left} more: --all", "dim")
+            console.print(Padding.indent(more, _INDENT), no_wrap=True, overflow="crop")
 
 
 def _cut(pairs: Counted, longest: int | None) -> tuple[Counted, int]:
@@ -109,9 +116,10 @@ def share(images: int, total: int) -> str:
     return ">99 %" if rounded == 100 and images < total else f"{rounded} %"
 
 
-def bar_of(part: float, width: int, *, ascii_only: bool) -> str:
+def _bar(images: int, total: int, width: int, *, ascii_only: bool) -> "RenderableType":
     """Return a bar for a part of the whole, ``width`` characters for all of it."""
+    from rich.bar import Bar
+
     if ascii_only:
-        return "#" * round(part * width)
-    eighths = round(part * width * 8)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+        return "#" * round(images / max(total, 1) * width)
+    return Bar(max(total, 1), 0, images, width=width)

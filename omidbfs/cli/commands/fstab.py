@@ -44,7 +44,9 @@ def arguments(given: Sequence[str], group: click.Group) -> list[str]:
         if not option or name in _OF_EVERY_MOUNT or name[:2] in ("x-", "X-"):
             continue
         if name == "remount":
-            raise UserError("-o remount: a drive cannot be changed while it is mounted; unmount it, then mount it")
+            raise UserError(
+                "a drive cannot be changed while it is mounted", "unmount it, then mount it", place="-o remount"
+            )
         text = _argument(group, "mount", name, value if has_value else None)
         if name in ("config", "debug"):
             common[name] = text
@@ -57,7 +59,7 @@ def _argument(group: click.Group, command: str, name: str, value: str | None) ->
     candidates = (*group.commands[command].params, *group.params)
     known = next((known for known in candidates if f"--{name}" in known.opts), None)
     if not isinstance(known, click.Option) or name in ("help", "version"):
-        raise UserError(f"-o {name}: no option of a drive; `omidbfs mount --help` shows them")
+        raise UserError("no option of a drive", "`omidbfs mount --help` shows them", f"-o {name}")
     if known.is_flag and value is not None:
         raise UserError(f"-o {name}: takes no value")
     if not known.is_flag and not value:

@@ -31,10 +31,12 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
     """
     if output.suffix.lower() not in ("", ".html"):
         raise UserError(
-            f"{output}: a report is HTML; name it {output.with_suffix('.html')}, and a browser prints that as PDF"
+            "a report is HTML",
+            f"name it {output.with_suffix('.html')}, and a browser prints that as PDF",
+            place=output,
         )
     if find_spec("matplotlib") is None:  # before an index is built for it
-        raise UserError("report: not installed; pip install 'omidbfs[report]'")
+        raise UserError("not installed", "pip install 'omidbfs[report]'", place="report")
     session = session_of(source, options)
     view, age = view_and_age(session, options)
     selected = selected_by(view, cohort)
@@ -74,7 +76,7 @@ def _counted(names: str, what: str) -> str:
 
 def _facts(session: "Session", index: "Index") -> dict[str, str]:
     """Return what there is in all, whether that is all of the source, and how episodes were classified."""
-    from omidbfs.index.columns import DCM, JSON
+    from omidbfs.database.file_kinds import DCM, JSON
 
     windows = session.classification.windows
     asked = (

@@ -31,7 +31,7 @@ def status(ctx: click.Context, mountpoint: Path | None, json: bool) -> None:
     if mountpoint is not None:
         there = mounted_at(str(mountpoint))
         if there is None or there.type != FILE_SYSTEM:
-            raise UserError(f"{mountpoint}: no drive of omidbfs is mounted there")
+            raise UserError("no drive of omidbfs is mounted there", place=mountpoint)
         found = [there]
     with ThreadPoolExecutor(max_workers=8) as pool:  # each that hangs takes seconds to be known
         drives = list(pool.map(_described, found))

@@ -108,7 +108,7 @@ def _mount(source: str, mountpoint: str, needs: list[str], options: list[tuple[s
     texts = []
     for name, value in options:
         if value is not None and "," in value:
-            raise UserError(f"--{name}: {value}: a comma ends an option of mount(8); name it without one")
+            raise UserError("a comma ends an option of mount(8)", "name it without one", f"--{name}: {value}")
         texts.append(name if value is None else f"{name}={value}")
     return f"""\
 # Instead of the service: mount(8) then runs omidbfs, which it must find in /usr/local/bin or /usr/bin.
@@ -158,7 +158,7 @@ def escaped(path: str) -> str:
 def _plain(text: str) -> str:
     """Return a value of a unit: a percent sign would begin a specifier."""
     if any(ord(character) < 0x20 or character == "\x7f" for character in text):
-        raise UserError(f"{text!r}: has characters that no unit of systemd can hold")
+        raise UserError("has characters that no unit of systemd can hold", place=repr(text))
     return text.replace("%", "%%")
 
 

@@ -1,4 +1,7 @@
-"""Attributes as the kernel gets them."""
+"""Attributes as the kernel gets them.
+
+Used by the handlers, in their loop.
+"""
 
 from pyfuse3 import EntryAttributes
 

@@ -1,4 +1,7 @@
-"""What the kernel has open, other than files of the source and generated ones: directories."""
+"""Directories that the kernel has open, and the pages of entries that they are at.
+
+Used by the handlers, in their loop.
+"""
 
 from collections import OrderedDict
 

@@ -1,9 +1,10 @@
 """Pages of files that the kernel may have from before an edit that neither size nor time shows.
 
-A refresh finds out that something of a client has changed, and not which file: so the pages of all those
-that look as they did are in doubt. They are dropped at once where a file is open, and of all others before the
+Used by the handlers and by the observer that stands for the kernel, in their loop, but for what is said to be of
+threads. A refresh finds out that something of a client has changed, and not which file. So the pages of all files
+of the client that look as they did are in doubt. Those of open files are dropped at once, all others before the
 next opening is answered. So however many clients a ``chmod`` has touched, the kernel is told of no more files than
-are in use. Everything belongs to the loop of the drive, but for what is said to be of threads.
+are in use.
 """
 
 import logging
@@ -29,12 +30,15 @@ class Pages:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._doubtful = BitMap64()
+        self.times = 0
+        """How often files have come to be in doubt."""
         self._being_dropped: set[int] = set()
 
     def doubt(self, keys: BitMap64) -> None:
-        """Note files, by :func:`~omidbfs.view.files.file_key`, of which the kernel may have old pages."""
+        """Note files, by :func:`~omidbfs.view.inode.file_key`, of which the kernel may have old pages."""
         # Another set, so that a file that is being settled meanwhile comes to be in doubt again.
         self._doubtful = self._doubtful | keys
+        self.times += 1
 
     def are_doubtful(self, inode: int) -> bool:
         """Return whether the kernel may have old pages of a file."""
