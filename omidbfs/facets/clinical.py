@@ -120,7 +120,7 @@ def _standard_views(subject: Subject) -> str:
 
 
 def _links(subject: Subject) -> Hashable:
-    """Return what the facets of episodes and ``event`` depend on."""
+    """Return what the facets of episodes and of events depend on."""
     study = subject.study
     episode = study.episode
     if episode is None:

@@ -1,4 +1,4 @@
-"""Building and refreshing of an index: only clients whose files changed are read.
+"""Building and refreshing an index. A refresh reads only the clients whose files changed.
 
 Sessions and commands call these functions, from a thread that may wait. An executor reads runs of clients.
 

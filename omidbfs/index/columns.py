@@ -265,7 +265,7 @@ class Index:
         return self.orientations[self.orientation_of.item(row)]
 
     def chest_wall_side(self, row: int) -> str | None:
-        """Return the side of an image with the chest wall: ``left`` or ``right``, ``None`` for unknown."""
+        """Return the side of the chest wall in an image: ``left`` or ``right``, ``None`` for unknown."""
         return self.orientation(row).chest_wall_side
 
     def series(self, row: int) -> str | None:

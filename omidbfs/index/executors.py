@@ -103,7 +103,7 @@ def _held_back() -> Iterator[None]:
 
 
 class _Pool(ProcessPoolExecutor):
-    """Local processes that ignore signals to the whole group, and that can be killed at any moment."""
+    """Local processes that block signals to the whole group, and that can be killed at any moment."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Give a task to the pool."""

@@ -19,7 +19,8 @@ _FEW = 64
 class Names:
     """``n`` names: ``heap`` (uint8), and ``offsets`` (uint32, or uint64 if needed) of length ``n + 1``.
 
-    A list of 3 million ``bytes`` objects would take 300 MB of private memory. These arrays are mapped from a file.
+    A list of 3 million ``bytes`` objects would take 300 MB of private memory. The arrays of a saved index are
+    mapped from its file.
     """
 
     heap: NDArray[np.uint8]
