@@ -131,7 +131,7 @@ class Facet:
 
     ``origin`` says where the tokens come from: ``tags`` and ``keys`` as data, ``source`` as text. ``lowest``,
     ``highest`` and ``band`` are for numbers. ``label`` names the value of a free text. ``definition`` is a text
-        that changes whenever the definition of a facet changes (:mod:`omidbfs.facets.defined`). If the code that reads
+    that changes whenever the definition of a facet changes (:mod:`omidbfs.facets.defined`). If the code that reads
     the tokens of a facet of the program changes, change its ``definition`` too, so that saved indexes are updated.
     """
 
