@@ -1,4 +1,4 @@
-"""omidbfs as it would be if every read were made in the loop of the drive: what threads are compared with.
+"""omidbfs with every read in the loop of the drive, without threads. The benchmarks compare threads with it.
 
 python inline.py mount --foreground SOURCE MOUNTPOINT
 """

@@ -1,4 +1,4 @@
-"""What reads something that others wrote: for each, seeds, and a function that must raise nothing."""
+"""The decoders of files that others wrote. Each has seeds, and a function that must raise no error."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.pixel_format import format_of, geometry_of, orientation_of
-from omidbfs.database.problems import KINDS
+from omidbfs.database.problems import KINDS, Reporter
 from omidbfs.demo import generate
 from omidbfs.facets import FACETS
 from omidbfs.index.build import refreshed
@@ -37,7 +37,7 @@ from omidbfs.view.ownership import drive_access
 from omidbfs.view.view import View
 
 CORPUS = Path(__file__).with_name("corpus")
-_SOURCE = "what tells the source"
+_SOURCE = "fingerprint"
 _EPISODES = parse_nbss(
     json.loads((CORPUS / "nbss" / "whole.json").read_bytes()), lambda kind, detail: None
 ).episodes
@@ -45,7 +45,7 @@ _EPISODES = parse_nbss(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A decoder: inputs to start from, their form (``json`` or ``bytes``), and how it is called."""
+    """A decoder: its seeds, their form (``json`` or ``bytes``), and the function that calls it."""
 
     seeds: list[bytes]
     form: str
@@ -53,15 +53,24 @@ class Target:
 
 
 def target(name: str, scratch: Path) -> Target:
-    """Return a decoder by name; ``scratch`` is an empty directory for its files."""
+    """Return a decoder by name. ``scratch`` is an empty directory for its files."""
     seeds = [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
     return _TARGETS[name](seeds, scratch)
 
 
-def _report(kind: str, detail: str) -> None:
-    assert kind in KINDS
-    assert len(detail) < 1000, "a problem is one line"
-    printable(detail).encode()
+class _Reporter(Reporter):
+    """Checks each problem, and keeps none."""
+
+    def __call__(self, kind: str, detail: str) -> None:
+        assert kind in KINDS
+        assert len(detail) < 1000, "a problem is one line"
+        printable(self.study + self.image + detail).encode()
+
+    def of(self, study: str, image: str = "") -> Reporter:
+        return _Reporter(self.file, self.problems, self.client, study, image)
+
+
+_report = _Reporter("a file", [])
 
 
 def _sidecar(content: bytes) -> None:
@@ -139,7 +148,7 @@ def _component(view: View, content: bytes) -> None:
 
 
 def _refused(read: Callable[[], object]) -> str:
-    """Return the line that says why something is refused, nothing if it is not."""
+    """Return the line of a refusal, an empty text if ``read`` succeeds."""
     try:
         read()
     except UserError as error:
@@ -202,7 +211,7 @@ def _index(path: Path, content: bytes) -> None:
 
 
 def _sealed(content: bytes) -> bytes:
-    """Return an index whose checksums agree with whatever it says: what only its format can refuse."""
+    """Return an index with matching checksums, so that only the checks of its format can refuse it."""
     try:
         length = int.from_bytes(content[:8], "little")
         header, data = json.loads(content[8 : 8 + length]), content[8 + length :]

@@ -1,9 +1,9 @@
-"""Completion of COHORT in a shell: facets, their values and named cohorts, from the saved index of SOURCE. Used by
-the argument COHORT of every command; one thread.
+"""Completes COHORT in a shell: facets, their values and named cohorts, from the saved index of SOURCE. The
+argument COHORT of every command uses this module, in the main thread.
 
-A shell waits for us at every press of its key: nothing is built, the source is not touched, and whatever goes
-wrong completes nothing. A word is completed component by component. A shell puts a space behind the only
-candidate, and a path may go on; so there are always two of them, or the one that there is ends in a slash.
+The shell waits for the answer at every press of the key. So this module builds no index, does not touch the
+source, and offers nothing after an error. It completes one component at a time. A shell puts a space behind the
+only candidate, but a path may go on. So there are always two candidates, or the only one ends in a slash.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from omidbfs.serving.session import Session
 
 _MOST = 500
-"""Of more candidates (clients, mostly) a shell would show none either."""
+"""With more candidates (usually clients) the answer is empty: a shell would not show them either."""
 
 Candidate = tuple[str, str]
-"""A component that may stand in the place of what was typed, and a word on it."""
+"""A component that may replace the typed one, and its description."""
 
 
 class _Fish(FishComplete):
-    """What click has for fish cuts a word at its first comma, and a union has one."""
+    """Completion in fish. The class of click cuts a word at its first comma, and a union has a comma."""
 
     source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
 
@@ -36,7 +36,7 @@ add_completion_class(_Fish)
 
 
 def complete_cohort(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return what the last component of a cohort's path may become."""
+    """Return the paths that complete the last component of an unfinished one."""
     try:
         with ctx.scope(cleanup=False):
             session = _session(ctx)
@@ -48,13 +48,13 @@ def complete_cohort(ctx: click.Context, parameter: click.Parameter, incomplete: 
 
         cohorts = Cohorts(stored.index)
         found = _completed(cohorts, resolved(cohorts, session.definitions.cohorts)[0], incomplete)
-    except Exception:  # a message would land in the middle of what the user is typing
+    except Exception:  # a message would appear in the middle of the line that the user types
         return []
     return [CompletionItem(path, help=word) for path, word in found]
 
 
 def _session(ctx: click.Context) -> "Session | None":
-    """Return what the words typed so far ask for, the configuration included: its defaults are not set here."""
+    """Return the session of the words typed so far. Read the configuration, because click has not done it yet."""
     from pathlib import Path
 
     from omidbfs.cli.options import session_of
@@ -78,7 +78,7 @@ def _session(ctx: click.Context) -> "Session | None":
 
 
 def _completed(cohorts: "Cohorts", named: "dict[str, Cohort]", path: str) -> list[Candidate]:
-    """Return the paths that an unfinished one may become."""
+    """Return the paths that complete an unfinished one, with descriptions."""
     *done, last = path.split("/")
     start = "".join(f"{component}/" for component in done)
     place = _at(cohorts, named, done)
@@ -89,7 +89,7 @@ def _completed(cohorts: "Cohorts", named: "dict[str, Cohort]", path: str) -> lis
         found = [pair for pair in _directories(cohorts, named, done, cohort) if pair[0].startswith(last)]
         if len(found) > 1 or not found:
             return [(f"{start}{name}/", word) for name, word in found]
-        # The only one: what is in it goes beyond its slash, so that no space is put behind that.
+        # The only candidate: add its own entries, so that the shell puts no space behind it.
         inside = f"{start}{found[0][0]}/"
         return _completed(cohorts, named, inside) or [(f"{inside}{more}", found[0][1]) for more in ("", "not-")]
     if facet is None:
@@ -107,7 +107,7 @@ def _completed(cohorts: "Cohorts", named: "dict[str, Cohort]", path: str) -> lis
 def _at(
     cohorts: "Cohorts", named: "dict[str, Cohort]", done: Sequence[str]
 ) -> "tuple[Cohort, Facet | None] | None":
-    """Return the cohort at a path, and the facet of which a value is to follow, if one is."""
+    """Return the cohort at a path, and the facet that the path ends in, if any; ``None`` for an unknown path."""
     from omidbfs.cohorts.cohort import EVERYTHING
 
     cohort, facet = EVERYTHING, None
@@ -145,7 +145,7 @@ def _directories(
 
 
 def _values(cohorts: "Cohorts", cohort: "Cohort", facet: "Facet", typed: str) -> Iterator[Candidate]:
-    """Yield the values in the cohort that the part after the last comma may become, with all before it."""
+    """Yield the components that complete the part after the last comma with a value that occurs in the cohort."""
     before, comma, part = typed.rpartition(",")
     chosen = set(before.removeprefix("not-").split(",")) if comma else set()
     complement = "not-" if not comma and part.startswith("not-") else ""

@@ -1,7 +1,7 @@
-"""The command line: the entry point of the program, for its main thread. A command gathers its options, calls one
-part, and prints.
+"""The command line and the entry point of the program. Each command reads its options, calls one part of omidbfs,
+and prints the result. Everything here runs in the main thread.
 
-Parts are imported where they are used: a command that needs no index does not pay for numpy.
+Each command imports the parts that it uses: a command that needs no index does not load numpy.
 """
 
 import io
@@ -60,12 +60,12 @@ from omidbfs.serving.configuration import config_file, read_config
 if TYPE_CHECKING:
     from omidbfs.database.problems import Problem
 
-# Nothing here is linear algebra: the threads that numpy would start for it cost each process 0.1 s and memory.
+# omidbfs uses no linear algebra. The threads that numpy starts for it would cost each process 0.1 s and memory.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class _Group(click.Group):
-    """Errors are for people: one line. A traceback only with ``--debug``. So is Ctrl-C."""
+    """The group of all commands. It prints an error, or Ctrl-C, as one line; a traceback only with ``--debug``."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         open_standard_streams()
@@ -75,15 +75,13 @@ class _Group(click.Group):
         try:
             return super().parse_args(ctx, _config_first(fstab.arguments(args, self)))
         except BrokenPipeError:
-            raise  # as below
-        except (UserError, OSError) as error:  # the latter of --help, which is printed here
+            raise  # as in invoke()
+        except (UserError, OSError) as error:  # OSError: --help is printed here, and the output may fail
             warn(_explained(error))
             ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if (
-            signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-        ):  # from here on there may be something to put in order
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # Ctrl-C must let commands clean up
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return self._invoked(ctx)
@@ -91,7 +89,7 @@ class _Group(click.Group):
             click.echo("omidbfs: interrupted", err=True)
             ctx.exit(128 + signal.SIGINT)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click knows what to do; a pipe breaks when `head` has seen enough
+            raise  # click handles these; a pipe breaks when `head` has read enough
         except Exception as error:
             if ctx.params.get("debug"):
                 logging.exception("details of the following line")
@@ -99,7 +97,7 @@ class _Group(click.Group):
             ctx.exit(1)
 
     def _invoked(self, ctx: click.Context) -> Any:
-        """Run the command. What it refuses of the configuration is told with its place there."""
+        """Run the command. If it refuses a value of the configuration, name the line of the configuration."""
         try:
             return super().invoke(ctx)
         except click.BadParameter as error:
@@ -115,7 +113,7 @@ class _Group(click.Group):
 
 
 def _config_first(arguments: list[str]) -> list[str]:
-    """Return the arguments with ``--config`` in front: it may stand behind the command, too."""
+    """Return the arguments with ``--config`` in front: users may also write it after the command."""
     config, others, left = [], [], iter(arguments)
     for argument in left:
         if argument == "--":
@@ -141,21 +139,25 @@ def _explained(error: Exception) -> str:
 
 @click.group(cls=_Group, context_settings={"auto_envvar_prefix": "OMIDBFS", "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="omidbfs")
-@click.option("--config", type=PATH, help="Take defaults of options from this TOML file.")
-@click.option("--debug", is_flag=True, help="Log everything, with tracebacks; the log then names clients.")
+@click.option("--config", type=PATH, metavar="FILE", help="Read defaults, facets and cohorts from this TOML file.")
+@click.option("--debug", is_flag=True, help="Log everything, with tracebacks. The log then names clients.")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
     """Mount an OMI-DB as a drive in which the path is the query.
 
-    SOURCE is the directory that holds images/ and data/ (- where --images and --data name both). COHORT is a
-    path as on the drive, for example by-outcome/malignant/by-view/MLO. Options also come from omidbfs.toml, in
-    the current directory or in ~/.config/omidbfs, and from OMIDBFS_COMMAND_OPTION.
+    SOURCE is the directory that holds images/ and data/. If --images and --data name both, SOURCE is "-".
+
+    COHORT is a path as on the drive, such as by-outcome/malignant/by-view/MLO. Without COHORT, a command uses
+    every image.
+
+    omidbfs.toml, in the current directory or in ~/.config/omidbfs, can set defaults of options. So can
+    environment variables, such as OMIDBFS_MOUNT_READAHEAD for the option --readahead of mount.
     """
     level = logging.DEBUG if debug else logging.WARNING
     logging.basicConfig(level=level, format="omidbfs: %(levelname)s: %(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # any text of the source can be printed anywhere
+            stream.reconfigure(errors="backslashreplace")  # any text of the source can be printed in any locale
     options = {
         name: {parameter.name or "" for parameter in command.params if isinstance(parameter, click.Option)}
         for name, command in main.commands.items()
@@ -163,7 +165,7 @@ def main(ctx: click.Context, config: Path | None, debug: bool) -> None:
     ctx.meta[CONFIG_IS_NAMED] = config is not None
     config = ctx.params["config"] = config or config_file(warn)
     defaults = read_config(config, options)
-    if ctx.default_map is None:  # else the caller gives every option: see renew.py
+    if ctx.default_map is None:  # otherwise the caller gives every option: see renew.py
         ctx.default_map = defaults
 
 
@@ -174,29 +176,46 @@ EXPORT_FORMATS = ("csv", "parquet", "coco", "summary", "paths", "omidb-summary")
 @source_options
 @click.argument("mountpoint", type=PATH)
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
-@click.option("--allow-other", is_flag=True, help="Let other users in, as far as the source's modes let them.")
+@click.option("--allow-other", is_flag=True, help="Let other users in, as far as the modes of the source permit.")
 @click.option(
-    "--links", type=click.Choice(["none", "symlink"]), default="none", help="Files as absolute symlinks."
+    "--links",
+    type=click.Choice(["none", "symlink"]),
+    default="none",
+    help="Show files as absolute symbolic links (symlink).",
+    show_default=True,
 )
-@click.option("--list-nested", is_flag=True, help="List nested facets too, for people who browse with a mouse.")
+@click.option("--list-nested", is_flag=True, help="Also list nested facets, for people who browse with a mouse.")
 @click.option(
-    "--list-empty", is_flag=True, help="List in cohorts all values that the root lists, as class folders."
+    "--list-empty", is_flag=True, help="List in each cohort all values that the root lists, as class folders."
 )
 @facets_option
-@click.option("--xattr", is_flag=True, help="Show facets as extended attributes too; listing takes longer.")
-@click.option("--log-file", type=PATH, help="Where a drive in the background logs.  [default: user's state]")
+@click.option("--xattr", is_flag=True, help="Also show facets as extended attributes. Listing takes longer.")
 @click.option(
-    "--readahead", type=click.IntRange(0), default=1 << 20, metavar="BYTES", help="Read ahead.", show_default=True
+    "--log-file", type=PATH, metavar="FILE", help="The log of the drive.  [default: in the user's state directory]"
 )
-@click.option("--refresh-every", type=click.FloatRange(1), metavar="SECONDS", help="Look for changes this often.")
+@click.option(
+    "--readahead",
+    type=click.IntRange(0),
+    default=1 << 20,
+    metavar="BYTES",
+    help="How far to read ahead in a file. 0 turns this off.",
+    show_default=True,
+)
+@click.option(
+    "--refresh-every",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="Look for changes of the source at this interval.",
+)
 @drive_options
 @click.pass_context
 def mount(
     ctx: click.Context, /, source: Path, mountpoint: Path, foreground: bool, allow_other: bool, **options: Any
 ) -> None:
-    """Mount SOURCE at MOUNTPOINT, an empty directory. Returns when the drive answers.
+    """Mount SOURCE as a drive at MOUNTPOINT, an empty directory. The command returns when the drive answers.
 
-    With a saved index the drive is there at once; changes of the source since then appear a little later.
+    With a saved index, the drive answers at once. Later changes of the source appear a little later. Without one,
+    the command first reads the source, and saves an index.
     """
     from omidbfs.fuse.control import in_background, start_log
     from omidbfs.fuse.preflight import check_mount, load_pyfuse3
@@ -208,17 +227,17 @@ def mount(
     arguments = index_arguments(source, session, options)
 
     def run(ready: Callable[[], None]) -> int:
-        for asking in (signal.SIGUSR1, signal.SIGUSR2):  # who asks too early gets no answer, and ends nothing
-            signal.signal(asking, signal.SIG_IGN)
+        for request in (signal.SIGUSR1, signal.SIGUSR2):  # a request that comes too early must not end us
+            signal.signal(request, signal.SIG_IGN)
         stored = None if options["verify_first"] else session.saved_or_none()
         if stored is not None and not session.has_all_facets(stored):
             stored = None
         is_fresh = stored is None
         if stored is None:
-            # Reading is left to another process: the drive's own stays small, and its memory whole.
+            # Another process reads the source, so the process of the drive stays small.
             command = [*module_command("omidbfs.cli.renew"), *arguments]
             if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
-                return 1  # it has said why
+                return 1  # that process has printed the reason
             stored = session.saved()
         else:
             warn_of_links(stored.index)
@@ -230,7 +249,7 @@ def mount(
         readahead, name = options["readahead"], session.source.images or session.source.data or ""
         mount_options = MountOptions(mountpoint, name, schedule, allow_other, readahead, options["xattr"])
         refresher = Refresher(drive_of(session, stored, readahead), session, stored, arguments)
-        del stored  # so that a refresh can let go of it
+        del stored  # a refresh can then free it
         serve(mount_options, refresher, ready)
         return 0
 
@@ -239,10 +258,10 @@ def mount(
 
 @main.command()
 @index_options
-@click.option("--rebuild", is_flag=True, help="Read everything anew, whatever the saved index says.")
+@click.option("--rebuild", is_flag=True, help="Read everything again, whatever the saved index says.")
 @json_option
 def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
-    """Build the index of SOURCE, or bring it up to date: only what changed is read."""
+    """Build the index of SOURCE, or bring it up to date. An update reads only the clients that changed."""
     session = session_of(source, options)
     previous = None if rebuild else session.saved_or_told(warn)
     started = time.monotonic()
@@ -268,12 +287,12 @@ def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
 
 @main.command()
 @click.argument("directory", type=PATH)
-@click.option("--clients", type=click.IntRange(1), default=200, show_default=True, help="How many women.")
+@click.option("--clients", type=click.IntRange(1), default=200, show_default=True, help="The number of clients.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
-@click.option("--full-size", is_flag=True, help="Images of 3328 x 2560 pixels, 17 MB each.")
-@click.option("--quirks", is_flag=True, help="Add clients with everything that is odd in real databases.")
+@click.option("--full-size", is_flag=True, help="Write images of 3328 x 2560 pixels, 17 MB each.")
+@click.option("--quirks", is_flag=True, help="Add clients with every oddity of real databases.")
 def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool) -> None:
-    """Write a synthetic OMI-DB into DIRECTORY, for people who have none."""
+    """Write a synthetic OMI-DB into DIRECTORY, new or empty. Nothing in it is a patient."""
     from omidbfs.base.progress import shown_progress
     from omidbfs.demo import generate
 
@@ -294,7 +313,7 @@ def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool
 @cohort_argument
 @json_option
 def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
-    """Count the images of COHORT; with --json also its clients and studies."""
+    """Count the images of COHORT. With --json, also count its clients and studies."""
     view = opened_view(session_of(source, options), options)
     selected = selected_by(view, cohort)
     cohorts = view.cohorts
@@ -311,12 +330,12 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
 @main.command()
 @source_options
 @json_option
-@click.option("--dicom", is_flag=True, help="Also read every DICOM header, and compare it with its JSON; slow.")
+@click.option("--dicom", is_flag=True, help="Also compare every DICOM header with its JSON. Slow.")
 @click.pass_context
 def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **options: Any) -> None:
-    """List everything that is odd in SOURCE as it is now; the exit status is 1 if there is anything."""
+    """List every problem of SOURCE as it is now. The exit status is 1 if there is a problem."""
     session = session_of(source, options)
-    view = opened_view(session, {**options, "verify_first": True})  # what was mended is no problem any more
+    view = opened_view(session, {**options, "verify_first": True})  # else it would list problems that are fixed
     problems = list(view.index.problems)
     if dicom:
         from omidbfs.index.check import header_problems
@@ -347,13 +366,15 @@ def _problem_line(problem: "Problem", json: bool) -> str:
 @source_options
 @cohort_argument
 @click.option(
-    "--format", type=click.Choice(EXPORT_FORMATS), help="What to write.  [default: what the name of FILE says]"
+    "--format", type=click.Choice(EXPORT_FORMATS), help="What to write.  [default: the name of FILE decides]"
 )
-@click.option("--output", "-o", type=PATH, help="The file to write.  [default: standard output]")
+@click.option("--output", "-o", type=PATH, metavar="FILE", help="The file to write.  [default: standard output]")
 def export(source: Path, cohort: str, format: str | None, output: Path | None, **options: Any) -> None:
-    """Write COHORT as a file: what its .omidbfs/ on the drive has, or what `omidb summarise` writes.
+    """Write COHORT as a table, as bounding boxes, counts or paths.
 
-    A FILE named as there (index.csv, index.parquet, coco.json, summary.json, paths.txt) needs no --format.
+    The formats are those of the files in .omidbfs/ on the drive, and the table of `omidb summarise`. If FILE has
+    the name of a file there (index.csv, index.parquet, coco.json, summary.json or paths.txt), --format is not
+    needed.
     """
     from omidbfs.cli.commands.export import checked_format, written
 
@@ -364,7 +385,7 @@ def export(source: Path, cohort: str, format: str | None, output: Path | None, *
     said = written(session, view, directory_at(view, cohort), chosen, output)
     if output is not None and output != Path("-"):
         click.echo(f"{output}: {said}", err=True)
-    if age:  # not to a terminal alone: what is written outlives the moment
+    if age:  # not only on a terminal: the file is kept
         warn(age)
 
 

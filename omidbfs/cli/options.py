@@ -1,6 +1,7 @@
-"""The options that commands share, and what they ask for. Used by every command, in the main thread.
+"""The options that commands share, and the session that they describe. Every command uses this module, in the main
+thread.
 
-Parts are imported where they are used: a command that needs no index does not pay for numpy.
+Functions import the parts that they use: a command that needs no index does not load numpy.
 """
 
 import grp
@@ -23,27 +24,33 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 CONFIG_IS_NAMED = "omidbfs.config-is-named"
-"""Where a context says whether somebody has named the configuration, or it was found."""
+"""Key of ``Context.meta``: whether the user named the configuration. Otherwise omidbfs found it."""
 _PREFIX, _DRIVE = "omidbfs.prefix", "omidbfs.drive"
-"""Key of ``Context.meta``: the cohort that a SOURCE inside of a drive says."""
+"""Keys of ``Context.meta`` for a SOURCE in a drive: the cohort that its path names, and the mount point."""
 
 facets_option = click.option(
     "--facets",
     metavar="NAMES",
-    help="The facets that the root lists, as a,b,c; all are found.  [default: all]",
+    help="The facets that the root lists, as a,b,c. The others can still be entered.  [default: all]",
 )
 
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add SOURCE and the options that say what is read, how, and how it is classified."""
+    """Add SOURCE and the options that say what to read, how to read it, and how to classify it."""
     months: dict[str, Any] = {"type": click.IntRange(min=0), "metavar": "MONTHS"}
     options = (
-        click.option("--clients-file", type=PATH, help="Only the clients in this list or .csv file."),
-        click.option("--link-all", is_flag=True, help="Link studies to events even where links are not unique."),
-        click.option("--num-months-ci-prior", **months, help="Oldest prior of an interval cancer."),
-        click.option("--num-months-cancer-prior", **months, help="Oldest prior of another cancer."),
-        click.option("--num-months-normal-follow-up", **months, help="Follow-up that a normal episode needs."),
-        click.option("--num-months-benign-follow-up", **months, help="Follow-up that a benign episode needs."),
+        click.option(
+            "--clients-file", type=PATH, metavar="FILE", help="Use only the clients in this list or .csv file."
+        ),
+        click.option("--link-all", is_flag=True, help="Link studies to events even if the links are not unique."),
+        click.option(
+            "--num-months-ci-prior", **months, help="The longest time from a prior to its interval cancer."
+        ),
+        click.option(
+            "--num-months-cancer-prior", **months, help="The longest time from a prior to another kind of cancer."
+        ),
+        click.option("--num-months-normal-follow-up", **months, help="The follow-up that a normal episode needs."),
+        click.option("--num-months-benign-follow-up", **months, help="The follow-up that a benign episode needs."),
         click.option("--verify-first", is_flag=True, help="Look for changes of the source before anything else."),
     )
     for option in reversed(options):
@@ -52,25 +59,49 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def index_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add SOURCE and the options that say what is read, and where its index is."""
+    """Add SOURCE and the options that say what to read, and where its index is."""
     options = (
-        click.option("--images", type=PATH, help="The images/ tree, where it is not below SOURCE."),
-        click.option("--data", type=PATH, help="The data/ tree, where it is not below SOURCE."),
-        click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links, also out of the source."),
-        click.option("--index", type=PATH, help="The file of the index.  [default: in the user's cache]"),
-        click.option("--workers", type=click.IntRange(1), help="Processes that read.  [default: one per CPU]"),
-        click.option("--executor", default="local", help="local, dask://HOST:PORT or mpi.", show_default=True),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            metavar="N",
+            help="The number of processes that read.  [default: one per CPU]",
+        ),
+        click.option(
+            "--executor",
+            default="local",
+            help="Where the reading runs: local, dask://HOST:PORT or mpi.",
+            show_default=True,
+        ),
     )
     for option in reversed(options):
         command = option(command)
-    return click.argument("source", type=PATH, callback=of_drive)(command)
+    return click.argument("source", type=PATH, callback=of_drive)(place_options(command))
+
+
+def place_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where a source and its index are."""
+    options = (
+        click.option(
+            "--images", type=PATH, metavar="DIRECTORY", help="The images/ tree, if it is not below SOURCE."
+        ),
+        click.option("--data", type=PATH, metavar="DIRECTORY", help="The data/ tree, if it is not below SOURCE."),
+        click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links, even out of the source."),
+        click.option(
+            "--index", type=PATH, metavar="FILE", help="The file of the index.  [default: in the user's cache]"
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Path | None:
-    """Return what to take for SOURCE: for a drive, or a path in one, ``-``, with its trees as defaults of options.
+    """Return SOURCE. If it is a drive or a path in one, return the source of the drive.
 
-    Where the path is that of a cohort, it goes before COHORT (:func:`cohort_on_drive`). click looks at arguments
-    before it looks for defaults of options.
+    The trees of the drive become defaults of options, and SOURCE becomes ``-`` if the drive shows both trees.
+    click converts arguments before it looks for defaults of options, so these take effect. If the path leads to a
+    cohort, :func:`cohort_on_drive` puts it before COHORT.
     """
     from omidbfs.fuse.inside import inside, shown
 
@@ -92,9 +123,10 @@ def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Pat
 
 
 def cohort_on_drive(ctx: click.Context, _: click.Parameter, cohort: str) -> str:
-    """Return COHORT as a path from the root of the drive: it may be given as a path of the file system.
+    """Return COHORT as a path from the root of the drive, even if the user gave a path of the file system.
 
-    A path that begins as those of a drive do is one of a drive, whatever the current directory has.
+    A path that begins with ``by-``, ``all``, ``cohorts`` or ``.omidbfs`` is a path of the drive, whatever the
+    current directory holds.
     """
     from omidbfs.fuse.inside import inside
 
@@ -133,15 +165,20 @@ def _mask(text: str) -> int:
 
 
 def drive_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of ``mount`` that say whose the files are, and how the drive lives with its system."""
+    """Add the options of ``mount`` that set owner, group and permissions, the log, and the cleaning up."""
     options = (
-        click.option("--uid", type=_user, metavar="USER", help="Show this user as owner of everything; for root."),
         click.option(
-            "--gid", type=_group, metavar="GROUP", help="Show this group as group of everything; for root."
+            "--uid", type=_user, metavar="USER", help="Show this user as the owner of everything. Only for root."
+        ),
+        click.option(
+            "--gid",
+            type=_group,
+            metavar="GROUP",
+            help="Show this group as the group of everything. Only for root.",
         ),
         click.option("--umask", type=_mask, metavar="MASK", help="Permission bits to take away, in octal."),
-        click.option("--syslog", is_flag=True, help="Log to the system's log."),
-        click.option("--replace", is_flag=True, help="Clear a dead mount first, whose process was killed."),
+        click.option("--syslog", is_flag=True, help="Log to the log of the system, not to a file."),
+        click.option("--replace", is_flag=True, help="First clear a dead mount, whose process was killed."),
     )
     for option in reversed(options):
         command = option(command)
@@ -158,7 +195,7 @@ def _ownership_of(options: dict[str, Any]) -> "Ownership":
 
 
 def warn(line: str) -> None:
-    """Print a line for people to standard error."""
+    """Print a line to standard error, with the name of the program in front."""
     click.echo(f"omidbfs: {printable(line)}", err=True)
 
 
@@ -168,7 +205,7 @@ def read_clients(path: Path) -> frozenset[str]:
     Raises
     ------
     UserError
-        The file is no such list.
+        The file cannot be read as a list of clients.
     """
     from omidbfs.base.definitions import RefusedError
     from omidbfs.facets import Level
@@ -181,13 +218,13 @@ def read_clients(path: Path) -> frozenset[str]:
 
 
 def configuration() -> Path | None:
-    """Return the configuration that the command at hand reads."""
+    """Return the configuration that the current command reads."""
     path: Path | None = click.get_current_context().find_root().params.get("config")  # set by main()
     return path
 
 
 def said_at(context: click.Context, option: str) -> str | None:
-    """Return where the configuration gives an option its value, ``None`` if something else does."""
+    """Return the place of the configuration that sets an option, ``None`` if the configuration does not."""
     from omidbfs.serving.configuration import place_of
 
     path = configuration()
@@ -197,7 +234,7 @@ def said_at(context: click.Context, option: str) -> str | None:
 
 
 def session_of(source: Path, options: dict[str, Any]) -> "Session":
-    """Return what the options of a command ask for."""
+    """Return the session that the options of a command describe."""
     from omidbfs.database.layout import find_source
 
     path = None if source == Path("-") else source
@@ -252,7 +289,7 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
 
 
 def index_arguments(source: Path, session: "Session", options: dict[str, Any]) -> list[str]:
-    """Return the command that brings the index of a session up to date, from whatever directory."""
+    """Return the arguments of the command that brings the index of a session up to date, from any directory."""
     trees = [(name, options[name]) for name in ("images", "data") if options[name] is not None]
     return [
         *("--config", os.devnull if session.config is None else str(session.config), "index"),

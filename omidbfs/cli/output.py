@@ -1,5 +1,5 @@
-"""Writing what is exported: to a file, which appears whole or not at all, or to standard output. Used by the
-commands ``export`` and ``report``, in the main thread.
+"""Writes an exported file, or writes to standard output. A file appears whole or not at all. The commands
+``export`` and ``report`` use this module, in the main thread.
 """
 
 import errno
@@ -15,10 +15,10 @@ STANDARD = Path("-")
 
 
 def write(chunks: Iterable[bytes], output: Path | None) -> None:
-    """Write bytes to a file, or to standard output, which ``-`` stands for, too.
+    """Write bytes to a file. ``None`` and ``-`` stand for standard output.
 
-    The file appears whole or not at all, readable by its owner only: it holds patient data. What is no file but
-    a pipe or a device is written to, not replaced.
+    The file appears whole or not at all. Only its owner can read it, because it holds patient data. A pipe or a
+    device is written to, not replaced.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""What commands that look at a cohort share: its argument, the view that they ask, and the cohort at a path. Used
-by those commands, in the main thread.
+"""The argument COHORT, the view that a command asks, and the cohort at a path. Commands that look at a cohort use
+this module, in the main thread.
 
-Parts are imported where they are used: a command that needs no index does not pay for numpy.
+Functions import the parts that they use: a command that needs no index does not load numpy.
 """
 
 import os
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 cohort_argument = click.argument("cohort", default="", callback=cohort_on_drive, shell_complete=complete_cohort)
 _MOST_TEXTS = 5000
-"""Of a facet of free text: with so many a misspelt word is compared in a moment."""
+"""The most values of a free-text facet that a misspelt word is compared with. This takes a moment."""
 
 json_option = click.option("--json", is_flag=True, help="Print JSON.")
 
 
 def opened_view(session: "Session", options: dict[str, Any]) -> "View":
-    """Return the view that a drive would show; of a saved index at once. A terminal is told how old that is."""
+    """Return the view that a drive would show. On a terminal, print the age of the saved index."""
     view, age = view_and_age(session, options)
     if age and sys.stderr.isatty():
         warn(age)
@@ -43,7 +43,7 @@ def opened_view(session: "Session", options: dict[str, Any]) -> "View":
 
 
 def view_and_age(session: "Session", options: dict[str, Any]) -> "tuple[View, str]":
-    """Return the view that a drive would show, and what to say of its age: nothing if the source was looked at."""
+    """Return the view that a drive would show, and a line about its age. The line is empty if it is current."""
     stored, is_fresh = session.opened(warn, verify=options["verify_first"])
     if not len(stored.index):
         warn_of_links(stored.index)
@@ -53,7 +53,7 @@ def view_and_age(session: "Session", options: dict[str, Any]) -> "tuple[View, st
 
 
 def warn_of_links(index: "Index") -> None:
-    """Say how many symbolic links were not followed, if any: what they lead to is not shown."""
+    """Print how many symbolic links of the source omidbfs did not follow, if any."""
     links = index.problem_kinds().get("symlink", 0)
     if links:
         warn(f"{len(index)} images; symbolic links that are not followed: {links}, see --follow-symlinks")
@@ -92,7 +92,7 @@ def directory_at(view: "View", path: str) -> "Directory":
 
 
 def _unknown(view: "View", directory: "Directory", component: str) -> tuple[str, str]:
-    """Return why a directory has nothing of a name, and what to do: what may have been meant."""
+    """Return why a directory has no entry of a name, and a hint: the names that the user may have meant."""
     from omidbfs.view.facet import FacetDirectory
     from omidbfs.view.top import NamedDirectory, RootDirectory
 
@@ -109,7 +109,7 @@ def _unknown(view: "View", directory: "Directory", component: str) -> tuple[str,
 
 
 def _no_cohort(view: "View", name: str) -> tuple[str, str]:
-    """Return what there is in place of a named cohort, and which configuration says so."""
+    """Return which named cohorts there are, in which configuration, and a hint."""
     config, named = configuration(), sorted(view.lists.named)
     if config is None:
         return "no configuration was read that names cohorts", "--config FILE reads one"
@@ -119,7 +119,7 @@ def _no_cohort(view: "View", name: str) -> tuple[str, str]:
 
 
 def _has(view: "View", facet: "Facet", word: str) -> bool:
-    """Return whether a word is a value of a facet by what it says, as ``MLO`` is, and not ``yes`` or a number."""
+    """Return whether a word alone tells the facet: ``MLO`` does, ``yes`` or a number does not."""
     from omidbfs.facets import RESERVED, Kind
     from omidbfs.facets.model import YES_NO
 
@@ -128,7 +128,7 @@ def _has(view: "View", facet: "Facet", word: str) -> bool:
 
 
 def _no_value(view: "View", directory: "FacetDirectory", component: str) -> tuple[str, str]:
-    """Return which parts of a component are no values of a facet, and the component that may have been meant."""
+    """Return which parts of a component are no values of a facet, and a hint: the component that may be meant."""
     from omidbfs.facets import Kind
 
     facet = directory.facet
@@ -146,7 +146,7 @@ def _no_value(view: "View", directory: "FacetDirectory", component: str) -> tupl
 
 
 def _values_like(view: "View", directory: "FacetDirectory", word: str) -> list[str]:
-    """Return the values of a facet that a word may have been meant for: those that occur, if any do."""
+    """Return the values of a facet that are like a word. Return only values that occur, if any do."""
     from omidbfs.base.names import safe_bytes
     from omidbfs.cohorts.describe import close_names
     from omidbfs.facets import RESERVED, Kind, Level

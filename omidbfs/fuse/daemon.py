@@ -19,6 +19,7 @@ import pyfuse3
 import trio
 
 from omidbfs.base.errors import UserError
+from omidbfs.fuse import loop
 from omidbfs.fuse.kernel import fuse_connection, is_closed, tune
 from omidbfs.fuse.mounts import FILE_SYSTEM, mount_at
 from omidbfs.fuse.operations import Operations
@@ -91,6 +92,8 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    if not loop.install():
+        log.info("this version of pyfuse3 waits for requests in its own way, which is slower")
     try:
         trio.run(_answer, operations, refresher, options, ready)
     except Exception:
@@ -169,5 +172,5 @@ async def _watch(drive: Drive, everything: trio.CancelScope) -> None:
 
 
 async def _tune(started: trio.Event, options: MountOptions) -> None:
-    await started.wait()  # the first request makes the kernel set its own limits
+    await started.wait()  # the kernel sets its own limits in the handshake
     tune(str(options.mountpoint), options.readahead)

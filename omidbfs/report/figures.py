@@ -318,7 +318,7 @@ def _missing(chosen: _Selected) -> Table:
         rows.append((f"by-{facet.name}", tuple(found.get(word, 0) for word in words)))
     total = len(chosen.rows)
     note = (
-        f"Number (share) of images, out of {total:,}, of which a facet is unknown (the source does not say), "
+        f"Number (share) of images, out of {total:,}, for which a facet is unknown (the source does not say), "
         "other (a value outside the table) or unlinked (the image belongs to no episode). "
         "The plot shows only facets with such images."
     )

@@ -232,7 +232,7 @@ TESTED_BY = {
     "test_drives_that_share_a_log_lose_no_line",
     "S84": "test_systemd_is_told_how_a_drive_is",
     "S85": "test_the_numbers_of_the_page_are_those_of_the_index test_the_page_shows_every_number "
-    "test_a_woman_has_one_age_for_each_of_her_outcomes",
+    "test_a_client_has_one_age_for_each_outcome",
     "S86": "test_a_page_names_neither_clients_nor_studies_nor_images "
     "test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing "
     "test_two_reports_differ_in_their_date_only",

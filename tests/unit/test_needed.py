@@ -21,7 +21,7 @@ from omidbfs.facets import FACETS, Kind
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.serving.session import Session
-from omidbfs.view import about, files
+from omidbfs.view import about, texts
 from omidbfs.view.about import LazyTexts
 from omidbfs.view.root import Links
 from omidbfs.view.view import View
@@ -46,7 +46,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     for name in ("readme", "status", "facet_counts"):
         count(about, name)
-    count(files, "text_inode")
+    count(texts, "text_inode")
     count(Links, "count_all")
     count(cohort, "readings_of")
     return calls

@@ -194,7 +194,7 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
 
 @pytest.mark.parametrize("path", COHORTS)
 @pytest.mark.parametrize("database", ["demo", "quirky"])
-def test_a_woman_has_one_age_for_each_of_her_outcomes(
+def test_a_client_has_one_age_for_each_outcome(
     run: Callable[..., Result], demo_database: Path, quirky_database: Quirky, database: str, path: str
 ) -> None:
     cohorts = cohorts_of(demo_database if database == "demo" else quirky_database.path, run)

@@ -1,1 +1,1 @@
-"""Commands, one module each; ``cli/main.py`` registers them. All run in the main thread."""
+"""The commands, one module each. ``cli/main.py`` registers them. All run in the main thread."""

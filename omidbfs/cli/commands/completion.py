@@ -1,7 +1,7 @@
-"""``omidbfs completion``: what makes a shell complete our commands and options, from click's own machinery.
+"""``omidbfs completion``: prints the script of click with which a shell completes commands and options.
 
-The scripts ask the program itself at each completion: what an option or argument completes to is decided where it
-is declared, by its type or its ``shell_complete``, and needs no word here.
+At each completion the script runs omidbfs. The type of an option or argument, or its ``shell_complete``, gives the
+candidates.
 """
 
 import click
@@ -16,15 +16,21 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete the commands and options of omidbfs."""
+    """Print a script with which a shell completes omidbfs commands."""
     click.echo(script(shell, ctx.find_root().command))
 
 
 def script(shell: str, command: click.Command) -> str:
-    """Return the text that a shell reads; values of options and arguments complete by their types' own rules."""
+    """Return the script for a shell.
+
+    Raises
+    ------
+    UserError
+        click does not support the shell.
+    """
     found = get_completion_class(shell)
     if found is None:
         raise UserError("this version of click completes nothing there", place=shell)
     completer = found(command, {}, "omidbfs", "_OMIDBFS_COMPLETE")
-    # Not source(): for bash that runs the bash at hand to see whether it is new enough, which is another matter.
+    # Not source(): for bash, it runs the installed bash to check its version.
     return (completer.source_template % completer.source_vars()).rstrip("\n")

@@ -1,4 +1,4 @@
-"""``omidbfs describe``: one image, explained."""
+"""``omidbfs describe``: explains one image."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -20,9 +20,10 @@ from omidbfs.cli.selection import json_option, opened_view
 @click.argument("image_uid")
 @json_option
 def describe(source: Path, image_uid: str, json: bool, **options: Any) -> None:
-    """Explain the image IMAGE_UID: its files, episode and events, outcome and why, marks, and every facet.
+    """Explain one image: files, episode, outcome, marks and facets.
 
-    A UID that occurs more than once is explained at each place.
+    IMAGE_UID may also be a file name or a path of the drive. If a UID occurs more than once, the command explains
+    each place.
     """
     session = session_of(source, options)
     view = opened_view(session, options)

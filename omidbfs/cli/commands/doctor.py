@@ -1,6 +1,7 @@
-"""``omidbfs doctor``: what a drive needs of its system and its source, looked at before anything goes wrong.
+"""``omidbfs doctor``: checks what a drive needs of its system and its source.
 
-Every check stands alone and none may fail: what is missing, be it a Python package, is what there is to report.
+Each check is independent, and none may raise an error: anything that is missing, even a Python package, is a
+finding.
 """
 
 import os
@@ -20,21 +21,21 @@ from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
 from omidbfs.base.places import user_directory
 from omidbfs.base.words import counted
-from omidbfs.cli.options import PATH, of_drive
+from omidbfs.cli.options import PATH, of_drive, place_options
 
 if TYPE_CHECKING:
     from omidbfs.database.layout import Source
 
 _PACKAGES = ("msgspec", "numpy", "orjson", "pydicom", "pyfuse3", "pyroaring", "rich", "trio")
 _OPENAT2, _NOWAIT = (5, 6), (4, 14)
-"""The kernels that brought openat2(2), and RWF_NOWAIT of preadv2(2)."""
+"""The first kernels with openat2(2), and with RWF_NOWAIT of preadv2(2)."""
 _SPACE = 100 << 20
-"""Bytes that an index of half a million images takes."""
+"""The size of an index of half a million images, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found: ``ok``, ``warn`` or ``fail``, and what to do unless it is ``ok``."""
+    """What one check found: ``ok``, ``warn`` or ``fail``, and what to do if it is not ``ok``."""
 
     check: str
     level: str
@@ -44,14 +45,11 @@ class Finding:
 
 @click.command()
 @click.argument("source", type=PATH, required=False, callback=of_drive)
-@click.option("--images", type=PATH, help="The images/ tree, where it is not below SOURCE.")
-@click.option("--data", type=PATH, help="The data/ tree, where it is not below SOURCE.")
-@click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links, also out of the source.")
-@click.option("--index", type=PATH, help="The file of the index.  [default: in the user's cache]")
+@place_options
 @click.option("--json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, /, source: Path | None, index: Path | None, json: bool, **options: Any) -> None:
-    """Check what drives need of this system, and of SOURCE; the exit status is 1 if something fails."""
+    """Check what drives need of this system, and of SOURCE. The exit status is 1 if a check fails."""
     findings = list(system())
     if source is not None or options["images"] is not None or options["data"] is not None:
         findings += of_source(None if source in (None, Path("-")) else source, index, options)
@@ -65,7 +63,7 @@ def doctor(ctx: click.Context, /, source: Path | None, index: Path | None, json:
 
 
 def system(root: Path = Path("/")) -> Iterator[Finding]:
-    """Yield what is found on this system, with its configuration below ``root``."""
+    """Yield the findings about this system, whose configuration is below ``root``."""
     yield from (package(name) for name in _PACKAGES)
     yield kernel(os.uname().release)
     yield device(root / "dev/fuse")
@@ -78,7 +76,7 @@ def system(root: Path = Path("/")) -> Iterator[Finding]:
 
 
 def of_source(path: Path | None, index: Path | None, options: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what is found of a source and its index."""
+    """Yield the findings about a source and its index."""
     try:
         from omidbfs.database.layout import find_source
 
@@ -94,10 +92,10 @@ def of_source(path: Path | None, index: Path | None, options: dict[str, Any]) ->
 
 
 def package(name: str) -> Finding:
-    """Check that a Python package can be loaded, with the libraries that it needs."""
+    """Check that Python can load a package, with the libraries that it needs."""
     try:
         import_module(name)
-    except Exception as error:  # whatever it raises: a package that is broken is what we look for
+    except Exception as error:  # a broken package may raise anything
         return Finding(name, "fail", f"cannot be loaded ({error})", _REMEDIES.get(name, "install omidbfs again"))
     return Finding(name, "ok", "can be loaded")
 
@@ -106,7 +104,7 @@ _REMEDIES = {"pyfuse3": "install libfuse3 (sudo apt-get install libfuse3-3) and 
 
 
 def kernel(release: str) -> Finding:
-    """Check that the kernel has what reading and opening rely on; without, both still work."""
+    """Check that the kernel has openat2 and RWF_NOWAIT. A drive also works without them."""
     numbers = re.match(r"(\d+)\.(\d+)", release)
     version = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     if version < _OPENAT2:
@@ -121,7 +119,7 @@ def kernel(release: str) -> Finding:
 
 
 def device(path: Path) -> Finding:
-    """Check that the kernel offers FUSE to us."""
+    """Check that this user can open the FUSE device."""
     from omidbfs.fuse.preflight import check_fuse
 
     return _passes(str(path), lambda: check_fuse(path), "can be opened")
@@ -141,7 +139,7 @@ def fusermount(search: str) -> Finding:
 
 
 def allow_other(configuration: Path) -> Finding:
-    """Check whether users other than root may open drives to others."""
+    """Check whether users other than root may use ``--allow-other``."""
     from omidbfs.fuse.preflight import check_allow_other
 
     try:
@@ -187,7 +185,7 @@ def updatedb(configuration: Path) -> Finding:
 
 
 def cache() -> Finding:
-    """Check that an index can be kept where it is kept by default."""
+    """Check that the default directory of indexes can be written to."""
     remedy = "name a place for the index with --index FILE"
     place = user_directory("cache")
     if place is None:

@@ -1,4 +1,4 @@
-"""``omidbfs export``: what to write of a cohort."""
+"""``omidbfs export``: chooses a format and writes a cohort in it. ``cli/main.py`` declares the command."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,14 +16,14 @@ from omidbfs.view.view import View
 
 
 def checked_format(name: str | None, output: Path | None) -> str:
-    """Return the format that was asked for, by name or by the name of the file.
+    """Return the name of the format: ``name``, or the one that the name of the file gives.
 
     Raises
     ------
     click.UsageError
-        None was.
+        Neither gives a format.
     UserError
-        It needs a library that is not installed.
+        The format needs a library that is not installed.
     """
     if name is None:
         name = format_of(output.name) if output is not None else None
@@ -37,7 +37,7 @@ def checked_format(name: str | None, output: Path | None) -> str:
 
 
 def _choices(output: Path | None) -> str:
-    """Return what to do for a file whose name says no format: of several that end alike, which these are."""
+    """Return a hint for a file whose name gives no format: the formats with its suffix, if there are any."""
     suffix = "" if output is None else output.suffix.lower()
     alike = [one for one in FORMATS.values() if suffix and one.file.endswith(suffix)]
     if not alike:
@@ -47,12 +47,12 @@ def _choices(output: Path | None) -> str:
 
 
 def written(session: Session, view: View, directory: Directory, name: str, output: Path | None) -> str:
-    """Write what a directory shows in a format; return what was written, for people.
+    """Write the cohort of a directory in a format. Return the number of images or rows as text.
 
     Raises
     ------
     OSError
-        It cannot be written.
+        The file cannot be written.
     """
     if name in FORMATS:
         chosen = view.selection(directory)
@@ -65,7 +65,7 @@ def written(session: Session, view: View, directory: Directory, name: str, outpu
 
 
 class _Counted:
-    """Rows, counted as they are taken."""
+    """Counts rows while they are read."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = rows

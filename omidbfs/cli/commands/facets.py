@@ -1,4 +1,4 @@
-"""``omidbfs facets``: what a cohort can be divided by, and how many images each part has."""
+"""``omidbfs facets``: shows the facets of a cohort, their values, and the number of images of each value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from json import dumps
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from omidbfs.facets import Facet
 
 _LONGEST = 12
-"""A facet with more values is cut on a terminal."""
+"""The most values of a facet that a terminal shows without ``--all``."""
 _WIDEST_VALUE = 48
 _BAR = (8, 40)
-"""The narrowest bar that says anything, and the widest that is looked at."""
+"""The narrowest and the widest bar, in characters."""
 _INDENT, _GAP = 2, 2
 
 Counted = Sequence[tuple[str, int]]
@@ -29,9 +29,9 @@ Counted = Sequence[tuple[str, int]]
 @source_options
 @cohort_argument
 @json_option
-@click.option("--all", is_flag=True, help="On a terminal too, show every value of long lists.")
+@click.option("--all", is_flag=True, help="Show every value of long lists on a terminal too.")
 def facets(source: Path, cohort: str, json: bool, all: bool, **options: Any) -> None:
-    """Show the facets of COHORT: their values, with the number of images of each."""
+    """Show the facets of COHORT, their values and numbers of images."""
     from omidbfs.facets import Kind
 
     view = opened_view(session_of(source, options), options)
@@ -53,14 +53,14 @@ def facets(source: Path, cohort: str, json: bool, all: bool, **options: Any) -> 
 
 
 def _in_order(known: "Sequence[Facet]") -> "list[Facet]":
-    """Return facets from those of the client down to those of a file."""
+    """Return facets in order of their levels, from the client down to the file."""
     from omidbfs.facets import Level
 
     return sorted(known, key=lambda facet: list(Level).index(facet.level))
 
 
 def _lines(counted: Mapping[str, Counted]) -> Iterator[str]:
-    """Yield a line for each value, by which it is found: the path that it has on the drive."""
+    """Yield a line for each value: its path on the drive and its number of images."""
     rows = [(f"by-{name}/{value}", str(images)) for name, values in counted.items() for value, images in values]
     path, number = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     return (f"{row[0]:<{path}}  {row[1]:>{number}}" for row in rows)
@@ -81,7 +81,7 @@ def _print_table(
     bar = max(min(console.width - fixed - value_width, _BAR[1]), 0)
     for facet in known:
         pairs, left = shown[facet.name]
-        # All have the same widths, so that the numbers of all facets stand below each other.
+        # All tables have the same widths, so the numbers of all facets line up.
         table = Table.grid(
             Column(width=value_width, no_wrap=True, overflow="crop"),
             Column(width=numbers, justify="right", no_wrap=True, overflow="crop"),
@@ -101,7 +101,7 @@ def _print_table(
 
 
 def _cut(pairs: Counted, longest: int | None) -> tuple[Counted, int]:
-    """Return the most frequent values, in their own order, and how many others there are."""
+    """Return the most frequent values in their original order, and the number of values left out."""
     if longest is None or len(pairs) <= longest:
         return pairs, 0
     kept = sorted(pairs, key=lambda pair: -pair[1])[: longest - 1]
@@ -109,7 +109,7 @@ def _cut(pairs: Counted, longest: int | None) -> tuple[Counted, int]:
 
 
 def share(images: int, total: int) -> str:
-    """Return the share of a total in per cent, rounded; what is there is never nothing, and a part never all."""
+    """Return the rounded share of a total in per cent. Only no images are 0 %, and only all images are 100 %."""
     rounded = (200 * images + total) // (2 * total) if total else 0
     if rounded == 0 and images:
         return "<1 %"
@@ -117,7 +117,7 @@ def share(images: int, total: int) -> str:
 
 
 def _bar(images: int, total: int, width: int, *, ascii_only: bool) -> "RenderableType":
-    """Return a bar for a part of the whole, ``width`` characters for all of it."""
+    """Return a bar for ``images`` of ``total``; a bar of all images has ``width`` characters."""
     from rich.bar import Bar
 
     if ascii_only:

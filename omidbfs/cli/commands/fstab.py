@@ -1,8 +1,10 @@
-"""A line of ``/etc/fstab``: how mount(8) calls us for it, and what that means as ``omidbfs mount``.
+"""Translates the call that mount(8) makes for a line of ``/etc/fstab`` into ``omidbfs mount``. ``cli/main.py``
+uses this module, in the main thread.
 
-For the type ``fuse.omidbfs`` mount(8) calls mount.fuse3, and that, through a shell, ``omidbfs SOURCE MOUNTPOINT
--o OPTIONS`` (libfuse, util/mount.fuse.c). OPTIONS always ends in ``dev,suid`` unless ``nodev,nosuid`` were given;
-mount(8) adds ``rw`` unless ``ro`` was, turns names after ``uid=`` and ``gid=`` into numbers, and drops ``x-*``.
+For the type ``fuse.omidbfs`` mount(8) calls mount.fuse3, which runs ``omidbfs SOURCE MOUNTPOINT -o OPTIONS``
+through a shell (libfuse, util/mount.fuse.c). OPTIONS ends in ``dev,suid`` unless the line has ``nodev,nosuid``.
+mount(8) adds ``rw`` unless the line has ``ro``, turns names after ``uid=`` and ``gid=`` into numbers, and drops
+``x-*``.
 """
 
 import os
@@ -22,21 +24,21 @@ _OF_EVERY_MOUNT = frozenset(
         *("nostrictatime", "lazytime", "nolazytime"),
     )
 )
-"""Options that concern mount(8), or that cannot change what a drive is: read-only, nosuid, nodev, noexec."""
+"""Options that we ignore: they concern mount(8), or a drive has them anyway (read-only, nosuid, nodev, noexec)."""
 
 
 def arguments(given: Sequence[str], group: click.Group) -> list[str]:
-    """Return the arguments of ``omidbfs``, those of a call by mount.fuse3 as those of ``omidbfs mount``.
+    """Return the arguments of ``omidbfs``. Translate a call by mount.fuse3 into one of ``omidbfs mount``.
 
     Raises
     ------
     UserError
-        An option is not one of ``mount``, or has no value, or one too many.
+        An option is not one of ``mount``, lacks its value, or has a value and takes none.
     """
     if len(given) < 4 or given[0] in group.commands or len(given) % 2 or set(given[2::2]) != {"-o"}:
         return list(given)
     _use_own_home()
-    common = {"config": f"--config={os.devnull}"}  # a drive mounted at boot depends on nobody's directory
+    common = {"config": f"--config={os.devnull}"}  # a drive mounted at boot reads no configuration by chance
     options: list[str] = []
     for option in ",".join(given[3::2]).split(","):
         name, has_value, value = option.partition("=")
@@ -68,7 +70,7 @@ def _argument(group: click.Group, command: str, name: str, value: str | None) ->
 
 
 def _use_own_home() -> None:
-    """With ``setuid=`` mount.fuse3 becomes another user and leaves him root's HOME, which is not his to use."""
+    """Set HOME to that of the current user: with ``setuid=``, mount.fuse3 changes the user but not HOME."""
     home = os.environ.get("HOME", "")
     try:
         is_ours = os.stat(home).st_uid == os.geteuid()

@@ -1,4 +1,4 @@
-"""``omidbfs ls``: what a drive would show, for people and for scripts that do not walk."""
+"""``omidbfs ls``: lists what a drive would show, for people and for scripts."""
 
 from collections.abc import Iterator
 from json import dumps
@@ -21,13 +21,14 @@ _PAGE = 4096
 @source_options
 @cohort_argument
 @json_option
-@click.option("--recursive", "-R", is_flag=True, help="Every file below COHORT, as its path on the drive.")
+@click.option("--recursive", "-R", is_flag=True, help="List every file below COHORT, as its path on the drive.")
 @click.option("--null", "-0", is_flag=True, help="End each name with a null character, as for xargs -0.")
 @facets_option
 def ls(source: Path, cohort: str, json: bool, recursive: bool, null: bool, **options: Any) -> None:
     """List what the drive would show at COHORT.
 
-    With -R the paths of all files below it, from the root of the drive: what find -type f would meet there.
+    With -R, list all files below COHORT as paths from the root of the drive. find -type f would meet the same
+    files there.
     """
     view = opened_view(session_of(source, options), options)
     directory = directory_at(view, cohort)
@@ -37,14 +38,14 @@ def ls(source: Path, cohort: str, json: bool, recursive: bool, null: bool, **opt
 
 
 def _entries_of(view: "View", directory: "Directory") -> "Iterator[list[tuple[bytes, Entry]]]":
-    """Yield the names and entries of a directory, a page at a time."""
+    """Yield the names and entries of a directory in pages."""
     listing = view.listing(directory)
     for start in range(0, listing.length, _PAGE):
         yield [(entry.name, entry) for entry in listing.page(start, _PAGE)]
 
 
 def _files_below(view: "View", directory: "Directory") -> "Iterator[list[tuple[bytes, Entry]]]":
-    """Yield the paths and entries of the files in a directory and in those that it lists, a page at a time."""
+    """Yield the paths and entries of all files below a directory in pages."""
     for page in _entries_of(view, directory):
         before = directory.path + b"/" if directory.path else b""
         yield [(before + name, entry) for name, entry in page if entry.directory is None]

@@ -1,4 +1,4 @@
-"""``omidbfs refresh`` and ``omidbfs umount``: what is asked of a drive that is mounted."""
+"""``omidbfs refresh`` and ``omidbfs umount``: commands for a mounted drive."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from omidbfs.cli.options import PATH
 @click.command()
 @click.argument("mountpoint", type=PATH)
 def refresh(mountpoint: Path) -> None:
-    """Have the drive at MOUNTPOINT look for changes of its source now, and wait until they are shown."""
+    """Make the drive at MOUNTPOINT show the changes of its source. Wait until it shows them."""
     from omidbfs.fuse.control import ask_for_refresh
 
     ask_for_refresh(mountpoint)
@@ -18,9 +18,9 @@ def refresh(mountpoint: Path) -> None:
 
 @click.command()
 @click.argument("mountpoint", type=PATH)
-@click.option("--lazy", is_flag=True, help="Also while it is in use: programs that are on it go on.")
+@click.option("--lazy", is_flag=True, help="Unmount a drive that programs use. They keep their access.")
 def umount(mountpoint: Path, lazy: bool) -> None:
-    """Unmount the drive at MOUNTPOINT and wait for its process to end."""
+    """Unmount the drive at MOUNTPOINT. Wait until its process has ended."""
     from omidbfs.fuse.control import unmount
 
     unmount(mountpoint, lazy=lazy)

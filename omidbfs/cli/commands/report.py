@@ -1,4 +1,4 @@
-"""``omidbfs report``: a cohort as one page to look at."""
+"""``omidbfs report``: writes a page about a cohort, with tables and plots."""
 
 import time
 from importlib.util import find_spec
@@ -23,11 +23,14 @@ _IDENTIFIERS = ("by-client", "by-study", "by-episode")
 @click.command()
 @source_options
 @cohort_argument
-@click.option("--output", "-o", type=PATH, required=True, help="The HTML file to write; - is standard output.")
+@click.option(
+    "--output", "-o", type=PATH, metavar="FILE", required=True, help="The HTML file. - is standard output."
+)
 def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
-    """Write a page with tables and plots of COHORT: outcomes, views, units, ages, marks, and what is missing.
+    """Write an HTML page about COHORT, with tables and plots.
 
-    It stands alone, names no woman, and loads nothing from anywhere.
+    The page covers outcomes, views, units, ages, marks and missing data. It names no client, study or image, and
+    loads nothing from elsewhere.
     """
     if output.suffix.lower() not in ("", ".html"):
         raise UserError(
@@ -35,7 +38,7 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
             f"name it {output.with_suffix('.html')}, and a browser prints that as PDF",
             place=output,
         )
-    if find_spec("matplotlib") is None:  # before an index is built for it
+    if find_spec("matplotlib") is None:  # check before the command builds an index
         raise UserError("not installed", "pip install 'omidbfs[report]'", place="report")
     session = session_of(source, options)
     view, age = view_and_age(session, options)
@@ -56,11 +59,11 @@ def report(source: Path, cohort: str, output: Path, **options: Any) -> None:
 
 
 def definition(cohort: str) -> str:
-    """Return the path of a cohort with the number of women, studies and episodes that it names for their names."""
+    """Return the path of a cohort. Replace names of clients, studies and episodes by their number."""
     shown, facet = [], ""
     for word in (word for word in cohort.split("/") if word):
         if facet in _IDENTIFIERS or (not facet and not word.startswith("by-") and word not in ("all", "cohorts")):
-            # A value of such a facet, or a directory in the real tree of a client.
+            # An identifier, or a directory in the real tree of a client.
             shown.append(_counted(word, facet.removeprefix("by-") or "study"))
             facet = ""
         else:
@@ -75,7 +78,7 @@ def _counted(names: str, what: str) -> str:
 
 
 def _facts(session: "Session", index: "Index") -> dict[str, str]:
-    """Return what there is in all, whether that is all of the source, and how episodes were classified."""
+    """Return the size of the database, its restriction to a list, and the options of classification."""
     from omidbfs.database.file_kinds import DCM, JSON
 
     windows = session.classification.windows

@@ -1,4 +1,4 @@
-"""``omidbfs status``: the drives of this machine, and how they are."""
+"""``omidbfs status``: shows the drives of this machine and their state."""
 
 import json as json_module
 import time
@@ -24,7 +24,7 @@ _DAY, _HOUR, _MINUTE = 86_400, 3600, 60
 @click.option("--json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def status(ctx: click.Context, mountpoint: Path | None, json: bool) -> None:
-    """Show the drives on this machine, or the one at MOUNTPOINT; exit status 1 if one does not answer."""
+    """Show all drives on this machine, or the drive at MOUNTPOINT. The exit status is 1 if one does not answer."""
     from omidbfs.fuse.mounts import FILE_SYSTEM, mounted_at, mounts
 
     found = [mount for mount in mounts() if mount.type == FILE_SYSTEM]
@@ -33,7 +33,7 @@ def status(ctx: click.Context, mountpoint: Path | None, json: bool) -> None:
         if there is None or there.type != FILE_SYSTEM:
             raise UserError("no drive of omidbfs is mounted there", place=mountpoint)
         found = [there]
-    with ThreadPoolExecutor(max_workers=8) as pool:  # each that hangs takes seconds to be known
+    with ThreadPoolExecutor(max_workers=8) as pool:  # it takes seconds to find that a drive hangs
         drives = list(pool.map(_described, found))
     if json:
         click.echo(json_module.dumps(drives, indent=2))

@@ -1,4 +1,4 @@
-"""``omidbfs systemd``: a drive as a unit of systemd, either a service or a mount."""
+"""``omidbfs systemd``: prints systemd units for a drive, a service and a mount."""
 
 import os
 import shutil
@@ -15,20 +15,22 @@ from omidbfs.base.process import module_command
 from omidbfs.cli.options import PATH
 
 _NOT_IN_UNITS = ("foreground", "replace")
-"""Options of ``mount`` that the units decide themselves."""
+"""Options of ``mount`` that the units set themselves."""
 
 
 def systemd_command(mount: click.Command) -> click.Command:
-    """Return the command; it has whatever options ``mount`` has."""
+    """Return the command. It has the options of ``mount``."""
     command = click.Command(
         "systemd",
         callback=_print_units,
         params=[parameter for parameter in mount.params if parameter.name not in _NOT_IN_UNITS],
-        help="Print units of systemd that mount SOURCE at MOUNTPOINT at boot, with the options of mount.",
+        help="Print systemd units that mount SOURCE at MOUNTPOINT at boot. Use one of the two, service or mount.",
     )
     command.params += [
         click.Option(["--user"], metavar="USER", help="Run the service as this user.  [default: root]"),
-        click.Option(["--install"], type=PATH, metavar="DIRECTORY", help="Write them there: /etc/systemd/system."),
+        click.Option(
+            ["--install"], type=PATH, metavar="DIRECTORY", help="Write the units there, not to the output."
+        ),
     ]
     return command
 
@@ -59,7 +61,7 @@ def _print_units(ctx: click.Context, /, source: Path, mountpoint: Path, **values
 
 
 def _options(ctx: click.Context) -> Iterator[tuple[str, str | None]]:
-    """Yield the options of ``mount`` that were given, wherever, with file names that hold in any directory."""
+    """Yield the options of ``mount`` that the user set, in any way. Make file names absolute."""
     for parameter in ctx.command.params:
         name = parameter.name or ""
         if not isinstance(parameter, click.Option) or name in ("user", "install"):
@@ -86,7 +88,7 @@ def _service(
     given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in options]
     command = [*program(), "mount", "--foreground", "--replace", *given, "--", source, mountpoint]
     return f"""\
-# Its mount must be seen by all: no PrivateTmp=, ProtectSystem= or the like, which hide it in a namespace.
+# All users must see the mount: do not add PrivateTmp=, ProtectSystem= or the like, which hide it in a namespace.
 [Unit]
 Description=OMI-DB at {_plain(mountpoint)}
 Documentation=man:omidbfs(1)
@@ -96,7 +98,7 @@ Type=notify
 {f"User={_plain(user)}" + chr(10) if user else ""}ExecStart={" ".join(_argument(word) for word in command)}
 ExecReload=kill -HUP $MAINPID
 Restart=on-failure
-# Reading a database for the first time takes as long as it takes.
+# The first start reads the whole database, which may take long.
 TimeoutStartSec=infinity
 
 [Install]
@@ -133,14 +135,14 @@ def _requires(paths: list[str]) -> str:
 
 
 def program() -> list[str]:
-    """Return what starts this program from anywhere."""
+    """Return the command that starts this program from any directory."""
     beside = Path(sys.executable).with_name("omidbfs")
     found = str(beside) if beside.exists() else shutil.which("omidbfs")
     return [found] if found else module_command("omidbfs")
 
 
 def escaped(path: str) -> str:
-    """Return the name of a unit for a path, as ``systemd-escape --path`` does (systemd.unit(5))."""
+    """Return a path as part of the name of a unit, as ``systemd-escape --path`` does (systemd.unit(5))."""
     name = "/".join(part for part in path.split("/") if part)
     if not name:
         return "-"
@@ -156,14 +158,14 @@ def escaped(path: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a value of a unit: a percent sign would begin a specifier."""
+    """Return text as a value of a unit. A percent sign is doubled, because it begins a specifier."""
     if any(ord(character) < 0x20 or character == "\x7f" for character in text):
         raise UserError("has characters that no unit of systemd can hold", place=repr(text))
     return text.replace("%", "%%")
 
 
 def _argument(text: str) -> str:
-    """Return a word of a command line of a unit (systemd.service(5))."""
+    """Return text as a word of a command line in a unit (systemd.service(5))."""
     text = _plain(text).replace("$", "$$")
     if text and not set(text) & set(" \"'\\;"):
         return text
