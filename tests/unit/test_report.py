@@ -194,7 +194,7 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
 
 @pytest.mark.parametrize("path", COHORTS)
 @pytest.mark.parametrize("database", ["demo", "quirky"])
-def test_a_woman_has_one_age_for_each_of_her_outcomes(
+def test_a_client_has_one_age_for_each_outcome(
     run: Callable[..., Result], demo_database: Path, quirky_database: Quirky, database: str, path: str
 ) -> None:
     cohorts = cohorts_of(demo_database if database == "demo" else quirky_database.path, run)
@@ -251,7 +251,7 @@ def test_problems_are_counted_by_kind(run: Callable[..., Result], quirky_databas
     assert {row: count for (table, row, _), count in cells.items() if table == "problems"} == expected
 
 
-def test_problems_of_a_cohort_are_those_of_its_women(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_problems_of_a_cohort_are_those_of_its_clients(run: Callable[..., Result], tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False, dcm=b"none")
     tree.client("demd2").episode("1").study("2.1", "1").image("2", ViewPosition="CC")
@@ -275,7 +275,7 @@ def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path:
 # What a page is ---------------------------------------------------------------------------------------------
 
 
-def test_a_page_names_neither_women_nor_studies_nor_images(
+def test_a_page_names_no_client_study_or_image(
     reported: Callable[..., str], run: Callable[..., Result], demo_database: Path
 ) -> None:
     index = cohorts_of(demo_database, run).index
@@ -423,7 +423,7 @@ def browsed(page: Path, *options: str) -> tuple[str, list[str]]:
 
 
 @needs("chromium")
-def test_a_browser_shows_the_page_and_has_nothing_to_say(
+def test_a_browser_shows_the_page_without_a_warning(
     reported: Callable[..., str], quirky_database: Quirky, tmp_path: Path
 ) -> None:
     written = Reader(reported(quirky_database.path))
