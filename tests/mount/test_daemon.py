@@ -78,7 +78,7 @@ def test_replace_leaves_a_drive_that_hangs(drive: Drives, source: Path) -> None:
 
 
 @needs_root
-def test_replace_leaves_what_is_not_ours(drive: Drives, source: Path) -> None:
+def test_replace_leaves_other_file_systems(drive: Drives, source: Path) -> None:
     place = drive.directory_for_mount()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
     try:
@@ -92,7 +92,7 @@ def test_replace_leaves_what_is_not_ours(drive: Drives, source: Path) -> None:
 # Who is on it ----------------------------------------------------------------------------------------------
 
 
-def test_umount_names_the_processes_that_are_on_the_drive(drive: Drives, source: Path) -> None:
+def test_umount_names_the_processes_that_use_the_drive(drive: Drives, source: Path) -> None:
     mount = drive(source)
     script = (
         "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1); f.close(); input()"
@@ -220,7 +220,7 @@ def test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_
     assert json.loads(status.read_text())["counters"]["bytes_read"] > before["counters"]["bytes_read"]
 
 
-def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody(drive: Drives, source: Path) -> None:
+def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_no_client(drive: Drives, source: Path) -> None:
     drive.expect_log("SIGUSR1|^(thread|task|  /|  <)")
     mount = drive(source)
     (mount / "all/1.1.1.dcm").read_bytes()
@@ -274,7 +274,7 @@ def access(path: Path) -> tuple[int, int, int]:
 
 
 @needs_root
-def test_an_administrator_says_whose_the_files_are(drive: Drives, open_path: Path) -> None:
+def test_root_sets_owner_and_group_of_all_files(drive: Drives, open_path: Path) -> None:
     tree = Tree(open_path / "db")
     tree.client().study().image("1.1.1", dcm=b"pixels")
     image = next(tree.root.rglob("*.dcm"))
@@ -291,7 +291,7 @@ def test_an_administrator_says_whose_the_files_are(drive: Drives, open_path: Pat
 
 
 @needs_root
-def test_only_who_is_named_gains(drive: Drives, open_path: Path) -> None:
+def test_only_the_named_owner_and_group_gain_access(drive: Drives, open_path: Path) -> None:
     tree = Tree(open_path / "db")
     tree.client().study().image("1.1.1", dcm=b"pixels")
     next(tree.root.rglob("*.dcm")).chmod(0o604)  # nothing for the group, which another takes the place of

@@ -155,7 +155,7 @@ def descriptors(process: int) -> int:
 
 @pytest.mark.parametrize("on", ["open", "read"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENODATA, errno.EREMOTEIO])
-def test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone(
+def test_a_caller_gets_an_error_of_the_disk_until_it_is_gone(
     drive: Drives, disk: FaultyDisk, mount: Path, on: str, number: int
 ) -> None:
     drive.expect_log("a disk of the source failed: ")
@@ -169,9 +169,7 @@ def test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone(
     everything_else_works(mount)
 
 
-def test_a_file_that_may_not_be_read_any_more_is_refused_until_it_may(
-    drive: Drives, disk: FaultyDisk, mount: Path
-) -> None:
+def test_an_unreadable_file_is_refused_until_it_is_readable(drive: Drives, disk: FaultyDisk, mount: Path) -> None:
     disk.fails("open", "1.1.3.dcm", errno=errno.EACCES)
     fails(mount / NAMES[3], errno.EACCES)
     fails(mount / NAMES[3], errno.EACCES)
@@ -181,7 +179,7 @@ def test_a_file_that_may_not_be_read_any_more_is_refused_until_it_may(
     everything_else_works(mount)
 
 
-def test_files_that_are_gone_are_said_once_and_work_when_they_are_back(drive: Drives, tmp_path: Path) -> None:
+def test_missing_files_are_logged_once_and_work_when_they_are_back(drive: Drives, tmp_path: Path) -> None:
     study = database(tmp_path / "db").images / "demd1/1.1"
     mount = drive(tmp_path / "db")
     everything_else_works(mount)
@@ -226,7 +224,7 @@ def test_a_disk_that_went_away_and_came_back_is_used_again(drive: Drives, disk: 
 # A disk that hangs
 
 
-def test_a_file_that_hangs_hangs_nobody_else(
+def test_a_file_that_hangs_stops_no_other_read(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     drive.expect_log("has not answered for 5 seconds")
@@ -240,7 +238,7 @@ def test_a_file_that_hangs_hangs_nobody_else(
     everything_else_works(mount)
 
 
-def test_files_that_hang_when_they_are_opened_hang_nobody_else(
+def test_files_that_hang_on_open_stop_no_other_read(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     drive.expect_log("has not answered for 5 seconds")
@@ -304,7 +302,7 @@ def test_a_signal_ends_a_drive_that_is_refreshed_from_a_disk_that_hangs(
     disk.works()
 
 
-def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
+def test_processes_stuck_in_a_disk_are_few_and_stop_no_later_refresh(
     disk: FaultyDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("the process that renews the index does not end|" + FAILED)
@@ -338,7 +336,7 @@ def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
     assert "2 processes of earlier refreshes still wait" in said[2][1]
 
 
-def test_who_asks_a_drive_before_it_is_there_does_not_end_it(drive: Drives, disk: FaultyDisk) -> None:
+def test_a_request_before_a_drive_is_ready_does_not_end_it(drive: Drives, disk: FaultyDisk) -> None:
     disk.fails("readdir", "1.1")
     place = drive.directory_for_mount()
     command = [sys.executable, "-m", "omidbfs", "mount", disk.mountpoint, place, "--log-file", drive.log_file()]
@@ -391,7 +389,7 @@ with open(sys.argv[1], "rb") as stream:
 
 
 @pytest.mark.parametrize("size", [0, 8, 4096, 8_000_001])
-def test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte(
+def test_a_mapped_file_that_is_cut_off_or_grows_gives_no_wrong_byte(
     drive: Drives, tmp_path: Path, size: int
 ) -> None:
     length = 8_000_000  # more than the kernel reads ahead
@@ -497,7 +495,7 @@ def test_without_memory_for_threads_callers_are_told_so_and_the_drive_goes_on(
     everything_else_works(mount)
 
 
-def test_a_thousand_may_have_files_open_at_once(drive: Drives, tmp_path: Path) -> None:
+def test_a_thousand_programs_can_have_files_open_at_once(drive: Drives, tmp_path: Path) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1500:
         pytest.skip("the system lets this process have too few files open")
     database(tmp_path / "db")

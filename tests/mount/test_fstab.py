@@ -98,7 +98,7 @@ def test_a_line_of_fstab_without_our_type_mounts(drive: Drives, place: Path) -> 
         ("remount", "-o remount: a drive cannot be changed while it is mounted"),
     ],
 )
-def test_what_is_no_option_fails_with_one_line(drive: Drives, place: Path, option: str, says: str) -> None:
+def test_an_unknown_option_fails_with_one_line(drive: Drives, place: Path, option: str, says: str) -> None:
     done = mounted(drive, place, f"mount -t fuse.omidbfs db {place} -o {option}")
     assert done.returncode != 0
     [line] = done.stderr.splitlines()

@@ -67,7 +67,7 @@ def test_pandas_opens_a_cohort_and_its_paths_lead_to_the_images(demo_drive: Path
     assert all((place / image["file_name"]).is_file() for image in boxes["images"])
 
 
-def test_listing_makes_nothing_and_asking_for_one_makes_that_one(drive: Drives, demo_database: Path) -> None:
+def test_listing_makes_no_file_and_a_lookup_makes_only_its_file(drive: Drives, demo_database: Path) -> None:
     place = drive(demo_database)
     process = drive.pid(place)
     for path in ("all", "by-view/CC", "by-view/MLO"):
@@ -83,7 +83,7 @@ def test_listing_makes_nothing_and_asking_for_one_makes_that_one(drive: Drives, 
     assert spooled(process) == 1
 
 
-def test_a_listing_takes_nothing_from_what_is_mapped(demo_drive: Path, exported: dict[str, bytes]) -> None:
+def test_a_listing_leaves_mapped_files_as_they_are(demo_drive: Path, exported: dict[str, bytes]) -> None:
     content = exported["index.csv"]
     with (
         open(demo_drive / COHORT / "index.csv", "rb") as file,
@@ -95,7 +95,7 @@ def test_a_listing_takes_nothing_from_what_is_mapped(demo_drive: Path, exported:
             assert mapped[:] == content
 
 
-def test_many_who_ask_at_once_get_the_same_file_which_is_made_once(drive: Drives, demo_database: Path) -> None:
+def test_many_callers_at_once_get_one_file_that_is_made_once(drive: Drives, demo_database: Path) -> None:
     place = drive(demo_database)
     with ThreadPoolExecutor(16) as pool:
         contents = set(pool.map(lambda _: (place / "all/.omidbfs/index.csv").read_bytes(), range(32)))

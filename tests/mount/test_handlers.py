@@ -209,7 +209,7 @@ def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tupl
     return go_on, made
 
 
-def test_while_a_file_is_made_everything_else_is_answered(
+def test_other_requests_are_answered_while_a_file_is_made(
     operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, made = make_slowly(operations, monkeypatch)
@@ -239,7 +239,7 @@ def test_while_a_file_is_made_everything_else_is_answered(
     assert len(made) == 1
 
 
-def test_what_cannot_be_made_fails_for_all_who_wait(
+def test_a_file_that_cannot_be_made_fails_for_all_waiting_callers(
     operations: Operations, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("a file of a cohort could not be made: No space left on device")
@@ -296,9 +296,7 @@ def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
     trio.run(ask)
 
 
-def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = Tree(tmp_path)
     for number in (1, 2, 3):
         tree.client(f"demd{number}").study(f"{number}").image(f"{number}.1")
@@ -374,7 +372,7 @@ def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
     assert call(operations.lookup, place, b"index.csv", Caller()).attr_timeout > 0
 
 
-def test_whoever_the_kernel_lets_open_a_file_is_told_its_size(operations: Operations) -> None:
+def test_a_caller_that_the_kernel_lets_open_a_file_gets_its_size(operations: Operations) -> None:
     operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
     caller = Caller()  # with CAP_DAC_READ_SEARCH, say
     file = call(operations.lookup, inode(operations, EXPORTED), b"index.csv", caller).st_ino
@@ -422,7 +420,7 @@ def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations)
     assert call(operations.lookup, file, b".", CONTEXT) == errno.ESTALE
 
 
-def test_what_was_let_go_of_is_made_again_for_who_opens_it(operations: Operations) -> None:
+def test_a_dropped_file_is_made_again_when_it_is_opened(operations: Operations) -> None:
     file = inode(operations, f"{EXPORTED}/index.csv")
     size = call(operations.getattr, file, CONTEXT).st_size
     operations.drive.generated._spool.forget_all()
@@ -453,7 +451,7 @@ def test_a_file_found_changed_while_another_view_takes_over_is_stale(
     assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
 
 
-def test_a_file_from_after_2262_is_opened_as_often_as_one_likes(tmp_path: Path) -> None:
+def test_a_file_from_after_2262_can_be_opened_again_and_again(tmp_path: Path) -> None:
     with handlers_over(tmp_path, time=10_000_000_000) as operations:
         file = inode(operations, "all/1.1.1.dcm")
         for _ in range(2):
@@ -463,7 +461,7 @@ def test_a_file_from_after_2262_is_opened_as_often_as_one_likes(tmp_path: Path) 
         assert call(operations.getattr, file, CONTEXT).st_mtime_ns == (1 << 63) - 1
 
 
-def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_listing_delays_no_other_request(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
     place, go_on, threads = inode(operations, "all"), threading.Event(), []
     listing = View.listing
 

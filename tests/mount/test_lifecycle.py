@@ -266,7 +266,7 @@ def test_a_drive_whose_daemon_was_killed_can_be_unmounted(drive: Drives, source:
 # Ending
 
 
-def test_unmounting_what_is_no_drive_is_refused(drive: Drives, source: Path, tmp_path: Path) -> None:
+def test_unmounting_another_file_system_is_refused(drive: Drives, source: Path, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", Path("/"), Path("/proc")):
         assert "no drive of omidbfs" in refused(drive, "umount", place)
     mount = drive(source)
@@ -319,7 +319,7 @@ def guarded(open_path: Path) -> Path:
 
 
 @needs_root
-def test_with_allow_other_a_user_reads_what_the_source_would_let_her(
+def test_with_allow_other_a_user_reads_what_the_source_permits(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()
@@ -349,7 +349,7 @@ def test_a_closed_root_of_the_source_closes_the_drive(drive: Drives, guarded: Pa
 
 
 @needs_root
-def test_without_allow_other_nobody_else_is_let_in(drive: Drives, guarded: Path, open_path: Path) -> None:
+def test_without_allow_other_no_other_user_can_enter(drive: Drives, guarded: Path, open_path: Path) -> None:
     (open_path / "drive").mkdir()
     mount = drive(guarded, at=open_path / "drive")
     assert read_as(OTHER, mount / "all/1.0.dcm") is None
@@ -357,7 +357,7 @@ def test_without_allow_other_nobody_else_is_let_in(drive: Drives, guarded: Path,
 
 
 @needs_root
-def test_with_allow_other_a_user_loses_what_the_source_takes_from_her(
+def test_with_allow_other_a_user_loses_access_that_the_source_withdraws(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()
@@ -381,7 +381,7 @@ def test_with_allow_other_a_user_loses_what_the_source_takes_from_her(
 
 
 @needs_root
-def test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_judged_anew(
+def test_with_allow_other_a_replaced_file_gains_no_access_before_a_refresh(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()
@@ -405,7 +405,7 @@ def test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_jud
 
 
 @needs_root
-def test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it(
+def test_with_allow_other_texts_that_quote_the_source_need_access_to_all_of_it(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()

@@ -80,7 +80,7 @@ class Opened:
 
 
 @pytest.mark.parametrize("readahead", [WINDOW, 0])
-def test_a_file_that_is_read_from_one_end_to_the_other_is_asked_for_in_advance(tree: Tree, readahead: int) -> None:
+def test_a_file_that_is_read_in_order_is_read_ahead(tree: Tree, readahead: int) -> None:
     path = tree.images / "demd1/1.1/1.1.1.dcm"
     opened = Opened(tree, readahead)
 
@@ -99,7 +99,7 @@ def test_a_file_that_is_read_from_one_end_to_the_other_is_asked_for_in_advance(t
     trio.run(main)
 
 
-def test_what_is_read_here_and_there_is_not_asked_for_in_advance(tree: Tree) -> None:
+def test_a_file_that_is_read_at_random_is_not_read_ahead(tree: Tree) -> None:
     path = tree.images / "demd1/1.1/1.1.1.dcm"
     opened = Opened(tree, 1 << 20)
 
@@ -115,7 +115,7 @@ def test_what_is_read_here_and_there_is_not_asked_for_in_advance(tree: Tree) -> 
     trio.run(main)
 
 
-def test_every_part_of_a_file_is_right_whoever_reads_it_and_in_whatever_order(tree: Tree) -> None:
+def test_every_part_of_a_file_is_right_in_any_order_and_for_any_reader(tree: Tree) -> None:
     opened = Opened(tree, WINDOW)
     chance = random.Random(2)
 

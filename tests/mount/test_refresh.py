@@ -337,7 +337,7 @@ def inodes_of(mount: Path) -> dict[tuple[str, int, int], int]:
     }
 
 
-def test_directories_that_somebody_is_in_keep_no_name_that_is_gone(mount: Path, tree: Tree) -> None:
+def test_directories_in_use_keep_no_name_that_is_gone(mount: Path, tree: Tree) -> None:
     places = [
         "by-client/demd1",
         "by-client/demd1/1.1",
@@ -700,7 +700,7 @@ def test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was(
     check(mount, Reference(tree.root), set())
 
 
-def test_other_directories_in_the_place_of_the_source_are_what_is_read_then(
+def test_a_refresh_reads_other_directories_in_the_place_of_the_source(
     drive: Drives, mount: Path, tree: Tree
 ) -> None:
     known = check(mount, Reference(tree.root), set())
@@ -753,9 +753,7 @@ def test_an_index_that_is_lost_is_made_anew_and_no_inode_changes_hands(
     assert not new & set(before.values())
 
 
-def test_a_file_of_somebody_else_in_the_place_of_the_index_is_left_alone(
-    drive: Drives, mount: Path, tree: Tree
-) -> None:
+def test_a_foreign_file_in_the_place_of_the_index_is_left_alone(drive: Drives, mount: Path, tree: Tree) -> None:
     index = Path(status(mount)["index"])
     replaced(index, b"something else entirely")
     client_added(tree)

@@ -123,7 +123,7 @@ def drive_says(drive: Drive, paths: dict[str, bool], identity: Identity) -> dict
         (0o755, ("--umask", "005"), Ownership(umask=0o005)),
     ],
 )
-def test_who_may_read_what_is_what_the_kernel_says(
+def test_a_front_end_permits_what_the_kernel_permits(
     drive: Drives, tree: Tree, open_path: Path, root: int, options: tuple[str, ...], ownership: Ownership
 ) -> None:
     for place in (tree.images, tree.data):

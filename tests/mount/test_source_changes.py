@@ -83,7 +83,7 @@ def test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path(mo
         assert paths[turn % 3].read_bytes() == content(turn, 1000 + turn)
 
 
-def test_what_others_have_open_says_nothing_of_what_is_at_a_path(mount: Path, source: Path) -> None:
+def test_open_files_of_other_programs_do_not_change_what_a_path_shows(mount: Path, source: Path) -> None:
     paths = [mount / NAME, mount / "by-view/CC/1.1.1.dcm", mount / "by-client/demd1/1.1/1.1.1.dcm"]
     with open(paths[0], "rb") as first:
         assert [path.stat().st_size for path in paths] == [SIZE] * 3

@@ -84,7 +84,7 @@ def claims(process: int) -> str:
     return json.dumps({"pid": process, "refresh": refresh, "counters": counters, **numbers, **texts})
 
 
-def test_no_process_gets_a_signal_because_a_stranger_names_it(drive: Drives, fake: Fake) -> None:
+def test_no_process_gets_a_signal_because_a_foreign_file_system_names_it(drive: Drives, fake: Fake) -> None:
     with subprocess.Popen([sys.executable, "-c", VICTIM], stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdout is not None
         assert victim.stdout.readline() == "ready\n"
@@ -100,7 +100,7 @@ def test_no_process_gets_a_signal_because_a_stranger_names_it(drive: Drives, fak
         assert victim.stdout.read() == ""
 
 
-def test_what_is_not_understood_hides_no_other_drive(drive: Drives, fake: Fake, demo_drive: Path) -> None:
+def test_a_status_that_is_not_understood_hides_no_other_drive(drive: Drives, fake: Fake, demo_drive: Path) -> None:
     place = fake('{"pid": 1}')
     lines = drive.run("status", status=None).stdout.splitlines()
     assert f"{printable(str(place))}: mounted; what it says of itself is not understood" in lines
@@ -109,7 +109,7 @@ def test_what_is_not_understood_hides_no_other_drive(drive: Drives, fake: Fake, 
     assert said.startswith(f"omidbfs: {printable(str(place))}: what the drive says of itself is not understood")
 
 
-def test_a_stranger_that_does_not_let_go_of_who_asks_hides_no_other_drive(
+def test_a_foreign_file_system_that_hangs_hides_no_other_drive(
     drive: Drives, fake: Fake, demo_drive: Path
 ) -> None:
     place = fake(claims(1), "hangs")

@@ -176,20 +176,20 @@ def test_a_file_that_another_has_a_lease_on_is_waited_for_without_spinning(
     assert leased.pauses == [0.001, 0.002, 0.004]
 
 
-def test_so_is_one_where_links_are_followed(tree: Path, leased: Leased) -> None:
+def test_a_leased_file_is_waited_for_where_links_are_followed(tree: Path, leased: Leased) -> None:
     with closing(TreeReader(str(tree), follow_symlinks=True)) as reader:
         assert content(reader, b"a/b/file") == b"content"
     assert len(leased.pauses) == 3
 
 
-def test_so_is_one_that_was_listed(reader: TreeReader, leased: Leased) -> None:
+def test_a_leased_file_that_was_listed_is_waited_for(reader: TreeReader, leased: Leased) -> None:
     directory = reader.directory(b"a/b")
     assert read_listed(reader, directory, "file", 7, 100) == b"content"
     assert len(leased.pauses) == 3
     os.close(directory)
 
 
-def test_one_whose_lease_is_not_given_up_is_refused_after_a_minute(
+def test_a_file_whose_lease_stays_is_refused_after_a_minute(
     reader: TreeReader, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(*_: object, **__: object) -> int:
@@ -236,7 +236,7 @@ ALICE, BOB, STAFF, GUESTS = 1001, 1002, 2001, 2002
         (0o555, [Access(0o744, ALICE, STAFF)], 0o500),
     ],
 )
-def test_who_may_not_search_a_directory_above_a_file_of_alice_loses_her_bits(
+def test_a_caller_that_cannot_search_a_directory_loses_the_bits_of_files_below(
     mode: int, above: list[Access], limited: int
 ) -> None:
     assert limited_mode(mode, ALICE, STAFF, above) == limited
@@ -261,7 +261,7 @@ directories = st.lists(st.builds(Access, st.integers(0, 0o777), one_of_two, one_
 )
 @example(0o444, 1, 1, [Access(0o705, 2, 2)], 3, frozenset([2]))
 @example(0o444, 1, 1, [Access(0o077, 2, 2)], 2, frozenset())
-def test_nobody_may_do_more_with_a_file_than_in_the_source(
+def test_no_caller_has_more_rights_to_a_file_than_in_the_source(
     mode: int, uid: int, gid: int, above: list[Access], caller: int, groups: frozenset[int]
 ) -> None:
     limited = limited_mode(mode, uid, gid, above)
@@ -291,7 +291,7 @@ def test_below_directories_of_its_owner_and_group_a_file_keeps_what_its_readers_
     groups=st.frozensets(st.sampled_from([1, 2, 3])),
 )
 @example(Access(0o440, 1, 1), 0o640, 2, 1, 2, frozenset())
-def test_nobody_may_do_more_with_a_file_than_with_the_one_that_it_replaced(
+def test_no_caller_has_more_rights_to_a_file_than_to_the_one_that_it_replaced(
     before: Access, mode: int, uid: int, gid: int, caller: int, groups: frozenset[int]
 ) -> None:
     limited = no_more_than(before, mode, uid, gid)

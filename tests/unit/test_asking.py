@@ -74,13 +74,13 @@ def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("command", ["export --format paths", "export -o paths.txt", "report -o page.html"])
-def test_what_is_written_of_a_saved_index_comes_with_its_age(run: Run, tree: Tree, command: str) -> None:
+def test_an_export_from_a_saved_index_comes_with_its_age(run: Run, tree: Tree, command: str) -> None:
     assert "as of" not in run(command).stderr  # it has been built for this
     assert re.fullmatch(rf"(\S+: 1 image\n)?{AGE}", run(command).stderr)
     assert "as of" not in run(f"{command} --verify-first").stderr
 
 
-def test_what_is_only_answered_comes_without(run: Run, tree: Tree) -> None:
+def test_an_answer_comes_without_the_age_of_the_index(run: Run, tree: Tree) -> None:
     for command in ("count", "ls", "facets", "count"):
         answer(run(command))
 
@@ -128,7 +128,7 @@ def test_facets_that_an_index_lacks_are_made_for_one_command_and_it_says_so(
     assert answer(run("count", "by-kvp/unknown", config="kvp.toml")) == "1\n"
 
 
-def test_a_question_is_answered_also_where_the_index_is_closed_to_who_asks(
+def test_a_command_answers_although_it_cannot_read_the_index(
     run: Run, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "i").write_bytes(b"closed")
@@ -151,9 +151,7 @@ def test_a_question_is_answered_also_where_the_index_is_closed_to_who_asks(
     assert (tmp_path / "i").read_bytes() == b"closed"
 
 
-def test_without_a_place_for_the_index_a_question_is_answered_all_the_same(
-    run: Run, tree: Tree, tmp_path: Path
-) -> None:
+def test_a_command_answers_without_a_place_for_the_index(run: Run, tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "i").symlink_to(tmp_path / "none" / "i")
     result = run("count")
     assert (result.exit_code, result.stdout) == (0, "1\n")
@@ -177,7 +175,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_on_a_full_disk_a_question_is_answered_all_the_same(run: Run, tree: Tree, small_disk: Path) -> None:
+def test_a_command_answers_on_a_full_disk(run: Run, tree: Tree, small_disk: Path) -> None:
     (small_disk / "other").write_bytes(bytes(56 << 10))
     result = run("count")
     assert (result.exit_code, result.stdout) == (0, "1\n")
@@ -273,7 +271,7 @@ def test_links_that_are_not_followed_are_told_of_where_nothing_else_is_shown(
 
 
 @pytest.mark.parametrize(("children", "delay"), [(0, 0.3), (2, 0.0), (3, 0.05), (4, 0.0), (4, 0.5)])
-def test_an_interrupt_from_the_terminal_is_one_line_and_leaves_nobody(
+def test_an_interrupt_from_the_terminal_is_one_line_and_leaves_no_process(
     demo_database: Path, tmp_path: Path, children: int, delay: float
 ) -> None:
     words = ["index", "--workers", "3", "--index", str(tmp_path / "i"), str(demo_database)]

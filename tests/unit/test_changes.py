@@ -165,7 +165,7 @@ def one(
 @example({"demd1": one(nbss=0)}, {"demd1": one(nbss=1)})
 @example({"demd1": one()}, {"demd1": one(view="MLO")})
 @pytest.mark.unmeasured
-def test_whatever_leads_elsewhere_is_told(before: Description, after: Description) -> None:
+def test_the_kernel_is_told_of_every_name_that_leads_elsewhere(before: Description, after: Description) -> None:
     with tempfile.TemporaryDirectory() as place:
         source = write(Path(place) / "db", before)
         index = refreshed(source)
@@ -216,7 +216,7 @@ def test_where_nothing_has_changed_only_the_texts_are_told(tmp_path: Path) -> No
     assert set(found.entries) == {*texts, (1, b"README.txt")}
 
 
-def test_a_new_client_costs_a_word_for_nobody_else(tmp_path: Path) -> None:
+def test_a_new_client_invalidates_no_name_of_another(tmp_path: Path) -> None:
     source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old = view_of(source, index)
@@ -286,7 +286,7 @@ def files_of(view: View) -> dict[str, int]:
     return found
 
 
-def test_of_files_of_which_nothing_but_ctime_changed_only_pages_are_in_doubt(tmp_path: Path) -> None:
+def test_a_changed_ctime_alone_puts_only_pages_in_doubt(tmp_path: Path) -> None:
     source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old = view_of(source, index)
@@ -303,7 +303,7 @@ def test_of_files_of_which_nothing_but_ctime_changed_only_pages_are_in_doubt(tmp
     assert len(hers) == 4
 
 
-def test_of_a_file_whose_rights_changed_the_attributes_are_told_and_no_name(open_place: Path) -> None:
+def test_changed_rights_invalidate_attributes_and_no_name(open_place: Path) -> None:
     source = write(open_place / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old = view_of(source, index)
@@ -434,7 +434,7 @@ def test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed(tmp_path: Pa
     assert {(place.inode, name) for name in BY_FILE} <= set(forgotten)
 
 
-def test_of_a_changed_file_those_directories_are_told_that_hold_it(tmp_path: Path) -> None:
+def test_a_changed_file_invalidates_the_directories_that_hold_it(tmp_path: Path) -> None:
     image = ("Foo Bar", "CC", 1, True)
     other = ("b", "MLO", 2, True)
     source = write(

@@ -84,7 +84,7 @@ def test_a_sidecar_that_contradicts_its_dicom_file_shows_in_the_deep_check_only(
     assert re.fullmatch(r"laterality is '[LR]' in the JSON and '[LR]' in the DICOM file", detail)
 
 
-def test_what_is_known_already_is_not_said_twice(database: Path) -> None:
+def test_a_known_problem_is_not_reported_twice(database: Path) -> None:
     empty, described = images(database)[:2]
     empty.write_bytes(b"")
     described.write_bytes(b"no DICOM")

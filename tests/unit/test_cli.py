@@ -200,9 +200,7 @@ def test_long_lists_are_cut_on_a_terminal_unless_all_is_asked_for(run: Run, demo
         *((3, 200, "2 %"), (2, 3, "67 %"), (198, 200, "99 %"), (199, 200, ">99 %"), (200, 200, "100 %")),
     ],
 )
-def test_shares_are_rounded_and_what_is_there_is_never_nothing_nor_a_part_all(
-    images: int, total: int, shown: str
-) -> None:
+def test_rounded_shares_are_0_only_for_none_and_100_only_for_all(images: int, total: int, shown: str) -> None:
     assert share(images, total) == shown
 
 
@@ -390,7 +388,7 @@ def test_no_source_is_near_an_empty_directory(run: Run, tmp_path: Path) -> None:
         ["mount", "x", "y", "--links", "hard"],
     ],
 )
-def test_what_is_no_command_line_is_a_usage_error(run: Run, arguments: list[str]) -> None:
+def test_a_wrong_command_line_is_a_usage_error(run: Run, arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Usage: omidbfs" in result.stderr
@@ -438,7 +436,7 @@ def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_mean
 
 
 @pytest.mark.parametrize("option", ["--uid", "--gid"])
-def test_only_root_may_say_whose_the_files_are(
+def test_only_root_may_set_the_owner(
     run: Run, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
     (tmp_path / "drive").mkdir()
@@ -460,7 +458,7 @@ def test_the_configuration_may_be_named_behind_the_command(run: Run, database: P
         assert said(run(*arguments)) == "3\n"
 
 
-def test_a_cohort_that_is_none_is_answered_with_those_there_are_and_where_they_are_from(
+def test_an_unknown_cohort_gets_the_known_ones_and_their_configuration(
     run: Run, database: Path, tmp_path: Path
 ) -> None:
     line = "cohorts/trian: no configuration was read that names cohorts; --config FILE reads one"
@@ -484,7 +482,7 @@ def test_a_cohort_that_is_none_is_answered_with_those_there_are_and_where_they_a
         ("x.json", ".json may be coco or summary: add --format coco or summary, or name the file coco.json or"),
     ],
 )
-def test_a_name_that_says_no_format_is_told_what_would(run: Run, file: str | None, hint: str) -> None:
+def test_a_name_that_gives_no_format_gets_a_hint(run: Run, file: str | None, hint: str) -> None:
     result = run("export", "x", *(() if file is None else ("-o", file)))
     assert result.exit_code == 2
     assert f"Error: what to write? {hint}" in " ".join(result.stderr.split())
@@ -505,7 +503,7 @@ def shell(command: str, *arguments: object, **environment: str) -> subprocess.Co
     return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_a_traceback_is_for_those_who_ask_for_it(database: Path) -> None:
+def test_a_traceback_needs_debug(database: Path) -> None:
     quiet = shell('omidbfs count "$@"', database, "by-view/X")
     assert quiet.stderr.count("\n") == 1
     loud = shell('omidbfs --debug count "$@"', database, "by-view/X")
@@ -514,7 +512,7 @@ def test_a_traceback_is_for_those_who_ask_for_it(database: Path) -> None:
     assert quiet.returncode == loud.returncode == 1
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     study = Tree(tmp_path).client("demd1").study("1.1")
     (study.images).mkdir()
     for number in range(9000):
@@ -639,7 +637,7 @@ def test_what_needs_pyfuse3_says_so_where_it_is_missing(database: Path, tmp_path
 # demo ------------------------------------------------------------------------------------------------------
 
 
-def test_demo_writes_a_database_of_which_it_says_how_large_it_is(run: Run, tmp_path: Path) -> None:
+def test_demo_writes_a_database_and_prints_its_size(run: Run, tmp_path: Path) -> None:
     assert said(run("demo", "db", "--clients", "2", "--seed", "3")) == "db: a synthetic OMI-DB of 2 clients\n"
     assert said(run("ls", "db", "by-client")).count("\n") == 2
     assert run("check", "--dicom", "db").exit_code == 0

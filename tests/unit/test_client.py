@@ -259,7 +259,7 @@ def test_a_document_of_another_client_is_reported_and_believed(study: Study, kin
 
 
 @pytest.mark.parametrize("name", [None, ""])
-def test_a_document_may_leave_open_whose_it_is(study: Study, name: str | None) -> None:
+def test_a_document_need_not_name_its_client(study: Study, name: str | None) -> None:
     study.of.documents["nbss"]["ClientID"] = name
     study.of.write()
     assert read(study)[1] == []

@@ -175,7 +175,7 @@ def test_fish_completes(place: Path) -> None:
     assert done.stdout.splitlines() == ["by-view/CC,ML\t1 image", "by-view/CC,MLO\t1 image"]
 
 
-def test_of_more_clients_than_a_shell_would_show_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_offers_none_of_too_many_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from omidbfs.cli import complete
     from omidbfs.cohorts.cohort import Cohorts
     from omidbfs.database.layout import find_source

@@ -221,7 +221,7 @@ def test_a_user_without_a_home_has_no_configuration() -> None:
         assert done.stdout == "None\n"
 
 
-def test_a_file_that_others_can_write_by_now_defines_nothing_unless_it_was_named() -> None:
+def test_a_configuration_that_others_can_write_defines_nothing_unless_named() -> None:
     path = Path("omidbfs.toml")
     path.write_text("")
     assert trusted_definitions(path, is_named=False) == Definitions()

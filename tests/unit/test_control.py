@@ -94,7 +94,7 @@ def test_a_drive_that_ends_before_it_is_ready_gives_its_status(tmp_path: Path, b
         assert "the reason" in done.stderr
 
 
-def test_a_drive_keeps_nothing_open_of_who_started_it(tmp_path: Path) -> None:
+def test_a_drive_keeps_no_file_of_its_starter_open(tmp_path: Path) -> None:
     body = """
 (place / "open").write_text(" ".join(os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
                                      if os.path.exists(f"/proc/self/fd/{name}")))
@@ -340,7 +340,7 @@ def test_where_a_drive_logs(
     assert (tmp_path / "state/omidbfs/omidbfs.log").exists() == (not named and not foreground)
 
 
-def test_a_drive_whose_index_is_closed_to_who_asks_stands_for_its_source(
+def test_a_drive_with_an_unreadable_index_stands_for_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No name is as long as that, which is told as what is closed to others is; but that nothing is to root.

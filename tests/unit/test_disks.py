@@ -73,7 +73,7 @@ def test_all_files_together_take_no_more_than_there_is(held: Held) -> None:
     trio.run(main)
 
 
-def test_what_is_stuck_does_not_count(held: Held) -> None:
+def test_stuck_threads_do_not_count(held: Held) -> None:
     async def main() -> None:
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, trio.testing.MockClock)
@@ -118,7 +118,7 @@ def test_only_so_many_threads_may_be_stuck_before_the_others_wait(held: Held) ->
     trio.run(main, clock=trio.testing.MockClock())
 
 
-def test_who_gives_up_does_not_wait(held: Held) -> None:
+def test_a_cancelled_call_does_not_wait(held: Held) -> None:
     async def main() -> None:
         threads = Threads()
         with trio.move_on_after(0.01) as scope:
@@ -128,7 +128,7 @@ def test_who_gives_up_does_not_wait(held: Held) -> None:
     trio.run(main)
 
 
-def test_an_error_of_a_call_is_the_caller_s() -> None:
+def test_a_caller_gets_the_error_of_its_call() -> None:
     def fail() -> None:
         raise OSError(errno.EREMOTEIO, "no")
 

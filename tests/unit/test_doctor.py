@@ -32,7 +32,7 @@ def findings(*arguments: object) -> dict[str, dict[str, str]]:
     return {finding["check"]: finding for finding in found}
 
 
-def test_whatever_is_not_well_has_a_remedy(tmp_path: Path) -> None:
+def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path: Path) -> None:
     for finding in [*system(), *system(tmp_path), package("no.such"), kernel("3.2"), device(tmp_path)]:
         assert finding.level in ("ok", "warn", "fail")
         assert finding.level == "ok" or finding.remedy
@@ -82,13 +82,13 @@ def test_app_armor_may_limit_where_users_mount(tmp_path: Path) -> None:
     assert app_armor(tmp_path).level == "ok"
 
 
-def test_user_allow_other_is_told(tmp_path: Path) -> None:
+def test_user_allow_other_is_reported(tmp_path: Path) -> None:
     assert "for root only" in allow_other(tmp_path / "fuse.conf").found
     (tmp_path / "fuse.conf").write_text("user_allow_other\n")
     assert allow_other(tmp_path / "fuse.conf").found == "for users, too"
 
 
-def test_a_cache_that_is_no_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache().level == "ok"
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self")

@@ -247,7 +247,7 @@ def test_only_the_first_class_of_a_mode_counts(mode: int, identity: Identity, re
     assert (permits(access, identity, READ), permits(access, identity, SEARCH)) == (reads, searches)
 
 
-def test_nobody_may_read_what_is_stale(refresher: Refresher) -> None:
+def test_no_caller_can_read_a_stale_file(refresher: Refresher) -> None:
     drive = refresher.drive
     front_end = FrontEnd(drive)
     place, table, file = (front_end.find(path) for path in (b"all", b"all/.omidbfs/index.csv", b"all/1.1.1.dcm"))

@@ -152,7 +152,7 @@ def test_an_interrupt_leaves_no_process_behind(demo_database: Path, monkeypatch:
     assert not any(exists(process) for process in started)
 
 
-def test_work_that_is_given_up_ends_at_once() -> None:
+def test_cancelled_work_ends_at_once() -> None:
     started: list[int] = []
 
     def work() -> None:
@@ -183,7 +183,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_workers_end_with_the_process_that_gave_the_work(tmp_path: Path, number: signal.Signals) -> None:
+def test_workers_end_with_their_parent_process(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "work.py").write_text(WORK_FOR_EVER)
     command, pipe = [sys.executable, tmp_path / "work.py"], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
@@ -290,7 +290,7 @@ def test_what_a_task_raises_is_raised_and_the_rest_cancelled() -> None:
     assert recorder.asked == 3
 
 
-def test_what_waits_for_those_who_are_gone_is_cancelled() -> None:
+def test_tasks_without_a_waiting_caller_are_cancelled() -> None:
     never, is_lost = threading.Event(), threading.Event()
     with ThreadPoolExecutor(2) as pool, watched(pool, is_lost.is_set) as executor:
         done, waiting = executor.submit(str, 1), executor.submit(never.wait)

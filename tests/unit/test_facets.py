@@ -321,7 +321,7 @@ def test_code_strings_are_in_capitals(text: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("facet", "tag"), [("modality", "00080060"), ("photometric-interpretation", "00280004")])
-def test_so_are_those_of_these_facets(image: Callable[..., Tree], facet: str, tag: str) -> None:
+def test_code_strings_of_these_facets_are_in_capitals(image: Callable[..., Tree], facet: str, tag: str) -> None:
     assert listed(facet, image(header={tag: {"vr": "CS", "Value": ["mg a"]}})) == ["MG_A"]
     assert listed(facet, image(header={tag: {"vr": "CS", "Value": ["Unknown"]}})) == ["_unknown"]
 

@@ -49,7 +49,7 @@ def test_every_option_of_mount_is_one_of_fstab() -> None:
             ]
 
 
-def test_what_concerns_mount_itself_is_no_matter_of_ours() -> None:
+def test_options_of_mount_itself_are_ignored() -> None:
     assert (
         translated("defaults", "ro", "nosuid", "nodev", "noexec", "exec", "_netdev", "nofail", "auto", "noauto")
         == []
@@ -97,7 +97,7 @@ def test_a_value_that_is_wrong_is_told_as_for_mount() -> None:
     assert "there is no user nobody-at-all" in done.output
 
 
-def test_another_user_gets_a_home_of_his_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_gets_its_own_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/root")
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     arguments(["/db", "/mnt", "-o", "rw"], main)

@@ -178,7 +178,7 @@ def test_an_attribute_is_found_by_its_place_in_the_dataset() -> None:
     ],
     ids=json.dumps,
 )
-def test_nothing_stated_is_nothing_and_no_news(value: object) -> None:
+def test_an_unstated_value_is_absent_and_no_problem(value: object) -> None:
     assert position(value) == (None, [])
 
 

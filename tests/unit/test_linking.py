@@ -72,7 +72,7 @@ def test_a_study_on_the_day_keeps_the_event_and_others_lose_it() -> None:
     assert [found.events for found in links] == [(), ("screening",), ()]
 
 
-def test_a_study_that_lost_its_event_takes_it_from_nobody() -> None:
+def test_a_study_that_lost_its_event_takes_it_from_no_other() -> None:
     # The first two are of one day, and lose theirs before they meet the third.
     links, _ = link([SCREENED], study(1, 1, "1"), study(2, 1, "1"), study(3, 5, "1"))
     assert [found.events for found in links] == [(), (), ("screening",)]

@@ -124,7 +124,7 @@ def test_a_drive_makes_all_of_it_once_before_it_serves(database: Path, tmp_path:
     assert json.loads(bytes(content))["refresh"] == "idle"
 
 
-def test_a_text_is_made_once_whoever_asks_first(bare: Index) -> None:
+def test_a_text_is_made_once_for_all_callers(bare: Index) -> None:
     calls, several = [], threading.Barrier(8)
 
     def make() -> bytes:
@@ -159,7 +159,7 @@ def test_a_text_that_could_not_be_made_is_made_when_it_is_asked_for_again(bare: 
     assert view.files.texts.content(view.files.texts.inode(b"status.json") or 0) == b"made"
 
 
-def test_the_inode_of_a_text_leads_to_it_in_a_view_that_nobody_has_asked_for_it_by_name(bare: Index) -> None:
+def test_the_inode_of_a_text_leads_to_it_in_a_new_view(bare: Index) -> None:
     """The kernel keeps inodes of texts while another view takes the place of the one that told them."""
     texts = {"README.txt": b"read me", "status.json": b"{}\n"}
     before, after = View(bare, ACCESS, texts), View(bare, ACCESS, {**texts, "status.json": b"[]\n"})

@@ -169,7 +169,7 @@ def test_users_may_open_a_drive_to_others_where_an_administrator_says_so(tmp_pat
 
 
 @pytest.mark.parametrize("text", [None, "", "#user_allow_other\n", "user_allow_others\n"])
-def test_and_nowhere_else(tmp_path: Path, text: str | None) -> None:
+def test_users_may_not_open_a_drive_to_others_otherwise(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "fuse.conf").write_text(text)
     assert f"add user_allow_other to {tmp_path / 'fuse.conf'}" in complaint(

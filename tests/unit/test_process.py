@@ -89,7 +89,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(demo_database: Path) -> No
     assert ended(">/dev/full", "count", demo_database, "all") == (1, "", full)
 
 
-def test_an_answer_does_not_depend_on_anybody_who_listens_for_errors(demo_database: Path) -> None:
+def test_an_answer_does_not_depend_on_standard_error(demo_database: Path) -> None:
     status, answer, _ = ended("2>&-", "count", demo_database, "all")
     assert (status, answer.strip().isdecimal()) == (0, True)
 

@@ -58,7 +58,7 @@ def has(*path: str) -> bool:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_whatever_a_docstring_refers_to_exists(path: Path) -> None:
+def test_every_reference_of_a_docstring_exists(path: Path) -> None:
     module = ".".join(("omidbfs", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     tree = ast.parse(path.read_text())
     names = bound(tree)

@@ -390,7 +390,7 @@ def test_an_edit_of_the_same_size_that_restores_the_time_is_read(five: Tree, rea
     assert new.columns["view"].tolist() != index.columns["view"].tolist()
 
 
-def test_a_client_that_comes_or_goes_costs_nobody_else_a_reading(five: Tree, read: list[str]) -> None:
+def test_a_client_that_comes_or_goes_makes_no_other_client_read(five: Tree, read: list[str]) -> None:
     source = find_source(five.root)
     index = refreshed(source)
     read.clear()

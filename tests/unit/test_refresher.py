@@ -158,7 +158,7 @@ def _at(refresher: Refresher, path: bytes, name: bytes):
 
 
 @pytest.mark.parametrize("how", ["refused", "a defect"])
-def test_what_the_kernel_was_not_told_it_is_told_at_the_next_refresh(
+def test_the_kernel_is_told_at_the_next_refresh_what_it_missed(
     refresher: Refresher, kernel: Kernel, tree: Tree, how: str, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning(FAILED)

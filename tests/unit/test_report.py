@@ -275,7 +275,7 @@ def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path:
 # What a page is ---------------------------------------------------------------------------------------------
 
 
-def test_a_page_names_neither_clients_nor_studies_nor_images(
+def test_a_page_names_no_client_study_or_image(
     reported: Callable[..., str], run: Callable[..., Result], demo_database: Path
 ) -> None:
     index = cohorts_of(demo_database, run).index
@@ -423,7 +423,7 @@ def browsed(page: Path, *options: str) -> tuple[str, list[str]]:
 
 
 @needs("chromium")
-def test_a_browser_shows_the_page_and_has_nothing_to_say(
+def test_a_browser_shows_the_page_without_a_warning(
     reported: Callable[..., str], quirky_database: Quirky, tmp_path: Path
 ) -> None:
     written = Reader(reported(quirky_database.path))

@@ -476,7 +476,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert why(tmp_path / "file") == "damaged: shorter than its header"
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_special_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "no" in why(tmp_path / "pipe")
     assert "no" in why(Path("/dev/zero"))

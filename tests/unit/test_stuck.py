@@ -23,7 +23,9 @@ from omidbfs.serving.stuck import Seen, are_stuck, threads_of
         ({7: ("R", 5), 8: ("S", 3)}, {7: ("R", 5), 8: ("S", 3)}, False),
     ],
 )
-def test_who_has_not_run_or_sleeps_beyond_every_signal_is_stuck(before: Seen, now: Seen, stuck: bool) -> None:
+def test_a_thread_that_has_not_run_or_sleeps_uninterruptibly_is_stuck(
+    before: Seen, now: Seen, stuck: bool
+) -> None:
     assert are_stuck(before, now) == stuck
 
 

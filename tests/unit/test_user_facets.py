@@ -182,7 +182,7 @@ def test_a_table_says_what_it_says_of_clients_studies_or_images(
         ("SOPInstanceUID", {"a": 1, "unknown": 7}),
     ],
 )
-def test_of_several_columns_that_name_something_the_key_decides(
+def test_the_key_decides_between_columns_that_name_something(
     tmp_path: Path, source: Source, key: str, values: dict[str, int]
 ) -> None:
     (tmp_path / "t.csv").write_text("client,SOPInstanceUID,density,,\ndemd1,1.1.0,A,,\n")
@@ -325,7 +325,7 @@ def test_a_definition_that_changes_re_reads_only_what_it_needs(
     assert (read, without.registry.user) == ([], ())
 
 
-def test_of_facets_that_stay_a_refresh_reads_changed_clients_only(
+def test_a_refresh_reads_only_changed_clients_for_facets_that_stay(
     tmp_path: Path, tree: Tree, source: Source, read: list[str]
 ) -> None:
     facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"').facets
@@ -341,7 +341,7 @@ def test_of_facets_that_stay_a_refresh_reads_changed_clients_only(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_whoever_reads_them_facets_are_the_same(
+def test_every_executor_gives_the_same_facets(
     tmp_path: Path, source: Source, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 1)
@@ -431,7 +431,7 @@ def test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes(
     assert cohort(f"[cohorts.it]\n{text}") == (images, missing)
 
 
-def test_of_very_many_names_that_are_missing_one_line_counts_the_rest(tmp_path: Path, source: Source) -> None:
+def test_one_line_counts_the_rest_of_many_missing_names(tmp_path: Path, source: Source) -> None:
     names = [f"demd{number}" for number in range(1, 1004)]  # two of them are there
     (tmp_path / "t.csv").write_text("client,density\n" + "".join(f"{name},A\n" for name in names))
     (tmp_path / "l.txt").write_text("\n".join(names))
@@ -513,7 +513,7 @@ def test_tokens_of_several_definitions_do_not_mix(tmp_path: Path, source: Source
     assert Counter(counts(index, "kvp-20")) != Counter(counts(index, "kvp-30"))
 
 
-def test_a_quote_that_nothing_closes_is_refused_for_it_would_swallow_rows(tmp_path: Path) -> None:
+def test_an_unclosed_quote_is_refused_because_it_would_swallow_rows(tmp_path: Path) -> None:
     (tmp_path / "density.csv").write_text('client,density\none,"1\ntwo,2\nthree,3\n')
     config = tmp_path / "omidbfs.toml"
     config.write_text('[facets.density]\ncsv = "density.csv"')

@@ -481,7 +481,7 @@ def test_long_names_of_duplicates_fit_into_a_name(tree: Tree) -> None:
     assert all(both.node(f"all/{name}") is not None for name in names)
 
 
-def test_a_study_that_two_women_share_is_the_images_of_both(tree: Tree) -> None:
+def test_a_study_of_two_clients_has_the_images_of_both(tree: Tree) -> None:
     tree.client("demd1").study("5").image("1.1").client("demd2").study("5").image("1.2")
     both = Both(tree.root)
     assert [*both.listed("by-study")] == ["5"]
@@ -589,7 +589,7 @@ def test_ages_have_bands_and_ranges_go_by_the_exact_age(tree: Tree) -> None:
     assert both.node("by-age/69-50") is None
 
 
-def test_a_union_or_complement_of_clients_is_flat_and_one_client_is_her_real_tree(tree: Tree) -> None:
+def test_a_union_or_complement_of_clients_is_flat_and_one_client_is_its_real_tree(tree: Tree) -> None:
     tree.client("demd1").study("1").image("1.1").client("demd2").study("2").image("2.1")
     both = Both(tree.root)
     assert [*both.listed("by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json", "1"]
@@ -858,7 +858,7 @@ def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
     assert [view.files.attributes(inode) for inode in (export, rendition)] == [None, None]
 
 
-def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_tree: Tree) -> None:
+def test_texts_that_quote_the_source_need_access_to_all_of_it(open_tree: Tree) -> None:
     study = open_tree.client().study().image("1.1", dcm=b"")
     mine = os.geteuid()
     for mode, quoting in ((0o644, 0o444), (0o640, 0o440), (0o600, 0o400)):
@@ -948,7 +948,7 @@ def test_a_path_that_says_the_same_again_is_the_same_cohort(many: View) -> None:
 
 
 @pytest.mark.parametrize("value", [b"CC", b"CC,MLO", b"not-CC"])
-def test_a_path_goes_only_so_deep(many: View, value: bytes) -> None:
+def test_a_path_has_a_greatest_depth(many: View, value: bytes) -> None:
     view = View(many.index, Access(0o755, 0, 0), GENERATED, list_nested=True)
     place = view.root
     with pytest.raises(OSError, match="too long") as raised:  # noqa: PT012

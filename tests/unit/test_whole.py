@@ -59,7 +59,7 @@ def test_what_a_killed_writer_leaves_is_removed_by_the_next_and_what_others_writ
     assert (tmp_path / "three").read_bytes() == b"whole"
 
 
-def test_a_file_is_there_when_it_is_whole_and_its_owner_s_only(tmp_path: Path) -> None:
+def test_a_file_appears_when_it_is_whole_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with replacing(tmp_path / "file") as stream:
