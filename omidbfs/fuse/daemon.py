@@ -92,8 +92,7 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    if not loop.install():
-        log.info("this version of pyfuse3 waits for requests in its own way, which is slower")
+    drive.front_ends["fuse"] = {"loop": "omidbfs" if loop.install() else "pyfuse3"}
     try:
         trio.run(_answer, operations, refresher, options, ready)
     except Exception:

@@ -59,6 +59,8 @@ class Drive:
         self.generated = GeneratedFiles(view, spool or Spool(spool_directories()), self.disks)
         self.observers = Observers()
         self.counters = Counters()
+        self.front_ends: dict[str, Mapping[str, object]] = {}
+        """Name -> what a front end says of itself in ``status.json``."""
         self._opened: set[Opened] = set()
         self._lists = trio.CapacityLimiter(_LISTS)
 

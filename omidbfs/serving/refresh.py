@@ -190,7 +190,9 @@ class Refresher:
     def _state_now(self) -> dict[str, object]:
         """Return the fields of ``status.json`` that change without a new view. Called in the loop."""
         refresh = _refresh_state(self._state, self._since, self._done, self._error, self._patience.stuck())
-        return {"refresh": refresh, "counters": self.drive.counted(), "started": self._started}
+        drive = self.drive
+        shown = {"refresh": refresh, "counters": drive.counted(), "started": self._started}
+        return {**shown, "front_ends": dict(drive.front_ends)}
 
 
 def _first_status() -> dict[str, object]:
