@@ -7,7 +7,7 @@ every command loads it.
 import re
 from collections.abc import Iterable, Mapping
 
-_PLURALS = {"study": "studies", "woman": "women", "directory": "directories", "entry": "entries"}
+_PLURALS = {"study": "studies", "directory": "directories", "entry": "entries"}
 _MOST = 3
 _SHORTEST_BEGINNING = 3
 

@@ -49,7 +49,7 @@ class _Cohort(_Selected, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Criteria:
     """Images that are in all ``lists`` (level, names) and in ``path``, a path as on the drive.
 
     ``place`` is the place of the path in the configuration, for messages.
@@ -65,8 +65,8 @@ class NamedCohort:
     """A cohort of the configuration: the images of ``include`` (``None``: all) without those of ``exclude``."""
 
     name: str
-    include: Selection | None
-    exclude: Selection | None = None
+    include: Criteria | None
+    exclude: Criteria | None = None
 
 
 def named_cohorts(tables: Mapping[str, object], place: Path, text: str) -> tuple[NamedCohort, ...]:
@@ -87,9 +87,9 @@ def _named_cohort(name: str, table: object, where: Where, directory: Path) -> Na
         raise RefusedError("is not a table")
     given = understood(_Cohort, table, _UNKNOWN)
     include = {key: value for key, value in table.items() if key != "exclude"}
-    taken: Selection | None = None
+    taken: Criteria | None = None
     if isinstance(given.exclude, str):
-        taken = Selection(given.exclude, where("exclude"))
+        taken = Criteria(given.exclude, where("exclude"))
     elif given.exclude is not None:
         listed_there = understood(_Selected, given.exclude, _UNKNOWN, "exclude")
         taken = _selection(listed_there, where, directory, "exclude")
@@ -98,7 +98,7 @@ def _named_cohort(name: str, table: object, where: Where, directory: Path) -> Na
     return NamedCohort(name, _selection(given, where, directory), taken)
 
 
-def _selection(given: _Selected, where: Where, directory: Path, *inside: str) -> Selection:
+def _selection(given: _Selected, where: Where, directory: Path, *inside: str) -> Criteria:
     """Return the selection of a table; the keys ``inside`` lead to it from the definition."""
     lists = []
     for key, level in _LISTS.items():
@@ -110,7 +110,7 @@ def _selection(given: _Selected, where: Where, directory: Path, *inside: str) ->
                 raise error.below(*inside, *(error.keys or (key,))) from None
     if not lists and given.path is None:
         raise RefusedError("needs a path or a list of clients, studies or images", *inside)
-    return Selection(given.path or "", where(*inside, "path"), tuple(lists))
+    return Criteria(given.path or "", where(*inside, "path"), tuple(lists))
 
 
 def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict[str, Cohort], list[Problem]]:
@@ -134,7 +134,7 @@ def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict
     return named, problems
 
 
-def _selected(cohorts: Cohorts, selection: Selection, missing: dict[str, str]) -> Cohort:
+def _selected(cohorts: Cohorts, selection: Criteria, missing: dict[str, str]) -> Cohort:
     cohort = _at(cohorts, selection.path, selection.place, missing)
     for level, names in selection.lists:
         ordinals: list[int] = []

@@ -20,7 +20,7 @@ from omidbfs.cli.commands.report import definition
 from omidbfs.cli.main import main
 from omidbfs.cli.options import session_of
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.cohorts.named import NamedCohort, Selection, resolved
+from omidbfs.cohorts.named import Criteria, NamedCohort, resolved
 from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.facets import Kind, Level
 from omidbfs.index.columns import FIRST_CODE
@@ -79,7 +79,7 @@ def cohorts_of(source: Path, run: Callable[..., Result]) -> Cohorts:
 
 
 def at(cohorts: Cohorts, path: str) -> Cohort:
-    return resolved(cohorts, [NamedCohort("x", Selection(path, "here"))])[0]["x"]
+    return resolved(cohorts, [NamedCohort("x", Criteria(path, "here"))])[0]["x"]
 
 
 @pytest.fixture
