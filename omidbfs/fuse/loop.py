@@ -11,6 +11,8 @@ each request. ``scripts/bench drive`` measures what that gives.
 
 import os
 import select
+from contextvars import ContextVar
+from functools import partial
 from importlib.util import find_spec
 from time import perf_counter_ns
 
@@ -21,6 +23,39 @@ PATIENCE = 20_000
 """Nanoseconds for which the next request is polled for after an answer."""
 IN_A_ROW = 64
 """Requests that are answered before every other task gets a turn."""
+BUFFER = (1 << 20) + (1 << 16)
+"""Bytes that libfuse allocates for the requests of each task, or a little more."""
+PAUSE = 0.05
+"""Seconds after which a task without a buffer looks again for memory."""
+
+
+class Reserve:
+    """Memory for the buffer that a new task of pyfuse3 allocates with its first request.
+
+    pyfuse3 ends the mount if that fails. So a new task waits until there is a reserve, and tasks that have a buffer
+    answer meanwhile. The reserve is released just before the task allocates.
+    """
+
+    def __init__(self) -> None:
+        self._memory: bytearray | None = None
+        self._task: ContextVar[object] = ContextVar("task")  # a new task has the context of another one
+
+    def is_there(self) -> bool:
+        """Return whether the current task has a buffer, or there is memory for one."""
+        if self._task.get(None) is trio.lowlevel.current_task() or self._memory is not None:
+            return True
+        try:
+            self._memory = bytearray(BUFFER)
+        except MemoryError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Make room for the buffer of the current task, unless it has one."""
+        task = trio.lowlevel.current_task()
+        if self._task.get(None) is not task:
+            self._task.set(task)
+            self._memory = None
 
 
 class Lock:
@@ -28,15 +63,22 @@ class Lock:
 
     ``trio.Lock`` belongs to the next waiter as soon as it is released: that costs two changes of task for each
     request. Here a waiter is woken, and waits again if the lock is taken by then. Fairness: :data:`IN_A_ROW`.
+    A task that has neither a buffer nor memory for one does not get the lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: Reserve) -> None:
         self._is_held = False
+        self._reserve = reserve
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> None:
-        while self._is_held:
-            await self._waiting.park()
+        while True:
+            if self._is_held:
+                await self._waiting.park()
+            elif self._reserve.is_there():
+                break
+            else:
+                await trio.sleep(PAUSE)
         self._is_held = True
 
     async def __aexit__(self, *exception: object) -> None:
@@ -51,7 +93,8 @@ class LowLevel:
     asks needs it.
     """
 
-    def __init__(self, patience: int | None = None) -> None:
+    def __init__(self, reserve: Reserve, patience: int | None = None) -> None:
+        self._reserve = reserve
         alone = len(os.sched_getaffinity(0)) == 1
         self._patience = patience if patience is not None else 0 if alone else PATIENCE
         self._polls: dict[int, select.poll] = {}
@@ -70,9 +113,10 @@ class LowLevel:
         """
         if self._in_a_row < IN_A_ROW and self._is_readable(descriptor):
             self._in_a_row += 1
-            return
-        self._in_a_row = 0
-        await trio.lowlevel.wait_readable(descriptor)
+        else:
+            self._in_a_row = 0
+            await trio.lowlevel.wait_readable(descriptor)
+        self._reserve.release()
 
     def _is_readable(self, descriptor: int) -> bool:
         try:
@@ -94,10 +138,10 @@ class LowLevel:
 class Waiting:
     """``trio`` as pyfuse3 is to see it."""
 
-    Lock = Lock
-
     def __init__(self) -> None:
-        self.lowlevel = LowLevel()
+        reserve = Reserve()
+        self.Lock = partial(Lock, reserve)
+        self.lowlevel = LowLevel(reserve)
 
     def __getattr__(self, name: str) -> object:
         return getattr(trio, name)

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from omidbfs.fuse import loop
-from omidbfs.fuse.loop import IN_A_ROW, Lock, LowLevel
+from omidbfs.fuse.loop import IN_A_ROW, Lock, LowLevel, Reserve
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def _answer(waiting: LowLevel, reader: int, lock: Lock, answered: list[str
 
 def test_every_other_task_gets_a_turn_after_so_many_requests(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    waiting, answered, turns = LowLevel(), list[str](), list[int]()
+    waiting, answered, turns = LowLevel(Reserve()), list[str](), list[int]()
 
     async def other() -> None:
         while len(turns) < 20:
@@ -45,7 +45,7 @@ def test_every_other_task_gets_a_turn_after_so_many_requests(pipe: tuple[int, in
     async def run() -> None:
         os.write(writer, bytes(10 * IN_A_ROW))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_answer, waiting, reader, Lock(), answered, "")
+            nursery.start_soon(_answer, waiting, reader, Lock(Reserve()), answered, "")
             nursery.start_soon(other)
             with trio.fail_after(20):
                 while len(answered) < 10 * IN_A_ROW:
@@ -60,10 +60,10 @@ def test_every_other_task_gets_a_turn_after_so_many_requests(pipe: tuple[int, in
 
 def test_requests_in_a_row_are_answered_without_another_task_in_between(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    waiting, answered = LowLevel(), list[str]()
+    waiting, answered = LowLevel(Reserve()), list[str]()
 
     async def run() -> None:
-        lock = Lock()
+        lock = Lock(Reserve())
         async with trio.open_nursery() as nursery:
             for name in "ab":
                 nursery.start_soon(_answer, waiting, reader, lock, answered, name)
@@ -79,7 +79,7 @@ def test_requests_in_a_row_are_answered_without_another_task_in_between(pipe: tu
 
 def test_another_task_answers_while_one_waits_for_something_else(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    waiting, answered = LowLevel(), list[str]()
+    waiting, answered = LowLevel(Reserve()), list[str]()
 
     async def slow(lock: Lock) -> None:
         async with lock:
@@ -88,7 +88,7 @@ def test_another_task_answers_while_one_waits_for_something_else(pipe: tuple[int
         await trio.sleep_forever()  # a disk that hangs
 
     async def run() -> None:
-        lock = Lock()
+        lock = Lock(Reserve())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(slow, lock)
             await trio.testing.wait_all_tasks_blocked()
@@ -108,7 +108,7 @@ def test_a_descriptor_that_is_about_to_be_closed_ends_the_wait(pipe: tuple[int, 
     reader, _ = pipe
 
     async def run() -> None:
-        waiting = LowLevel()
+        waiting = LowLevel(Reserve())
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -127,11 +127,11 @@ def test_a_wait_is_cancelled_and_so_is_a_wait_for_the_lock(pipe: tuple[int, int]
     answered: list[str] = []
 
     async def run() -> None:
-        lock = Lock()
+        lock = Lock(Reserve())
         with trio.move_on_after(0.05):
             async with trio.open_nursery() as nursery:
                 for name in "abc":
-                    nursery.start_soon(_answer, LowLevel(), reader, lock, answered, name)
+                    nursery.start_soon(_answer, LowLevel(Reserve()), reader, lock, answered, name)
         async with lock:  # nobody holds it any more
             pass
 
@@ -150,7 +150,7 @@ def test_a_drive_that_is_idle_takes_no_processor_time(pipe: tuple[int, int]) -> 
 
     async def run() -> float:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_answer, Counted(), reader, Lock(), [], "")
+            nursery.start_soon(_answer, Counted(Reserve()), reader, Lock(Reserve()), [], "")
             os.write(writer, b"1")
             await trio.sleep(0.05)
             start = time.process_time()
@@ -173,7 +173,7 @@ def test_a_poll_that_fails_leaves_the_wait_to_trio(pipe: tuple[int, int], monkey
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_answer, LowLevel(), reader, Lock(), answered, "")
+            nursery.start_soon(_answer, LowLevel(Reserve()), reader, Lock(Reserve()), answered, "")
             os.write(writer, bytes(200))
             with trio.fail_after(20):
                 while len(answered) < 200:
@@ -183,11 +183,43 @@ def test_a_poll_that_fails_leaves_the_wait_to_trio(pipe: tuple[int, int], monkey
     trio.run(run)
 
 
+def test_a_new_task_waits_for_memory_while_another_answers(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    answered: list[str] = []
+    reserve = Reserve()
+    waiting, lock = LowLevel(reserve), Lock(reserve)
+
+    async def answered_by(count: int) -> set[str]:
+        os.write(writer, bytes(count))
+        with trio.fail_after(20):
+            while len(answered) < count:
+                await trio.lowlevel.checkpoint()
+        names = set(answered)
+        answered.clear()
+        return names
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_answer, waiting, reader, lock, answered, "old")
+            assert await answered_by(1) == {"old"}
+            monkeypatch.setattr(loop, "BUFFER", 1 << 62)
+            nursery.start_soon(_answer, waiting, reader, lock, answered, "new")
+            assert await answered_by(10 * IN_A_ROW) == {"old"}
+            monkeypatch.undo()
+            while "new" not in await answered_by(10 * IN_A_ROW):
+                pass
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+
+
 def test_the_only_processor_is_left_to_the_program_that_asks(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    waiting = LowLevel()
+    waiting = LowLevel(Reserve())
     monkeypatch.setattr(loop, "perf_counter_ns", iter([0, 0]).__next__)  # asked for once more it raises
     assert not waiting._is_readable(pipe[0])
 
