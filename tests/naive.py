@@ -1,4 +1,4 @@
-"""A reader of an OMI-DB of its own: ``json.loads``, ``pydicom.dcmread``, loops and dictionaries.
+"""An independent reader of an OMI-DB, made of ``json.loads``, ``pydicom.dcmread``, loops and dictionaries.
 
 The reference model reads with it, so that an error of the package's readers is no error of the model. It fills
 the records of the package, which are plain data, and shares its tables of codes, which are facts. It reports no
@@ -36,7 +36,7 @@ NOTHING = (None, "", "Data anonymised")
 
 
 def document(path: Path) -> Json | None:
-    """Return the object in a JSON file, ``None`` for whatever is none."""
+    """Return the object in a JSON file, ``None`` for anything else."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -45,7 +45,7 @@ def document(path: Path) -> Json | None:
 
 
 def documents(data: Path, client: str) -> tuple[Nbss | None, ImageDb | None]:
-    """Return what NBSS and ImageDB of a client say; the lower-case name wins."""
+    """Return NBSS and ImageDB of a client. The lower-case name wins."""
     found: list[Json | None] = []
     for kind in ("nbss", "imagedb"):
         places = [data / client / f"{prefix}_{client}.json" for prefix in (kind, kind.upper())]
@@ -354,7 +354,7 @@ STORAGE_OF_TOMOSYNTHESES = "1.2.840.10008.5.1.4.1.1.13.1.3"
 
 
 def header_of(sidecar: Path | None, dcm: Path | None) -> Header:
-    """Return the header of an image: its sidecar says, else its DICOM file, else nobody."""
+    """Return the header of an image, from its sidecar, else from its DICOM file, else an empty one."""
     data = document(sidecar) if sidecar is not None else None
     if data is None and dcm is not None:
         data = of_dicom(dcm)
@@ -384,7 +384,7 @@ def values(data: Json, tag: str) -> list[Any]:
 
 
 def stated(value: object) -> str | None:
-    """Return a value as text, ``None`` where it says nothing."""
+    """Return a value as text, ``None`` if it is not stated."""
     found = str(value).strip(" \0") if isinstance(value, (str, int, float)) else ""
     return None if found in NOTHING else found
 

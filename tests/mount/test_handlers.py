@@ -1,4 +1,4 @@
-"""What no tool provokes at will: the handlers are called here as the kernel, or an NFS server, would call them."""
+"""Calls handlers directly, as the kernel or an NFS server would, for cases that no tool can provoke."""
 
 import errno
 import os
@@ -48,14 +48,14 @@ class Caller:
 
 @pytest.fixture
 def operations(tmp_path: Path) -> Iterator[Operations]:
-    """The handlers over a database of one image, which nothing is mounted of."""
+    """The handlers over a database of one image, without a mount."""
     with handlers_over(tmp_path) as handlers:
         yield handlers
 
 
 @contextmanager
 def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]:
-    """Make a database of one image, whose DICOM file is from ``time``, and give its handlers."""
+    """Make a database of one image with a DICOM file from ``time``. Return its handlers."""
     tree = Tree(root)
     tree.client().study().image("1.1.1", dcm=b"pixels", ViewPosition="CC")
     os.utime(tree.images / "demd1/1.1/1.1.1.dcm", (time, time))
@@ -67,7 +67,7 @@ def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]
 
 
 def call(handler: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
-    """Return the answer of a handler; the errno if it refuses."""
+    """Return the answer of a handler, or the errno if it refuses."""
 
     async def answer() -> Any:
         try:
@@ -197,7 +197,7 @@ EXPORTED = "by-view/CC/.omidbfs"
 
 
 def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
-    """Have every file wait, when it is made, for the event returned; the list gets the inodes of what is made."""
+    """Make each generated file wait for the returned event. The list gets the inodes of the files."""
     go_on, made = threading.Event(), []
 
     def content(export: Export) -> Iterator[bytes]:
@@ -339,7 +339,7 @@ def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeyp
     assert len(tables) == 1, "that of who had it made"
     assert all(row.startswith(b"demd2,") for row in tables[0].splitlines()[1:])
     assert [answer for answer in found if not isinstance(answer, bytes)] == [errno.ESTALE] * 2
-    assert operations.drive.generated._spool.open(file) is None, "nobody will ask for it again"
+    assert operations.drive.generated._spool.open(file) is None, "no caller can ask for it again"
     again = inode(operations, "by-client/demd2/.omidbfs/index.csv")
     handle = call(operations.open, again, os.O_RDONLY, CONTEXT).fh
     assert call(operations.read, handle, 0, 1 << 20) == tables[0]
@@ -396,7 +396,7 @@ OURS = os.getgroups()[0] if os.getgroups() else os.getegid()
         (0o404, Caller(gid=OURS), False),
         (0o440, Caller(pid=os.getpid()), bool(os.getgroups())),
         (0o404, Caller(pid=os.getpid()), not os.getgroups()),
-        (0o440, Caller(pid=0), False),  # of another PID namespace: nothing is known of its groups
+        (0o440, Caller(pid=0), False),  # of another PID namespace: its groups are unknown
         (0o404, Caller(pid=0), False),
     ],
 )
@@ -530,7 +530,7 @@ def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
-    """What the kernel, which is not there, is told to forget of inodes."""
+    """The inodes that the drive tells the absent kernel to forget."""
     told: list[tuple[int, bool]] = []
     monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", lambda *arguments: told.append(arguments))
     return told

@@ -1,4 +1,4 @@
-"""The real files inside the pydicom wheel, of all modalities and transfer syntaxes, broken ones among them."""
+"""A drive shows the real files of the pydicom wheel, of all modalities, also broken ones."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def real_files() -> list[Path]:
 
 
 def json_of(path: Path) -> bytes | None:
-    """Return the sidecar that pydicom makes of a file, ``None`` where it cannot."""
+    """Return the sidecar that pydicom makes of a file, or ``None`` if it fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

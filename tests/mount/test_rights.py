@@ -1,4 +1,4 @@
-"""What a front end without a kernel lets an identity read is what the kernel lets it read on a mount."""
+"""A front end without a kernel lets an identity read the same files as the kernel on a mount."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The source may change under a drive: what is opened is what is there then, or nothing, never another file."""
+"""If the source changes under a drive, an open gives the current file or fails, never another file."""
 
 import errno
 import os

@@ -42,7 +42,7 @@ def sha256(path: str | Path) -> str:
 
 
 def compare(mount: Path, model: Reference) -> dict[str, os.stat_result]:
-    """Check that a mount is what the model says; return what was found."""
+    """Check that a mount is as in the model. Return its entries."""
     expected, links = dict(model.walk()), model.links()
     found = dict(walk(mount))
     assert found.keys() == expected.keys()

@@ -1,4 +1,4 @@
-"""One client, read by ``omidb`` and by us: everything that both know has to be the same."""
+"""Compares one client as ``omidb`` and omidbfs read it. Everything that both know must be the same."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ assert FEATURE_NAMES.keys() == set(MARK_FEATURES)
 
 
 class Difference(AssertionError):
-    """``omidb`` and we disagree."""
+    """``omidb`` and omidbfs disagree."""
 
 
 def same(what: str, theirs: object, ours: object) -> None:
@@ -59,7 +59,7 @@ def same(what: str, theirs: object, ours: object) -> None:
 
 
 class OurClient:
-    """A client as our parts read it from ``data``."""
+    """A client as omidbfs reads it from ``data``."""
 
     def __init__(self, data: Path, name: str) -> None:
         root = data / name

@@ -1,4 +1,4 @@
-"""Random clients, as the JSON of an OMI-DB ``data`` tree: mostly what ``omidb`` can read, in all its variety.
+"""Random clients as the JSON of an OMI-DB ``data`` tree. ``omidb`` can read most of them.
 
 Client ``index`` of ``seed`` is always the same, so that a difference is reproduced from the two numbers.
 """

@@ -1,4 +1,4 @@
-"""Commands that only ask: how old their answer is, what they save, and what they leave alone."""
+"""Commands that only query: the age of their answer, what they save, and what they do not change."""
 
 import errno
 import json

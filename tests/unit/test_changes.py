@@ -1,4 +1,4 @@
-"""What the kernel is told when a view is replaced: every name that it may know and that leads elsewhere now."""
+"""When a view is replaced, the kernel is told of every known name that leads to something else."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ MODELS = ("a", "b", "a,b", "not-a", "Foo Bar", "FOO bar")
 VIEWS = ("CC", "MLO")
 
 Description = dict[str, tuple[int, dict[str, dict[str, tuple[str, str, int, bool]]]]]
-"""Client -> version of her NBSS, study -> image -> model, view, version, whether it has a DICOM file."""
+"""Client -> version of NBSS, study -> image -> model, view, version, whether it has a DICOM file."""
 
 images = st.tuples(st.sampled_from(MODELS), st.sampled_from(VIEWS), st.integers(0, 2), st.booleans())
 studies = st.dictionaries(st.sampled_from(IMAGES), images, min_size=1, max_size=2)
@@ -52,9 +52,9 @@ def write(root: Path, database: Description) -> Source:
     """Write a database: what is described alike has the same times."""
     shutil.rmtree(root, ignore_errors=True)
     tree = Tree(root)
-    for name, (nbss, hers) in database.items():
+    for name, (nbss, studies) in database.items():
         client = tree.client(name).episode("1", "NB"[nbss])
-        for uid, its in hers.items():
+        for uid, its in studies.items():
             study = client.study(uid, episode="1")
             for image, (model, view, version, has_dcm) in its.items():
                 study.image(image, dcm=b"" if has_dcm else None, ManufacturerModelName=model, ViewPosition=view)
@@ -115,7 +115,7 @@ def names_in(view: View, directory: Directory, children: set[bytes]) -> set[byte
 
 
 def untold(old: View, new: View, found: Changes) -> list[str]:
-    """Return what the kernel may go on to believe wrongly."""
+    """Return the names about which the kernel would be wrong."""
     known = {directory.path: directory for directory in known_to_the_kernel(old)}
     entries, attributes = set(found.entries), set(found.attributes)
     root, wrong = old.root.inode, []
@@ -298,9 +298,9 @@ def test_a_changed_ctime_alone_puts_only_pages_in_doubt(tmp_path: Path) -> None:
     found = changes(old, new, known)
     assert names_told(found) == set()
     assert not set(found.attributes) & set(files_of(old).values())
-    hers = {file_key(inode) for path, inode in files_of(old).items() if "demd1" in path}
-    assert set(found.touched) == hers
-    assert len(hers) == 4
+    of_client = {file_key(inode) for path, inode in files_of(old).items() if "demd1" in path}
+    assert set(found.touched) == of_client
+    assert len(of_client) == 4
 
 
 def test_changed_rights_invalidate_attributes_and_no_name(open_place: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it ends, and one clear line for whatever goes wrong."""
+"""The command line: output, exit status, and one clear line for each error."""
 
 import contextlib
 import csv
@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two women, four studies, five images; a sidecar is missing."""
+    """Two clients, four studies, five images. A sidecar is missing."""
     tree = Tree(tmp_path_factory.mktemp("cli") / "db")
     client = tree.client("demd1").episode("1", "M")
     study = client.study("1.1", "1").image("1", ViewPosition="CC").image("2", ViewPosition="MLO")
@@ -61,7 +61,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(result: Result) -> str:
-    """Return what a command that succeeds says."""
+    """Return the output of a command that succeeds."""
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
@@ -160,7 +160,7 @@ def on_terminal(*arguments: object, columns: int = 80, **environment: str) -> li
     with subprocess.Popen(command, stdout=its_end, stderr=subprocess.DEVNULL, env=env) as process:
         os.close(its_end)
         shown = b""
-        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        with contextlib.suppress(OSError):  # a terminal whose writers have ended
             while part := os.read(terminal, 1 << 16):
                 shown += part
     os.close(terminal)
@@ -543,7 +543,7 @@ def test_progress_is_shown_on_a_terminal_and_leaves_the_output_alone(database: P
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
         os.close(its_end)
         shown = b""
-        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        with contextlib.suppress(OSError):  # a terminal whose writers have ended
             while part := os.read(terminal, 1 << 16):
                 shown += part
         assert json.loads(process.communicate()[0])["images"] == 5

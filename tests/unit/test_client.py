@@ -1,4 +1,4 @@
-"""One client, whole: everything on disk is in her record, and everything odd about it is one problem."""
+"""The record of a client holds everything on disk, and each oddity is one problem."""
 
 import json
 import re

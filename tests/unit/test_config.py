@@ -118,7 +118,7 @@ def of_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_the_way(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a configuration in the current directory that is not to be trusted."""
+    """Write an untrusted configuration to the current directory."""
     path = Path("omidbfs.toml")
     if how == "link":
         Path("own.toml").write_text("")
@@ -217,7 +217,7 @@ def test_a_user_without_a_home_has_no_configuration() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
-    if os.geteuid() == 0:  # anybody else has a home
+    if os.geteuid() == 0:  # other users have a home
         assert done.stdout == "None\n"
 
 

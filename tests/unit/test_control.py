@@ -1,4 +1,4 @@
-"""Starting a drive in the background: its starter waits for it, and says what goes wrong."""
+"""Starting a drive in the background: the command waits for it, and prints its errors."""
 
 import logging
 import os
@@ -111,7 +111,7 @@ return 0
     assert done.returncode == 0
     assert str(tmp_path / "lock") not in appears(tmp_path / "open")
     with os.fdopen(receiver, "rb") as pipe:
-        assert pipe.read() == b"", "nobody has its other end any more"
+        assert pipe.read() == b"", "no process has its other end open"
     assert not (tmp_path / "ended").exists()
     (tmp_path / "stop").write_text("")
     assert appears(tmp_path / "ended") == "0"
@@ -343,7 +343,7 @@ def test_where_a_drive_logs(
 def test_a_drive_with_an_unreadable_index_stands_for_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # No name is as long as that, which is told as what is closed to others is; but that nothing is to root.
+    # The name is too long, which has the same effect as a closed directory. No directory is closed to root.
     said = SimpleNamespace(
         options={}, follow_symlinks=False, images_directory="/a", data_directory=None, index=f"/{'x' * 300}"
     )

@@ -1,4 +1,4 @@
-"""The demo is an OMI-DB: valid images, agreeing records, every outcome, and the accidents it claims."""
+"""The demo is a valid OMI-DB with every outcome, and with the accidents that it lists."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""``omidbfs describe``: one image explained, also where half of what it is made of is missing."""
+"""``omidbfs describe`` explains an image, also if some of its files are missing."""
 
 import json
 import shutil

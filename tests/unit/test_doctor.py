@@ -1,4 +1,4 @@
-"""The doctor looks at everything, whatever is missing, and says what to do."""
+"""The doctor makes all its checks, whatever is missing, and gives remedies."""
 
 import json
 import os

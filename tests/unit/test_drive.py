@@ -1,4 +1,4 @@
-"""A drive serves whatever front end there is: here one of a few dozen lines, that knows nothing of FUSE."""
+"""A drive serves any front end: here a short one without FUSE."""
 
 import errno
 import os

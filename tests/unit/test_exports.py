@@ -1,4 +1,4 @@
-"""Each file that is made of a cohort is read back by the libraries that it is for, and agrees with the index."""
+"""The libraries for each export read it back, and it agrees with the index."""
 
 import contextlib
 import errno

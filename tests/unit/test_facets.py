@@ -543,8 +543,8 @@ def test_a_lesion_of_the_other_side_is_not_the_marks(
     client: Callable[..., Client], numbers: str | None, side: str, link: list[str], grade: list[str]
 ) -> None:
     found = lesions(numbers, side)
-    woman = client().episode("1", "", **found["episode"])  # type: ignore[arg-type]
-    tree = woman.study("1.1", "1").image("1", marks=found["marks"], ImageLaterality=side).of.tree  # type: ignore[arg-type]
+    one = client().episode("1", "", **found["episode"])  # type: ignore[arg-type]
+    tree = one.study("1.1", "1").image("1", marks=found["marks"], ImageLaterality=side).of.tree  # type: ignore[arg-type]
     assert listed("lesion-link", tree) == link
     assert listed("grade", tree) == grade
     is_linked = link == ["linked"]
@@ -566,8 +566,8 @@ def test_without_an_episode_a_lesion_is_unlinked(client: Callable[..., Client]) 
 
 
 def test_an_episode_is_found_by_client_and_number(client: Callable[..., Client]) -> None:
-    woman = client("demd1").episode("7").episode("a b", day="2013-01-01")
-    study = woman.study("1.1", "7").image("1").study("1.2", "a b").image("2").study("1.3", None, None).image("3")
+    one = client("demd1").episode("7").episode("a b", day="2013-01-01")
+    study = one.study("1.1", "7").image("1").study("1.2", "a b").image("2").study("1.3", None, None).image("3")
     tree = study.client("demd2").episode("7").study("2.1", "7").image("4").of.tree
     cohorts = Cohorts(build_index(find_source(tree.root), Classification()))
     facet = BY_NAME["episode"]
@@ -600,18 +600,18 @@ def test_an_episode_is_found_by_client_and_number(client: Callable[..., Client])
     ],
 )
 def test_ethnicity_is_where_it_is_stated(client: Callable[..., Client], keys: dict[str, str], value: str) -> None:
-    woman = client()
-    woman.documents["nbss"].update(keys)
-    woman.write()
-    assert listed("ethnicity", woman.study("1.1").image("1").of.tree) == [value]
+    one = client()
+    one.documents["nbss"].update(keys)
+    one.write()
+    assert listed("ethnicity", one.study("1.1").image("1").of.tree) == [value]
 
 
 @pytest.mark.parametrize(("closed", "value"), [("Y", "yes"), ("N", "no"), (None, "unknown"), ("x", "unknown")])
 def test_what_is_not_stated_of_an_episode_is_unknown(
     client: Callable[..., Client], closed: str | None, value: str
 ) -> None:
-    woman = client().episode("1", EpisodeIsClosed=closed, EpisodeAction="ST")
-    tree = woman.study("1.1", "1").image("1").of.tree
+    one = client().episode("1", EpisodeIsClosed=closed, EpisodeAction="ST")
+    tree = one.study("1.1", "1").image("1").of.tree
     assert listed("closed", tree) == [value]
     assert listed("episode-action", tree) == ["surgical-treatment"]
     assert listed("post-op", tree) == ["no"]
@@ -658,9 +658,9 @@ HOSTILE = (
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
     """A database whose studies and episodes have names that would mean something else on the drive."""
     tree = Tree(tmp_path_factory.mktemp("hostile") / "db")
-    woman = tree.client("demd1")
+    one = tree.client("demd1")
     for number, text in enumerate(HOSTILE[:-1]):
-        woman.episode(text).study(text, text).image(f"1.{number}")
+        one.episode(text).study(text, text).image(f"1.{number}")
     return Cohorts(build_index(find_source(tree.root), Classification()))
 
 

@@ -1,4 +1,4 @@
-"""A short run of ``scripts/fuzz``, and its seeds: decoders raise what they document, whatever they are given."""
+"""A short run of ``scripts/fuzz``: decoders raise only the errors that they document."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What somebody might put into a database on purpose: bombs, traps, and text that speaks to a terminal."""
+"""Hostile content of a database: bombs, traps, and text with terminal control characters."""
 
 import errno
 import io

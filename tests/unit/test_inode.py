@@ -1,4 +1,4 @@
-"""Inodes: no two things of a drive have one, and each says what it stands for."""
+"""Each file and directory of a drive has its own inode, which tells what it stands for."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""Where things are: every spelling of a tree is found, and what does not belong there is reported, not shown."""
+"""The layout of a source: every spelling of a tree is found. Foreign files are reported, not shown."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from omidbfs.database.problems import KINDS, Problem
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """One client, demd1, with one whole image, 1.1.1, in her study 1.1."""
+    """One client, demd1, with one whole image, 1.1.1, in study 1.1."""
     return Tree(tmp_path / "db").client("demd1").study("1.1").image("1.1.1").of.tree
 
 

@@ -1,4 +1,4 @@
-"""The levels of an index: what each object answers is what a loop over the images finds."""
+"""The levels of an index answer what a loop over the images finds."""
 
 from pathlib import Path
 

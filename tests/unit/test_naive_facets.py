@@ -147,9 +147,9 @@ def of_marks(marks: Any, side: str | None, episode: Json | None) -> dict[str, li
             set() if linked in (None, "", "UNLINKED") else {number.strip() for number in str(linked).split(",")}
         )
         lesions = (((episode or {}).get("LESION") or {}).get(side or "") or {}) if episode is not None else {}
-        hers = [number for number in lesions if number in numbers and isinstance(lesions[number], dict)]
-        links.add("no-lesion" if not numbers else "linked" if hers else "missing-lesion")
-        for number in hers or [None]:
+        named = [number for number in lesions if number in numbers and isinstance(lesions[number], dict)]
+        links.add("no-lesion" if not numbers else "linked" if named else "missing-lesion")
+        for number in named or [None]:
             surgery, biopsy = (
                 (((episode or {}).get(event) or {}).get(side or "") or {}).get(number) or {}
                 for event in ("SURGERY", "BIOPSYWIDE")

@@ -1,4 +1,4 @@
-"""Names on the drive: whatever a file is called, its name there is safe, short, and nobody else's."""
+"""Names on the drive are safe, short and unique, whatever the name of a file is."""
 
 import os
 import re

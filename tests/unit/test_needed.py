@@ -1,4 +1,4 @@
-"""What nobody needs is not made: texts, link counts and what names of values stand for are made at first use."""
+"""Texts, link counts and tables of names are made at first use."""
 
 import json
 import threading

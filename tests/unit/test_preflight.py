@@ -1,4 +1,4 @@
-"""Whatever is in the way of a mount is known before it is tried, and said in one line with the remedy."""
+"""Every obstacle to a mount is found before the mount, and reported in one line with a remedy."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What our processes have of those that start them: nothing of the current directory, and standard streams."""
+"""Our processes import nothing from the current directory, and have standard streams."""
 
 import os
 import subprocess

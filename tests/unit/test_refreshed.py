@@ -305,18 +305,18 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def five(place: Path) -> Tree:
-    """Five women of two images each."""
+    """Five clients of two images each."""
     tree = Tree(place / "db")
-    for woman in range(5):
-        client = tree.client(f"demd{woman}").episode("1", "M")
-        client.study(f"1.{woman}", "1").image(f"1.{woman}.1", ViewPosition="CC").image(f"1.{woman}.2", dcm=None)
+    for nth in range(5):
+        client = tree.client(f"demd{nth}").episode("1", "M")
+        client.study(f"1.{nth}", "1").image(f"1.{nth}.1", ViewPosition="CC").image(f"1.{nth}.2", dcm=None)
     return tree
 
 
 def test_of_a_source_that_has_not_changed_nothing_is_read(five: Tree, read: list[str]) -> None:
     source = find_source(five.root)
     index = refreshed(source)
-    assert read == [f"demd{woman}" for woman in range(5)]
+    assert read == [f"demd{nth}" for nth in range(5)]
     read.clear()
     assert refreshed(source, index) is index
     assert read == []
@@ -475,8 +475,8 @@ def test_only_the_clients_asked_for_are_refreshed(five: Tree, read: list[str]) -
     assert read == ["demd1", "demd3"]
     assert refreshed(source, index, only=some) is index
     read.clear()
-    for woman in (0, 3):
-        touch_again(five.data / f"demd{woman}" / f"nbss_demd{woman}.json")
+    for nth in (0, 3):
+        touch_again(five.data / f"demd{nth}" / f"nbss_demd{nth}.json")
     new = refreshed(source, index, only=some)
     assert read == ["demd3"]
     assert facts(new) == facts(refreshed(source, only=some))
@@ -541,8 +541,8 @@ def test_a_source_that_goes_away_meanwhile_is_not_believed(
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 1)
     source = find_source(five.root)
     index = refreshed(source)
-    for woman in range(3):
-        touch_again(five.data / f"demd{woman}" / f"nbss_demd{woman}.json")
+    for nth in range(3):
+        touch_again(five.data / f"demd{nth}" / f"nbss_demd{nth}.json")
     expected = facts(refreshed(source))
     gone = []
 
@@ -596,10 +596,10 @@ WINDOWS = [
 
 @pytest.fixture(scope="module")
 def histories(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Forty women with up to nine episodes each, in any order, some without events, links or a date."""
+    """Forty clients with up to nine episodes each, in any order, some without events, links or a date."""
     tree, rng = Tree(tmp_path_factory.mktemp("histories") / "db"), random.Random(7)
-    for woman in range(40):
-        client = tree.client(f"demd{woman}")
+    for nth in range(40):
+        client = tree.client(f"demd{nth}")
         for number in range(rng.randrange(10)):
             day = date(2008, 1, 1) + timedelta(rng.randrange(4000))
             kind = rng.choice(("N", "N", "N", "NA", "B", "M", "CI", ""))
@@ -607,8 +607,8 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Source:
             client.episode(str(number), kind, str(day), **fields)
             linked = None if rng.random() < 0.1 else str(number)
             for image in range(rng.randrange(3)):
-                study = client.study(f"1.{woman}.{number}", linked, str(day))
-                study.image(f"1.{woman}.{number}.{image}", dcm=None)
+                study = client.study(f"1.{nth}.{number}", linked, str(day))
+                study.image(f"1.{nth}.{number}.{image}", dcm=None)
     return find_source(tree.root)
 
 

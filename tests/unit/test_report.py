@@ -1,4 +1,4 @@
-"""The report: its numbers are the index's, it names nobody, and a browser shows it without asking anyone."""
+"""The report has the numbers of the index, names no client, and loads nothing from elsewhere."""
 
 import os
 import re

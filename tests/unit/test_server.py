@@ -1,4 +1,4 @@
-"""Whatever a mounted drive says, a signal goes to the process that serves it, or to none."""
+"""A signal goes to the process that serves a drive, or to none, whatever the drive says."""
 
 import json
 import os
@@ -69,8 +69,8 @@ def test_the_process_that_serves_a_mount_gets_the_signal(start: Start) -> None:
         (("catches",), OURS.owner),  # it serves nothing
         (("fuse",), OURS.owner),  # the signal would end it
         (("fuse", "catches"), (54321, 54321)),  # another user has mounted
-        (("fuse", "catches", "named"), (7, 7)),  # it says so in its name
-        (("fuse", "catches"), None),  # the kernel does not say who has
+        (("fuse", "catches", "named"), (7, 7)),  # its name pretends so
+        (("fuse", "catches"), None),  # the kernel does not tell the user of the mount
     ],
 )
 def test_another_process_gets_none(start: Start, how: tuple[str, ...], owner: tuple[int, int] | None) -> None:

@@ -1,4 +1,4 @@
-"""What a drive has made is kept privately, within bounds, and made once."""
+"""The spool keeps generated files privately and within bounds, and makes each once."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The index on disk: what is saved is what is loaded, and nothing else ever is."""
+"""The index on disk: load returns exactly what save wrote, or refuses."""
 
 import fcntl
 import json
@@ -486,7 +486,7 @@ def test_an_index_that_another_has_a_lease_on_is_waited_for(saved: Saved, monkey
     monkeypatch.setattr(
         "omidbfs.database.permissions.time.sleep", lambda _: fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     )
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the signal that tells the holder
     held = os.open(saved.path, os.O_RDWR)
     try:
         for use in (lambda: len(load(saved.path, SOURCE).index), lambda: may_replace(saved.path)):
@@ -684,6 +684,6 @@ def test_nothing_an_index_of_any_version_and_a_damaged_one_may_be_replaced(tmp_p
         assert may_replace(path)
     (tmp_path / "link").symlink_to(path)
     assert may_replace(tmp_path / "link")
-    for cut in (1, 8, saved.data // 2):  # nobody can tell whose it was
+    for cut in (1, 8, saved.data // 2):  # its source is unknown
         path.write_bytes(whole[:cut])
         assert not may_replace(path)

@@ -1,4 +1,4 @@
-"""Units of systemd: systemd itself finds them right, and they say what ``mount`` was asked for."""
+"""Units of systemd: systemd accepts them, and they hold the options of ``mount``."""
 
 import re
 import subprocess

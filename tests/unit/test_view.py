@@ -427,7 +427,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def open_tree() -> Iterator[Tree]:
-    """An empty database that every user may enter, as pytest's own directories may not be."""
+    """An empty database that every user may enter. The directories of pytest are private."""
     with tempfile.TemporaryDirectory(prefix="omidbfs-") as directory:
         os.chmod(directory, 0o755)
         yield Tree(Path(directory) / "db")
@@ -896,7 +896,7 @@ def names_at(view: View, path: bytes) -> list[bytes]:
 
 
 class CountsLooks(tuple[TextValue, ...]):
-    """Values of a facet that know how often somebody went through them."""
+    """Values of a facet that count iterations over them."""
 
     looks = 0
 
@@ -929,7 +929,7 @@ def test_open_directories_of_one_cohort_share_its_files(many: View, monkeypatch:
     for _ in range(2):
         listings = [many.listing(at(many, path)) for path in (b"by-view/MLO", b"by-view/MLO", b"by-view/not-CC")]
         assert [listing.length for listing in listings] == [MANY // 2] * 3
-        del listings  # what nobody has open takes no room
+        del listings  # closed listings take no memory
     assert len(gathered) == 4, "two cohorts, twice"
 
 

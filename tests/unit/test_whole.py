@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the process that writes them."""
+"""Files appear whole or not at all, even if their writer is killed."""
 
 import os
 import signal

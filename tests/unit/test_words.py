@@ -1,4 +1,4 @@
-"""Words for people: singular and plural, and what a misspelt name was meant for."""
+"""Words for people: singular and plural, and suggestions for misspelt names."""
 
 import pytest
 
