@@ -65,7 +65,7 @@ class _Kept(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def _warnings_logged() -> Iterator[_Kept]:
-    """Fail a test in whose process ``omidbfs`` logged a warning or worse that it did not expect."""
+    """Fail a test if ``omidbfs`` logged an unexpected warning or worse in its process."""
     kept = _Kept()
     logger = logging.getLogger("omidbfs")
     logger.addHandler(kept)

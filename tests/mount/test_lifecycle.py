@@ -573,7 +573,7 @@ def test_a_user_is_refused_what_only_root_may_do(user: User, guarded: Path, open
     for options, place, text in (
         (["--allow-other"], open_path / "own", "user_allow_other"),
         ([], open_path, "contains the source"),
-        ([], open_path / "roots", "not yours"),
+        ([], open_path / "foreign", "not yours"),
     ):
         done = user.omidbfs("mount", guarded, place, *options)
         assert done.returncode == 1

@@ -104,7 +104,7 @@ class OurClient:
 
 
 def compare_random_client(data: Path, seed: int, index: int, tally: Counter[str]) -> str | None:
-    """Write client ``index`` of ``seed`` below ``data`` and compare it; count what was seen in ``tally``.
+    """Write client ``index`` of ``seed`` below ``data``, compare it, and count its outcomes in ``tally``.
 
     Returns the name of the client if ``omidb`` can summarise it. Raises :class:`Difference`, and whatever
     one of our parts raises.
@@ -201,7 +201,7 @@ def run(seed: int, indices: Iterable[int], directory: Path, tally: Counter[str])
 
 
 def missing(tally: Counter[str]) -> set[str]:
-    """Return what a comparison of many clients has to have met, and has not: without it, it would say little."""
+    """Return the cases that a comparison of many clients must meet and has not met."""
     # InvalidCI is in omidb's table, but no branch gives it.
     expected = {*clinical.OUTCOMES, *clinical.UNDEFINED_OUTCOMES} - {"InvalidCI"}
     expected |= {

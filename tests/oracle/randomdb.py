@@ -74,7 +74,7 @@ class _Maker:
         return self.chance(self.mess)
 
     def put(self, data: dict[str, object], key: str, value: object) -> None:
-        """Set the key, or, in a mess, leave it out or leave it empty."""
+        """Set the key. In a messy client, sometimes omit it or leave it empty."""
         if self.messy():
             value = self.rng.choice(NOTHING)
         if value is not ...:
@@ -288,7 +288,7 @@ class _Maker:
 
 
 def _damage(rng: random.Random, document: dict[str, object]) -> None:
-    """Set one value, at any depth, to something odd; ``Site`` is left as it is, for ``omidb`` shows it raw."""
+    """Set one value at any depth to an odd one. Keep ``Site``, because ``omidb`` shows it raw."""
     here = document
     while True:
         keys = [key for key in here if key != "Site"]

@@ -29,7 +29,7 @@ AGE = (
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs ``omidbfs`` on ``db``, with its index in ``i``, where there is no configuration."""
+    """A function that runs ``omidbfs`` on ``db`` with its index in ``i``, without a configuration."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)

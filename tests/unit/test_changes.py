@@ -49,7 +49,7 @@ databases = st.dictionaries(st.sampled_from(CLIENTS), clients, max_size=3)
 
 
 def write(root: Path, database: Description) -> Source:
-    """Write a database: what is described alike has the same times."""
+    """Write a database. Equal descriptions give files with equal times."""
     shutil.rmtree(root, ignore_errors=True)
     tree = Tree(root)
     for name, (nbss, studies) in database.items():
@@ -230,7 +230,7 @@ TEXTS = (b"README.txt", b"status.json", b"facets.json", b"problems.jsonl")
 
 
 def names_told(found: Changes) -> set[tuple[int, bytes]]:
-    """Return the entries that are told, other than texts."""
+    """Return the entries that the kernel is told of, except texts."""
     return {entry for entry in found.entries if entry[1] not in TEXTS}
 
 
@@ -318,7 +318,7 @@ def test_changed_rights_invalidate_attributes_and_no_name(open_place: Path) -> N
 
 
 def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_place(tmp_path: Path) -> None:
-    """The kernel may know either version by each path, and go on to do so as long as somebody has it open."""
+    """The kernel may know either version by each path, and keeps it while a program has it open."""
     source = write(tmp_path / "db", {"demd1": one()})
     index = refreshed(source)
     old, new = view_of(source, index), view_of(source, index)
@@ -337,7 +337,7 @@ def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_p
 
 @pytest.fixture
 def open_place() -> Iterator[Path]:
-    """A directory that every user may enter, as pytest's own may not: below those no mode says anything."""
+    """A directory that every user may enter. Those of pytest are private, which hides the modes below."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         yield Path(place)

@@ -43,7 +43,7 @@ def environment(place: Path) -> dict[str, str]:
 
 @pytest.fixture
 def complete(place: Path) -> Complete:
-    """A function that completes the last of some words, in a shell's own words."""
+    """A function that completes the last of some words, by the protocol of a shell."""
 
     def run(*words: str, shell: str = "bash") -> list[str]:
         line = ["omidbfs", *words]
@@ -148,7 +148,7 @@ def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> 
 
 
 def in_bash(place: Path, *words: str) -> list[str]:
-    """What bash itself offers for the last word."""
+    """The candidates of bash for the last word."""
     line = f"""
         source completion.bash
         COMP_WORDS=(omidbfs {" ".join(words)}) COMP_CWORD={len(words)}

@@ -18,7 +18,7 @@ Defaults = dict[str, dict[str, object]]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Home and current directory without a configuration."""
+    """A home and a current directory without a configuration."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)

@@ -46,7 +46,7 @@ def script(body: str) -> list[str]:
 
 
 def appears(file: Path) -> str:
-    """Wait for a file, and return what it says."""
+    """Wait for a file, and return its content."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if file.exists() and file.read_text():

@@ -92,7 +92,7 @@ def variants(value: Any, values: Values) -> Iterator[Any]:
 
 
 def linked(client: ClientRecord, episodes: Mapping[str, int | None]) -> ClientRecord:
-    """Return a client whose studies are linked to the episodes that the client has, by their places."""
+    """Return a client whose studies link to its own episodes, by position."""
     known: tuple[Episode, ...] = client.nbss.episodes if client.nbss is not None else ()
     studies = []
     for study in client.studies:
@@ -147,7 +147,7 @@ class Seen:
                 self.pairs[key].add((key(subject), tuple(tokens_of(facet, subject) for facet in facets)))
 
     def contested(self, key: Key, path: tuple[int | str, ...] | None = None) -> set[str]:
-        """Return the facets that have different tokens for one key, from which what is at ``path`` is left out."""
+        """Return the facets with different tokens for one key. Leave out the value at ``path`` of the key."""
         tokens: defaultdict[Hashable, set[tuple[Hashable, ...]]] = defaultdict(set)
         for found, said in self.pairs[key]:
             tokens[found if path is None else without(found, path)].add(said)
@@ -156,14 +156,14 @@ class Seen:
 
 
 def tokens_of(facet: Facet, subject: Subject) -> Hashable:
-    """Return what an index keeps of the tokens of a facet."""
+    """Return the tokens of a facet as an index keeps them."""
     assert facet.tokens is not None
     tokens = facet.tokens(subject)
     return frozenset(tokens) if facet.several else tokens[0]
 
 
 def without(key: Any, path: tuple[int | str, ...]) -> Any:
-    """Return a key without what is at a path of places, as far as there is anything; ``*`` is every place."""
+    """Return a key without the value at a path of positions. ``*`` is every position."""
     if not path:
         return "left out"
     if not isinstance(key, tuple):
@@ -254,7 +254,7 @@ def test_facets_of_a_client_look_at_nothing_else(clients: list[ClientRecord]) ->
 
 
 def test_facets_of_clients_and_episodes_look_at_no_image(clients: list[ClientRecord]) -> None:
-    """Where a saved index lacks them, they are made of what NBSS and ImageDB say."""
+    """If a saved index lacks these facets, NBSS and ImageDB are enough to make them."""
     of_documents = [facet for facet in FACETS if facet.level in (Level.CLIENT, Level.EPISODE) and facet.tokens]
     for client in clients:
         for study in client.studies:

@@ -150,7 +150,7 @@ def test_an_image_comes_with_its_files_events_and_every_facet(
 
 
 def test_values_have_the_names_that_the_drive_gives_them(run: Run, quirky_database: Quirky) -> None:
-    """In every part of what is told: an odd code keeps its own name, as it does in tables."""
+    """In every part of the output, an odd code keeps its own name, as in tables."""
     names = run("ls", quirky_database.path, "by-marked/yes").stdout.splitlines()
     of_image = {
         "features": "mark-feature",

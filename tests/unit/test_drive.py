@@ -32,7 +32,7 @@ USER, GROUP, OTHER = 4001, 4002, 4003
 
 @contextmanager
 def refreshed_drive(source: Path, index: Path, **options: object) -> Iterator[Refresher]:
-    """Give what refreshes a drive over a source."""
+    """Return the refresher of a drive over a source."""
     session = replace(Session(find_source(source), index, lambda: nullcontext(lambda *_: None)), **options)  # type: ignore[arg-type]
     stored, _ = session.opened(pytest.fail)
     drive = drive_of(session, stored)
@@ -51,7 +51,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def refresher(tree: Tree, tmp_path: Path) -> Iterator[Refresher]:
-    """What refreshes a drive over them."""
+    """The refresher of a drive over this database."""
     with refreshed_drive(tree.root, tmp_path / "index") as made:
         yield made
 
@@ -178,7 +178,7 @@ def test_another_front_end_is_told_of_a_file_that_is_found_changed(refresher: Re
 
 
 class Broken(FrontEnd):
-    """A front end with a defect, as long as it is broken."""
+    """A front end with a defect while ``broken`` is set."""
 
     is_broken = True
 

@@ -66,7 +66,7 @@ def content(view: View, path: str, name: str) -> bytes:
 
 
 def expected(view: View, path: str) -> list[dict[str, object]]:
-    """Return what the table of a cohort must hold, image by image, read from the index one value at a time."""
+    """Return the expected table of a cohort, read from the index one value at a time."""
     index, cohorts = view.index, view.cohorts
     rows = []
     for row in cohorts.row_array(view.cohort(directory(view, path))).tolist():
@@ -100,7 +100,7 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
 
 
 def plain(value: object) -> object:
-    """Return a value of a library as one of Python: nothing is ``None``, dates are ordinals, lists are joined."""
+    """Return a value of a library as one of Python. Missing is ``None``, dates are ordinals, lists are joined."""
     if isinstance(value, list | np.ndarray):
         return "|".join(value)
     if value is None or value is pandas.NaT or (isinstance(value, float) and math.isnan(value)) or value == "":

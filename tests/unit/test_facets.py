@@ -1,4 +1,4 @@
-"""The facets: which values an image has, for everything that a source may say."""
+"""The facets: the values of an image, for everything that a source may contain."""
 
 import re
 from collections import Counter
@@ -656,7 +656,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
-    """A database whose studies and episodes have names that would mean something else on the drive."""
+    """A database whose studies and episodes have names with another meaning on the drive."""
     tree = Tree(tmp_path_factory.mktemp("hostile") / "db")
     one = tree.client("demd1")
     for number, text in enumerate(HOSTILE[:-1]):
@@ -665,7 +665,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
 
 
 def is_safe(name: str) -> bool:
-    """Return whether a name stays as it is, and is neither a union, a complement nor a reserved word."""
+    """Return whether a name is safe, and neither a union, a complement nor a reserved word."""
     return safe_bytes(name.encode()) == name.encode() and "," not in name and name not in RESERVED
 
 

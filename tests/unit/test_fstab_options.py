@@ -1,4 +1,4 @@
-"""What mount.fuse3 calls is ``omidbfs mount``: its options, under their own names."""
+"""A call by mount.fuse3 is ``omidbfs mount`` with the same options."""
 
 import os
 
@@ -12,7 +12,7 @@ from omidbfs.cli.main import main
 
 
 def translated(*options: str) -> list[str]:
-    """The options of ``mount`` that remain of those of a line of fstab."""
+    """The options of ``mount`` for those of a line of fstab."""
     result = arguments(["/db", "/mnt", "-o", ",".join(options)], main)
     assert result[:2] == [f"--config={os.devnull}", "mount"]
     assert result[-3:] == ["--", "/db", "/mnt"]

@@ -272,7 +272,7 @@ TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
 
 
 def frames(**groups: dict[str, object]) -> dict[str, object]:
-    """Return a tomosynthesis that says what there is to say in its acquisition and functional groups."""
+    """Return a tomosynthesis with all attributes in its acquisition and functional groups."""
     tags = {"shared": "52009229", "frames": "52009230"}
     document = {tags[name]: element(group, {"00209071": element("x")}, vr="SQ") for name, group in groups.items()}
     return {"00080016": element(TOMOSYNTHESIS, vr="UI"), **document}
@@ -462,7 +462,7 @@ def test_an_orientation_has_two_ends_or_none(values: list[str | None], orientati
 
 
 def mammogram() -> Dataset:
-    """Return a data set that says what WHOLE does, and has a few pixels."""
+    """Return a data set with the attributes of WHOLE and a few pixels."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

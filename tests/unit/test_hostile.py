@@ -84,7 +84,7 @@ main(sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database in which every field that is a text says something hostile, and most names do."""
+    """A database in which every text field and most names are hostile."""
     tree = Tree(tmp_path_factory.mktemp("hostile") / "db")
     for number, text in enumerate(HOSTILE):
         client = tree.client(f"demd{number}", site=text, classification=text)

@@ -103,7 +103,7 @@ MINUS = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 
 
 def plain(text: str) -> str:
-    """The text without what is mere spelling: written once more, the slow way."""
+    """The text without differences of spelling, in a second, slow implementation."""
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
     text = "".join("-" if one in MINUS else " " if one in "_\0" or one.isspace() else one for one in text)
     text = " ".join(part for part in text.split(" ") if part)

@@ -1,4 +1,4 @@
-"""What the index keeps of the pixels of each image, of its geometry, its series and its UID."""
+"""The index holds the pixel format, geometry, series and UID of each image."""
 
 import json
 import warnings

@@ -59,7 +59,7 @@ def test_workers_import_nothing_from_the_current_directory(planted: Path, tmp_pa
 
 
 def ended(closed: str, *arguments: object) -> tuple[int, str, str]:
-    """Run ``omidbfs`` by a shell that closes streams; return its status, and what it wrote to the others."""
+    """Run ``omidbfs`` from a shell that closes streams. Return its status, and its output on the others."""
     command = [sys.executable, "-m", "omidbfs", *map(str, arguments)]
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

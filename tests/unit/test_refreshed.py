@@ -1,4 +1,4 @@
-"""Bringing an index up to date: the same as reading everything again, but only what changed is read."""
+"""Bringing an index up to date gives the same as reading everything again, but reads only what changed."""
 
 import os
 import random
@@ -36,7 +36,7 @@ IDENTITIES = ("identity", "row_of", "client_identity", "client_ordinal")
 
 
 def facts(index: Index) -> dict[str, Any]:
-    """Return all of an index but the identities, and the accesses of files as what they are."""
+    """Return the content of an index without identities, with accesses instead of their codes."""
     whole: dict[str, Any] = plain(index)
     for name in (*IDENTITIES, "accesses"):
         del whole[name]
@@ -55,7 +55,7 @@ def rows(index: Index) -> dict[tuple[bytes, str, str], int]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user may enter, as pytest's own may not: below those no mode says anything."""
+    """A directory that every user may enter. Those of pytest are private, which hides the modes below."""
     path = Path(tempfile.mkdtemp(prefix="omidbfs-"))
     path.chmod(0o755)
     yield path
@@ -73,7 +73,7 @@ class Mutations:
         self.new = 0
 
     def change(self) -> str:
-        """Make one change, or find nothing that it could be made of; return its name."""
+        """Make one change if the database permits, and return its name."""
         names = [name for name in vars(Mutations) if not name.startswith("_") and name != "change"]
         name = self.rng.choice(sorted(names))
         getattr(self, name)()
@@ -268,7 +268,7 @@ def test_a_refresh_gives_what_reading_everything_again_gives(
 
 
 def check_identities(before: Index, after: Index, images: dict[int, object], clients: dict[int, bytes]) -> None:
-    """What stayed has its identity; each identity ever given stands for one thing; inverses are right."""
+    """Check that identities stay, that each stands for one thing, and that the inverse tables agree."""
     had, has = rows(before), rows(after)
     for key in had.keys() & has.keys():
         assert before.identity[had[key]] == after.identity[has[key]], key
@@ -291,7 +291,7 @@ def check_identities(before: Index, after: Index, images: dict[int, object], cli
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The clients whose files were opened, as they are."""
+    """The clients whose files are opened, in order."""
     names: list[str] = []
 
     class Spy(ClientReader):
@@ -613,7 +613,7 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 
 def outcome_of(index: Index) -> list[str]:
-    """Return the outcome of each row, as it is called in the facet."""
+    """Return the outcome of each row by its name in the facet."""
     names = [*RESERVED, *(value.code for value in BY_NAME["outcome"].values)]
     return [names[code] for code in index.columns["outcome"].tolist()]
 

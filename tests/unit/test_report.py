@@ -115,7 +115,7 @@ def cells_of(found: Figures) -> Cells:
 
 
 def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
-    """What the tables have to say, except for those of ages and problems."""
+    """The expected tables, except those of ages and problems."""
     index = cohorts.index
     members: dict[tuple[str, str, str], set[object]] = defaultdict(set)
     rows = [row for row in range(len(index)) if cohorts.contains(cohort, row)]
@@ -403,7 +403,7 @@ def test_without_a_library_for_plots_a_line_says_so(
 
 
 def browsed(page: Path, *options: str) -> tuple[str, list[str]]:
-    """What Chromium makes of a page, and what it writes on its console."""
+    """The page in Chromium, and the messages on its console."""
     profile = page.with_name(f"{page.name}.profile")
     quiet = ("background-networking", "component-update", "sync", "quic", "gpu", "dev-shm-usage", "extensions")
     command = [

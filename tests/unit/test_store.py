@@ -54,7 +54,7 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(quirky_database: Quirky, tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """The index of the database with every quirk; not to be changed."""
+    """The index of the database with every quirk. Tests must not change it."""
     index = refreshed(find_source(quirky_database.path))
     path = tmp_path_factory.mktemp("store") / "db.index"
     save(path, index, SOURCE)
@@ -69,7 +69,7 @@ def empty(tmp_path: Path) -> Index:
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Callable[[bytes], str]:
-    """A function that gives the reason for which a file with this content is refused."""
+    """A function that returns why a file with this content is refused."""
     path = tmp_path / "refused.index"
 
     def reason(content: bytes) -> str:
@@ -87,7 +87,7 @@ def why(path: Path) -> str:
 
 
 def sealed(header: object, data: bytes = b"") -> bytes:
-    """Return a file whose header agrees with its own checksum, whatever it says."""
+    """Return a file whose header has a matching checksum."""
     text = json.dumps(header).encode()
     text = text.replace(b"........", b"%08x" % crc32(text), 1)
     return len(text).to_bytes(8, "little") + text + data
@@ -283,7 +283,7 @@ def test_a_directory_is_as_old_as_stat_says(tmp_path: Path) -> None:
 
 @pytest.fixture
 def flipped(saved: Saved, tmp_path: Path) -> Callable[[int, int], str]:
-    """``flipped(place, bit)``: why the file is refused with this bit turned over."""
+    """``flipped(place, bit)`` returns why the file with this bit flipped is refused."""
     path = tmp_path / "flipped.index"
     path.write_bytes(saved.content)
 

@@ -383,7 +383,7 @@ def _empty(place: Path) -> Path:
 
 @pytest.fixture
 def cohort(tmp_path: Path, source: Source) -> Callable[[str], tuple[list[str], list[str]]]:
-    """The images of the cohort ``it`` of a configuration, and what it names in vain."""
+    """The images of the cohort ``it`` of a configuration, and the names that it lists without a match."""
     cohorts = Cohorts(refreshed(source))
 
     def found(text: str) -> tuple[list[str], list[str]]:
@@ -522,7 +522,7 @@ def test_an_unclosed_quote_is_refused_because_it_would_swallow_rows(tmp_path: Pa
 
 
 def test_a_facet_may_have_the_name_of_a_level(tmp_path: Path, source: Source) -> None:
-    """What a path selects by it has nothing to do with lists of images, or with what a level holds."""
+    """Its paths do not interfere with lists of images, or with the table of the level."""
     names = ("image", "mark", "lesion", "file")
     text = "".join(f'[facets.{name}]\ntag = "KVP"\n' for name in names)
     index = refreshed(source, user_facets=defined(tmp_path, text).facets)

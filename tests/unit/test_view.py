@@ -63,7 +63,7 @@ class Both:
         self.view, self.model = view_of(path), Reference(path)
 
     def node(self, path: str) -> Directory | int | None:
-        """Return what the view has at a path, by lookups alone."""
+        """Return the node of the view at a path, found by lookups only."""
         node: Directory | int | None = self.view.root
         for name in path.split("/") if path else ():
             node = self.view.lookup(node, os.fsencode(name)) if isinstance(node, Directory) else None
@@ -122,7 +122,7 @@ class Both:
                 assert self.view.files.attributes(found) == attributes
 
     def compare_attributes(self, path: str, attributes: Attributes, node: Node) -> None:
-        """Check that a path is what the model says it is."""
+        """Check that the attributes of a path are those of the model."""
         inode, mode, nlink, uid, gid, size, mtime = attributes
         if isinstance(node, Place):
             assert mode & 0o170000 == 0o040000, path
@@ -166,7 +166,7 @@ TEXTS: st.SearchStrategy[str] = st.sampled_from(
 
 
 def image_options() -> st.SearchStrategy[dict[str, Any]]:
-    """Return options of an image: its halves and what they say."""
+    """Return options of an image: its files and their attributes."""
     halves = st.sampled_from(({}, {}, {"dcm": None}, {"has_sidecar": False}, {"suffix": ".dcm.json"}))
     header = st.fixed_dictionaries(
         {},
@@ -978,7 +978,7 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
 
 
 class NothingDirectory(Directory):
-    """A kind of directory that the drive does not have: it narrows to nothing and lists nothing."""
+    """A new kind of directory, which narrows to no image and lists nothing."""
 
     def lookup(self, context: Context, name: bytes) -> Directory | None:
         return context.entered(self, name)
