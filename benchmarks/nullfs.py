@@ -1,9 +1,10 @@
 """A null file system: the floor for any daemon on pyfuse3, and so for omidbfs.
 
-    python nullfs.py LIKE MOUNTPOINT
+    python nullfs.py LIKE MOUNTPOINT [stock]
 
 It has one flat directory with the names of the directory LIKE. All files have the same bytes and attributes,
-except for the inode and one of two sizes. Every handler does the least that the kernel accepts.
+except for the inode and one of two sizes. Every handler does the least that the kernel accepts. It waits for
+requests with the loop of omidbfs; with ``stock``, with that of pyfuse3.
 """
 
 import errno
@@ -15,6 +16,8 @@ import sys
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext
+
+from omidbfs.fuse import loop
 
 SMALL, LARGE = 10_000, 27_000_000
 _FIRST_INODE = 2
@@ -104,13 +107,15 @@ async def _end_on_signal() -> None:
             pyfuse3.terminate()
 
 
-def main(like: str, mountpoint: str) -> None:
+def main(like: str, mountpoint: str, *options: str) -> None:
     """Mount, and answer until unmounted."""
     with os.scandir(os.fsencode(like)) as entries:
         sizes = sorted(((entry.stat().st_size, entry.name) for entry in entries), reverse=True)
     names = [name for _, name in sizes]
     operations = NullFileSystem(names, sum(size >= LARGE for size, _ in sizes))
     pyfuse3.init(operations, mountpoint, {"ro", "default_permissions", "fsname=nullfs", "subtype=nullfs"})
+    if "stock" not in options:
+        loop.install()
     gc.collect()
     gc.freeze()
     try:

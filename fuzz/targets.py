@@ -25,7 +25,7 @@ from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.pixel_format import format_of, geometry_of, orientation_of
-from omidbfs.database.problems import KINDS
+from omidbfs.database.problems import KINDS, Reporter
 from omidbfs.demo import generate
 from omidbfs.facets import FACETS
 from omidbfs.index.build import refreshed
@@ -58,10 +58,19 @@ def target(name: str, scratch: Path) -> Target:
     return _TARGETS[name](seeds, scratch)
 
 
-def _report(kind: str, detail: str) -> None:
-    assert kind in KINDS
-    assert len(detail) < 1000, "a problem is one line"
-    printable(detail).encode()
+class _Reporter(Reporter):
+    """Checks each problem, and keeps none."""
+
+    def __call__(self, kind: str, detail: str) -> None:
+        assert kind in KINDS
+        assert len(detail) < 1000, "a problem is one line"
+        printable(self.study + self.image + detail).encode()
+
+    def of(self, study: str, image: str = "") -> Reporter:
+        return _Reporter(self.file, self.problems, self.client, study, image)
+
+
+_report = _Reporter("a file", [])
 
 
 def _sidecar(content: bytes) -> None:

@@ -1,1 +1,1 @@
-"""Small things that every floor uses: errors, names, words, places, processes, files that appear whole."""
+"""Helpers that every other package uses: errors, names, words, user directories, processes, atomic writes."""

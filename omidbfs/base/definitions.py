@@ -1,6 +1,6 @@
-"""Tables of a configuration that define something: each is understood, or refused with file, line and reason.
+"""Reads the tables of a configuration that define facets and cohorts; an error names the file, line and reason.
 
-Used by whoever reads definitions, of facets and of cohorts; pure functions, for any thread.
+The readers of facet and cohort definitions use it. Pure functions: any thread may call them.
 """
 
 import re
@@ -15,14 +15,14 @@ from omidbfs.base.names import printable
 _Defined = TypeVar("_Defined")
 _HEADER = re.compile(r"\s*(\[[^\[].*\])\s*(#.*)?")
 _DEEPEST = 4
-"""Keys that lead to the deepest place that is told: ``cohorts``, ``test``, ``exclude``, ``path``."""
+"""Number of keys on the path to the deepest place that an error names: ``cohorts.test.exclude.path``."""
 
 Where = Callable[..., str]
-"""``where(*keys)``: file, line and table of a definition, at one of its keys."""
+"""``where(*keys)`` returns file, line and table of a definition, at the key that ``keys`` lead to."""
 
 
 class RefusedError(Exception):
-    """A definition is wrong: the message says why, ``remedy`` what to do, and ``keys`` lead to where."""
+    """A definition is wrong: the message says why, ``remedy`` how to correct it; ``keys`` lead to the mistake."""
 
     def __init__(self, message: str, *keys: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class RefusedError(Exception):
         self.keys = keys
 
     def below(self, *keys: str) -> "RefusedError":
-        """Return the same, of what ``keys`` lead to."""
+        """Return the same error at the key that ``keys`` lead to."""
         return RefusedError(str(self), *keys, remedy=self.remedy)
 
 
@@ -41,19 +41,19 @@ def defined(
     text: str,
     understand: Callable[[str, object, Where, Path], _Defined],
 ) -> tuple[_Defined, ...]:
-    """Return what ``understand(name, table, where, directory)`` makes of each ``[kind.NAME]``.
+    """Return the result of ``understand(name, table, where, directory)`` for each table ``[kind.NAME]``.
 
     Parameters
     ----------
     tables
-        Name -> table, as decoded.
+        Name -> decoded table.
     place, text
-        The file that they are in, and its content, to say where a mistake is.
+        The file that holds the tables, and its content. They locate a mistake.
 
     Raises
     ------
     UserError
-        ``understand`` raised :class:`RefusedError`: file, line, reason.
+        ``understand`` raised :class:`RefusedError`. The message gives the file, the line and the reason.
     """
     found = []
     lines = Lines(text)
@@ -89,12 +89,12 @@ class Lines:
         return keys in self._lines
 
     def of(self, *keys: str) -> int:
-        """Return the line of a key, else of what it is in: of an inline table, say; 1 where nothing is found."""
+        """Return the line of a key, or else of the nearest table around it, or else 1."""
         return next((self._lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self._lines), 1)
 
 
 def _keys(text: str) -> tuple[str, ...]:
-    """Return the keys in the header of a table, or in an assignment; none if it is neither."""
+    """Return the keys in a table header or an assignment, nothing for any other text."""
     try:
         value: object = tomllib.loads(text)
     except (ValueError, RecursionError):

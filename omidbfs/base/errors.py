@@ -1,11 +1,11 @@
-"""Errors for people: raised anywhere, in any thread, and printed by the command line as one line."""
+"""Errors for users. Any part may raise them, in any thread; the command line prints each as one line."""
 
 
 class UserError(Exception):
-    """Something that its user or administrator can mend.
+    """A mistake that a user or an administrator can correct.
 
-        ``place`` is the file, option or mount point; it is ``None`` if there is none. A place may be an empty text, which a
-    user has given. ``what`` says what is wrong there. ``remedy`` says what to do; it is empty if that is not known.
+    ``place`` is the file, option or mount point. It is ``None`` if there is none, and may be an empty text that a
+    user has given. ``what`` says what is wrong there. ``remedy`` says what to do, and is empty if that is unknown.
     Printed, the error is one line: ``place: what; remedy``.
     """
 

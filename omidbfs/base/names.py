@@ -1,5 +1,6 @@
-"""Names on the drive: nothing that a file says can become a separator, ``..``, an over-long name or a clash. Used
-by every part that shows names; pure functions, for any thread.
+"""Names on the drive. No text of the source becomes a separator, ``..``, an over-long name or a duplicate.
+
+Every part that shows names uses these functions. They are pure: any thread may call them.
 """
 
 import re
@@ -7,17 +8,18 @@ from hashlib import blake2b
 from unicodedata import combining, normalize
 
 LONGEST = 200
-"""Longest identifier or value on the drive, in bytes: with a suffix and a client it stays below NAME_MAX."""
+"""Longest identifier or value on the drive, in bytes. With a suffix and a client it still fits into NAME_MAX."""
 
 _MEANING = (b".", b"-", b"by-", b"not-", b"nbss_", b"imagedb_", b"NBSS_", b"IMAGEDB_")
 _SAFE = re.compile(rb"(?!%s)[A-Za-z0-9._+-]+" % b"|".join(map(re.escape, _MEANING)))
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9._+-]")
 
 _LONGEST_FOLDED = 10240
-"""Longest text whose spelling is looked at, that of a DICOM LT: Unicode puts n accents in order in n * n steps."""
+"""Most characters of a text that :func:`folded` normalises: the length of a DICOM LT. To sort n accents, Unicode
+normalisation takes n * n steps."""
 
 RESERVED_WORDS = ("unknown", "other", "none", "unlinked")
-"""Values that every facet shares (:data:`omidbfs.facets.model.RESERVED`): no text is called so."""
+"""Values that every facet has (:data:`omidbfs.facets.model.RESERVED`). No free text gets one of these names."""
 
 _AS_IT_IS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.+")
 _WORDS: dict[str, str] = dict(
@@ -36,7 +38,7 @@ _WORDS: dict[str, str] = dict(
     """,
     )
 )
-"""Signs and letters -> the words that spell them out in the names of values, other ones for each."""
+"""Sign or letter -> the word that spells it out in the name of a value; each word stands for one of them only."""
 
 _SIGNS = "".join(sign for sign in _WORDS if not sign.isalnum() and not combining(sign) and sign not in "-,_")
 _BLANKS = re.compile(r"[\s_\0]+")
@@ -48,10 +50,10 @@ _HYPHEN = re.compile(rf"(?<={_LETTER})(?:-| - )(?={_LETTER})")
 
 
 def safe_bytes(name: bytes) -> bytes:
-    """Return the name on the drive of an identifier on disk: the very same object, or percent-escaped if not safe.
+    """Return the name on the drive of an identifier on disk: the same object if it is safe, else percent-escaped.
 
-    The mapping is one to one; names over :data:`LONGEST` bytes end in a hash instead of their tail. A leading
-    ``.``, ``-``, ``by-``, ``not-``, ``nbss_`` or ``imagedb_`` is escaped too: it would mean something else.
+    The mapping is one to one. A name of more than :data:`LONGEST` bytes ends in a hash instead of its tail. A
+    leading ``.``, ``-``, ``by-``, ``not-``, ``nbss_`` or ``imagedb_`` is escaped: it has a meaning on the drive.
     """
     if len(name) <= LONGEST and _SAFE.fullmatch(name):
         return name
@@ -64,42 +66,42 @@ def safe_bytes(name: bytes) -> bytes:
 
 
 def digest(name: bytes) -> bytes:
-    """Return 32 hexadecimal digits that stand for ``name``."""
+    """Return a hash of ``name`` as 32 hexadecimal digits."""
     return blake2b(name, digest_size=16).hexdigest().encode()
 
 
 def slug(text: str) -> str:
-    """Return free text as the name of a value, in ``[a-z0-9._+-]``, at most :data:`LONGEST` long.
+    """Return free text as the name of a value: characters of ``[a-z0-9._+-]``, :data:`LONGEST` at most.
 
-    The name depends on the text alone. Two texts have one name if :func:`folded` makes them the same, and only
-    then. What no letter, digit, ``.`` or ``+`` of ASCII stands for is spelled out between two underscores
-    (``<50``: ``_less_50``), or given by its code point (``_u4e73_``). A word of :data:`RESERVED_WORDS`, and what
-    begins with ``not-``, has an underscore in front. A name that would be too long ends in an underscore and 16
-    hexadecimal digits that stand for the whole.
+    The name depends on the text alone. Two texts get one name if and only if :func:`folded` makes them equal.
+    ASCII letters, in lower case, ASCII digits, ``.`` and ``+`` stay. A blank becomes a hyphen. Any other character
+    becomes a word between underscores (``<50``: ``_less_50``) or its code point (``_u4e73_``). A word of
+    :data:`RESERVED_WORDS` and a text that begins with ``not-`` get an underscore in front. A name that would be
+    too long ends in an underscore and 16 hexadecimal digits, a hash of the whole text.
     """
     plain = folded(text) or "_"
     parts = ["_"] if plain in RESERVED_WORDS or plain.startswith("not ") else []
     parts += ["_dot_" if plain[0] == "." else _spelled(plain[0]), *map(_spelled, plain[1 : LONGEST + 1])]
     if len(plain) <= LONGEST and sum(map(len, parts)) <= LONGEST:
         return "".join(parts)
-    # Whole parts only: no name that was not cut has an underscore that nothing closes.
+    # Only whole parts are dropped. An unclosed underscore then marks a shortened name and no other.
     while sum(map(len, parts)) > LONGEST - 17:
         del parts[-1]
     return f"{''.join(parts)}_{blake2b(plain.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def table_label(text: str) -> str:
-    """Return the words of a text of a table of codes. Unlike with free text, it is known that no two are alike."""
+    """Return the words of a text from a table of codes, joined by hyphens. No two texts of a table are similar."""
     return "-".join(re.findall("[a-z0-9]+", text.lower()))
 
 
 def folded(text: str) -> str:
-    """Return free text without what is mere spelling: texts that are the same then are one value.
+    """Return free text without differences of spelling. Texts with equal results are one value.
 
-    That is: upper or lower case; the kind and number of blanks and underscores; a blank in the place of a hyphen
-    between two words (``-1.5``, ``ER-`` and ``ER- PR+`` hold minus signs, and keep them); the kind of the hyphen;
-    full stops at the end; blanks beside a sign such as ``<``, ``%`` or ``(``, not beside ``. , + -``; and how
-    Unicode composes an accented letter. Behind :data:`_LONGEST_FOLDED` characters every character counts.
+    These differences do not count: case; the kind and number of blanks and underscores; the kind of hyphen; a
+    blank instead of a hyphen between two words (the minus signs of ``-1.5``, ``ER-`` and ``ER- PR+`` stay); full
+    stops at the end; blanks beside a sign such as ``<``, ``%`` or ``(``, but not beside ``. , + -``; the Unicode
+    composition of accented letters. After :data:`_LONGEST_FOLDED` characters every difference counts.
     """
     text, rest = text[:_LONGEST_FOLDED], text[_LONGEST_FOLDED:]
     plain = normalize("NFC", normalize("NFC", text).lower())
@@ -110,7 +112,7 @@ def folded(text: str) -> str:
 
 
 def _spelled(character: str) -> str:
-    """Return what stands for one character of folded text in a name; no other character has the same."""
+    """Return the spelling of one character of folded text in a name; every character has its own."""
     if character in _AS_IT_IS:
         return character
     if character == " ":
@@ -124,9 +126,9 @@ def _spelled(character: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text of the source that can be written anywhere, to a terminal too, as one line.
+    """Return text of the source as one line that is safe to print, on a terminal too.
 
-    Whatever does not print is escaped: what is no Unicode, control characters, marks that turn text around.
+    Characters that do not print are escaped: invalid Unicode, control characters, direction marks.
     """
     if text.isprintable():
         return text

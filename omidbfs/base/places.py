@@ -1,5 +1,6 @@
-"""Where a user's index, log and configuration are, as the XDG Base Directory Specification has it. Used by
-commands and drives; pure functions of the environment, for any thread.
+"""The directories of a user's indexes, logs and configuration (XDG Base Directory Specification).
+
+Commands and drives use it. Pure functions of the environment: any thread may call them.
 """
 
 import os
@@ -15,10 +16,10 @@ _PLACES = {
 
 
 def user_directory(kind: Literal["cache", "config", "state"]) -> Path | None:
-    """Return our directory among the user's files of one kind, ``None`` for a user without a home.
+    """Return the directory of omidbfs for one kind of file, ``None`` for a user without a home directory.
 
-    A relative name in the environment is ignored, as the specification says: it would be another place in
-    each directory, and a drive in the background leaves the one that it was started in.
+    As the specification demands, a relative path in the environment is ignored. It would depend on the current
+    directory, and a drive in the background changes that.
     """
     variable, below = _PLACES[kind]
     named = os.environ.get(variable, "")

@@ -1,5 +1,6 @@
-"""What our processes inherit from those that start them: the path of modules, standard streams, open files. Used
-by the command line, by drives and by executors; signals and streams belong to the main thread.
+"""What a process inherits and handles: the module path, standard streams, open files, signals.
+
+The command line, drives and executors use it. Only the main thread changes signals and streams.
 """
 
 import io
@@ -17,9 +18,9 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def handled_ending(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have ``handle`` called when a signal comes that would end this process at once."""
+    """Call ``handle`` on each signal of :data:`ENDING` that would end this process at once."""
     taken = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         taken = []
     for number in taken:
         signal.signal(number, handle)
@@ -31,25 +32,25 @@ def handled_ending(handle: Callable[[int, FrameType | None], None]) -> Iterator[
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """Handle a signal: end this process with the status that a shell gives one that the signal has ended."""
+    """Handle a signal: end this process with status 128 + ``number``, which shells use for a death by signal."""
     sys.exit(128 + number)
 
 
 def module_command(name: str) -> list[str]:
-    """Return the command that runs a module of ours; it imports nothing from the current directory."""
+    """Return the command that runs a module of omidbfs. It imports nothing from the current directory."""
     return [sys.executable, "-P", "-m", name]
 
 
 def code_command(code: str) -> list[str]:
-    """Return the command that runs a few lines with the standard library alone."""
+    """Return the command that runs ``code`` with the standard library alone."""
     return [sys.executable, "-I", "-S", "-c", code]
 
 
 @contextmanager
 def safe_imports() -> Iterator[None]:
-    """Have Python, however it is started meanwhile, import nothing from the current directory.
+    """Keep every Python process started inside the block from importing from the current directory.
 
-    ``multiprocessing`` starts it with ``python -c``, which does.
+    ``multiprocessing`` starts Python with ``-c``, which otherwise puts that directory on the module path.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -64,13 +65,13 @@ def safe_imports() -> Iterator[None]:
 def open_standard_streams() -> None:
     """Open the standard streams that are closed, so that no other file gets their numbers.
 
-    What is said on a closed standard error is lost. What is written to a closed standard output fails (EBADF).
+    Output to a closed standard error is lost. Output to a closed standard output fails with EBADF.
     """
     for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, flags), True)  # it gets the lowest free number
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False))
     if sys.stdout is None:
@@ -85,7 +86,7 @@ def _writer(number: int) -> io.TextIOWrapper:
 
 
 def take_null_streams() -> None:
-    """Let go of the standard streams, and of the terminal that they may be."""
+    """Replace the standard streams by the null device, which releases a terminal."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -94,11 +95,11 @@ def take_null_streams() -> None:
 
 
 def output_is_lost() -> bool:
-    """Return whether standard output cannot take what was written to it; it is given up then."""
+    """Flush standard output and return whether that fails; if so, replace it by the null device."""
     try:
         sys.stdout.flush()
     except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)  # what is left would fail again at the end of the process
+        null = os.open(os.devnull, os.O_WRONLY)  # otherwise Python would flush again, and fail, at exit
         os.dup2(null, 1)
         os.close(null)
         return True
@@ -106,15 +107,15 @@ def output_is_lost() -> bool:
 
 
 def close_inherited_files(own: int) -> None:
-    """Close all files but the standard streams and ``own``: locks and pipes of who started us."""
+    """Close all files but the standard streams and ``own``: the locks and pipes of the parent process."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != own:
-            with suppress(OSError):  # the listing's own
+            with suppress(OSError):  # the descriptor of the listing itself is closed already
                 os.close(int(name))
 
 
 def has_current_directory() -> bool:
-    """Return whether the current directory exists still."""
+    """Return whether the current directory still exists."""
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -1,5 +1,6 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere. Used by commands that build an index;
-the progress of one piece of work is told by one thread.
+"""Shows the progress of long work: a bar on a terminal, a line from time to time elsewhere.
+
+Commands that build an index use it. One thread reports the progress of one piece of work.
 """
 
 import sys
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from omidbfs.base.words import counted
 
 Progress = Callable[[str, int, int, int], None]
-"""``progress(phase, clients done, clients in all, images so far)``."""
+"""``progress(phase, clients done, number of clients, images so far)``."""
 
 _QUIET = 10.0
 """Seconds between two lines where there is no terminal."""
@@ -18,7 +19,7 @@ _QUIET = 10.0
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Give the function to call with progress; what it shows goes to standard error and is gone at the end."""
+    """Yield the function that shows progress on standard error. A bar disappears at the end of the block."""
     if not sys.stderr.isatty():
         yield _lines()
         return

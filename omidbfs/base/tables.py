@@ -1,7 +1,7 @@
-"""Tables of a configuration as Structs, whose fields are the keys that a table may have. Used by the definitions
-of facets and of cohorts; pure functions, for any thread.
+"""Converts tables of a configuration to Structs, whose fields are the keys that a table may have.
 
-Apart from ``definitions``, which is loaded where msgspec is not: ``omidbfs doctor`` says that it is missing.
+The readers of facet and cohort definitions use it. Pure functions: any thread may call them. The module is apart
+from ``definitions``, which must load without msgspec, so that ``omidbfs doctor`` can report that it is missing.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from omidbfs.base.definitions import RefusedError
 from omidbfs.base.words import meant
 
 Text = Annotated[str | None, msgspec.Meta(description="has to be text")]
-"""A value of a table; the description is what is said of any other value."""
+"""A value of a table; the description is the error message for any other value."""
 
 _Table = TypeVar("_Table", bound=msgspec.Struct)
 
 
 def understood(kind: type[_Table], table: Mapping[str, object], unknown: str, *inside: str) -> _Table:
-    """Return a table as a Struct, whose fields are the keys that it may have.
+    """Return a table as a Struct, whose fields are the keys that the table may have.
 
     Parameters
     ----------
     kind
-        A field that not every value fits is annotated with the description of those that do.
+        The class of the Struct. A field that accepts only some values is annotated with their description.
     unknown
-        What is said of a key that the Struct does not have.
+        The error message for a key that the Struct does not have.
     inside
         The keys that lead to the table.
 

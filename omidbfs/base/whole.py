@@ -1,9 +1,9 @@
-"""Files that appear whole or not at all, as all do that omidbfs makes of patient data: :func:`replacing`. Used by
-whoever writes a file; for any thread, but only the main thread removes what a signal leaves unfinished.
+"""Writes files that appear whole or not at all: :func:`replacing`.
 
-What is being written has a name of its own beside its place, mode 0600 and a lock. It is removed when writing
-fails, and when a signal ends the process. After a SIGKILL it stays until the next file is written in that
-directory: such a name without a lock belongs to nobody.
+Every part that writes patient data to a file uses it. Any thread may use it, but a signal removes only the
+unfinished file of the main thread. An unfinished file has a temporary name in the directory of its target, mode
+0600 and a lock. It is removed when writing fails and when a signal ends the process. After a SIGKILL it stays
+until the next file is written in that directory: an unfinished file without a lock has no writer.
 """
 
 import fcntl
@@ -24,15 +24,15 @@ _PREFIX = ".omidbfs-unfinished-"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a stream to write to; what was written takes the place of ``path`` at the end of the block.
+    """Yield a stream. At the end of the block the file written to it replaces ``path``.
 
-    A symbolic link at ``path`` stays, and the file that it leads to is replaced. Readers of an old file keep it.
-    If the block raises, ``path`` is as it was.
+    A symbolic link at ``path`` stays, and its target is replaced. A process that has the old file open can read on
+    in it. If the block raises, ``path`` does not change.
 
     Raises
     ------
     OSError
-        The file cannot be written; an old one is untouched.
+        The file cannot be written; an old one does not change.
     """
     path = Path(os.path.realpath(path))
     _sweep(path.parent)
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         except BaseException as error:
             temporary.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.filename == str(temporary):
-                error.filename = str(path)  # nobody has asked for the other
+                error.filename = str(path)  # the caller does not know the temporary name
             raise
 
 
@@ -59,11 +59,11 @@ def _locked(path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor
-        os.close(descriptor)  # somebody swept it before it was locked
+        os.close(descriptor)  # another process removed it before it was locked
 
 
 def _sweep(directory: Path) -> None:
-    """Remove what processes that were killed have left unfinished in a directory."""
+    """Remove the unfinished files of killed processes from a directory."""
     with suppress(OSError), os.scandir(directory) as entries:
         for name in [entry.path for entry in entries if entry.name.startswith(_PREFIX)]:
             with suppress(OSError):
@@ -83,7 +83,7 @@ def _remove_if_left(name: str) -> None:
 
 @contextmanager
 def _removed_on_signals(path: Path) -> Iterator[None]:
-    """Have a file removed when a signal ends this process that would do so at once."""
+    """Remove a file when a signal ends this process."""
 
     def remove_and_end(number: int, frame: FrameType | None) -> None:
         path.unlink(missing_ok=True)

@@ -1,38 +1,41 @@
-"""Words for people: numbers of things, and what somebody meant who misspelt a name. Used by every command that
-prints; pure functions, for any thread. It imports only small modules, so that no command pays for it.
+"""Words for users: counts of things, and suggestions for misspelt names.
+
+Every command that prints uses it. Pure functions: any thread may call them. It imports small modules only, since
+every command loads it.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 
-_PLURALS = {"study": "studies", "woman": "women", "directory": "directories", "entry": "entries"}
+_PLURALS = {"study": "studies", "directory": "directories", "entry": "entries"}
 _MOST = 3
 _SHORTEST_BEGINNING = 3
 
 
 def counted(number: int, what: str, form: str = "") -> str:
-    """Return a number of things: ``1 image``, ``2 images``; ``form`` is how the number is formatted."""
+    """Return a number of things: ``1 image``, ``2 images``; ``form`` is the format of the number."""
     return f"{number:{form}} {what if number == 1 else _PLURALS.get(what, what + 's')}"
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """Return a question about a name that is none, nothing where nothing is close: the remedy of an error."""
+    """Return the remedy of an error about an unknown name: ``did you mean ...?``, nothing without ``names``."""
     close = list(names)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 def meant(word: str, names: Iterable[str]) -> str:
-    """Return the question whether a word was meant for one of some names, nothing where none is close."""
+    """Return the question whether the user meant one of ``names`` by a word, nothing where none is close."""
     return did_you_mean(closest(word, {name: name for name in names}))
 
 
 def closest(word: str, known: Mapping[str, str]) -> list[str]:
-    """Return the few names that a word may have been meant for, the best ones only.
+    """Return the few names that are closest to a misspelt word.
 
-    ``known`` maps each text that is understood to the name that stands for it. A text is close if it is the same
-    but for case and ``_ `` for ``-``; else if there is one slip in the word (a letter too many, too few, wrong, or
-    two in the wrong order), or the word is a part of the text between hyphens, or the beginning of one; else if
-    there are few slips. A word of three letters may have one, of eight two, of twelve three.
+    ``known`` maps each accepted text to the name that it stands for. The best of three grades counts. First: the
+    text differs from the word in case and in ``_`` or a blank for ``-`` only. Second: the word has one slip (a
+    letter too many, too few or wrong, or two in the wrong order), or it is a part of the text between hyphens, or
+    the beginning of such a part. Third: the word has few slips. A word of three letters may have one slip, one of
+    eight two, one of twelve three.
     """
     wanted = _folded(word)
     texts = [(_folded(text), name) for text, name in known.items()]

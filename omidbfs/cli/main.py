@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from json import dumps
 from pathlib import Path
@@ -25,6 +24,7 @@ from omidbfs.base.errors import UserError
 from omidbfs.base.process import has_current_directory, module_command, open_standard_streams, output_is_lost
 from omidbfs.base.words import counted, meant
 from omidbfs.cli.commands import fstab
+from omidbfs.cli.commands.check import check
 from omidbfs.cli.commands.completion import completion
 from omidbfs.cli.commands.describe import describe
 from omidbfs.cli.commands.doctor import doctor
@@ -58,7 +58,7 @@ from omidbfs.cli.selection import (
 from omidbfs.serving.configuration import config_file, read_config
 
 if TYPE_CHECKING:
-    from omidbfs.database.problems import Problem
+    pass
 
 # omidbfs uses no linear algebra. The threads that numpy starts for it would cost each process 0.1 s and memory.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -329,41 +329,6 @@ def count(source: Path, cohort: str, json: bool, **options: Any) -> None:
 
 @main.command()
 @source_options
-@json_option
-@click.option("--dicom", is_flag=True, help="Also compare every DICOM header with its JSON. Slow.")
-@click.pass_context
-def check(ctx: click.Context, /, source: Path, json: bool, dicom: bool, **options: Any) -> None:
-    """List every problem of SOURCE as it is now. The exit status is 1 if there is a problem."""
-    session = session_of(source, options)
-    view = opened_view(session, {**options, "verify_first": True})  # else it would list problems that are fixed
-    problems = list(view.index.problems)
-    if dicom:
-        from omidbfs.index.check import header_problems
-
-        problems = sorted({*problems, *header_problems(session.source, view.index, problems)})
-    for problem in problems:
-        click.echo(_problem_line(problem, json))
-    if not json:
-        from omidbfs.database.problems import KINDS
-
-        images, clients = len(view.index), len(view.index.clients)
-        numbers = counted(images, "image"), counted(clients, "client"), counted(len(problems), "problem")
-        click.echo("{} of {}, {}".format(*numbers), err=True)
-        for kind, number in Counter(problem.kind for problem in problems).most_common():
-            click.echo(f"{number:8}  {kind}: {KINDS[kind]}", err=True)
-    ctx.exit(1 if problems else 0)
-
-
-def _problem_line(problem: "Problem", json: bool) -> str:
-    from msgspec import to_builtins
-
-    if json:
-        return dumps(to_builtins(problem))
-    return f"{problem.file}: {problem.kind}" + (f": {problem.detail}" if problem.detail else "")
-
-
-@main.command()
-@source_options
 @cohort_argument
 @click.option(
     "--format", type=click.Choice(EXPORT_FORMATS), help="What to write.  [default: the name of FILE decides]"
@@ -390,6 +355,7 @@ def export(source: Path, cohort: str, format: str | None, output: Path | None, *
 
 
 for _command in (
+    check,
     completion,
     describe,
     doctor,

@@ -1,1 +1,1 @@
-"""Records to links of studies, outcomes and status; the rows of ``omidb summarise``."""
+"""Derives links of studies, outcomes and status from the records, and the rows of ``omidb summarise``."""

@@ -1,4 +1,8 @@
-"""One client, whole: what its files say, and which episode and events each study is linked to."""
+"""The whole record of one client: the content of its files, and the episode and events of each study.
+
+Executors that build an index use it, and so do the parts that read a client again. Any thread may call the
+functions with a reader of its own.
+"""
 
 import datetime
 from dataclasses import dataclass
@@ -21,10 +25,10 @@ from omidbfs.database.records import Episode, FileFacts, ImageDb, Nbss
 from omidbfs.database.study import ImageRecord
 
 
-class StudyRecord(msgspec.Struct, frozen=True, gc=False):  # as the records
-    """One study on disk, with the episode it belongs to and the names of the events it is linked to.
+class StudyRecord(msgspec.Struct, frozen=True, gc=False):
+    """One study on disk, with its episode and the names of the events that it is linked to.
 
-    ``all_events`` are those that ``link all`` gives, where a link need not be unique; ``date`` is as in ImageDB.
+    ``all_events`` are the events of ``link all``, whose links need not be unique. ``date`` is that of ImageDB.
     """
 
     name: str
@@ -37,9 +41,9 @@ class StudyRecord(msgspec.Struct, frozen=True, gc=False):  # as the records
 
 @dataclass(frozen=True, slots=True)
 class ClientRecord:
-    """One client. ``links`` covers every study of ImageDB, on disk or not; ``in_data`` as in ``ClientFiles``.
+    """One client. ``links`` covers every study of ImageDB, on disk or not; ``in_data`` is that of ``ClientFiles``.
 
-    ``all_links`` are the links with events also where those are not unique.
+    ``all_links`` are the links with all matching events, unique or not.
     """
 
     name: str
@@ -53,18 +57,18 @@ class ClientRecord:
 
 
 def read_client(scanner: Scanner, reader: ClientReader, name: str, problems: list[Problem]) -> ClientRecord:
-    """Return one client of the source, listed and read."""
+    """List and read one client of the source, and return its record."""
     return client_record(reader, scanner.client(name), problems)
 
 
 def client_record(reader: ClientReader, files: ClientFiles, problems: list[Problem]) -> ClientRecord:
-    """Return the record of a client; what is odd is appended to ``problems``."""
+    """Return the record of a client; problems are appended to ``problems``."""
     nbss, imagedb = reader.documents(files, problems)
     db_studies = imagedb.studies if imagedb is not None else {}
     report = reader.imagedb_report(files, problems)
     known = nbss.episodes if nbss is not None else ()
     listed_studies = list(db_studies.values())
-    # Without NBSS nothing is linked: nbss-missing says it all.
+    # Without NBSS nothing can be linked: nbss-missing is the only problem to report.
     matches = match_studies(known, listed_studies, report if nbss is not None else Reporter(report.file, []))
     links = unique_links(listed_studies, matches, files.in_data)
     every_link = all_links(listed_studies, matches)
@@ -84,7 +88,7 @@ def client_record(reader: ClientReader, files: ClientFiles, problems: list[Probl
 
 
 def _report_absent(files: ClientFiles, imagedb: ImageDb | None, report: Reporter) -> None:
-    """Report what ImageDB lists and is not on disk."""
+    """Report studies and images of ImageDB that are not on disk."""
     for study, db_study in imagedb.studies.items() if imagedb is not None else ():
         if study not in files.studies:
             report.of(study)("study-not-on-disk", f"study {printable(study)}")

@@ -1,4 +1,7 @@
-"""Why an episode has its outcome: the rule that decided, in a sentence. The rules are in ``outcomes.py``."""
+"""States in a sentence which rule of ``outcomes.py`` decided the outcome of an episode.
+
+``omidbfs describe`` uses it. Pure functions: any thread may call them.
+"""
 
 from collections.abc import Sequence
 
@@ -25,7 +28,7 @@ _STATUS_REASONS = {
 
 
 def why(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], outcome: Outcome, windows: Windows) -> str:
-    """Return the reason for the outcome of ``episode`` among ``episodes``, all of its client's."""
+    """Return the reason for the outcome of ``episode`` among ``episodes``, all episodes of its client."""
     later = next((other for other in episodes if other.id == outcome.future_episode), None)
     match outcome.code:
         case "CI":
@@ -47,15 +50,15 @@ def why(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], outcome: Outcom
             if later is not None:
                 asked = "" if months is None else f", after {counted(months, 'month')}"
                 return f"{own}; {_named(later)} without cancer follows{_after(episode, later)}{asked}"
-            return f"{own}; no cancer follows in the window for priors, and no follow-up is asked for"
+            return f"{own}; no cancer follows in the window for priors, and no follow-up is required"
         case "InvalidEvents" if later is not None:
-            return f"{_named(later)}{_after(episode, later)} decides, and its events do not"
+            return f"{_named(later)}{_after(episode, later)} decides, but its events are invalid"
         case "InvalidEvents":
             return _invalid(episode)
         case "InvalidPrior" if later is not None:
             return f"{_named(later)}, a cancer, follows{_after(episode, later)}: outside the window for its priors"
         case None:
-            return f"its status ({_status(episode)}) is no outcome, and omidb gives none"
+            return f"its status ({_status(episode)}) is not an outcome, and omidb gives none"
     return OUTCOMES.get(outcome.code) or UNDEFINED_OUTCOMES[outcome.code]
 
 

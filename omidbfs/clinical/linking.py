@@ -1,6 +1,7 @@
-"""Which episode, and which of its events, a study belongs to: the rules of ``omidb`` 0.13.1.
+"""Links studies to episodes and their events, by the rules of ``omidb`` 0.13.1.
 
-Everything here is linear in the number of studies and dates; ``omidb`` compares every pair of studies.
+``client.py`` uses it. Pure functions: any thread may call them. Their time is linear in the number of studies and
+dates; ``omidb`` compares every pair of studies.
 """
 
 import re
@@ -15,13 +16,13 @@ from omidbfs.database.records import DbStudy, Episode
 from omidbfs.database.values import shown
 
 STUDY_DIRECTORY = re.compile(r"\d+.")
-"""A directory of this shape is a study for ``omidb.parser.DB``."""
+"""Name of a directory that ``omidb.parser.DB`` takes as a study."""
 
 
-class StudyLink(msgspec.Struct, frozen=True, gc=False):  # as the records
+class StudyLink(msgspec.Struct, frozen=True, gc=False):
     """The episode of a study, or ``None``, and the names of its events (``codes.EVENTS``).
 
-    ``events`` may name an event twice, where two screenings of one day both match.
+    ``events`` may name an event twice, if two screenings on one day match.
     """
 
     episode: str | None
@@ -32,7 +33,7 @@ NO_LINK = StudyLink(None)
 
 
 class Match(msgspec.Struct, gc=False):
-    """A study on its way to a link. ``dated`` says that the events were matched by date."""
+    """The candidate events of a study. ``dated`` tells whether the events match the date of the study."""
 
     study: str
     episode: str
@@ -42,9 +43,9 @@ class Match(msgspec.Struct, gc=False):
 
 
 def match_studies(episodes: Sequence[Episode], studies: Sequence[DbStudy], report: Reporter) -> list[Match]:
-    """Return the episode of each study that has one, and the events there that may be the study's.
+    """Return the episode of each study that has one, and the events of that episode that may belong to the study.
 
-    Reports at most one of ``study-date-missing``, ``episode-id-missing`` and ``episode-id-unknown`` for a
+    Reports at most one of ``study-date-missing``, ``episode-id-missing`` and ``episode-id-unknown`` for each
     study. Rules: ``studies_by_episode`` and ``match_events`` of ``omidb.client_parser.ClientParser``.
     """
     matcher = _Matcher(episodes)
@@ -77,12 +78,11 @@ def all_links(studies: Sequence[DbStudy], matches: Iterable[Match]) -> dict[str,
 def unique_links(
     studies: Sequence[DbStudy], matches: Sequence[Match], in_data: Collection[str]
 ) -> dict[str, StudyLink]:
-    """Return the links with an event only where study and event belong to each other alone.
+    """Return the links, with an event only where the study has no other event and the event no other study.
 
-    ``in_data`` names the directories of the client in ``data/``: only those are studies for ``omidb``, and
-    the links of those are equal to its. The others are linked by the same rules, among all studies, and
-    take no link away from any. Rule: ``ensure_distinct_study_event_links`` of
-    ``omidb.client_parser.ClientParser``.
+    ``in_data`` names the directories of the client in ``data/``. Only these are studies for ``omidb``, and their
+    links are equal to those of ``omidb``. Other studies are linked by the same rules, among all studies, but cost
+    no study its link. Rule: ``ensure_distinct_study_event_links`` of ``omidb.client_parser.ClientParser``.
     """
     single = [match if len(match.events) <= 1 else msgspec.structs.replace(match, events=()) for match in matches]
     present = {study.id for study in studies if study.id in in_data and STUDY_DIRECTORY.match(study.id)}
@@ -96,7 +96,7 @@ def unique_links(
 
 
 def study_list_conflicts(episodes: Iterable[Episode], links: Mapping[str, StudyLink], report: Reporter) -> None:
-    """Report as ``study-list-conflict`` each study that no ``StudyList`` with it has where its link has it.
+    """Report as ``study-list-conflict`` each study that ``StudyList`` puts into other episodes than its link does.
 
     ``omidb`` does not read ``StudyList``: its links are those of :func:`match_studies`.
     """
@@ -116,8 +116,8 @@ def study_list_conflicts(episodes: Iterable[Episode], links: Mapping[str, StudyL
 class _Matcher:
     """Finds episodes and events by date.
 
-    The indices behind it are made when first asked for: most clients need the one of events for few episodes,
-    and the one of episodes not at all.
+    It makes its tables on first use: most clients need the table of events for few episodes, and that of episodes
+    not at all.
     """
 
     def __init__(self, episodes: Sequence[Episode]) -> None:
@@ -138,7 +138,7 @@ class _Matcher:
         return first.get(day)
 
     def events(self, episode_id: str, day: date) -> tuple[tuple[str, ...], bool]:
-        """Return the events of an episode on this day, or all where there is none; and whether by date."""
+        """Return the events of an episode on this day and true, or else all its events and false."""
         events = self.episodes[episode_id].events or ()
         by_date = self._events_by_date.get(episode_id)
         if by_date is None:
@@ -165,9 +165,9 @@ def _ambiguous(matches: Iterable[Match]) -> set[str]:
 def _losers(group: Sequence[Match]) -> set[int]:
     """Return the positions in ``group`` of the studies that ``omidb`` strips of their event.
 
-    ``omidb`` walks the pairs in file order. Two studies of one date both lose theirs; of two dates that
-    share an event, each loses it that has it not by date but as one of all events. The order matters: a
-    study that has lost its event no longer costs another one his.
+    ``omidb`` compares the studies in pairs, in file order. Two studies of one date both lose their event. If two
+    studies of different dates share an event, a study loses it unless its event was matched by date. The order
+    matters: a study that has lost its event costs no other study its event.
     """
     same_date: dict[date, list[int]] = {}
     undated: dict[str, deque[int]] = {}
@@ -181,11 +181,11 @@ def _losers(group: Sequence[Match]) -> set[int]:
 
     lost: set[int] = set()
     for index, match in enumerate(group):
-        twins = same_date.pop(match.date, [])  # all later than this one, except for itself
+        twins = same_date.pop(match.date, [])  # this study and later ones
         twin = twins[1] if len(twins) > 1 else len(group)
         if match.events and index not in lost:
             event = match.events[0]
-            # A study meets the others in order, and keeps its event until it meets its first twin.
+            # A study is compared with the others in order, and keeps its event until it meets its first twin.
             if match.dated:
                 rivals = undated.get(event, deque())
                 while rivals and rivals[0] < twin:

@@ -1,9 +1,9 @@
-"""What an episode amounts to: status, outcome, post-op, the status of a client, of a lesion.
+"""Classifies episodes (status, outcome, post-op), clients (status) and lesions (status, grade).
 
-Pure functions of the records, equal to ``omidb`` 0.13.1 (``omidb.classificationtools``,
-``omidb.episode.Episode.status``, ``omidb.client.Client.status``, ``omidb.lesion.Lesion``) in every branch.
-An episode is classified from its :class:`EpisodeFacts` alone, so that other windows need no second reading
-of the source.
+The index, the facets and the summary use it. Pure functions: any thread may call them. They agree with ``omidb``
+0.13.1 (``omidb.classificationtools``, ``omidb.episode.Episode.status``, ``omidb.client.Client.status``,
+``omidb.lesion.Lesion``) in every branch. An episode is classified from its :class:`EpisodeFacts` alone, so that a
+change of windows does not require the source.
 """
 
 from bisect import bisect_right
@@ -24,7 +24,7 @@ STATUSES: dict[str, str] = {
     "NA": "normal, with assessment",
     "N": "normal",
 }
-"""Of an episode by itself (``omidb.episode.Status``)."""
+"""Statuses of an episode without regard to others (``omidb.episode.Status``)."""
 
 CLIENT_STATUSES: dict[str, str] = {
     "CI": "an interval cancer episode",
@@ -32,7 +32,7 @@ CLIENT_STATUSES: dict[str, str] = {
     "B": "a benign episode",
     "N": "neither",
 }
-"""Of a client, highest precedence first (``omidb.client.Status``)."""
+"""Statuses of a client, highest precedence first (``omidb.client.Status``)."""
 
 OUTCOMES: dict[str, str] = {
     "CI": "interval cancer",
@@ -44,7 +44,7 @@ OUTCOMES: dict[str, str] = {
     "NA": "normal after assessment, nothing found since",
     "N": "normal, nothing found since",
 }
-"""Of an episode among those of its client (``omidb.classificationtools.EpisodeOutcome``)."""
+"""Outcomes of an episode among those of its client (``omidb.classificationtools.EpisodeOutcome``)."""
 
 UNDEFINED_OUTCOMES: dict[str, str] = {
     "InvalidEvents": "an event without opinions, or no event, here or in an episode that matters",
@@ -54,9 +54,9 @@ UNDEFINED_OUTCOMES: dict[str, str] = {
     "DateError": "an episode of the client has no date to sort it by",
     "NoSubsequentEpisode": "a follow-up was asked for, and no episode follows",
 }
-"""Why an outcome is undefined (``omidb.classificationtools.UndefinedEpisodeOutcome``).
+"""Reasons for an undefined outcome (``omidb.classificationtools.UndefinedEpisodeOutcome``).
 
-``InvalidCI`` is in its table, but never given.
+``omidb`` has ``InvalidCI`` in its table, but never returns it.
 """
 
 LESION_STATUSES: dict[str, str] = {"invasive": "invasive carcinoma", "in-situ": "carcinoma in situ"}
@@ -77,15 +77,15 @@ STATUS_LABELS = {
     "NA": "normal-assessed",
     "N": "normal",
 }
-"""What statuses and outcomes are called on the drive."""
+"""Names of statuses and outcomes on the drive."""
 
 
-class EpisodeFacts(msgspec.Struct, frozen=True, gc=False):  # as the records: several for each client
-    """All that classification needs of one episode; made by :func:`episode_facts`.
+class EpisodeFacts(msgspec.Struct, frozen=True, gc=False):
+    """The facts of one episode that decide its classification; made by :func:`episode_facts`.
 
-    ``status`` is a key of :data:`STATUSES` or ``None``; ``malignant`` and ``benign`` tell of opinions after
-    surgery or biopsy; ``valid_events``: every event but screening has an opinion; ``date`` is what the
-    episodes of a client are sorted by.
+    ``status`` is a key of :data:`STATUSES` or ``None``. ``malignant`` and ``benign`` tell whether there is such an
+    opinion after surgery or biopsy. ``valid_events`` tells whether every event but screening has an opinion. The
+    episodes of a client are sorted by ``date``.
     """
 
     id: str
@@ -101,7 +101,7 @@ class EpisodeFacts(msgspec.Struct, frozen=True, gc=False):  # as the records: se
 
     @property
     def cancer(self) -> bool:
-        """Whether the episode stands for a cancer, proven or not (``not classificationtools._is_not_cancer``)."""
+        """Whether the episode counts as cancer, proven or not (``not classificationtools._is_not_cancer``)."""
         return self.type == "CI" or self.status == "M"
 
 
@@ -109,10 +109,10 @@ class EpisodeFacts(msgspec.Struct, frozen=True, gc=False):  # as the records: se
 class Windows:
     """The windows of ``omidb.classificationtools.episode_outcome``, in months of 365/12 days; ``None`` is off.
 
-    A cancer makes the episodes of the last ``ci_prior`` or ``cancer_prior`` months its priors (off: the
-    last one only). A normal or benign episode counts as such only if no cancer follows it within
-    ``normal_follow_up`` or ``benign_follow_up`` months and an episode without cancer does after them (off:
-    no follow-up is needed).
+    The episodes in the ``ci_prior`` months before an interval cancer, or in the ``cancer_prior`` months before
+    another cancer, are its priors (off: the last episode only). A normal or benign episode counts as such if no
+    cancer follows within ``normal_follow_up`` or ``benign_follow_up`` months, and if an episode without cancer
+    follows after them (off: no follow-up is required).
     """
 
     ci_prior: int | None = None
@@ -121,10 +121,11 @@ class Windows:
     benign_follow_up: int | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):  # as the records: several for each client
-    """A key of :data:`OUTCOMES` or :data:`UNDEFINED_OUTCOMES`, or ``None`` where ``omidb`` raises.
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """An outcome of an episode, or the reason why it is undefined.
 
-    ``future_episode`` is the later episode that decided, if one did.
+    ``code`` is a key of :data:`OUTCOMES` or :data:`UNDEFINED_OUTCOMES`, ``None`` if ``omidb`` raises.
+    ``future_episode`` is the later episode that decided the outcome, if one did.
     """
 
     code: str | None
@@ -174,10 +175,10 @@ def episode_facts(episode: Episode) -> EpisodeFacts:
 
 
 class Timeline:
-    """The episodes of one client in order of date, those of one date in file order.
+    """The episodes of one client, sorted by date; episodes of one date are in file order. Immutable.
 
-    What lies ahead of each episode is found once, so that classifying all of them is not quadratic.
-    Immutable. Raises ``ValueError`` where an episode has no date: then no order is known.
+    It finds once which episodes follow each episode, so that the classification of a client is not quadratic.
+    Raises ``ValueError`` if an episode has no date, since the order is then unknown.
     """
 
     def __init__(self, episodes: Sequence[EpisodeFacts]) -> None:
@@ -189,7 +190,7 @@ class Timeline:
         self.position = {episode.id: index for index, episode in enumerate(self.episodes)}
         self._dates = [day for day, _ in dated]
         size = len(dated)
-        # By position: the first later one with the property, or `size`. The end needs an entry of its own.
+        # Position of an episode -> position of the first later episode with the property, or `size`.
         self._next_invalid = [size] * size
         self._next_cancer = [size] * size
         self._next_eventless = [size] * size
@@ -204,11 +205,11 @@ class Timeline:
                 self._next_eventless[index - 1] = index if not later.has_events else self._next_eventless[index]
 
     def post_op(self, position: int) -> bool:
-        """Whether an earlier episode is an interval cancer or has surgery."""
+        """Return whether an earlier episode is an interval cancer or has surgery."""
         return self._first_treated < position
 
     def outcome(self, position: int, windows: Windows) -> Outcome:
-        """Return the outcome of the episode at ``position``, which is no cancer and has valid events.
+        """Return the outcome of the episode at ``position``, which is not a cancer and has valid events.
 
         Raises ``ValueError`` or ``OverflowError`` where ``omidb`` raises.
         """
@@ -233,7 +234,7 @@ class Timeline:
             return Outcome("B" if benign else _normal(episode))
         if not self.episodes[following].has_events:
             return Outcome("InvalidEvents", self.episodes[following].id)
-        # Only the first episode that can decide matters: no events, a cancer, or the end of the period.
+        # The first of these episodes decides: one without events, a cancer, one after the follow-up period.
         window = _window(months)
         start = self._dates[position]
         outside = bisect_right(self._dates, window, lo=following, key=lambda day: day - start)
@@ -250,7 +251,7 @@ class Timeline:
     def _prior(self, position: int, windows: Windows) -> Outcome | None:
         """Return the outcome if a cancer follows within the longer of the two windows for priors."""
         start = self._dates[position]
-        # A window that is off reaches to the next episode and no further.
+        # A window that is off ends at the next episode.
         nearest = ceil(12 * (self._dates[position + 1] - start).days / 365.0)
         ci_prior = nearest if windows.ci_prior is None else windows.ci_prior
         cancer_prior = nearest if windows.cancer_prior is None else windows.cancer_prior
@@ -268,7 +269,7 @@ class Timeline:
 
 
 def _window(months: int) -> timedelta:
-    """Raise ``OverflowError`` for a window that no ``timedelta`` can hold."""
+    """Return a window of months; raise ``OverflowError`` if it is too long for a ``timedelta``."""
     return timedelta(months * 365 / 12)
 
 
@@ -314,7 +315,7 @@ def decided(episodes: Sequence[EpisodeFacts], windows: Windows) -> tuple[list[Ou
 
 
 def outcome(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts], windows: Windows) -> Outcome:
-    """Return the outcome of ``episode`` among ``episodes``, all of its client's in file order.
+    """Return the outcome of ``episode`` among ``episodes``, all episodes of its client in file order.
 
     Never raises. For all episodes of a client use :func:`outcomes`.
     Rule: ``omidb.classificationtools.episode_outcome``.
@@ -334,7 +335,7 @@ def _post_ops(episodes: Sequence[EpisodeFacts], timeline: Timeline | None) -> li
 
 
 def post_op(episode: EpisodeFacts, episodes: Sequence[EpisodeFacts]) -> bool | None:
-    """Return whether surgery or an interval cancer came before ``episode``; ``None``: no order is known.
+    """Return whether surgery or an interval cancer preceded ``episode``, ``None`` if the order is unknown.
 
     Rule: ``omidb.classificationtools.is_post_op``.
     """
@@ -378,5 +379,5 @@ def lesion_grade(lesion: Lesion) -> str | None:
 
 
 def _known(*codes: str | None) -> bool:
-    """Whether one of ``codes`` is in its table."""
+    """Return whether one of ``codes`` is in its table."""
     return any(code is not None and code != OTHER for code in codes)

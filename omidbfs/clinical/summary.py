@@ -1,7 +1,7 @@
-"""The table that ``omidb summarise`` writes, for any cohort.
+"""Makes the table of ``omidb summarise`` for any cohort.
 
-Written with ``csv.writer`` in its default dialect the rows are ``omidb``'s text. Where ``omidb`` stops with
-an error (no sidecar, an empty ``Value``) the cell is empty.
+The exports use it. Pure functions: any thread may call them. ``csv.writer`` in its default dialect writes the rows
+as ``omidb`` does. Where ``omidb`` stops with an error (no sidecar, an empty ``Value``), the cell is empty.
 """
 
 import re
@@ -75,12 +75,11 @@ def summary_rows(
 ) -> Iterator[tuple[object, ...]]:
     """Yield the rows of one client, each with the columns of :data:`HEADER`.
 
-    An image has one row for each event of its study, or one without event. An episode none of whose
-    studies is there has one row without image. ``links`` are those of
-    :func:`~omidbfs.clinical.linking.unique_links`; ``studies(study)`` says whether the study is there at
-    all (for ``omidb``: as a directory in ``data/``), ``images(study, image)`` whether the image is to be
-    in the table, and ``sidecar(study, image)`` gives its JSON, decoded, ``{}`` if there is none.
-    Rule: ``omidb.commands.summarise``.
+    An image has one row for each event of its study, or one row without event. An episode without existing studies
+    has one row without image. ``links`` are those of :func:`~omidbfs.clinical.linking.unique_links`.
+    ``studies(study)`` tells whether a study exists (for ``omidb``: as a directory in ``data/``),
+    ``images(study, image)`` whether the table includes an image. ``sidecar(study, image)`` returns its decoded
+    JSON, ``{}`` if there is none. Rule: ``omidb.commands.summarise``.
     """
     by_episode: dict[str, list[DbStudy]] = {}
     for study in imagedb.studies.values():
@@ -124,7 +123,7 @@ def _episode_cells(
         outcome.code,
         outcome.future_episode,
         post_op,
-        # omidb has no code for what is outside a table.
+        # omidb has no code for a value outside its table.
         None if episode.type == OTHER else episode.type,
         None if episode.action == OTHER else episode.action,
         facts.malignant,
@@ -143,11 +142,14 @@ def _header_cells(sidecar: Mapping[str, object]) -> list[object]:
 
 
 def _first_value(sidecar: Mapping[str, object], tags: tuple[str, ...]) -> object:
-    """``omidb.utilities.try_image_attribute``: the first value of the tag, ``tags`` leading into sequences."""
+    """Return the first value of the last of ``tags``; the others are sequences that lead to it.
+
+    Rule: ``omidb.utilities.try_image_attribute``.
+    """
     value: object = sidecar
     try:
         for tag in tags:
-            value = value[tag]["Value"][0]  # type: ignore[index]  # any JSON; what cannot be indexed raises
+            value = value[tag]["Value"][0]  # type: ignore[index]  # any JSON: indexing may raise
     except (KeyError, IndexError, TypeError):
         return None
     return value

@@ -1,1 +1,1 @@
-"""A component of a path to the images that it selects; named cohorts."""
+"""Cohorts: the images that the components of a path select. The view and everything above it use them."""

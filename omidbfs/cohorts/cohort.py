@@ -1,8 +1,9 @@
 """Cohorts: path components become sets of rows. A path is a conjunction of disjunctions.
 
-The view, exports, reports and commands ask :class:`Cohorts`, from any thread. Within one component, ``A,B`` is a
-union, ``not-A`` a complement (``not-A,B``: neither), ``50-69``, ``2012-`` and ``-49`` are inclusive ranges on
-numbers. A literal value always wins over such a reading.
+The view, exports, reports and commands use :class:`Cohorts`, from any thread.
+
+Within one component, ``A,B`` is a union and ``not-A`` a complement (``not-A,B``: neither). ``50-69``, ``2012-``
+and ``-49`` are inclusive ranges of numbers. A component that is itself the name of a value means that value.
 """
 
 import functools
@@ -30,23 +31,23 @@ from omidbfs.index.levels import Among, Marks, Members, levels_of
 
 _REMEMBERED = 256
 _FEW_ROWS = 256
-"""Rows of a client or a study that are compared one by one: a set is not worth its making."""
+"""Most rows of a client or a study that are compared one by one, because making a set would take longer."""
 
 IMAGES = ""
-"""In place of a facet in a term: its codes are rows. No facet has this name; a user may call one ``image``."""
+"""Stands for a facet in a term whose codes are rows. No facet has this name; a user may call one ``image``."""
 
 LEVEL_OF: Mapping[str, Level] = {
     **{facet.name: facet.level for facet in FACETS if facet.kind is Kind.NAME},
     IMAGES: Level.IMAGE,
 }
-"""Facet of a term whose codes are ordinals -> whose they are."""
+"""Facet of a term whose codes are ordinals -> the level of these ordinals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
     """One component of a path: rows whose value of ``facet`` is among ``codes``, or is not if ``negated``.
 
-    Of clients, studies and episodes the codes are ordinals (:data:`LEVEL_OF`).
+    For clients, studies and episodes the codes are ordinals (:data:`LEVEL_OF`).
     """
 
     facet: str
@@ -56,13 +57,13 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """The images that satisfy every term; ``files`` are the kinds of files that are shown, by their numbers."""
+    """The images that satisfy every term; ``files`` are the kinds of files that are shown."""
 
     terms: tuple[Term, ...] = ()
     files: tuple[FileKind, ...] = FILE_KINDS
 
     def narrowed(self, term: Term) -> "Cohort":
-        """Return the cohort with one more term; the cohort itself if it has it already."""
+        """Return the cohort with one more term, or the cohort itself if it already has the term."""
         if term.facet != "file-type":
             return self if term in self.terms else Cohort((*self.terms, term), self.files)
         shown = (kind for kind in self.files if (kind.number in term.codes) != term.negated)
@@ -73,14 +74,14 @@ EVERYTHING = Cohort()
 
 
 class Cohorts:
-    """Answers what a cohort holds. Thread-safe; keeps the rows of recent cohorts."""
+    """Finds the images and values of cohorts in an index. Thread-safe; caches the rows of recent cohorts."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.levels: Mapping[Level, Members] = levels_of(index)
         self._counted: Mapping[Level, Among] = {**self.levels, Level.MARK: Marks(index)}
         self.identified: Mapping[str, Members] = {facet: self.levels[level] for facet, level in LEVEL_OF.items()}
-        """Facet of a term whose codes are ordinals -> the level whose they are."""
+        """Facet of a term whose codes are ordinals -> the members of their level."""
         self._rows: OrderedDict[Cohort | Term, BitMap] = OrderedDict()
         self._readings: dict[str, Mapping[str, int | frozenset[int]]] = {}
         self._lock = threading.Lock()
@@ -88,7 +89,7 @@ class Cohorts:
     # Names -> terms
 
     def term(self, facet: Facet, component: str) -> Term | None:
-        """Return what one path component below ``by-<facet>`` says, ``None`` if it names nothing."""
+        """Return the term for a path component below ``by-<facet>``, ``None`` if it names no value."""
         codes = self._union(facet, component)
         if codes is None and component.startswith("not-"):
             codes = self._union(facet, component.removeprefix("not-"))
@@ -121,11 +122,11 @@ class Cohorts:
         readings = self._readings_of(facet)
         codes = readings.get(name)
         if codes is None and facet.kind is Kind.TEXT and facet.definition:
-            codes = readings.get(slug(name))  # of a user's facet only the raw texts in a map are kept
+            codes = readings.get(slug(name))  # a facet that the user defines keeps only the raw texts of its map
         return frozenset([codes]) if isinstance(codes, int) else codes
 
     def _readings_of(self, facet: Facet) -> Mapping[str, int | frozenset[int]]:
-        """Return what the names, codes and raw texts of a coded facet stand for: one code, or several."""
+        """Return the code, or the codes, for each name, source code and raw text of a coded facet."""
         known = self._readings.get(facet.name)
         if known is None:
             known = readings_of(self.index.texts.get(facet.name, facet.values))
@@ -133,7 +134,7 @@ class Cohorts:
         return known
 
     def prepare(self) -> None:
-        """Read the names of the values of all facets now: a free text may have millions of them."""
+        """Read the names of the values of all facets in advance, as a free text may have millions of them."""
         for facet in self.index.registry.facets:
             if facet.kind not in (Kind.NAME, Kind.FILE):
                 self._readings_of(facet)
@@ -141,7 +142,7 @@ class Cohorts:
     # Terms -> rows
 
     def rows(self, cohort: Cohort) -> BitMap:
-        """Return the rows of a cohort; do not change it.
+        """Return the rows of a cohort. The caller must not change them.
 
         A cohort that shows only some kinds of files holds the images that have a file of one of them.
         """
@@ -163,7 +164,7 @@ class Cohorts:
     def _compute(self, cohort: Cohort) -> BitMap:
         if not cohort.files:
             return BitMap()
-        # A term of millions of rows takes 30 ms to gather from its column; the intersection then takes under 1 ms.
+        # The rows of each term are cached: gathering millions takes 30 ms, intersecting them under 1 ms.
         parts = [self._remembered(term, functools.partial(self._term_rows, term)) for term in cohort.terms]
         if cohort.files != FILE_KINDS:
             present = np.logical_or.reduce([self.index.files[kind].access != 0 for kind in cohort.files])
@@ -190,8 +191,8 @@ class Cohorts:
         return rows.flip(0, len(index)) if term.negated else rows
 
     def contains(self, cohort: Cohort, row: int) -> bool:
-        """Return whether a row satisfies every term: a comparison of codes, no set is built."""
-        for term in cohort.terms:  # noqa: SIM110  all() of a generator takes half as long again, at every lookup
+        """Return whether a row satisfies every term. It compares codes and builds no set."""
+        for term in cohort.terms:  # noqa: SIM110  all() of a generator takes 1.5 times as long, at every lookup
             if not self._satisfies(term, row):
                 return False
         return True
@@ -217,7 +218,7 @@ class Cohorts:
         return np.array(self.rows(cohort).to_array(), np.uint32)
 
     def rows_between(self, cohort: Cohort, first: int, end: int) -> NDArray[np.uint32]:
-        """Return the rows of a cohort in a run of rows, such as those of a client."""
+        """Return the rows of a cohort from ``first`` to before ``end``, such as those of a client."""
         if end - first > _FEW_ROWS:
             return np.array((self.rows(cohort) & BitMap(range(first, end))).to_array(), np.uint32)
         index = self.index
@@ -229,7 +230,7 @@ class Cohorts:
         return np.array(rows, np.uint32)
 
     def are_at_hand(self, cohort: Cohort, most: int) -> bool:
-        """Return whether the rows of a cohort are remembered, and are at most so many."""
+        """Return whether the rows of a cohort are cached, and are at most ``most``."""
         known = self._rows.get(cohort)
         return known is not None and len(known) <= most
 
@@ -238,7 +239,7 @@ class Cohorts:
         return self._counted[level].among(self._some_rows(cohort))
 
     def count(self, cohort: Cohort, level: Level) -> int:
-        """Return how many clients, episodes, studies, images or marks a cohort has."""
+        """Return the number of clients, episodes, studies, images or marks of a cohort."""
         return len(self.ordinals(cohort, level))
 
     def _some_rows(self, cohort: Cohort) -> NDArray[np.uint32] | None:
@@ -262,7 +263,7 @@ class Cohorts:
         return list(counts.items())
 
     def values(self, cohort: Cohort, facet: Facet) -> NDArray[np.integer]:
-        """Return what a facet lists in a cohort, in order, one for each name: the codes of :class:`Term`."""
+        """Return the codes (of :class:`Term`) that a facet lists in a cohort, in order, one for each name."""
         index = self.index
         if facet.kind is Kind.NAME:
             return self.levels[facet.level].listed(self._some_rows(cohort))
@@ -271,7 +272,7 @@ class Cohorts:
             present = [kind.number for kind in cohort.files if index.files[kind].access[rows].any()]
             return np.array(present, np.int64)
         codes, _ = self._code_counts(cohort, facet)
-        if facet.kind is Kind.TEXT:  # no two have one name, and there may be one for each image
+        if facet.kind is Kind.TEXT:  # their names are distinct, and there may be one for each image
             return codes
         of_label: dict[str, int] = {}
         for code in codes.tolist():
@@ -285,7 +286,7 @@ class Cohorts:
         return [self.label(facet, code).encode() for code in listed.tolist()]
 
     def _code_counts(self, cohort: Cohort, facet: Facet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return codes and their numbers of images, the values of the table first and the reserved ones last."""
+        """Return codes and their numbers of images, the reserved codes last."""
         column = self.index.columns[facet.name]
         counts = counted(column if cohort == EVERYTHING else column[self.row_array(cohort)])
         if facet.several:
@@ -310,7 +311,7 @@ class Cohorts:
         return list(merged.items())
 
     def label(self, facet: Facet, code: int) -> str:
-        """Return the name under which a code is listed; for a number with bands, its band."""
+        """Return the name under which a code is listed. For a number with bands it is the band."""
         if facet.kind is Kind.FILE:
             return facet.values[code].label
         if code < FIRST_CODE:

@@ -1,9 +1,11 @@
-"""All that is known of one image, and where it comes from, as plain objects that JSON can hold.
+"""Description of one image: all known facts and their origin, as plain objects for JSON.
 
-``omidbfs describe`` prints it. The functions are stateless and read the source, so call them where waiting for a
-disk is no harm. Values have the names that they have on the drive and in every table; ``raw`` is what the source
-says. What the index holds is told without the source. The client is read once more for what the index does not
-hold: events and their opinions, lesions, and what the source says in its own words.
+``omidbfs describe`` prints it. The functions have no state, but they read the source, so they belong in a thread
+that may wait for a disk.
+
+Values have their names on the drive, and ``raw`` has the values in the source. Most facts come from the index. The
+client is read once more for the facts that the index does not hold: events, opinions, lesions and raw values. If
+the source is not reachable, these facts are left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +36,12 @@ Facts = dict[str, object]
 _CODE_VALUE = "00080100"
 _LONGEST_RAW = 200
 _MISTAKES = 3
-"""Wrong characters in a UID that is still close to another."""
+"""Most wrong characters in a UID that is still close to another."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Again:
-    """The client, read once more: what was read, its documents as they are, and the problems met."""
+class _Reread:
+    """The client, read once more: its record, and its documents as decoded."""
 
     reader: ClientReader
     record: ClientRecord
@@ -48,34 +50,34 @@ class _Again:
 
 
 def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> Facts:
-    """Return all that is known of the image at a row of the index."""
+    """Return all that is known about the image at a row of the index."""
     index = cohorts.index
     study, image = index.on_disk(row)
     client = index.clients[int(index.client_of[row])].decode()
     episode = int(index.study_episode[index.study_of[row]])
     day = int(index.study_date[index.study_of[row]])
     with ClientReader(source) as reader:
-        again = _read_again(reader, source, client, study, image)
+        reread = _reread(reader, source, client, study, image)
         return {
             "client": client,
             "study": printable(study),
             "image": printable(image),
             "study_date": str(date.fromordinal(day)) if day else None,
-            "source_read": again is not None,
+            "source_read": reread is not None,
             "files": [_file(index, source, row, kind) for kind in FILE_KINDS],
             "problems": _problems(index, source, row, client, study, image),
-            "episode": _episode(index, row, episode, windows, again),
-            "marks": _marks(index, row, again, study, image),
+            "episode": _episode(index, row, episode, windows, reread),
+            "marks": _marks(index, row, reread, study, image),
             "facets": {
-                facet.name: _facet(cohorts, row, facet, again, (client, study, image))
+                facet.name: _facet(cohorts, row, facet, reread, (client, study, image))
                 for facet in index.registry.facets
                 if facet.kind is not Kind.FILE
             },
         }
 
 
-def _read_again(reader: ClientReader, source: Source, client: str, study: str, image: str) -> _Again | None:
-    """Return the client as the source has it now, ``None`` if the image is not there to be read."""
+def _reread(reader: ClientReader, source: Source, client: str, study: str, image: str) -> _Reread | None:
+    """Return the client read from the source, ``None`` if the source does not have the image."""
     problems: list[Problem] = []
     try:
         record = read_client(Scanner(source, problems), reader, client, problems)
@@ -89,7 +91,7 @@ def _read_again(reader: ClientReader, source: Source, client: str, study: str, i
             name for name in (f"{kind}_{client}.json", f"{kind.upper()}_{client}.json") if name in record.documents
         ]
         documents[kind] = reader.document(client, names[0]) if names else {}
-    return _Again(reader, record, documents, source)
+    return _Reread(reader, record, documents, source)
 
 
 def _file(index: Index, source: Source, row: int, kind: FileKind) -> Facts:
@@ -108,7 +110,7 @@ def _path(index: Index, source: Source, row: int, kind: FileKind) -> str:
 
 
 def _problems(index: Index, source: Source, row: int, client: str, study: str, image: str) -> list[Facts]:
-    """Return the problems of the files of an image, of its study, and those of its client that may concern it."""
+    """Return the problems of an image, of its study, and of its client that may concern the image."""
     places, study, image = set(), printable(study), printable(image)
     for label in (source.images_label, source.data_label):
         places |= {f"{label}/{client}", f"{label}/{client}/{study}"}
@@ -123,7 +125,7 @@ def _problems(index: Index, source: Source, row: int, client: str, study: str, i
     ]
 
 
-def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Again | None) -> Facts | None:
+def _episode(index: Index, row: int, ordinal: int, windows: Windows, reread: _Reread | None) -> Facts | None:
     if ordinal < 0:
         return None
     counts = index.episodes.per_client
@@ -134,8 +136,8 @@ def _episode(index: Index, row: int, ordinal: int, windows: Windows, again: _Aga
     outcome, reason = outcome_tokens(code)
     decided = Outcome(code, _future(of_client, ordinal - first, windows))
     read = (
-        next((one for one in again.record.nbss.episodes if one.id == facts.id), None)
-        if (again is not None and again.record.nbss is not None)
+        next((one for one in reread.record.nbss.episodes if one.id == facts.id), None)
+        if (reread is not None and reread.record.nbss is not None)
         else None
     )
     return {
@@ -170,18 +172,18 @@ def _future(of_client: Sequence[object], position: int, windows: Windows) -> str
     return outcomes(of_client, windows)[position].future_episode  # type: ignore[arg-type]
 
 
-def _marks(index: Index, row: int, again: _Again | None, study: str, image: str) -> list[Facts]:
+def _marks(index: Index, row: int, reread: _Reread | None, study: str, image: str) -> list[Facts]:
     where = index.marks.of_rows(row, row + 1)
     marks = [index.marks.mark(number) for number in range(where.start, where.stop)]
     lesions: Sequence[Lesion] = ()
     side: str | None = None
-    if again is not None:
+    if reread is not None:
         from omidbfs.database.terms import laterality
 
-        of_study = next(one for one in again.record.studies if one.name == study)
+        of_study = next(one for one in reread.record.studies if one.name == study)
         lesions = of_study.episode.lesions if of_study.episode is not None else ()
         side = laterality(next(one.header for one in of_study.images if one.name == image))
-    return [_mark(mark, [one for one in lesions if one.side == side], again is not None) for mark in marks]
+    return [_mark(mark, [one for one in lesions if one.side == side], reread is not None) for mark in marks]
 
 
 def _mark(mark: Mark, lesions: Sequence[Lesion], known: bool) -> Facts:
@@ -210,27 +212,27 @@ def _mark(mark: Mark, lesions: Sequence[Lesion], known: bool) -> Facts:
     }
 
 
-def _facet(cohorts: Cohorts, row: int, facet: Facet, again: _Again | None, place: tuple[str, str, str]) -> Facts:
+def _facet(cohorts: Cohorts, row: int, facet: Facet, reread: _Reread | None, place: tuple[str, str, str]) -> Facts:
     index = cohorts.index
     if facet.kind is Kind.NAME:
         members = cohorts.levels[facet.level]
         values = [name.decode() for name in members.names(np.array([members.ordinal(row)]))]
     else:
         values = list(dict.fromkeys(cohorts.label(facet, code) for code in index.codes_of(facet.name, row)))
-    raw = {} if again is None else dict(_raw(index, row, facet, again, place))
+    raw = {} if reread is None else dict(_raw(index, row, facet, reread, place))
     return {"values": values, "level": facet.level, "source": facet.source, "raw": raw}
 
 
 def _raw(
-    index: Index, row: int, facet: Facet, again: _Again, place: tuple[str, str, str]
+    index: Index, row: int, facet: Facet, reread: _Reread, place: tuple[str, str, str]
 ) -> Iterator[tuple[str, object]]:
-    """Yield what the source says at each of the places that a facet is taken from, where it says anything."""
+    """Yield the places that a facet comes from, with their values in the source, if they have one."""
     for tag in facet.tags:
-        value = _of_tag(index, row, again, place, tag.path)
+        value = _of_tag(index, row, reread, place, tag.path)
         if value is not None:
             yield str(tag), value
     for key in facet.keys:
-        document: object = again.documents[key.document]
+        document: object = reread.documents[key.document]
         if facet.level is Level.EPISODE and isinstance(document, dict):
             ordinal = int(index.study_episode[index.study_of[row]])
             id_ = index.episodes.ids[ordinal].decode("utf-8", "surrogatepass") if ordinal >= 0 else ""
@@ -240,11 +242,11 @@ def _raw(
             yield str(key), value
 
 
-def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], path: tuple[str, ...]) -> object:
-    """Return what the JSON of an image says at a path of tags, else what its DICOM header says."""
+def _of_tag(index: Index, row: int, reread: _Reread, place: tuple[str, str, str], path: tuple[str, ...]) -> object:
+    """Return the value at a path of tags in the JSON of an image, or in its DICOM header if it has no JSON."""
     client, study, image = place
     if index.has_file(row, JSON):
-        found: object = again.reader.sidecar(client, study, image, index.sidecar_suffix(row))
+        found: object = reread.reader.sidecar(client, study, image, index.sidecar_suffix(row))
         for part in path:
             tag, place_of = numbered(part)
             element = found.get(tag) if isinstance(found, dict) else None
@@ -252,14 +254,14 @@ def _of_tag(index: Index, row: int, again: _Again, place: tuple[str, str, str], 
             if isinstance(values, list) and (part is not path[-1] or "[" in part or len(values) == 1):
                 values = values[place_of - 1] if len(values) >= place_of else None
             found = values
-        if isinstance(found, dict):  # of a sequence of codes its first code says it
+        if isinstance(found, dict):  # for an item of a sequence of codes, the code is the value
             found = _code(found)
         elif isinstance(found, list):
             found = [_code(item) if isinstance(item, dict) else item for item in found] or None
         if found is not None:
             return _short(found)
-    if index.has_file(row, DCM) and again.source.images is not None and not index.has_file(row, JSON):
-        return _short(again.reader.attributes(client, study, image, [path]).get(path))
+    if index.has_file(row, DCM) and reread.source.images is not None and not index.has_file(row, JSON):
+        return _short(reread.reader.attributes(client, study, image, [path]).get(path))
     return None
 
 
@@ -276,7 +278,7 @@ def _inside(document: object, keys: Sequence[str]) -> object:
 
 
 def _short(value: object) -> object:
-    """Return a value of the source as it is, or the beginning of its text."""
+    """Return a value of the source as it is, or the start of a long text."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = printable("\\".join(map(str, value)) if isinstance(value, list) else str(value))
@@ -284,7 +286,7 @@ def _short(value: object) -> object:
 
 
 def close_names(names: Names, wanted: bytes, most: int = 3) -> list[str]:
-    """Return a few names that differ from ``wanted`` by some characters, or that begin with it."""
+    """Return at most ``most`` names that differ from ``wanted`` by a few characters, or that begin with it."""
     found: list[tuple[int, str]] = []
     letters = np.frombuffer(wanted, np.uint8)
     lengths = np.diff(names.offsets)

@@ -1,6 +1,6 @@
-"""Named cohorts: what a configuration calls a cohort, found in an index.
+"""Named cohorts: the cohorts that a configuration defines, and their images in an index.
 
-The configuration and sessions use it. It holds plain data and pure functions, for any thread.
+The configuration, sessions and completion in shells use it. It has plain data and pure functions, for any thread.
 """
 
 import re
@@ -24,7 +24,7 @@ from omidbfs.facets.lists import listed, lost
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _LISTS = {"clients": Level.CLIENT, "studies": Level.STUDY, "images": Level.IMAGE}
-"""Key -> what its list names."""
+"""Key -> the level of the names in its list."""
 _FACET_OF = {level: facet for facet, level in LEVEL_OF.items()}
 _UNKNOWN = "is not understood; path, clients, studies, images, column and exclude are"
 
@@ -49,8 +49,11 @@ class _Cohort(_Selected, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Images that satisfy all of it: lists (level, names), and a path as on the drive, said at ``place``."""
+class Criteria:
+    """Images that are in all ``lists`` (level, names) and in ``path``, a path as on the drive.
+
+    ``place`` is the place of the path in the configuration, for messages.
+    """
 
     path: str
     place: str
@@ -59,15 +62,15 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class NamedCohort:
-    """A cohort of the configuration: what it includes (``None``: everything), less what it excludes."""
+    """A cohort of the configuration: the images of ``include`` (``None``: all) without those of ``exclude``."""
 
     name: str
-    include: Selection | None
-    exclude: Selection | None = None
+    include: Criteria | None
+    exclude: Criteria | None = None
 
 
 def named_cohorts(tables: Mapping[str, object], place: Path, text: str) -> tuple[NamedCohort, ...]:
-    """Return the cohorts in the ``[cohorts.NAME]`` tables of a configuration, their lists read.
+    """Return the cohorts in the ``[cohorts.NAME]`` tables of a configuration. Their lists are read.
 
     Raises
     ------
@@ -84,9 +87,9 @@ def _named_cohort(name: str, table: object, where: Where, directory: Path) -> Na
         raise RefusedError("is not a table")
     given = understood(_Cohort, table, _UNKNOWN)
     include = {key: value for key, value in table.items() if key != "exclude"}
-    taken: Selection | None = None
+    taken: Criteria | None = None
     if isinstance(given.exclude, str):
-        taken = Selection(given.exclude, where("exclude"))
+        taken = Criteria(given.exclude, where("exclude"))
     elif given.exclude is not None:
         listed_there = understood(_Selected, given.exclude, _UNKNOWN, "exclude")
         taken = _selection(listed_there, where, directory, "exclude")
@@ -95,8 +98,8 @@ def _named_cohort(name: str, table: object, where: Where, directory: Path) -> Na
     return NamedCohort(name, _selection(given, where, directory), taken)
 
 
-def _selection(given: _Selected, where: Where, directory: Path, *inside: str) -> Selection:
-    """Return what a table selects, which keys ``inside`` of the definition lead to."""
+def _selection(given: _Selected, where: Where, directory: Path, *inside: str) -> Criteria:
+    """Return the selection of a table; the keys ``inside`` lead to it from the definition."""
     lists = []
     for key, level in _LISTS.items():
         file: str | None = getattr(given, key)
@@ -107,16 +110,16 @@ def _selection(given: _Selected, where: Where, directory: Path, *inside: str) ->
                 raise error.below(*inside, *(error.keys or (key,))) from None
     if not lists and given.path is None:
         raise RefusedError("needs a path or a list of clients, studies or images", *inside)
-    return Selection(given.path or "", where(*inside, "path"), tuple(lists))
+    return Criteria(given.path or "", where(*inside, "path"), tuple(lists))
 
 
 def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict[str, Cohort], list[Problem]]:
-    """Return name -> cohort, and a problem for everything named that the database does not have.
+    """Return name -> cohort, and a problem for every name that the database does not have.
 
     Raises
     ------
     UserError
-        A path is none.
+        A path is wrong.
     """
     named: dict[str, Cohort] = {}
     problems: list[Problem] = []
@@ -131,7 +134,7 @@ def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict
     return named, problems
 
 
-def _selected(cohorts: Cohorts, selection: Selection, missing: dict[str, str]) -> Cohort:
+def _selected(cohorts: Cohorts, selection: Criteria, missing: dict[str, str]) -> Cohort:
     cohort = _at(cohorts, selection.path, selection.place, missing)
     for level, names in selection.lists:
         ordinals: list[int] = []
@@ -145,7 +148,7 @@ def _selected(cohorts: Cohorts, selection: Selection, missing: dict[str, str]) -
 
 
 def _at(cohorts: Cohorts, path: str, place: str, missing: dict[str, str]) -> Cohort:
-    """Return the cohort at a path; what names nothing, but might with other data, is ``missing`` and empty."""
+    """Return the cohort at a path. A value that only other data might have is empty, and added to ``missing``."""
     cohort = Cohort()
     words = [word for word in path.split("/") if word]
     if words[:1] == ["all"]:
@@ -160,7 +163,8 @@ def _at(cohorts: Cohorts, path: str, place: str, missing: dict[str, str]) -> Coh
             raise UserError(f"path: there is no {name}", hint, place)
         if facet.kind is Kind.FILE:
             raise UserError(
-                f"path: {name} narrows files, and a cohort has images: append it where you use it", place=place
+                f"path: {name} narrows files, but a cohort has images: append it where you use the cohort",
+                place=place,
             )
         term = cohorts.term(facet, value)
         if term is None and facet.kind not in (Kind.TEXT, Kind.NAME):

@@ -1,6 +1,6 @@
-"""What one component of a path says of a facet with codes: a name, a code of the source, a range of numbers.
+"""Readings: the codes of a facet that a component of a path means, by a name, a code of the source, or a range.
 
-:class:`~omidbfs.cohorts.cohort.Cohorts` uses these functions, which are pure.
+:class:`~omidbfs.cohorts.cohort.Cohorts` uses these functions, which are pure, from any thread.
 """
 
 import re
@@ -18,12 +18,12 @@ _FEW = 32
 
 
 def readings_of(values: Sequence[Value | TextValue]) -> dict[str, int | frozenset[int]]:
-    """Return the codes that texts stand for.
+    """Return text -> code, or codes, for all texts that name one of ``values``.
 
-    A name on the drive goes before a code or a raw text: what is listed is found. One name may stand for two: what
-    NBSS calls "Other" is listed with what is outside its table.
+    A name on the drive takes precedence over codes of the source and raw texts, so that every listed name is
+    found. A name may stand for two codes: NBSS has a value "Other", which is listed with values outside its table.
     """
-    # Numbers, and sets only where there are several: a free text may have a value for each image.
+    # Single codes are numbers, not sets, as a free text may have a value for each image.
     found: dict[str, int | frozenset[int]] = dict(RESERVED_CODES)
     for code, value in enumerate(values, FIRST_CODE):
         known = found.setdefault(value.label, code)
@@ -36,12 +36,12 @@ def readings_of(values: Sequence[Value | TextValue]) -> dict[str, int | frozense
 
 
 def compact(codes: Collection[int]) -> Codes:
-    """Return codes so that they take little room: as a set, those of a range of numbers may take 30 kB."""
+    """Return codes in a small object: a plain set of the codes of a range of numbers may take 30 kB."""
     return frozenset(codes) if len(codes) <= _FEW or min(codes) < 0 else FrozenBitMap(codes)
 
 
 def number_range(facet: Facet, text: str) -> Codes | None:
-    """Return the codes of ``50-69``, ``2012-``, ``-49`` or ``57``; ``None`` if the text is no range."""
+    """Return the codes of ``50-69``, ``2012-``, ``-49`` or ``57``; ``None`` if the text is not a range."""
     if facet.kind is not Kind.NUMBER:
         return None
     match = _RANGE.fullmatch(text)

@@ -1,6 +1,7 @@
-"""The files of one client: what they say, and every oddity met on the way.
+"""Reads the files of one client into records, and reports every problem found in them.
 
-Images are found on disk; JSON only describes them. Reading a client never raises for what the client holds.
+Executors that build an index use it, and so does every part that reads one file of the source again. A reader
+belongs to one thread. Images are found on disk; JSON only describes them. No content of a client raises an error.
 """
 
 import os
@@ -22,7 +23,7 @@ _Document = TypeVar("_Document", Nbss, ImageDb)
 class ClientReader:
     """Reads clients of one source. Holds two directory descriptors: use it as a context manager.
 
-    Without ``headers`` images say nothing of themselves, and only NBSS and ImageDB are read.
+    Without ``headers`` it reads only NBSS and ImageDB, and the headers of images are empty.
     """
 
     def __init__(self, source: Source, *, headers: bool = True) -> None:
@@ -43,7 +44,7 @@ class ClientReader:
                 tree.close()
 
     def documents(self, files: ClientFiles, problems: list[Problem]) -> tuple[Nbss | None, ImageDb | None]:
-        """Return what NBSS and ImageDB say of a client; what is odd is appended to ``problems``."""
+        """Return the NBSS and ImageDB records of a client; problems are appended to ``problems``."""
         return (
             self._document(files, "nbss", parse_nbss, problems),
             self._document(files, "imagedb", parse_imagedb, problems),
@@ -64,7 +65,7 @@ class ClientReader:
             return tuple(reader.image(image, images[image]) for image in sorted(images))
 
     def imagedb_report(self, files: ClientFiles, problems: list[Problem]) -> Reporter:
-        """Return what reports problems of the ImageDB file of a client."""
+        """Return the reporter for problems of the ImageDB file of a client."""
         place = f"{self.source.data_label}/{files.name}/{self._document_name(files, 'imagedb')}"
         return Reporter(place, problems, files.name)
 
@@ -83,7 +84,7 @@ class ClientReader:
             return {}
 
     def content(self, client: str, study: str, name: str) -> bytes:
-        """Return the content of a sidecar, nothing where it cannot be read."""
+        """Return the content of a sidecar, ``b""`` where it cannot be read."""
         try:
             return self._read_data(client, study, name)
         except OSError:
@@ -92,7 +93,7 @@ class ClientReader:
     def attributes(
         self, client: str, study: str, image: str, paths: Sequence[tuple[str, ...]]
     ) -> dict[tuple[str, ...], str | None]:
-        """Return what the header of a DICOM file says at some paths of tags.
+        """Return the values in the header of a DICOM file at some paths of tags.
 
         See :func:`~omidbfs.database.dicom.dicom_texts`.
         """
@@ -103,7 +104,7 @@ class ClientReader:
             return {}
 
     def dicom(self, client: str, study: str, image: str, report: Report) -> Header:
-        """Return the header in a DICOM file, as far as it can be read; what is in the way is reported."""
+        """Return the header of a DICOM file as far as it can be read; report what prevents the rest."""
         with StudyReader(self.source, self._trees, client, study, None, []) as reader:
             return reader.dicom(image, report)
 
@@ -140,7 +141,7 @@ class ClientReader:
     def _listed(
         self, files: ClientFiles, study: str, imagedb: ImageDb | None, problems: list[Problem]
     ) -> dict[str, DbImage] | None:
-        """Return what ImageDB lists for a study, image by image; ``None`` if it has nothing to say of it."""
+        """Return the entries of ImageDB for the images of a study; ``None`` if it does not list the study."""
         if imagedb is None:
             return None
         if study not in imagedb.studies:

@@ -1,4 +1,7 @@
-"""Datasets in the DICOM JSON model (PS3.18, F.2) of which nothing is known yet: their values, and what is odd."""
+"""Reads values of datasets in the DICOM JSON model (PS3.18, F.2) without relying on their form.
+
+The readers of headers use it. An :class:`Elements` belongs to one thread; the functions are pure.
+"""
 
 import math
 from functools import lru_cache
@@ -15,31 +18,31 @@ LARGEST = {
     "BitsStored": 64,
     "PixelRepresentation": 1,
 }
-"""Keyword of a whole number -> the largest that it may be (PS3.3, C.7.6.3); what it may not be says nothing."""
+"""Keyword of a whole number -> its largest value (PS3.3, C.7.6.3). A value outside the range counts as absent."""
 _LARGEST_SPACING = 1000
-"""Millimetres between two pixels that no detector reaches."""
+"""A spacing of pixels, in mm, that is larger than that of any detector."""
 
 
 def numbered(part: str) -> tuple[str, int]:
-    """Return a tag and the number of a value, from 1, of a part of a path: ``00080008``, ``00080008[3]``."""
+    """Return the tag and the number of the value, from 1, in a part of a path: ``00080008``, ``00080008[3]``."""
     tag, _, number = part.partition("[")
     return tag, int(number.rstrip("]") or 1)
 
 
 def stated(value: str | None) -> str | None:
-    """Return a text of the source without padding, ``None`` if it says nothing."""
+    """Return a text of the source without padding, ``None`` if it is empty or anonymised."""
     text = value and value.strip(" \0")
     return text if text and text != ANONYMISED else None
 
 
 def one_of(values: list[Any], keyword: str, report: Report) -> None:
-    """Report values that differ, of an attribute that has one (PS3.6: VM 1); the first is used."""
+    """Report different values of an attribute that may have one value only (PS3.6: VM 1); the first is used."""
     if any(value != values[0] and value not in (None, "") for value in values):
         report("odd-value", f"{keyword} has {len(values)} values; the first is used")
 
 
 def number(values: list[Any], keyword: str, report: Report) -> int | float | None:
-    """Return the first value as a number, also of text (DS, IS); what is none is reported, and gives ``None``."""
+    """Return the first value as a number, also from text (DS, IS); report anything else and return ``None``."""
     if len(values) > 1:
         one_of(values, keyword, report)
     value = stated(values[0]) if isinstance(values[0], str) else values[0]
@@ -59,7 +62,7 @@ def number(values: list[Any], keyword: str, report: Report) -> int | float | Non
 
 
 def orientation(values: list[Any], report: Report) -> tuple[str, ...]:
-    """Return both values of PatientOrientation (PS3.3, C.7.6.1.1.1), of rows and of columns; nothing for none."""
+    """Return the PatientOrientation of rows and of columns (PS3.3, C.7.6.1.1.1), ``()`` if none is stated."""
     if len(values) == 2 and type(values[0]) is type(values[1]) is str:  # as nearly always
         return _oriented(values[0], values[1])
     if len(values) > 2 or any(not isinstance(value, str) and value is not None for value in values):
@@ -75,7 +78,7 @@ def _oriented(rows: str, columns: str) -> tuple[str, ...]:
 
 
 def spacing(values: list[Any], report: Report) -> tuple[float, ...]:
-    """Return both values of ImagerPixelSpacing in mm, between rows and between columns; nothing for none."""
+    """Return the ImagerPixelSpacing between rows and between columns in mm, ``()`` if none is stated."""
     found = values
     if len(values) != 2 or type(values[0]) is not float or type(values[1]) is not float:
         found = [number([value], "ImagerPixelSpacing", report) for value in values[:2]]
@@ -88,13 +91,13 @@ def spacing(values: list[Any], report: Report) -> tuple[float, ...]:
 
 
 class Elements:
-    """Reads datasets in the DICOM JSON model of which nothing is known yet, and reports what is out of form."""
+    """Reads datasets in the DICOM JSON model, whatever their form, and reports what violates the model."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
 
     def values(self, item: object, tag: str) -> list[Any]:
-        """Return the values of an attribute, nothing where it is absent or out of form."""
+        """Return the values of an attribute, nothing where it is absent or violates the model."""
         element = item.get(tag) if isinstance(item, dict) else None
         if element is None:
             return []
@@ -129,11 +132,11 @@ class Elements:
         return number(values, keyword, self.report) if values else None
 
     def orientation(self, item: object, tag: str) -> tuple[str, ...]:
-        """Return what :func:`orientation` does of an attribute."""
+        """Return the result of :func:`orientation` for an attribute."""
         return orientation(self.values(item, tag), self.report)
 
     def spacing(self, item: object, tag: str) -> tuple[float, ...]:
-        """Return what :func:`spacing` does of an attribute."""
+        """Return the result of :func:`spacing` for an attribute."""
         values = self.values(item, tag)
         return spacing(values, self.report) if values else ()
 
@@ -143,7 +146,7 @@ class Elements:
         return tuple(code for code in found if code is not None)
 
     def view(self, item: object) -> tuple[str | None, tuple[str, ...]]:
-        """Return the code of the view of a dataset, and those of its modifiers, in its item and beside it."""
+        """Return the code of the view of a dataset, and the codes of the modifiers inside and beside its item."""
         first = next(iter(self.items(item, VIEW_CODES)), None)
         code = self.text(first, CODE_VALUE, "CodeValue")
         return code, (*self.codes(first, MODIFIERS), *self.codes(item, MODIFIERS))

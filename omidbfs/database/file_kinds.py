@@ -1,7 +1,7 @@
-"""The kinds of files that an image has, and what each is called.
+"""The kinds of files that an image has, with their names and suffixes.
 
-Every part above uses these constants, from any thread. No part counts on there being two of them: a cohort shows a
-tuple of kinds, and a kind says what its files are called and where their bytes are.
+The packages above use these constants, from any thread. No part relies on there being two kinds: a cohort shows a
+tuple of kinds, and a kind knows the suffix and the tree of its files.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ class Tree(IntEnum):
 class FileKind:
     """A kind of file.
 
-    ``number`` is its code in ``by-file-type`` and its position in ``Index.files``; a kind that is used as an index
-    is its number. ``name`` is its value in ``by-file-type``. ``suffix`` ends the name of each of its files on the
-    drive. ``tree`` holds their bytes.
+    ``number`` is its code in ``by-file-type`` and its position in ``Index.files``; used as an index, a kind is its
+    number. ``name`` is its value in ``by-file-type``. ``suffix`` ends the names of its files on the drive.
+    ``tree`` holds their bytes.
     """
 
     number: int

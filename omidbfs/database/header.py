@@ -1,8 +1,9 @@
-"""The attributes of one image: from its JSON sidecar, or from the DICOM header where there is none to use.
+"""The attributes of one image, from its JSON sidecar or from a DICOM header in the same form.
 
-The sidecar follows the DICOM JSON model (PS3.18, F.2), and a DICOM header is brought into that form
-(``dicom.py``): both are read by the same rules. A tag is found by its place in the dataset: nested sequences
-repeat the same tags. What a multi-frame image says in its functional groups is found there.
+The reader of a study uses it. Pure functions: any thread may call them. A sidecar follows the DICOM JSON model
+(PS3.18, F.2), and ``dicom.py`` converts a DICOM header to that model, so that the same rules apply to both. Tags
+count at their place in the dataset only, since nested sequences repeat them. A multi-frame image states some
+attributes in its functional groups.
 """
 
 import json
@@ -25,11 +26,11 @@ from omidbfs.database.values import ANONYMISED
 class Header(msgspec.Struct, frozen=True, gc=False):  # made 5 x as fast as a frozen dataclass
     """First values of the attributes that facets need, under their DICOM keywords; ``None`` is "not stated".
 
-    ``ViewCode`` is the code value of the first item of ViewCodeSequence (0054,0220), ``ViewModifierCodes``
-    those of the ViewModifierCodeSequence (0054,0222) in it and beside it. ``ImageType`` has all values that are
-    stated. ``PatientOrientation`` has two values, one of which may be empty, or none; ``ImagerPixelSpacing`` is
-    between rows and between columns, in mm. What a multi-frame image says in :data:`IN_GROUPS` stands here as if
-    it said it of the whole.
+    ``ViewCode`` is the code value of the first item of ViewCodeSequence (0054,0220). ``ViewModifierCodes`` are the
+    code values of ViewModifierCodeSequence (0054,0222) inside that item and beside the sequence. ``ImageType`` has
+    all stated values. ``PatientOrientation`` has no values or two, one of which may be empty.
+    ``ImagerPixelSpacing`` is between rows and between columns, in mm. The attributes of :data:`IN_GROUPS` may come
+    from the functional groups of a multi-frame image.
     """
 
     SOPInstanceUID: str | None = None
@@ -96,7 +97,7 @@ NUMBERS = {
     "BitsStored": "00280101",
     "PixelRepresentation": "00280103",
 }
-"""Keyword -> tag of those that are numbers."""
+"""Keyword -> tag of the attributes of :class:`Header` that are numbers."""
 
 IMAGE_TYPE = "00080008"
 ORIENTATION, SPACING = "00200020", "00181164"
@@ -111,19 +112,20 @@ IN_GROUPS = {
     "PatientOrientation": ORIENTATION,
     "ImagerPixelSpacing": SPACING,
 }
-"""Keyword -> tag of what functional groups (PS3.3, C.7.6.16) and acquisition (C.8.21.3.4) say beside the view."""
+"""Keyword -> tag of attributes, besides the view, in functional groups (PS3.3, C.7.6.16) and in the acquisition
+(C.8.21.3.4)."""
 
 ACQUISITIONS = "00189507"
 """X-Ray 3D Acquisition Sequence."""
 GROUPS = ("52009229", "52009230")
-"""Shared and Per-frame Functional Groups Sequence; of the latter the first frame speaks for all."""
+"""Shared and Per-frame Functional Groups Sequence; only the first frame of the latter is read."""
 
 MAX_DOCUMENT = 16 << 20
-"""Most bytes of JSON that are decoded whole: as Python objects they take up to 30 times as much memory."""
+"""Most bytes of JSON that are decoded whole: Python objects take up to 30 times as much memory."""
 
 
-# The typed decoder picks a dozen tags out of 120 without building the rest: 4.5 x the standard json module.
-# What has several values where one belongs is left to the slower reader, which reports it.
+# The typed decoder picks these tags out of 120 without building the rest, 4.5 times as fast as the standard json
+# module. It refuses several values where one belongs; the slower reader then reports them.
 class _Text(msgspec.Struct, gc=False):
     Value: Annotated[list[str | None], msgspec.Meta(max_length=1)] | None = None
 
@@ -207,16 +209,16 @@ _decoder = msgspec.json.Decoder(_Sidecar)
 
 
 class JsonError(ValueError):
-    """A file is not a JSON object; the message says what is wrong with it, without quoting it."""
+    """A file is not a JSON object; the message says why, without quoting the file."""
 
 
 def load_json(content: bytes) -> dict[str, object]:
-    """Return the JSON object in ``content``: by orjson, or by the more tolerant standard module.
+    """Return the JSON object in ``content``, read by orjson or else by the more tolerant standard module.
 
     Raises
     ------
     JsonError
-        Empty, cut off, nested too deeply, larger than :data:`MAX_DOCUMENT`, or not an object.
+        The content is empty, cut off, nested too deeply, larger than :data:`MAX_DOCUMENT`, or not an object.
     """
     if len(content) > MAX_DOCUMENT:
         raise JsonError("larger than 16 MB")
@@ -225,7 +227,7 @@ def load_json(content: bytes) -> dict[str, object]:
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
-        try:  # NaN, huge integers, a byte order mark, UTF-16: orjson is right to refuse them, json reads them
+        try:  # orjson refuses NaN, huge integers, a byte order mark and UTF-16; json reads them
             document = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise JsonError("cut off or not valid JSON") from error
@@ -240,7 +242,7 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
     Raises
     ------
     JsonError
-        The content is no JSON object.
+        The content is not a JSON object.
     """
     try:
         sidecar = _decoder.decode(content)
@@ -294,12 +296,12 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
 
 
 def has_groups(header: Header) -> bool:
-    """Return whether an image says part of what it says in functional groups: where it has several frames."""
+    """Return whether an image may state attributes in functional groups: a tomosynthesis or several frames."""
     return header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1
 
 
 def _whole_document(content: bytes, report: Report) -> dict[str, Any]:
-    """Return a whole sidecar, of which the typed decoder has read what it knows; nothing where that is refused."""
+    """Return the whole dataset of a sidecar that the typed decoder has read, ``{}`` where JSON is refused."""
     try:
         return load_json(content)
     except JsonError as error:
@@ -307,7 +309,7 @@ def _whole_document(content: bytes, report: Report) -> dict[str, Any]:
         return {}
 
 
-@lru_cache(1024)  # of the few that there are
+@lru_cache(1024)  # a database has few different ones
 def _all_stated(values: tuple[str | None, ...]) -> tuple[str, ...]:
     return tuple(text for value in values if (text := stated(value)) is not None)
 
@@ -331,17 +333,17 @@ def _whole(element: _Number | None, keyword: str, report: Report) -> int | None:
 def _real(element: _Number | None, keyword: str, report: Report) -> float | None:
     if element is None or not element.Value:
         return None
-    value = element.Value[0]  # JSON that the typed decoder takes has no number that is not finite
+    value = element.Value[0]  # the typed decoder accepts finite numbers only
     if type(value) is float:
         return value
     return number(element.Value, keyword, report)
 
 
-# Without types -------------------------------------------------------------------------------------------------
+# Any dataset ---------------------------------------------------------------------------------------------------
 
 
 def header_of(document: dict[str, Any], report: Report) -> Header:
-    """Return the header in a dataset in the DICOM JSON model, whatever its values are."""
+    """Return the header in a dataset in the DICOM JSON model, whatever the types of its values are."""
     elements = Elements(report)
     texts: dict[str, Any] = {keyword: elements.text(document, tag, keyword) for keyword, tag in TAGS.items()}
     numbers: dict[str, Any] = {
@@ -362,7 +364,7 @@ def header_of(document: dict[str, Any], report: Report) -> Header:
 
 
 def _with_groups(header: Header, document: dict[str, Any], elements: Elements) -> Header:
-    """Return a header with what functional groups and acquisition say where the dataset says nothing."""
+    """Return a header, completed by functional groups and acquisition where the dataset states nothing."""
     found: dict[str, Any] = {}
     for item in _macros(document, elements):
         for keyword, tag in IN_GROUPS.items():
@@ -382,9 +384,9 @@ def _in_group(item: dict[str, object], keyword: str, tag: str, elements: Element
 
 
 def _macros(document: dict[str, Any], elements: Elements) -> Iterator[dict[str, object]]:
-    """Yield the items in which a multi-frame image describes itself: of its first acquisition, of each macro."""
+    """Yield the item of the first acquisition of a multi-frame image, and the first item of each macro."""
     yield from elements.items(document, ACQUISITIONS)[:1]
     for tag in GROUPS:
         for group in elements.items(document, tag)[:1]:
-            for macro in filter(_TAG.fullmatch, group):  # a key that is no tag may be as long as the file
+            for macro in filter(_TAG.fullmatch, group):  # a key that is not a tag may be as long as the file
                 yield from elements.items(group, macro)[:1]

@@ -1,4 +1,8 @@
-"""Opening and permissions: the drive shows no more than its caller could read in the source."""
+"""Opens files of the source, and computes permissions: the drive shows a caller no more than the source would.
+
+The readers of the source and the drive use it. Any thread may call the functions; see :class:`TreeReader` for the
+rule of that class.
+"""
 
 import ctypes
 import errno
@@ -9,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ParamSpec
 
 _OPENAT2 = 437  # the same number on every Linux architecture
@@ -21,16 +26,16 @@ _RESOLVE_CACHED = 0x20
 _RESOLVE_AT_ONCE = _RESOLVE_CACHED | _RESOLVE_NO_XDEV
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # O_NONBLOCK: a FIFO must not block the open
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
-"""Seconds between two attempts to open what is not to be had yet."""
+"""Shortest and longest pause, in seconds, between two attempts to open a file that is not available yet."""
 _PATIENCE = 60.0
-"""Seconds after which such a file is given up: more than the 45 that the kernel gives the holder of a lease."""
+"""Seconds until the attempts end: more than the 45 that the kernel grants the holder of a lease."""
 
 _Arguments = ParamSpec("_Arguments")
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Mode, owner and group of a directory that lies above a file."""
+    """Mode, owner and group of a directory above a file."""
 
     mode: int
     uid: int
@@ -38,11 +43,11 @@ class Access:
 
 
 def limited_mode(mode: int, uid: int, gid: int, above: list[Access]) -> int:
-    """Return the bits of ``mode`` that remain when every directory ``above`` must be searched first.
+    """Return ``mode`` without the bits of users who may not search every directory ``above``.
 
-    A class of users keeps its bits only if that class may search each directory. Where owner or group of a
-    directory differ from the file's, the class is taken for the weakest it can be: nobody gains. That goes for
-    directories that shut out their own owner or group (0705), too.
+    A class of users keeps its bits only if all its members may search each directory. Where the owner or group of
+    a directory differs from that of the file, a class gets the weakest rights that a member can have, so that no
+    user gains rights. This includes directories that shut out their own owner or group (0705).
     """
     for directory in above:
         mode &= (_least_bits(directory, uid, gid) & 0o111) * 0o7
@@ -50,7 +55,7 @@ def limited_mode(mode: int, uid: int, gid: int, above: list[Access]) -> int:
 
 
 def no_more_than(before: Access, mode: int, uid: int, gid: int) -> int:
-    """Return the bits of ``mode`` that remain when nobody may do more than with ``before``.
+    """Return ``mode`` without the bits that would give a user more rights than ``before`` does.
 
     Classes of users are compared as in :func:`limited_mode`.
     """
@@ -58,12 +63,12 @@ def no_more_than(before: Access, mode: int, uid: int, gid: int) -> int:
 
 
 def _least_bits(known: Access, uid: int, gid: int) -> int:
-    """Return what the owner ``uid``, the group ``gid`` and others may do with ``known`` at least, as a mode."""
+    """Return the least rights on ``known`` of the owner ``uid``, the group ``gid`` and others, as a mode."""
     as_owner, as_group, as_other = known.mode >> 6 & 7, known.mode >> 3 & 7, known.mode & 7
     owner = as_owner if known.uid == uid else as_group & as_other
     group = as_group if known.gid == gid else as_group & as_other
     other = as_other if known.gid == gid else as_group & as_other
-    if known.uid != uid:  # who is not the owner here may be the owner there
+    if known.uid != uid:  # a member of these classes may own ``known``
         group, other = group & as_owner, other & as_owner
     return owner << 6 | group << 3 | other
 
@@ -88,16 +93,16 @@ _LOCAL = frozenset({_EXT, _XFS, _BTRFS, _TMPFS, _F2FS, _ZFS, _BCACHEFS, _OVERLAY
 
 
 def is_local(descriptor: int) -> bool:
-    """Return whether a descriptor's file system answers by itself, without a network or another process.
+    """Return whether the file system of a descriptor answers without a network or another process.
 
-    Asking may take as long as the file system likes; one that does not know what it is is not local.
+    The call itself may block. A file system that does not report its type is not local.
     """
     answer = (ctypes.c_ulong * 32)()  # struct statfs, which begins with the type, is less than half of it
     return _libc.fstatfs(descriptor, ctypes.byref(answer)) == 0 and answer[0] & 0xFFFFFFFF in _LOCAL
 
 
 def born(path: str) -> int | None:
-    """Return when a file or directory came to be, in ns since 1970; ``None`` where nobody knows (statx(2)).
+    """Return the creation time of a file or directory in ns since 1970, ``None`` if it is unknown (statx(2)).
 
     Raises
     ------
@@ -116,21 +121,21 @@ def born(path: str) -> int | None:
 
 
 class TreeReader:
-    """Opens files below one directory, and never one outside of it.
+    """Opens files below one directory, the root, and none outside of it.
 
-    A symbolic link as the last component is refused, and so is one on the way that leaves the directory
-    (ELOOP), unless ``follow_symlinks``. Not thread-bound; close it when done.
+    Unless ``follow_symlinks``, a symbolic link as the last component is refused (ELOOP), and so is a link on the
+    path that leads out of the root. Several threads may share a reader. Close it after use.
     """
 
     def __init__(self, root: str, *, follow_symlinks: bool = False) -> None:
         self._path = root
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._close = weakref.finalize(self, os.close, self._root)  # also where nobody is left to close it
+        self._close = weakref.finalize(self, os.close, self._root)  # also when the last reference goes
         self._follow = follow_symlinks
         self._at_once = _AT_ONCE_FOLLOWING if follow_symlinks else _AT_ONCE
         self._name_flags = _FLAGS if follow_symlinks else _FLAGS | os.O_NOFOLLOW
         self._has_openat2 = True
-        # Without it every open may wait. The kernel knows RESOLVE_CACHED since 5.12.
+        # If False, every open may block. RESOLVE_CACHED, on which it depends, needs Linux 5.12.
         self._answers_at_once = is_local(self._root)
 
     def open(self, path: bytes) -> int:
@@ -144,13 +149,13 @@ class TreeReader:
         return self.open_with_facts(path)[0]
 
     def open_with_facts(self, path: bytes) -> tuple[int, os.stat_result]:
-        """Return the same, and what fstat(2) says of it."""
+        """Return the descriptor that :meth:`open` returns, and its fstat(2)."""
         return _regular(self._open(path))
 
     def open_at_once(self, path: bytes) -> tuple[int, os.stat_result] | None:
-        """Return the same if no disk has to be waited for; ``None`` if one might, or it does not work.
+        """Return what :meth:`open_with_facts` does if that cannot block; ``None`` if it might, or if it fails.
 
-        Only what the kernel has in its cache of names is opened, on a local disk, and nothing below other mounts.
+        A file opens only if its name is in the cache of the kernel, on a local disk, and not below another mount.
         """
         if not self._answers_at_once:
             return None
@@ -163,14 +168,14 @@ class TreeReader:
         return None
 
     def found_again(self) -> bool:
-        """Go on with what is at the path of the root now; return whether that is another directory than before.
+        """Open the path of the root again, and return whether it is another directory than before.
 
-        A disk that went away and came back is another mount, and what was opened of the first one stays dead.
+        A disk that disappeared and came back is a new mount. Descriptors of the old mount stay unusable.
 
         Raises
         ------
         OSError
-            Nothing is there.
+            There is no such directory.
         """
         new = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -180,9 +185,9 @@ class TreeReader:
                 if (found.st_dev, found.st_ino) == (before.st_dev, before.st_ino):
                     return False
             except OSError:
-                pass  # dead
+                pass  # the old mount is unusable
             self._answers_at_once = local
-            os.dup2(new, self._root, inheritable=False)  # at once: other threads may be using it
+            os.dup2(new, self._root, inheritable=False)  # in one step: other threads may be using it
             return True
         finally:
             os.close(new)
@@ -201,11 +206,11 @@ class TreeReader:
         return self._open_by_component(path, os.O_PATH | os.O_DIRECTORY) if descriptor is None else descriptor
 
     def opened(self, path: bytes) -> int:
-        """Return a descriptor of whatever is at ``path``, relative to the root."""
+        """Return a descriptor of the file of any type at ``path``, relative to the root."""
         return self._open(path)
 
     def opened_in(self, directory: int, name: str) -> int:
-        """Return a descriptor of whatever is called ``name`` in a ``directory`` below the root."""
+        """Return a descriptor of the file of any type called ``name`` in a ``directory`` below the root."""
         return patiently(os.open, name, self._name_flags, dir_fd=directory)
 
     def _open(self, path: bytes) -> int:
@@ -215,9 +220,9 @@ class TreeReader:
         return self._open_by_component(path) if descriptor is None else descriptor
 
     def reaches(self, directory: bytes) -> bool:
-        """Return whether files below ``directory``, a link perhaps, can be opened without leaving the root.
+        """Return whether files below ``directory``, which may be a link, can be opened without leaving the root.
 
-        Asks the kernel, which judges each link on the way; without openat2 no link is followed.
+        The kernel decides on each link of the path. Without openat2 no link is followed.
         """
         try:
             descriptor = self._openat2(directory, _DIRECTORY)
@@ -236,14 +241,14 @@ class TreeReader:
             except OSError as error:
                 if error.errno == errno.EXDEV:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-                # An old kernel, or a sandbox that does not know the call.
+                # The kernel is old, or a sandbox refuses the call.
                 if error.errno not in (errno.ENOSYS, errno.EPERM):
                     raise
                 self._has_openat2 = False
         return None
 
     def _open_by_component(self, path: bytes, flags: int = _FLAGS) -> int:
-        """Without openat2 no link at all is followed."""
+        """Return a descriptor without openat2: no link is followed."""
         *directories, name = path.split(b"/")
         if b".." in directories:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -265,7 +270,7 @@ class TreeReader:
 
 
 def _openat2(root: int, path: bytes, how: _OpenHow) -> int:
-    """Return a descriptor: openat2(2)."""
+    """Return a descriptor from openat2(2)."""
     while True:
         descriptor: int = _libc.syscall(_OPENAT2, root, path, ctypes.byref(how), _HOW_SIZE)
         if descriptor >= 0:
@@ -276,10 +281,10 @@ def _openat2(root: int, path: bytes, how: _OpenHow) -> int:
 
 
 def patiently(opened: Callable[_Arguments, int], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> int:
-    """Return what ``opened`` returns; while that is EAGAIN, wait.
+    """Return the result of ``opened``; repeat the call while it fails with EAGAIN.
 
-    So it is where another has a lease on the file (fcntl(2)), as Samba does, until it has given it up; and where
-    somebody moves directories on the way.
+    It does so until another process gives up its lease on the file (fcntl(2)), as Samba takes them, and while
+    directories of the path are being moved.
 
     Raises
     ------
@@ -333,7 +338,7 @@ def read_listed(reader: TreeReader, directory: int, name: str, size: int, limit:
     """
     descriptor = reader.opened_in(directory, name)
     try:
-        # What has the size that it had is the regular file that was listed: nothing to ask.
+        # Content of the listed size is that of the regular file that was listed. No fstat is needed.
         content = os.read(descriptor, size + 1) if size <= limit else b""
         return content if len(content) == size else _contents(descriptor, limit)
     finally:
@@ -347,10 +352,25 @@ def _contents(descriptor: int, limit: int) -> bytes:
     if facts.st_size > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     content = os.pread(descriptor, facts.st_size + 1, 0)
-    if len(content) == facts.st_size:  # all there was, as nearly always
+    if len(content) == facts.st_size:  # the whole file, as nearly always
         return content
     parts, length = [content], len(content)
     while parts[-1] and length <= limit:
         parts.append(os.pread(descriptor, 1 << 20, length))
         length += len(parts[-1])
     return b"".join(parts)
+
+
+def narrowed(above: list[Access], directory: Access) -> list[Access]:
+    """Return ``above`` with ``directory`` added, unless all users may search it and it restricts nothing."""
+    return above if directory.mode & 0o111 == 0o111 else [*above, directory]
+
+
+def path_access(directory: str) -> list[Access]:
+    """Return the directories on the path to ``directory``, including itself, that not all users may search."""
+    above: list[Access] = []
+    path = Path(directory)
+    for step in (*reversed(path.parents), path):
+        facts = step.stat()
+        above = narrowed(above, Access(facts.st_mode, facts.st_uid, facts.st_gid))
+    return above

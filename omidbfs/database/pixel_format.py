@@ -1,6 +1,6 @@
-"""What a header says of pixels: how they are stored, how large they are, on which side of them the chest wall is.
+"""The attributes of a header that describe pixels: storage, spacing, orientation and the side of the chest wall.
 
-The index keeps it (``index/chunk.py``), and the reader of a study (``study.py``) asks whether it suffices. Pure
+The index stores them (``index/chunk.py``), and the reader of a study (``study.py``) checks that they suffice. Pure
 functions: any thread may call them.
 """
 
@@ -33,7 +33,7 @@ class PixelFormat(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """How large pixels are: ImagerPixelSpacing (0018,1164) in mm, and the magnification; ``None`` is unknown.
+    """The size of pixels: ImagerPixelSpacing (0018,1164) in mm, and the magnification; ``None`` is unknown.
 
     Dividing the spacing by EstimatedRadiographicMagnificationFactor (0018,1114) gives the spacing in the breast.
     """
@@ -55,8 +55,8 @@ class Orientation(NamedTuple):
 
 
 DECIDE_SIZE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
-"""What decides how many bytes the pixels of a frame are, stored or rendered; with ``NumberOfFrames`` of an image
-of a class that has frames (:data:`~omidbfs.database.uids.MULTI_FRAME`), those of an image. None of it may be 0."""
+"""Attributes that decide how many bytes the pixels of a frame have, stored or rendered. For an image of a class
+with frames (:data:`~omidbfs.database.uids.MULTI_FRAME`), ``NumberOfFrames`` decides too. None of them may be 0."""
 
 _LARGEST_MAGNIFICATION = 1000
 
@@ -66,18 +66,18 @@ geometry_key = attrgetter("ImagerPixelSpacing", "EstimatedRadiographicMagnificat
 orientation_key = attrgetter(
     "PatientOrientation", "ImageLaterality", "FrameLaterality", "Laterality", "ViewPosition"
 )
-"""What formats, geometries and orientations follow from: headers for which it is the same have the same."""
+"""Keys of a header: two headers with equal keys have the same format, geometry or orientation."""
 
 
 def lacks_size(header: Header) -> bool:
-    """Return whether a header does not say how many bytes the pixels of its image are."""
+    """Return whether a header leaves open how many bytes the pixels of its image have."""
     if not all(_size(header)):
         return True
     return not header.NumberOfFrames and header.SOPClassUID in MULTI_FRAME
 
 
 def completed(header: Header, other: Header) -> Header:
-    """Return a header that says of pixels what the other says where it says nothing itself."""
+    """Return a header with the pixel attributes of ``other`` where ``header`` states none."""
     own, of_other = format_of(header), format_of(other)
     missing: dict[str, Any] = {
         name: value
@@ -88,14 +88,14 @@ def completed(header: Header, other: Header) -> Header:
 
 
 def format_of(header: Header) -> PixelFormat:
-    """Return how the pixels are stored; a size of 0 is none."""
+    """Return how the pixels are stored; a size of 0 counts as unknown."""
     found = PixelFormat(*format_key(header))
     nothing = {name: None for name in (*DECIDE_SIZE, "NumberOfFrames") if getattr(found, name) == 0}
     return found._replace(**nothing)
 
 
 def geometry_of(header: Header) -> Geometry:
-    """Return how large pixels are; a magnification that cannot be is unknown."""
+    """Return the size of pixels; an impossible magnification counts as unknown."""
     factor = header.EstimatedRadiographicMagnificationFactor
     rows, columns = header.ImagerPixelSpacing or (None, None)
     is_possible = factor is not None and 0 < factor < _LARGEST_MAGNIFICATION
@@ -103,10 +103,10 @@ def geometry_of(header: Header) -> Geometry:
 
 
 def orientation_of(header: Header) -> Orientation:
-    """Return the orientation, and the side of the chest wall that follows.
+    """Return the orientation, and the side of the chest wall that follows from it.
 
-    That is where rows run from: at the left where they run to anterior (``A``), at the right where they run to
-    posterior (``P``). Otherwise it is where the image is hung by custom: a left breast at the left.
+    The chest wall is at the left if rows run to anterior (``A``), at the right if they run to posterior (``P``).
+    Otherwise laterality decides by the usual hanging: the chest wall of a left breast is at the left.
     """
     rows, columns = header.PatientOrientation or ("", "")
     by_rows = {"A": "left", "P": "right"}.get(rows.upper())
@@ -114,5 +114,5 @@ def orientation_of(header: Header) -> Orientation:
 
 
 def uid(text: str | None) -> bytes:
-    """Return a UID as it is kept, nothing for what is none: one of more than 64 characters."""
+    """Return a UID as the index stores it, ``b""`` for a text that is too long to be a UID."""
     return b"" if text is None or len(text) > LONGEST_UID else text.encode("utf-8", "surrogatepass")

@@ -1,4 +1,7 @@
-"""The images of one study: their files, what describes them, and every oddity met on the way."""
+"""Reads the images of one study: their files, headers and ImageDB entries, and the problems found in them.
+
+:class:`~omidbfs.database.client.ClientReader` uses it. A reader belongs to one thread.
+"""
 
 import os
 from collections.abc import Sequence
@@ -19,15 +22,15 @@ from omidbfs.database.terms import oddities
 from omidbfs.database.values import shown
 
 MAX_JSON = 64 << 20
-"""Largest JSON file that is read, in bytes; real ones have 10 kB, and the largest NBSS files a few MB."""
+"""Largest JSON file that is read, in bytes; usual files have 10 kB, the largest NBSS files a few MB."""
 
 _DCM, _SIDECAR = 0, 1
 
 
-class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one for each image
+class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # a Struct, as FileFacts: there is one for each image
     """One image: ``name`` as on disk without suffix, the facts of its files, its header, its ImageDB entry.
 
-    ``pixels`` is the header that says how its pixels are stored, where another had to be asked for that.
+    ``pixels`` is the header completed from the DICOM file, where the sidecar lacks the size of the pixels.
     """
 
     name: str
@@ -40,9 +43,9 @@ class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one f
 
 
 def other_image(name: str, header: Header) -> str | None:
-    """Return what is wrong if a header says that it is of another image than the one of this name."""
+    """Return what is wrong if a header names another image than ``name``, otherwise ``None``."""
     uid = header.SOPInstanceUID
-    if uid is None or name in (uid, f"{uid}.dcm"):  # as the second of two sidecars of an image is named
+    if uid is None or name in (uid, f"{uid}.dcm"):  # the name of a second sidecar
         return None
     return f"its SOPInstanceUID is {shown(uid)}"
 
@@ -54,7 +57,7 @@ def _silent(kind: str, detail: str) -> None:
 class StudyReader:
     """Reads the images of one study; a context manager. Images are found on disk; JSON only describes them.
 
-    ``listed`` is what ImageDB lists for the study, ``None`` if it has nothing to say of it.
+    ``listed`` holds the images that ImageDB lists for the study, ``None`` if it does not list the study.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class StudyReader:
             os.close(self._directory)
 
     def image(self, name: str, files: ImageFiles) -> ImageRecord:
-        """Return the record of one image; never raises for what is on disk."""
+        """Return the record of one image; never raises for the state of the disk."""
         dcm, sidecar, listed = files.dcm, files.sidecar, self._listed
         entry = listed.get(name) if listed is not None else None
         if not files.double:
@@ -106,12 +109,12 @@ class StudyReader:
                     self._report(name, files, described_by, "odd-box", f"mark {shown(mark.id)}: {problem}")
         pixels = None
         if described_by == _SIDECAR and dcm is not None and dcm.size and lacks_size(header):
-            # What is wrong with a file that is only asked for its size, `omidbfs check --dicom` tells.
+            # The file is read for sizes only: `omidbfs check --dicom` reports its problems.
             pixels = completed(header, self.dicom(name, _silent))
         return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry, pixels)
 
     def _header(self, name: str, files: ImageFiles) -> tuple[Header, int]:
-        """Return the header of an image, and which of its files says it."""
+        """Return the header of an image, and the file that it comes from."""
         dcm, sidecar = files.dcm, files.sidecar
         is_empty = dcm is not None and dcm.size == 0
         if is_empty:
@@ -129,7 +132,7 @@ class StudyReader:
         return Header(), _DCM if sidecar is None else _SIDECAR
 
     def dicom(self, name: str, report: Report) -> Header:
-        """Return the header in a DICOM file, as far as it can be read; what is in the way is reported."""
+        """Return the header of a DICOM file as far as it can be read; report what prevents the rest."""
         try:
             descriptor = self._opened(name)
         except OSError as error:
@@ -141,7 +144,13 @@ class StudyReader:
             os.close(descriptor)
 
     def texts(self, name: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
-        """Return what the header in a DICOM file says at some paths of tags; an OSError if it cannot be opened."""
+        """Return the texts in the header of a DICOM file at paths of tags.
+
+        Raises
+        ------
+        OSError
+            The file cannot be opened.
+        """
         descriptor = self._opened(name)
         try:
             return dicom_texts(descriptor, paths)
@@ -154,7 +163,7 @@ class StudyReader:
         return images.open(os.fsencode(f"{self._place}/{name}.dcm"))
 
     def _sidecar(self, name: str, size: int) -> bytes:
-        # Opened from the study's directory: a third of the way through the tree, once, and not for each image.
+        # The path to the directory of the study, three levels, is resolved once and not for each image.
         data = self._trees[_SIDECAR]
         assert data is not None
         if self._directory is None:

@@ -1,9 +1,9 @@
-"""The shape of a breast, and where in its image a lesion lies. Used by ``imaging`` and ``plates``.
+"""The shape of a breast, and the place of a lesion in its image. ``imaging`` and ``plates`` use it.
 
 Images hang as mammograms do: the chest wall of a left breast is the left edge of the image, that of a right
-breast the right edge; up is lateral (CC) or to the head (MLO, ML). Everything is computed for a left breast
-and mirrored for a right one. Distances are fractions: ``x`` of the width from the chest wall, ``y`` of the
-height from the top.
+breast the right edge; up is lateral (CC) or cranial (MLO, ML). All functions compute a left breast, which is
+mirrored for a right one. Distances are fractions: ``x`` of the width from the chest wall, ``y`` of the height from
+the top.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box in pixels, origin top left, corners inclusive."""
+    """A bounding box in pixels; the origin is top left, and the corners are inclusive."""
 
     x1: int
     y1: int
@@ -30,9 +30,9 @@ class Box:
 class Shape:
     """The outline of a compressed breast in one view.
 
-    A half ellipse that reaches ``extent`` from the chest wall at height ``centre`` and ends ``above`` and
-    ``below`` it; ``muscle`` is where the pectoral muscle cuts the top and the chest wall. A specimen is a
-    full ellipse of that size about ``x``.
+    A half ellipse that reaches ``extent`` from the chest wall at height ``centre``, and ends ``above`` and
+    ``below`` that height. The pectoral muscle cuts the top and the chest wall at ``muscle``. A specimen is a full
+    ellipse of that size about ``x``.
     """
 
     extent: float
@@ -66,15 +66,15 @@ def shape_of(view: str, modifiers: tuple[str, ...], size: int) -> Shape:
 
 
 def _place(shape: Shape, lesion: Lesion) -> tuple[float, float]:
-    """Return where a lesion lies: its depth along the breast, its offset across it."""
+    """Return the depth of a lesion along the breast, and its offset across the breast."""
     y = shape.centre + lesion.offset * (min(shape.above, 0.45) if lesion.offset < 0 else shape.below)
     return float(lesion.depth * shape.reach(y)), y
 
 
 def box_of(shape: Shape, lesion: Lesion, rows: int, columns: int) -> Box:
-    """Return the box of ``lesion`` in an image of ``rows`` by ``columns``; it lies inside the breast.
+    """Return the bounding box of ``lesion`` in an image of ``rows`` by ``columns``; it lies inside the breast.
 
-    A box that would reach over the skin or the edge of the image is made smaller.
+    A box that would cross the skin or the edge of the image is made smaller.
     """
     x, y = _place(shape, lesion)
     half = max(2, round(lesion.radius * rows))

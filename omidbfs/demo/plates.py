@@ -1,4 +1,4 @@
-"""The pixels of the images of a demo. Used by ``tree``."""
+"""Draws the pixels of images. ``tree`` uses it."""
 
 from functools import lru_cache
 
@@ -9,11 +9,11 @@ from omidbfs.demo.history import Lesion
 from omidbfs.demo.imaging import Image
 
 AIR, WHITE = 3900, 4095
-"""Pixel values FOR PROCESSING of the unattenuated beam, and the largest 12-bit value."""
+"""The pixel value of the unattenuated beam in images FOR PROCESSING, and the largest 12-bit value."""
 
 
 def _smooth(rng: np.random.Generator, cells: tuple[int, int], rows: int, columns: int) -> Floats:
-    """Return noise with a period of one image, linear between ``cells`` random values each way."""
+    """Return noise with a period of one image, linear between ``cells`` random values down and across."""
     grid = rng.random(cells, dtype=np.float32) - 0.5
     for axis, length in enumerate((rows, columns)):
         at = np.arange(length, dtype=np.float32) * cells[axis] / length
@@ -24,7 +24,7 @@ def _smooth(rng: np.random.Generator, cells: tuple[int, int], rows: int, columns
 
 
 class Plates:
-    """Makes the pixels of images of ``rows`` by ``columns``, of textures drawn once from ``seed``."""
+    """Makes the pixels of images of ``rows`` by ``columns`` from textures, which it draws once from ``seed``."""
 
     def __init__(self, rows: int, columns: int, seed: int) -> None:
         self.rows, self.columns = rows, columns
@@ -34,8 +34,8 @@ class Plates:
         for down, across, gain in octaves:
             self._tissue += gain * _smooth(rng, (down, across), rows, columns)
         self._grain = 28 * rng.standard_normal((rows, columns), dtype=np.float32)
-        # Rolling textures drawn once takes 0.14 ms an image (0.08 s at full size), drawing them anew 0.6 ms
-        # (1 s). A template of full size has 34 MB: few are kept.
+        # Shifting textures drawn once takes 0.14 ms an image (0.08 s at full size), drawing new ones 0.6 ms (1 s).
+        # A template of full size has 34 MB, so the cache keeps few.
         self._template = lru_cache(maxsize=256 if rows * columns < 10**6 else 6)(self._render)
 
     def _render(self, shape: Shape, density: int) -> Floats:
@@ -59,7 +59,7 @@ class Plates:
     def pixels(self, image: Image, size: int, density: int, key: int) -> bytes:
         """Return the pixels of ``image`` as little-endian 16-bit words of which 12 bits are used.
 
-        ``key`` is a number from 0 that tells one exposure from another: twins have the same one.
+        ``key`` is a number from 0 that identifies the exposure; two images of one exposure have the same key.
         """
         shape = shape_of(image.view, image.modifiers, size)
         template = self._template(shape, density)

@@ -1,10 +1,13 @@
-"""``coco.json``: the marks of a cohort as boxes of COCO detection (https://cocodataset.org/#format-data).
+"""``coco.json``: the marks of a cohort as bounding boxes of COCO (https://cocodataset.org/#format-data).
 
-Categories are the features of marks. A mark has the category of the first feature that it has, in the order of the
-table, and carries all of them; one without a feature is ``unspecified``. The origin is the top left corner.
+``formats`` uses it. It is pure, for any thread.
 
-A box is corrected where it is plain what was meant: corners in the wrong order are swapped, and a box of which at
-least half is inside the image is cut off at its edges. All others are left out, and listed under ``info``.
+Categories are the features of marks. The category of a mark is its first feature in the order of the table, or
+``unspecified`` if it has none. Its attributes have all its features. The origin is the top left corner.
+
+A bounding box is corrected if its meaning is plain: corners in the wrong order are swapped, and a box with at
+least half of its area inside the image is cut off at the edges. All other wrong boxes are left out, and listed
+under ``info``.
 """
 
 from collections import Counter
@@ -24,7 +27,7 @@ from omidbfs.index.columns import Index
 from omidbfs.index.levels import Marks
 
 UNSPECIFIED = len(FEATURES) + 1
-"""Category of a mark without a feature; that of feature ``i`` is ``i + 1``."""
+"""Category of a mark without a feature. The category of feature ``i`` is ``i + 1``."""
 
 _LEFT_OUT = ("", "the size of its image is unknown", NO_AREA, OUTSIDE, MOSTLY_OUTSIDE)
 _NO_SIZE, _NO_AREA, _OUTSIDE, _MOSTLY_OUTSIDE = range(1, len(_LEFT_OUT))
@@ -33,9 +36,10 @@ _CORRECTIONS = ("corners swapped", "cut off at the edge")
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Marks as boxes: ``x y width height`` (int64, pixels) of each, and what was done to it.
+    """Marks as bounding boxes: ``x y width height`` (int64, pixels) of each, and how it was corrected.
 
-    ``reason`` is 0, or the place in the table of reasons for which a mark is left out.
+    ``numbers`` are positions in ``index.marks``. ``swapped`` and ``cut`` mark the two corrections. ``reason`` is
+    the position of the reason for which a mark is left out, 0 for a mark that is kept.
     """
 
     numbers: NDArray[np.intp]
@@ -46,7 +50,7 @@ class Boxes:
 
 
 def boxes_of(index: Index, numbers: NDArray[np.intp]) -> Boxes:
-    """Return the boxes of marks, corrected; ``numbers`` are their places in ``index.marks``."""
+    """Return the corrected bounding boxes of marks; ``numbers`` are their positions in ``index.marks``."""
     marks = index.marks
     given = np.stack([getattr(marks, name)[numbers] for name in ("x1", "y1", "x2", "y2")]).astype(np.int64)
     low, high = np.minimum(given[:2], given[2:]), np.maximum(given[:2], given[2:])
@@ -63,14 +67,14 @@ def boxes_of(index: Index, numbers: NDArray[np.intp]) -> Boxes:
 
 
 def _areas(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = (high - low).astype(np.float64).prod(axis=0)  # whatever a mark says: no overflow
+    areas: NDArray[np.float64] = (high - low).astype(np.float64).prod(axis=0)  # as floats, which cannot overflow
     return areas
 
 
 def coco(cohorts: Cohorts, cohort: Cohort, title: str, names: Callable[[Rows], list[bytes]]) -> Iterator[bytes]:
     """Yield ``coco.json`` of a cohort.
 
-    ``names`` gives the names of images, less their suffixes, relative to the directory of the cohort.
+    ``names`` returns the names of images without suffixes, relative to the directory of the cohort.
     """
     index = cohorts.index
     rows = cohorts.row_array(cohort)
@@ -112,7 +116,7 @@ def _categories() -> list[dict[str, object]]:
 
 
 def _array(parts: Iterable[list[dict[str, object]]]) -> Iterator[bytes]:
-    """Yield a JSON array, one item a line."""
+    """Yield a JSON array with one item in each line."""
     before = b"["
     for part in parts:
         if part:

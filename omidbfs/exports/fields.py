@@ -1,9 +1,12 @@
 """A cohort as columns: the schema that ``index.csv`` and ``index.parquet`` share, a page of rows at a time.
 
-Rows are images, in the order of the drive. Every value comes from the columns of the index; nothing is read from
-the source. ``docs/exports.md`` describes the schema for users.
+The other modules of this folder and extended attributes use it. It is pure, for any thread.
+
+Rows are images, in the order of the drive. All values come from the index; nothing is read from the source.
+``docs/exports.md`` describes the schema for users.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -14,19 +17,19 @@ from numpy.typing import NDArray
 
 from omidbfs.base.names import printable
 from omidbfs.cohorts.cohort import Cohorts
-from omidbfs.database.file_kinds import DCM, JSON, FileKind
+from omidbfs.database.file_kinds import FILE_KINDS, FileKind
 from omidbfs.facets import BY_NAME, Facet, Kind
 from omidbfs.index.columns import FIRST_CODE, Index
 from omidbfs.index.flat_names import flat_names
 from omidbfs.index.marks import CODES, MarkColumns
 
 PAGE = 4096
-"""Rows that are gathered at once: a few MB, and 20 to 40 ms."""
+"""Rows of a page. A page takes a few MB and 20 to 40 ms."""
 
-_NOT_EXPORTED = (Kind.NAME, Kind.FILE)  # these are identifiers and paths, which have columns of their own
+_NOT_EXPORTED = (Kind.NAME, Kind.FILE)  # identifiers and paths have columns of their own
 
 FEATURES = tuple(value.label for value in BY_NAME["mark-feature"].values)
-"""What a mark may show, by bit of ``MarkColumns.features``, named as on the drive."""
+"""The features of marks, by bit of ``MarkColumns.features``, with their names on the drive."""
 
 _FIELDS = ("id", "x1", "y1", "x2", "y2", "features", *CODES, "lesions")
 
@@ -42,7 +45,7 @@ Rows = NDArray[np.uint32]
 
 
 class Type(Enum):
-    """What the values of a column are, as gathered for a page."""
+    """The form of the values of a column, as gathered for a page."""
 
     TEXT = auto()
     """A list of bytes, empty for none."""
@@ -63,7 +66,7 @@ NO_NUMBER = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: ``gather(rows)`` returns its values for some rows, in the form that ``type`` says.
+    """One column: ``gather(rows)`` returns its values for some rows, in the form of ``type``.
 
     ``labels`` are distinct; ``combinations`` are the labels that a row may have together.
     """
@@ -76,18 +79,17 @@ class Column:
 
 
 def pages(rows: Rows) -> Iterator[Rows]:
-    """Yield rows a page at a time."""
+    """Yield rows in pages of :data:`PAGE`."""
     for start in range(0, len(rows), PAGE):
         yield rows[start : start + PAGE]
 
 
 def columns_of(cohorts: Cohorts) -> list[Column]:
-    """Return the columns of every table over an index, in their order."""
+    """Return the columns of the exported tables, in their order."""
     index = cohorts.index
     fixed = [
         *(Column(level.value, Type.TEXT, members.cells) for level, members in cohorts.levels.items()),
-        Column("dcm", Type.TEXT, lambda rows: paths(index, rows, DCM)),
-        Column("json", Type.TEXT, lambda rows: paths(index, rows, JSON)),
+        *(Column(kind.name, Type.TEXT, functools.partial(paths, index, kind)) for kind in FILE_KINDS),
         Column("study_date", Type.DAY, lambda rows: index.study_date[index.study_of[rows]]),
         Column("episode_opened", Type.DAY, lambda rows: _of_episode(index, index.episodes.opened, rows)),
         Column("episode_closed", Type.DAY, lambda rows: _of_episode(index, index.episodes.closed, rows)),
@@ -125,13 +127,13 @@ def _facet_column(cohorts: Cohorts, facet: Facet, taken: set[str]) -> Column:
     count = FIRST_CODE + len(index.texts[facet.name] if facet.kind is Kind.TEXT else facet.values)
     labels = [label(cohorts, facet, code) for code in range(count)]
     distinct = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-    # Two codes may have one name, as what NBSS calls "Other" and what is outside of its table.
+    # Two codes may share a name: the value "Other" of NBSS, and the code for values outside its table.
     places = np.array([distinct[label] for label in labels], np.int32)
     return Column(name, Type.CODE, lambda rows: places[column[rows]], labels=tuple(distinct))
 
 
 def label(cohorts: Cohorts, facet: Facet, code: int) -> str:
-    """Return the name of a value; a number is itself, not its band."""
+    """Return the name of a value. For a number it is the number, not its band."""
     if facet.kind is Kind.NUMBER and code >= FIRST_CODE:
         return str(code - FIRST_CODE + facet.lowest)
     return cohorts.label(facet, code)
@@ -140,8 +142,8 @@ def label(cohorts: Cohorts, facet: Facet, code: int) -> str:
 # Identifiers and paths
 
 
-def paths(index: Index, rows: Rows, kind: FileKind) -> list[bytes]:
-    """Return the paths of one file of each image relative to the mount, empty where there is no such file."""
+def paths(index: Index, kind: FileKind, rows: Rows) -> list[bytes]:
+    """Return the path of one file of each image, relative to the mount, empty if there is no such file."""
     suffix, present = kind.suffix, (index.files[kind].access[rows] != 0).tolist()
     names = flat_names(index, rows)
     return [b"all/%b%b" % (name, suffix) if there else b"" for name, there in zip(names, present, strict=True)]
@@ -172,7 +174,7 @@ def _mark_counts(marks: MarkColumns, rows: Rows) -> NDArray[np.int64]:
 
 
 def marks_of(marks: MarkColumns, rows: Rows) -> list[list[dict[str, object]]]:
-    """Return the marks of each image, as the source gives them; most images have none."""
+    """Return the marks of each image."""
     first, end = _bounds(marks, rows)
     counts = end - first
     ends = np.cumsum(counts)
@@ -185,7 +187,7 @@ def marks_of(marks: MarkColumns, rows: Rows) -> list[list[dict[str, object]]]:
 
 
 def described(marks: MarkColumns, numbers: NDArray[np.integer]) -> list[dict[str, object]]:
-    """Return marks as they are exported: corners as in the source, all else named as on the drive."""
+    """Return marks as exported: corners as in the source, and values with their names on the drive."""
     distinct, places = np.unique(marks.features[numbers], return_inverse=True)
     features = [features_of(bits) for bits in distinct.tolist()]
     columns = [
@@ -193,7 +195,7 @@ def described(marks: MarkColumns, numbers: NDArray[np.integer]) -> list[dict[str
         *(getattr(marks, name)[numbers].tolist() for name in ("x1", "y1", "x2", "y2")),
         [features[place] for place in places.tolist()],
         *([_LABELS[name][code] for code in getattr(marks, name)[numbers].tolist()] for name in CODES),
-        # Texts, as the keys of NBSS are: a number may have any number of digits.
+        # Numbers of lesions are texts, as in NBSS: they may have any number of digits.
         [
             sorted(lesions.decode().split(","), key=int) if lesions else []
             for lesions in marks.lesions.take(numbers)
@@ -203,5 +205,5 @@ def described(marks: MarkColumns, numbers: NDArray[np.integer]) -> list[dict[str
 
 
 def features_of(bits: int) -> list[str]:
-    """Return the names of the features of a mark, in the order of their table."""
+    """Return the names of the features in the bits of a mark, in the order of their table."""
     return [name for bit, name in enumerate(FEATURES) if bits >> bit & 1]

@@ -1,4 +1,7 @@
-"""The formats: what a cohort can be written as, and under which name the drive has it."""
+"""The formats in which a cohort can be written, and the names of their files on the drive.
+
+The view, the drive and ``omidbfs export`` use this list. It is immutable, for any thread.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +17,9 @@ from omidbfs.exports.texts import path_list, summary
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is exported: a cohort, and how its directory is called and names its images.
+    """What is exported: a cohort, and the names of its directory and of its images.
 
-    ``title`` is the path of the cohort on the drive; ``names`` gives the names of images, less their suffixes,
+    ``title`` is the path of the cohort on the drive. ``names`` returns the names of images without suffixes,
     relative to that directory.
     """
 
@@ -28,9 +31,9 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format: its name, the file that has it on the drive, and its content for a selection.
+    """A format: its name, the name of its file on the drive, and its content for a selection.
 
-    ``is_there`` says whether it can be made: what needs a library that is not installed is not there.
+    ``is_there`` returns whether the library that the format needs is installed.
     """
 
     name: str
@@ -55,7 +58,7 @@ BY_FILE: Mapping[bytes, Format] = {format_.file.encode(): format_ for format_ in
 
 
 def format_of(file: str) -> str | None:
-    """Return the format that the name of a file asks for, ``None`` if it could be several or is none."""
+    """Return the format that the name of a file implies, ``None`` if it implies none or several."""
     name = PurePath(file).name.lower()
     for format_ in _FORMATS:
         if name.endswith(format_.file):

@@ -1,4 +1,7 @@
-"""``omidb-summary``: the table that ``omidb summarise`` writes, of a cohort."""
+"""``omidb-summary``: the table of a cohort that ``omidb summarise`` writes.
+
+``omidbfs export`` uses it, in a thread that may wait for a disk.
+"""
 
 import csv
 import io
@@ -22,23 +25,24 @@ _PIECE = 1 << 16
 def omidb_summary(
     source: Source, classification: Classification, cohorts: Cohorts, cohort: Cohort
 ) -> Iterator[Row]:
-    """Yield the rows that ``omidb summarise`` writes of the cohort's ``by-client`` tree, header first.
+    """Yield the rows that ``omidb summarise`` writes for the cohort's ``by-client`` tree, header first.
 
-    For every image of the database these are the rows that it writes of the source. The clients of the cohort
-    are read again, one at a time: the table holds what the index does not. Rule: ``omidb.commands.summarise``.
+    For the cohort of all images these are the rows that it writes for the source. The table has facts that the
+    index does not have, so the clients of the cohort are read again, one at a time. Rule:
+    ``omidb.commands.summarise``.
     """
     index = cohorts.index
     clients = cohorts.values(cohort, BY_NAME["client"]).tolist()
     rows = cohorts.rows(cohort)
-    problems: list[Problem] = []  # known already, from building the index
+    problems: list[Problem] = []  # the index already has them
     scanner = Scanner(source, problems)
     yield HEADER
     with ClientReader(source) as reader:
         for client in clients:
             problems.clear()
             record = read_client(scanner, reader, index.clients[client].decode(), problems)
-            hers = range(int(index.client_rows[client]), int(index.client_rows[client + 1]))
-            suffixes = {index.on_disk(row): index.sidecar_suffix(row) for row in hers if row in rows}
+            of_client = range(int(index.client_rows[client]), int(index.client_rows[client + 1]))
+            suffixes = {index.on_disk(row): index.sidecar_suffix(row) for row in of_client if row in rows}
             studies = set(record.in_data)
             if cohort != EVERYTHING:
                 studies &= {study for study, _ in suffixes}
@@ -65,9 +69,9 @@ def _client_rows(
 
 
 def lines(rows: Iterable[Row]) -> Iterator[bytes]:
-    """Yield rows as lines of CSV, as ``omidb`` writes them; what is no Unicode is escaped.
+    """Yield rows as lines of CSV, as ``omidb`` writes them. Characters that are not valid Unicode are escaped.
 
-    Unlike there, no spreadsheet calculates a text (:func:`~omidbfs.exports.table.harmless`).
+    Unlike in ``omidb``, texts are :func:`~omidbfs.exports.table.harmless` in spreadsheets.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)

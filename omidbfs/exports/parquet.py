@@ -1,4 +1,7 @@
-"""``index.parquet``: the table of ``index.csv`` with proper types. Needs pyarrow (the extra ``parquet``)."""
+"""``index.parquet``: the table of ``index.csv`` with proper types. Needs pyarrow (the extra ``parquet``).
+
+``formats`` uses it. It is pure, for any thread.
+"""
 
 import importlib.util
 from collections.abc import Iterator
@@ -13,19 +16,19 @@ if TYPE_CHECKING:
     import pyarrow
 
 _GROUP = 65_536
-"""Rows of a row group: what is in memory at once, some 50 MB."""
+"""Rows of a row group, which takes some 50 MB of memory."""
 
 _UNIX_EPOCH = 719_163
 """1970-01-01 as a proleptic ordinal."""
 
 
 def has_pyarrow() -> bool:
-    """Return whether pyarrow is installed; does not import it."""
+    """Return whether pyarrow is installed, without importing it."""
     return importlib.util.find_spec("pyarrow") is not None
 
 
 class _Sink:
-    """A file that is written to, and whose bytes are taken away from time to time."""
+    """A file for pyarrow to write to. :meth:`taken` removes and returns the bytes written so far."""
 
     closed = False
 
@@ -103,7 +106,7 @@ def _mark_type() -> "pyarrow.DataType":
 
 
 def _array(column: Column, rows: Rows) -> "pyarrow.Array":
-    """Return the values of a column; what the source does not say of a number, a date or an episode is null."""
+    """Return the values of a column. Unknown numbers and dates and missing identifiers are null."""
     import pyarrow
 
     values: Any = column.gather(rows)

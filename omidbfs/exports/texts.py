@@ -1,4 +1,7 @@
-"""``summary.json`` and ``paths.txt``: what a cohort holds, in numbers and as a list of files."""
+"""``summary.json`` and ``paths.txt``: the counts of a cohort, and a list of its files.
+
+``formats`` uses it. It is pure, for any thread.
+"""
 
 from collections.abc import Iterator
 
@@ -14,7 +17,7 @@ _COUNTED = (Level.CLIENT, Level.EPISODE, Level.STUDY, Level.IMAGE, Level.MARK)
 
 
 def summary(cohorts: Cohorts, cohort: Cohort, title: str) -> Iterator[bytes]:
-    """Yield ``summary.json`` of a cohort: clients, episodes, studies, images, files, marks, counts per facet."""
+    """Yield ``summary.json`` of a cohort: the counts of each level, of files, and of the values of each facet."""
     index, rows = cohorts.index, cohorts.row_array(cohort)
     files = {
         kind.name: int(np.count_nonzero(index.files[kind].access[rows])) if kind in cohort.files else 0
@@ -35,8 +38,8 @@ def summary(cohorts: Cohorts, cohort: Cohort, title: str) -> Iterator[bytes]:
 
 
 def path_list(cohorts: Cohorts, cohort: Cohort) -> Iterator[bytes]:
-    """Yield ``paths.txt`` of a cohort: the path of each of its files relative to the mount, one a line."""
+    """Yield ``paths.txt`` of a cohort: the paths of its files relative to the mount, one in each line."""
     index = cohorts.index
     for rows in pages(cohorts.row_array(cohort)):
-        pairs = zip(*(paths(index, rows, kind) for kind in cohort.files), strict=True)
+        pairs = zip(*(paths(index, kind, rows) for kind in cohort.files), strict=True)
         yield b"".join(path + b"\n" for pair in pairs for path in pair if path)

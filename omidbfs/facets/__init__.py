@@ -1,9 +1,11 @@
-"""The facets: what images are grouped by. Pure data and pure functions, for every floor above and in any thread.
+"""Facets: the attributes that group images.
 
-``clinical``, ``image``, ``breast`` and ``mark`` hold the facets of the program: a new one is one entry there. A
-facet of images that needs an attribute which :class:`~omidbfs.database.header.Header` lacks also changes
-``database/header.py``, and no other file but its test and ``docs/facets.md``, which ``scripts/facets-doc`` makes.
-``defined`` understands the facets that a user defines.
+All floors above use them. They are pure data and pure functions, for any thread.
+
+``clinical``, ``image``, ``breast`` and ``mark`` hold the facets of the program. A new facet is one entry there, a
+test, and a new ``docs/facets.md``, which ``scripts/facets-doc`` generates. If the facet needs an attribute that
+:class:`~omidbfs.database.header.Header` lacks, ``database/header.py`` changes too. ``defined`` reads the facets
+that a user defines.
 """
 
 from collections.abc import Mapping
@@ -50,13 +52,13 @@ BY_NAME: Mapping[str, Facet] = {facet.name: facet for facet in FACETS}
 
 
 def named(facet: str, code: str | None) -> str | None:
-    """Return the name on the drive of a code in one of :data:`FACETS`; what its table has not keeps its own."""
+    """Return the name on the drive for a code of one of :data:`FACETS`, or the code if its table lacks it."""
     return next((value.label for value in BY_NAME[facet].values if value.code == code), code)
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The facets of one index: :data:`FACETS`, and those of ``user``, who may define more."""
+    """The facets of one index: :data:`FACETS`, then ``user``, the facets that the user defines."""
 
     user: tuple[Facet, ...] = ()
     facets: tuple[Facet, ...] = field(init=False)

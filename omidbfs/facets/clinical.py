@@ -1,6 +1,6 @@
-"""Facets of the client, of its episodes and studies.
+"""Facets of the client, of its episodes and of its studies.
 
-The registry takes them; index workers run their functions.
+The registry of facets includes them. The workers that build an index call their functions, which are pure.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -95,7 +95,7 @@ def _linked(subject: Subject, events: Iterable[str]) -> Sequence[Token]:
 
 
 def fold_of(client: str) -> int:
-    """Return 0 to 9, the same for a client in every database and version: a split never leaks a client."""
+    """Return 0 to 9. A client has the same fold in every database and version, so a split never leaks a client."""
     return int.from_bytes(blake2b(client.encode(), digest_size=8).digest(), "big") % 10
 
 
@@ -105,7 +105,7 @@ _view_fields = attrgetter(
 
 
 def _study_views(subject: Subject) -> Hashable:
-    """Return all that the facet ``standard-views`` depends on."""
+    """Return what the facet ``standard-views`` depends on."""
     return tuple([_view_fields(image.header) for image in subject.study.images])
 
 
@@ -120,14 +120,14 @@ def _standard_views(subject: Subject) -> str:
 
 
 def _links(subject: Subject) -> Hashable:
-    """Return all that the facets of a study and of its episode depend on."""
+    """Return what the facets of episodes and of events depend on."""
     study = subject.study
     episode = study.episode
     if episode is None:
         return None
     decided = subject.facts[episode.id].status, subject.outcomes[episode.id].code, subject.post_ops[episode.id]
-    said = episode.type, episode.action, episode.is_closed, episode.actual_opened_year
-    return decided, said, study.events, study.all_events
+    stated = episode.type, episode.action, episode.is_closed, episode.actual_opened_year
+    return decided, stated, study.events, study.all_events
 
 
 def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:
@@ -135,10 +135,16 @@ def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:
 
 
 _OF_CLIENT: tuple[Facet, ...] = (
-    Facet("client", "the client; inside, its part of the real tree", Level.CLIENT, ("directory name",), Kind.NAME),
+    Facet(
+        "client",
+        "the client; its directory is the real tree of the client",
+        Level.CLIENT,
+        ("directory name",),
+        Kind.NAME,
+    ),
     Facet(
         "client-status",
-        "the most serious of the client's episodes",
+        "the most serious status among the client's episodes",
         Level.CLIENT,
         ("NBSS (omidb.client.Client.status)",),
         Kind.TABLE,
@@ -165,7 +171,7 @@ _OF_CLIENT: tuple[Facet, ...] = (
     ),
     Facet(
         "fold",
-        "ten parts of the clients, about equal in large databases, not stratified; no two share a client",
+        "one of ten disjoint groups of clients, of about equal size in large databases, not stratified",
         Level.CLIENT,
         ("hash of the client",),
         Kind.NUMBER,
@@ -178,7 +184,7 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet("episode", "the episode, as <client>~<number>", Level.EPISODE, ("key in NBSS",), Kind.NAME),
     Facet(
         "outcome",
-        "what became of the episode, by its own events and the episodes after it",
+        "the outcome of the episode, from its own events and the episodes after it",
         Level.EPISODE,
         ("NBSS events and types (omidb.classificationtools.episode_outcome)",),
         Kind.TABLE,
@@ -198,7 +204,7 @@ _OF_EPISODE: tuple[Facet, ...] = (
     ),
     Facet(
         "episode-status",
-        "what the episode's own events say",
+        "the status of the episode, from its own events only",
         Level.EPISODE,
         ("NBSS events and type (omidb.episode.Episode.status)",),
         Kind.TABLE,
@@ -218,7 +224,7 @@ _OF_EPISODE: tuple[Facet, ...] = (
     ),
     Facet(
         "episode-action",
-        "what was decided in the end",
+        "the final decision of the episode",
         Level.EPISODE,
         ("NBSS ", nbss("EpisodeAction")),
         Kind.TABLE,
@@ -228,7 +234,7 @@ _OF_EPISODE: tuple[Facet, ...] = (
     ),
     Facet(
         "post-op",
-        "whether surgery or an interval cancer came before the episode",
+        "whether surgery or an interval cancer preceded the episode",
         Level.EPISODE,
         ("NBSS events and types (omidb.classificationtools.is_post_op)",),
         Kind.TABLE,
@@ -274,9 +280,9 @@ _OF_STUDY: tuple[Facet, ...] = (
     ),
     Facet(
         "event-link-all",
-        "the procedures that the study may belong to, also where that is not unique (--link-all)",
+        "the procedures that the study may belong to, even if the link is not unique (--link-all)",
         Level.STUDY,
-        ("NBSS events on the study's date, else all of its episode",),
+        ("NBSS events on the study's date, else all events of its episode",),
         Kind.TABLE,
         lambda subject: _linked(subject, subject.study.all_events),
         _links,
@@ -285,16 +291,18 @@ _OF_STUDY: tuple[Facet, ...] = (
     ),
     Facet(
         "standard-views",
-        "whether CC and MLO of both breasts are there, of one intent and nothing else (complete-4)",
+        "whether the study has CC and MLO of both breasts in one intent (complete-4: and no other image of it)",
         Level.STUDY,
-        ("view, laterality and intent of the study's images; images of one intent are looked at together",),
+        ("view, laterality and intent of the study's images; each intent is judged separately",),
         Kind.TABLE,
         one(_standard_views),
         _study_views,
         values=(
             Value("complete-4", "complete-4", (), "exactly L-CC, L-MLO, R-CC and R-MLO, of one intent"),
-            Value("extra", "extra", (), "these four, and more images of their intent; complete-4,extra has both"),
-            Value("incomplete", "incomplete", (), "one of the four is missing"),
+            Value(
+                "extra", "extra", (), "these four and more images of the same intent; complete-4,extra has both"
+            ),
+            Value("incomplete", "incomplete", (), "no intent has all four"),
         ),
     ),
 )

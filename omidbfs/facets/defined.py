@@ -1,8 +1,10 @@
 """Facets that a user defines: from a DICOM attribute, from NBSS, or from a table.
 
-Sessions read definitions from the configuration, and ``index/user_facets.py`` makes columns of them. A definition
-says where a text is found, and how the text becomes the name of a value: by bins of numbers, by a map, or as a
-slug. It is immutable data, so that it can be handed to other processes and kept in an index.
+Sessions read definitions from the configuration, and ``index/user_facets.py`` makes columns from them. Definitions
+are immutable: any thread may read them, worker processes receive them, and an index stores them.
+
+A definition says where to find a text, and how the text becomes the name of a value: by bins of numbers, by a map,
+or as a slug.
 """
 
 import json
@@ -43,7 +45,7 @@ _Texts = Annotated[Annotated[dict[str, str], _NOT_EMPTY] | None, msgspec.Meta(de
 
 
 class _Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What every table ``[facets.NAME]`` may have."""
+    """The keys that every table ``[facets.NAME]`` may have."""
 
     description: Text = None
     bins: _Edges = None
@@ -66,17 +68,18 @@ class _OfTable(_Given, kw_only=True):
 
 
 _KINDS: Mapping[str, type[_OfTag | _OfNbss | _OfTable]] = {"tag": _OfTag, "nbss": _OfNbss, "csv": _OfTable}
-"""The key that tells what a facet is taken from -> the table with it."""
+"""Key that says where a facet comes from -> the form of a table with that key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A facet of the user's.
+    """The definition of a facet that the user defines.
 
-    ``tag`` is a path of DICOM tags (``00540220``, ``00080104``: in the first item of the sequence;
-    ``00080008[3]``: Value 3), ``nbss`` a path of keys, within the episode unless ``level`` is ``client``;
-    ``table`` has pairs of an identifier and a text, where an identifier may come twice. Exactly one is there.
-    ``bins`` are ascending edges, each the start of a half-open interval; ``texts`` maps texts to names.
+    Exactly one of ``tag``, ``nbss`` and ``table`` is set. ``tag`` is a path of DICOM tags (``00540220``,
+    ``00080104``: in the first item of the sequence; ``00080008[3]``: Value 3). ``nbss`` is a path of keys, which
+    starts in the episode unless ``level`` is ``client``. ``table`` has pairs of an identifier and a text, and may
+    repeat an identifier. ``bins`` are ascending edges, each the start of a half-open interval. ``texts`` maps
+    texts to names.
     """
 
     name: str
@@ -90,7 +93,7 @@ class Definition:
     texts: tuple[tuple[str, str], ...] = ()
 
     def facet(self) -> Facet:
-        """Return the facet, with the whole definition as text; of a table its digest."""
+        """Return the facet. Its ``definition`` is this definition as text, with a digest in place of the table."""
         whole = asdict(self)
         if self.table is not None:
             content = json.dumps(sorted(self.table)).encode("utf-8", "surrogatepass")
@@ -105,7 +108,7 @@ class Definition:
         return ("NBSS ", Key("nbss", self.nbss)) if self.nbss else (self.source,)
 
     def label(self, text: str | None) -> str:
-        """Return the name of the value that a text of the source has; bins and maps may give a reserved word."""
+        """Return the name of the value for a text of the source. It may be a reserved word."""
         text = None if text is None else text.strip(" \0")
         if not text:
             return UNKNOWN
@@ -120,7 +123,7 @@ class Definition:
         return slug(text)
 
     def ordered(self) -> list[str]:
-        """Return the names of values in the order in which they are to be listed; others follow by alphabet."""
+        """Return names of values in the order of listings. All other names follow in alphabetical order."""
         if not self.bins:
             return list(dict.fromkeys(name for _, name in self.texts))
         edges = [f"{edge:.15g}".replace("-", "minus-") for edge in self.bins]
@@ -129,16 +132,16 @@ class Definition:
 
 
 def stored_facet(definition: str) -> Facet:
-    """Return the facet that has a ``definition``, which is what an index keeps of it.
+    """Return the facet for the text ``definition``, which is all that an index stores of it.
 
     Raises
     ------
     ValueError
-        The text is no definition.
+        The text is not a definition.
     """
     try:
-        said = {**json.loads(definition), "table": None}
-        return replace(msgspec.convert(said, Definition).facet(), definition=definition)
+        stored = {**json.loads(definition), "table": None}
+        return replace(msgspec.convert(stored, Definition).facet(), definition=definition)
     except (msgspec.ValidationError, TypeError) as error:
         raise ValueError("no definition of a facet") from error
 
@@ -170,33 +173,33 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
     bins, texts = _edges(given.bins or ()), tuple((text, _safe(name)) for text, name in (given.map or {}).items())
     if bins and texts:
         raise RefusedError("bins and map exclude each other", "map")
-    said: str = getattr(given, kind)
-    description = f"{kind} {said}" if given.description is None else given.description
+    origin: str = getattr(given, kind)
+    description = f"{kind} {origin}" if given.description is None else given.description
     match given:
         case _OfTag():
-            path = tuple(_tag(part) for part in said.split("."))
+            path = tuple(_tag(part) for part in origin.split("."))
             shown = str(Tag("", path))
-            source = shown if said == shown or _TAG.fullmatch(said) else f"{said} {shown}"
+            source = shown if origin == shown or _TAG.fullmatch(origin) else f"{origin} {shown}"
             return Definition(name, description, Level.IMAGE, source, tag=path, bins=bins, texts=texts)
         case _OfNbss(level=level):
             if level not in _LEVELS_OF_NBSS:
                 raise RefusedError("level is episode or client", "level", remedy=meant(level, _LEVELS_OF_NBSS))
-            keys = tuple(said.split("."))
+            keys = tuple(origin.split("."))
             if not all(keys):
                 raise RefusedError("nbss is a path of keys, as SCREENING.L.EquipmentMakeModel", "nbss")
-            return Definition(name, description, Level(level), f"NBSS {said}", nbss=keys, bins=bins, texts=texts)
+            return Definition(name, description, Level(level), f"NBSS {origin}", nbss=keys, bins=bins, texts=texts)
         case _OfTable(key=key, column=column):
             try:
-                of, read, rows = read_table(directory / said, key, column)
+                of, read, rows = read_table(directory / origin, key, column)
             except RefusedError as error:
                 raise error.below(*(error.keys or ("csv",))) from None
-            return Definition(name, description, of, f"{said}, {read}", table=rows, bins=bins, texts=texts)
+            return Definition(name, description, of, f"{origin}, {read}", table=rows, bins=bins, texts=texts)
 
 
 def _edges(edges: Sequence[float]) -> tuple[float, ...]:
-    if not all(-_LARGEST < edge < _LARGEST for edge in edges):  # which no NaN is
-        raise RefusedError("bins is a list of numbers, none of them beyond all measure", "bins")
-    numbers = [float(f"{edge:.15g}") for edge in edges]  # as they are named
+    if not all(-_LARGEST < edge < _LARGEST for edge in edges):  # rejects NaN too
+        raise RefusedError(f"bins is a list of numbers between {-_LARGEST:g} and {_LARGEST:g}", "bins")
+    numbers = [float(f"{edge:.15g}") for edge in edges]  # rounded as in the names of values
     if any(low >= high for low, high in pairwise(numbers)):
         raise RefusedError("bins have to ascend", "bins")
     return tuple(numbers)
@@ -207,13 +210,13 @@ def _safe(name: str) -> str:
 
 
 def _tag(text: str) -> str:
-    """Return eight hexadecimal digits, and after them the number of a value if there is one."""
+    """Return the tag as eight hexadecimal digits, followed by ``[n]`` if the text asks for Value n."""
     if (parts := _NUMBERED.fullmatch(text)) is not None:
         return _tag(parts[1]) + parts[2]
     match = _TAG.fullmatch(text)
     if match is not None:
         return (match[1] + match[2]).upper()
-    from pydicom.datadict import keyword_dict, tag_for_keyword  # here: it takes 0.2 s to import
+    from pydicom.datadict import keyword_dict, tag_for_keyword  # the import takes 0.2 s
 
     tag = tag_for_keyword(text)
     if tag is None:

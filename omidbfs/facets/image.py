@@ -1,6 +1,7 @@
-"""Facets of one image: what its header says, and which of its files there are.
+"""Facets of one image: the attributes of its header, and which of its files exist.
 
-The registry takes them; index workers run their functions, once for each distinct ``depends_on``.
+The registry of facets includes them. The workers that build an index call their functions once for each distinct
+``depends_on``. The functions are pure.
 """
 
 import re
@@ -72,15 +73,15 @@ SHARED = (
     "ViewCode",
     "ViewModifierCodes",
 )
-"""Fields of the header that facets are taken from and that many images share. Those that few share stand alone."""
+"""Header fields that facets read and whose values many images share. Other fields have keys of their own."""
 OF_TYPE = ("SOPClassUID", "NumberOfFrames", "ImageType")
-"""Fields of the header that say what type an image has."""
+"""Header fields that state the type of an image."""
 
 _shared_fields = attrgetter(*SHARED)
 
 
 def of_header(subject: Subject) -> Hashable:
-    """Return all fields of the header that facets depend on and many images share."""
+    """Return the values of the :data:`SHARED` fields."""
     return _shared_fields(subject.image.header)
 
 
@@ -110,13 +111,13 @@ def _view_modifiers(subject: Subject) -> Sequence[Token]:
 
 
 def vendor(text: str) -> str:
-    """Return the value of a Manufacturer: one name for the spellings of one company, else the text's slug."""
+    """Return the name for a Manufacturer: one name for all spellings of a company, else the slug of the text."""
     name = slug(text)
     return next((company for start, company in _VENDORS if f"{name}-".startswith(start)), name)
 
 
 def code_label(text: str) -> str:
-    """Return the name of a DICOM code string (MG, YBR_FULL): in capitals, with underscores; otherwise a slug."""
+    """Return the name for a DICOM code string (MG, YBR_FULL), in capitals with underscores, or else the slug."""
     name = slug(text)
     return name.upper().replace("-", "_") if _CODE.fullmatch(name) else name
 
@@ -179,7 +180,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "laterality",
-        "the breast",
+        "the breast: left, right or both",
         Level.IMAGE,
         (
             tag("ImageLaterality", "00200062"),
@@ -203,7 +204,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "intent",
-        "for presentation to a reader, or for processing",
+        "whether the image is for presentation to a reader or for processing",
         Level.IMAGE,
         (tag("PresentationIntentType", "00080068"),),
         Kind.TABLE,
@@ -216,7 +217,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "sop-class",
-        "what kind of object the file holds",
+        "the kind of DICOM object",
         Level.IMAGE,
         (tag("SOPClassUID", "00080016"),),
         Kind.TABLE,
@@ -236,7 +237,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "tomosynthesis",
-        "whether it is a tomosynthesis, one of its projections, or a 2D image made of it",
+        "whether the image is a tomosynthesis, one of its projections, or a 2D image made from it",
         Level.IMAGE,
         (
             tag("SOPClassUID", "00080016"),
@@ -252,7 +253,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "image-type",
-        "how the image came about",
+        "how the image was made",
         Level.IMAGE,
         (tag("ImageType", "00080008"), ", all values"),
         Kind.TABLE,
@@ -264,7 +265,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "manufacturer",
-        "who made the unit",
+        "the manufacturer of the unit",
         Level.IMAGE,
         (tag("Manufacturer", "00080070"),),
         Kind.TEXT,
@@ -274,7 +275,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "model",
-        "the unit's model",
+        "the model of the unit",
         Level.IMAGE,
         (tag("ManufacturerModelName", "00081090"),),
         Kind.TEXT,
@@ -294,7 +295,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "thickness",
-        "the thickness of the compressed breast in mm, in bands of ten",
+        "the compressed breast thickness in mm, in bands of ten",
         Level.IMAGE,
         (
             tag("BodyPartThickness", "001811A0"),
@@ -309,7 +310,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "magnification",
-        "the factor of magnification, to one tenth",
+        "the magnification factor, to one tenth",
         Level.IMAGE,
         (
             tag(_MAGNIFICATION, "00181114"),
@@ -332,7 +333,7 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "partial-view",
-        "whether the image shows a part of the breast only",
+        "whether the image shows only a part of the breast",
         Level.IMAGE,
         (tag("PartialView", "00281350"),),
         Kind.TABLE,

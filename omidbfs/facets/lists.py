@@ -1,8 +1,10 @@
-"""Lists and tables that people write: what they name. Stateless; for any thread.
+"""Reading of the lists and tables that users write.
 
-Cohorts, facets and ``--clients-file`` read theirs here, so that all understand the same. A file whose name ends in
-``.csv`` is a table with a header; any other has one name a line. Both are UTF-8, with or without a byte order
-mark, with any line ends. Blanks around a name, empty lines and names that come twice do not matter.
+Cohorts, facets and ``--clients-file`` use it. It has no state, so any thread may call it.
+
+A file whose name ends in ``.csv`` is a table with a header. Any other file has one name a line. Both are UTF-8,
+with or without a byte order mark, with any line ends. Blanks around names, empty lines and repeated names are
+ignored.
 """
 
 import csv
@@ -23,14 +25,14 @@ COLUMNS: Mapping[Level, tuple[str, str]] = {
     Level.STUDY: ("study", "StudyInstanceUID"),
     Level.IMAGE: ("image", "SOPInstanceUID"),
 }
-"""Level -> the names that the column with its identifiers may have."""
+"""Level -> the names that a column with identifiers of that level may have."""
 
 _MOST = 1000
-"""Problems of one kind that one list or table has: it may be that of a far larger database."""
+"""Most problems of one kind for a list or table, which may be written for a far larger database."""
 
 
 def listed(path: Path, level: Level, column: str | None = None) -> tuple[str, ...]:
-    """Return the names in a list, each once; of a table those in ``column``, or in one of :data:`COLUMNS`.
+    """Return the names in a list, each once. In a table they are in ``column``, or in one of :data:`COLUMNS`.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def listed(path: Path, level: Level, column: str | None = None) -> tuple[str, ..
             columns = COLUMNS[level] if column is None else (column,)
             place = next((header.index(name) for name in columns if name in header), None)
             if place is None:
-                remedy = "call one so, or name one with column"
+                remedy = "rename a column, or name one with column"
                 hint = meant(columns[0], header)
                 raise RefusedError(
                     f"{path} has no column {' or '.join(columns)}",
@@ -58,22 +60,23 @@ def listed(path: Path, level: Level, column: str | None = None) -> tuple[str, ..
 def table(
     path: Path, key: str | None = None, column: str | None = None
 ) -> tuple[Level, str, tuple[tuple[str, str], ...]]:
-    """Return what a table says: the level of its identifiers, the column read, and pairs (identifier, text).
+    """Return the level of the identifiers in a table, the name of the column read, and pairs (identifier, text).
 
-    Each pair comes once; rows without a text say nothing and are left out. ``key`` names the column with the
-    identifiers, ``column`` that with the texts; what is the only choice need not be named.
+    Each pair comes once. Rows without a text are left out. ``key`` names the column with the identifiers, and
+    ``column`` the column with the texts. Either may be ``None`` if the table leaves only one choice.
 
     Raises
     ------
     RefusedError
-        The file cannot be read, or its columns are not those.
+        The file cannot be read, or it lacks these columns.
     """
     with _opened(path, "table") as stream:
         header, rows = _table(stream)
         level, key = _key(header, key)
         others = [name for name in header if name and name not in _LEVELS]
         if column is None and len(others) != 1:
-            raise RefusedError(f"column: name one of {', '.join(others) or 'the columns: there is none'}")
+            reason = f"name one of {', '.join(others)}" if others else "the table has only identifiers"
+            raise RefusedError(f"column: {reason}")
         column = column or others[0]
         if column not in header:
             raise RefusedError(f"column: {path} has no column {column}", "column", remedy=meant(column, header))
@@ -95,9 +98,9 @@ def _key(header: Sequence[str], wanted: str | None) -> tuple[Level, str]:
             raise RefusedError(reason, "key", remedy=meant(wanted, known))
         known = [name for name in of_level if name == wanted] or of_level
     if not known:
-        raise RefusedError("the table has no column client, study or image to tell whose the values are")
+        raise RefusedError("the table has no column client, study or image for the identifiers")
     if len(known) > 1:
-        raise RefusedError(f"key: name one of {', '.join(known)}: each may tell whose the values are")
+        raise RefusedError(f"key: name one of {', '.join(known)}: each has identifiers")
     return _LEVELS[known[0]], known[0]
 
 
@@ -113,8 +116,8 @@ def _opened(path: Path, what: str) -> Iterator[TextIO]:
 
 
 def _table(stream: TextIO) -> tuple[list[str], Iterator[list[str]]]:
-    """Return the header of a CSV file, and its rows, as long; without blanks around what is in them."""
-    reader = csv.reader(stream, strict=True)  # else a quote that nothing closes would swallow all rows behind it
+    """Return the header of a CSV file and its rows, padded to the length of the header, with cells stripped."""
+    reader = csv.reader(stream, strict=True)  # otherwise an unclosed quote would swallow all rows after it
     header = [name.strip() for name in next(reader, [])]
     twice = [name for name, times in Counter(header).items() if name and times > 1]
     if twice:
@@ -131,7 +134,7 @@ def _table(stream: TextIO) -> tuple[list[str], Iterator[list[str]]]:
 
 
 def lost(kind: str, where: str, names: Mapping[str, str]) -> list[Problem]:
-    """Return a problem for each name in a list or table, with its detail; of very many one for the rest."""
+    """Return a problem for each name in a list or table, with its detail, and one for all beyond 1,000."""
     few = list(names.items())[:_MOST]
     problems = [Problem(printable(name) or "(blank)", kind, f"{where}{detail}") for name, detail in few]
     if len(names) > _MOST:

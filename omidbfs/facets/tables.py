@@ -1,6 +1,6 @@
-"""Tables of values for facets, which are constants: SOP classes, transfer syntaxes, opinions of readers.
+"""Tables of values for facets: SOP classes, transfer syntaxes and reader opinions.
 
-Sources: DICOM PS3.6, annex A; NBSS.
+The modules of facets use them. They are constants, for any thread. Sources: DICOM PS3.6, annex A; NBSS.
 """
 
 from omidbfs.database import uids
@@ -27,4 +27,4 @@ READING_OPINIONS: dict[str, tuple[str, str]] = {
     "RM": ("malignant", "R Malignant"),
     "RO": ("unreported", "R Unreported"),
 }
-"""Code of a reader's opinion of one breast at screening -> its name on the drive, its text in NBSS."""
+"""Code of a reader opinion on one breast at screening -> its name on the drive, its text in NBSS."""

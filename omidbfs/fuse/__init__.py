@@ -1,1 +1,1 @@
-"""pyfuse3 and nothing else: translates between the kernel and a drive, and starts, asks and ends mounts."""
+"""FUSE: translates between the kernel and a drive, and starts, examines and ends mounts."""

@@ -1,8 +1,8 @@
-"""What a mounted file system says of itself, which is not to be believed: anybody may have mounted it.
+"""Asks a mounted file system for its state and its status. Any user may have mounted it: do not trust the answer.
 
-Used by commands, outside of the process that serves a mount. A process of its own asks, because a process that
-asks a file system that hangs hangs too. FUSE lets in only the user who mounted, not even root, unless that user
-allowed others. So where root asks, the process becomes that user.
+Used by commands, outside the process that serves a mount. A subprocess asks, because a process that asks a file
+system that hangs will hang, too. FUSE admits only the user who mounted, and not even root, unless that user
+allowed others. So if root asks, the subprocess becomes that user.
 """
 
 import errno
@@ -24,11 +24,11 @@ _MOST = 1 << 20
 
 
 class State(Enum):
-    """How a mounted file system is."""
+    """The state of a mounted file system."""
 
     ANSWERS = "mounted"
     CLOSED = "closed"
-    """It is another user's, and lets only that user in."""
+    """Another user mounted it, and only that user may enter."""
     DEAD = "dead"
     """Its process has ended, and it never answers again."""
     HANGS = "hangs"
@@ -36,15 +36,15 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a file system is, and the text in which it says so."""
+    """The state of a file system, and its ``status.json``."""
 
     state: State
     said: bytes = b""
 
     @property
     def status(self) -> "Status | None":
-        """What it says of itself; ``None`` where that is not what a drive says."""
-        from omidbfs.fuse.status import understood  # here: asking for a state needs no package
+        """The decoded status; ``None`` if the text is not the status of a drive."""
+        from omidbfs.fuse.status import understood  # imported here, because asking for a state needs no msgspec
 
         return understood(self.said)
 
@@ -58,8 +58,8 @@ if owner:
     os.setresgid(group, group, group)
     os.setresuid(user, user, user)
 try:
-    os.stat(place)  # statvfs says nothing of permission
-    os.statvfs(place)  # the kernel never answers it from memory
+    os.stat(place)  # statvfs does not check permissions
+    os.statvfs(place)  # the kernel never answers it from its cache
     with open(place + "/.omidbfs/status.json", "rb") as text:
         said = text.read({_MOST})
 except OSError as error:
@@ -71,7 +71,7 @@ _CLOSED = (errno.EACCES, errno.EPERM)
 
 
 def ask(mount: Mount, patience: float = 5.0) -> Answer:
-    """Ask a mounted file system how it is; it ``HANGS`` if it does not answer within ``patience`` seconds."""
+    """Return the state of a mounted file system: ``HANGS`` if it does not answer within ``patience`` seconds."""
     command = [*code_command(_ASK), mount.mountpoint]
     if os.geteuid() == 0 and mount.owner is not None and mount.owner[0] != 0:
         command += map(str, mount.owner)
@@ -82,7 +82,7 @@ def ask(mount: Mount, patience: float = 5.0) -> Answer:
         process.kill()
         assert process.stdout is not None
         process.stdout.close()
-        with suppress(subprocess.TimeoutExpired):  # the kernel may not let go of it
+        with suppress(subprocess.TimeoutExpired):  # it may be in a sleep that no signal ends
             process.wait(1)
         return Answer(State.HANGS)
     if process.returncode in _DEAD:

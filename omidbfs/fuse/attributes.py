@@ -1,4 +1,4 @@
-"""Attributes as the kernel gets them.
+"""Converts attributes of nodes to those of pyfuse3.
 
 Used by the handlers, in their loop.
 """
@@ -8,7 +8,7 @@ from pyfuse3 import EntryAttributes
 from omidbfs.view.nodes import Attributes
 
 TIMEOUT = 86_400.0
-"""Seconds for which the kernel may keep names and attributes: the view changes only when it says so."""
+"""Seconds for which the kernel may keep names and attributes. The drive tells the kernel of every change."""
 
 
 def entry_of(known: Attributes) -> EntryAttributes:
@@ -22,7 +22,7 @@ def entry_of(known: Attributes) -> EntryAttributes:
 def fill(
     attributes: EntryAttributes, inode: int, mode: int, nlink: int, uid: int, gid: int, size: int, mtime: int
 ) -> None:
-    """Write the fields of :class:`~omidbfs.view.nodes.Attributes` into what the kernel gets."""
+    """Write the fields of :class:`~omidbfs.view.nodes.Attributes` into the attributes of pyfuse3."""
     attributes.st_ino = inode
     attributes.st_mode = mode
     attributes.st_nlink = nlink

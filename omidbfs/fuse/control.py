@@ -1,6 +1,6 @@
-"""Starting a drive in the background, asking it for a refresh, and ending it.
+"""Starts a drive in the background, asks it for a refresh, and ends it.
 
-Used by commands, outside of the process that serves a mount.
+Used by commands, outside the process that serves a mount, in the main thread.
 """
 
 import fcntl
@@ -28,19 +28,19 @@ from omidbfs.fuse.server import send, serves
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOG_SIZE = 10_000_000
-"""Bytes of a log, and of the older one beside it."""
+"""The largest size in bytes of a log, and of the older log beside it."""
 
 
 def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) -> int:
-    """Run ``run(ready)`` in a process of its own; return 0 when it is ready, or its exit status if it ends before.
+    """Run ``run(ready)`` in a child process. Return 0 when it is ready, or its exit status if it ends before that.
 
-    Returns a second time, in that process, with what ``run`` returned. The process keeps the terminal until it
-    is ready, to say what goes wrong.
+    This function also returns in the child, with the result of ``run``. The child keeps the terminal until it is
+    ready, so that it can report errors.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     receiver, sender = os.pipe()
-    # Held back until each side is ready for them: one that comes while the fork is made would be lost.
+    # Signals wait until both processes can handle them. A signal that came during the fork would be lost.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     child = os.fork()
     if child == 0:
@@ -56,8 +56,8 @@ def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) ->
             is_ready = pipe.read() == b"ready"
     except (KeyboardInterrupt, SystemExit):
         try:
-            os.killpg(child, signal.SIGTERM)  # with whatever it has started
-        except ProcessLookupError:  # it has not come to be a group
+            os.killpg(child, signal.SIGTERM)  # the child and its own children
+        except ProcessLookupError:  # the child has no group of its own yet
             os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
         raise
@@ -75,7 +75,7 @@ def _detach(sender: int) -> None:
 
 
 def start_log(file: Path | None, *, foreground: bool, syslog: bool) -> None:
-    """Log where the options of a drive say: in the foreground to the terminal, if they say nothing."""
+    """Start the logs that the options of a drive choose; by default a drive in the foreground has only stderr."""
     if syslog:
         log_to_syslog()
     if file is not None or not (foreground or syslog):
@@ -83,8 +83,14 @@ def start_log(file: Path | None, *, foreground: bool, syslog: bool) -> None:
 
 
 def log_to_syslog(address: str = "/dev/log") -> None:
-    """Log this process to the system's log, at ``address``."""
-    try:  # the handler itself is silent about a socket that nobody reads
+    """Send the log of this process to the system log at ``address``.
+
+    Raises
+    ------
+    UserError
+        No program reads the socket.
+    """
+    try:  # the handler itself does not report a socket without a reader
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             probe.connect(address)
     except OSError as error:
@@ -99,14 +105,14 @@ def log_to_syslog(address: str = "/dev/log") -> None:
 
 
 def log_to_file(path: Path | None) -> None:
-    """Log warnings of this process to a file that only its owner can read; it is kept below 10 MB.
+    """Write the log of this process to a file that only its owner can read. The file is kept below 10 MB.
 
     Raises
     ------
     UserError
-        None is named, and the user has no home.
+        ``path`` is ``None``, and the user has no home directory.
     OSError
-        It cannot be written.
+        The file cannot be written.
     """
     if path is None:
         state = user_directory("state")
@@ -114,7 +120,7 @@ def log_to_file(path: Path | None) -> None:
             raise UserError("no place for the log: name one with --log-file, or set HOME")
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = state / "omidbfs.log"
-    handler = _File(os.path.realpath(path))  # what is put aside is the file, not a link to it
+    handler = _File(os.path.realpath(path))  # rotation must rename the file, not a link to it
     handler.setFormatter(logging.Formatter("%(asctime)s omidbfs[%(process)d] %(levelname)s: %(message)s"))
     _add(handler)
 
@@ -130,34 +136,34 @@ def _add(handler: logging.Handler) -> None:
 
 
 class _File(logging.handlers.WatchedFileHandler):
-    """A file of mode 0600, put aside when it is full. Several drives may write to it.
+    """A log file of mode 0600, which is renamed when it is full. Several drives may write to it.
 
-    The base class notices when another drive has put it aside.
+    The base class notices when another drive has renamed it.
     """
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         facts = os.fstat(descriptor)
         if stat.S_ISREG(facts.st_mode) and facts.st_mode & 0o077:
-            with suppress(OSError):  # another user's, who lets us write to it
+            with suppress(OSError):  # another user may own the file
                 os.fchmod(descriptor, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, and first make room for it."""
+        """Make room for a line, and write it."""
         try:
             if self.stream is not None:
                 self._make_room(self.stream.fileno())
             super().emit(record)
-        except Exception:  # a log is not worth dying for
+        except Exception:  # a failing log must not end the drive
             self.handleError(record)
 
     def _make_room(self, descriptor: int) -> None:
         ours = os.fstat(descriptor)
         if ours.st_size < _LOG_SIZE or not stat.S_ISREG(ours.st_mode):
             return
-        # One of the drives does it. The others need not wait: what they write is kept, in either file. Where it
-        # cannot be done the log goes on as it is.
+        # One of the drives renames the file. The others need not wait: both files are kept. If the file cannot be
+        # renamed, the log goes on in it.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(ours, os.stat(self.baseFilename)):
@@ -165,14 +171,14 @@ class _File(logging.handlers.WatchedFileHandler):
 
 
 def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> None:
-    """Unmount a drive of ours and wait until its daemon has ended, ``patience`` seconds at most.
+    """Unmount a drive, and wait at most ``patience`` seconds until its process has ended.
 
-    With ``lazy`` it leaves the tree at once, also while programs are on it, and nothing is waited for.
+    With ``lazy`` the drive leaves the tree at once, even if programs use it, and the function does not wait.
 
     Raises
     ------
     UserError
-        Nothing of ours is mounted there, or it is in use.
+        No drive is mounted there, or the drive is in use, or the system refuses.
     """
     mounted = _drive_at(mountpoint)
     status = ask(mounted).status if not lazy else None
@@ -207,7 +213,7 @@ def detach(mountpoint: str) -> None:
 
 
 def _unmounted(mountpoint: str, *, lazy: bool) -> str | None:
-    """Unmount, and return ``None``, or why that cannot be done."""
+    """Unmount, and return ``None``, or the reason for which that fails."""
     if os.geteuid() == 0:
         try:
             unmount_as_root(mountpoint, lazy=lazy)
@@ -233,9 +239,9 @@ def _drive_at(mountpoint: Path) -> Mount:
 
 
 def status_of(mount: Mount, patience: float = 5.0) -> Answer:
-    """Return how a drive is and what it says of itself now.
+    """Return the state of a drive, and its status with new counters.
 
-    Where its process is not ours to ask, its counters are as old as the text that holds them.
+    If this user may not send signals to the process of the drive, the counters are as old as ``status.json``.
     """
     answer = ask(mount)
     if answer.status is None or answer.status.counters is None:
@@ -257,23 +263,23 @@ _SILENT = {
     State.DEAD: "the drive is dead, its process has ended; clear it with omidbfs umount",
     State.HANGS: "the drive does not answer",
 }
-"""Why a drive says nothing of itself."""
+"""Messages for drives whose status cannot be read."""
 
 
 def ask_for_refresh(mountpoint: Path) -> None:
-    """Have the drive at a mount point look for changes of its source, and wait until it has.
+    """Make the drive at a mount point look for changes of its source, and wait until it has finished.
 
     Raises
     ------
     UserError
-        No drive answers there, it is another user's, or the refresh failed.
+        No drive answers there, or it belongs to another user, or the refresh failed.
     """
     mounted = _drive_at(mountpoint)
     answer = ask(mounted)
     status = answer.status
     if status is None:
         raise UserError(_SILENT[answer.state], place=mountpoint)
-    # One that is under way has begun before now: what changed meanwhile takes another.
+    # A refresh in progress may miss the latest changes, so it does not count.
     wanted = status.refresh.done + (2 if status.refresh.state == "refreshing" else 1)
     if mounted.owner is not None and os.geteuid() not in (0, mounted.owner[0]):
         raise UserError("the drive is another user's, who has to refresh it", place=mountpoint)
@@ -282,7 +288,7 @@ def ask_for_refresh(mountpoint: Path) -> None:
     pause = 0.05
     while status is None or status.refresh.done < wanted:
         time.sleep(pause)
-        pause = min(1.2 * pause, 1.0)  # each question is a process, beside a refresh that wants the processor
+        pause = min(1.2 * pause, 1.0)  # each question starts a process, which takes time from the refresh
         answer = ask(mounted)
         status = answer.status
         if status is None and answer.state is not State.HANGS:

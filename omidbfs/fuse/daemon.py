@@ -1,6 +1,7 @@
-"""The life of a mount: served until a signal or an unmount ends it.
+"""Mounts a drive, and serves it until a signal or an unmount ends it.
 
-Used by ``omidbfs mount``, in the main thread of the process that serves the mount: signals come there.
+Used by ``omidbfs mount``, in the main thread of the process that serves the mount, because only that thread can
+handle signals.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ import pyfuse3
 import trio
 
 from omidbfs.base.errors import UserError
+from omidbfs.fuse import loop
 from omidbfs.fuse.kernel import fuse_connection, is_closed, tune
 from omidbfs.fuse.mounts import FILE_SYSTEM, mount_at
 from omidbfs.fuse.operations import Operations
@@ -31,21 +33,21 @@ log = logging.getLogger(__name__)
 _M_ARENA_MAX = -8
 
 MAX_REQUESTS = 10_000
-"""How many requests are in progress at once; more wait in the kernel, and then everything does.
+"""The largest number of requests in progress. If there are more, every further request waits in the kernel.
 
-Whoever waits for a disk that hangs, or for a file to be made, is one of them. Each takes a few kB.
+Requests that wait for a disk that hangs, or for a file to be made, are in progress, too. Each takes a few kB.
 """
 _GRACE = 1.0
-"""Seconds that requests in progress have to end when the drive does."""
+"""Seconds that requests in progress get to end when the drive ends."""
 _SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that makes a file lets the loop answer; all would feel Python's own 0.005."""
+"""Seconds after which a thread that makes a file yields to the loop. Python's default, 0.005, delays requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How a drive is mounted: where, under which name of its source, when it refreshes, and what users may ask.
+    """How a drive is mounted: its mount point, the name of its source, its refreshes, and what users may ask.
 
-    ``readahead`` is the number of bytes that the kernel is to read ahead, 0 for its own.
+    ``readahead`` is the number of bytes that the kernel should read ahead; 0 keeps the kernel's default.
     """
 
     mountpoint: Path
@@ -57,14 +59,14 @@ class MountOptions:
 
 
 def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]) -> None:
-    """Mount a drive, answer the kernel and refresh, until it is unmounted or SIGINT or SIGTERM comes.
+    """Mount a drive, and answer the kernel and refresh, until it is unmounted or SIGINT or SIGTERM arrives.
 
-    ``ready`` is called when requests are answered. The mount is gone when this returns or raises.
+    ``ready`` is called as soon as the drive answers requests. When this function ends, the drive is unmounted.
 
     Raises
     ------
     UserError
-        The kernel or fusermount3 refused.
+        The kernel or fusermount3 refused to mount.
     """
     mountpoint, drive = str(options.mountpoint), refresher.drive
     operations = Operations(drive, has_xattrs=options.has_xattrs)
@@ -85,10 +87,12 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
         ) from None
     ours = mount_at(mountpoint)
     log.info("mounted")
-    # The index is millions of objects that live as long as the mount: the garbage collector need not look at them.
+    # The index has millions of objects that live as long as the mount. The garbage collector need not examine
+    # them.
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    drive.front_ends["fuse"] = {"loop": "omidbfs" if loop.install() else "pyfuse3"}
     try:
         trio.run(_answer, operations, refresher, options, ready)
     except Exception:
@@ -96,16 +100,16 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
         raise
     finally:
         notify.tell("STOPPING=1")
-        # It unmounts by name: after `umount --lazy` another drive may be there, which is not ours to end.
+        # pyfuse3 unmounts by path. After `umount --lazy` another drive may be there, which must stay.
         pyfuse3.close(unmount=mount_at(mountpoint) == ours)
         drive.close()
         log.info("unmounted")
 
 
 def _share_memory() -> None:
-    """Have all threads allocate from two arenas (mallopt(3)), where the C library has such a thing."""
-    # Otherwise each thread that waits for a disk has one of its own, and what was freed in it stays: 55 MB private
-    # after three minutes instead of 40 (scripts/soak).
+    """Limit the C library to two arenas of memory for all threads (mallopt(3)), if it has arenas."""
+    # Otherwise each thread that waits for a disk has its own arena, which keeps freed memory: 55 MB of private
+    # memory after three minutes instead of 40 (scripts/soak).
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
@@ -152,11 +156,11 @@ async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, ever
         await refresher.end()
         pyfuse3.terminate()
         await trio.sleep(_GRACE)
-        everything.cancel()  # requests that still wait do so for a disk that hangs
+        everything.cancel()  # the remaining requests wait for a disk that hangs
 
 
 async def _watch(drive: Drive, everything: trio.CancelScope) -> None:
-    """Look after disks that hang, and end when the drive was unmounted while somebody waits for one."""
+    """Review disks that hang. After an unmount, end the requests that still wait for one."""
     connection = fuse_connection()
     while not is_closed(connection):
         await trio.sleep(1)
@@ -167,5 +171,5 @@ async def _watch(drive: Drive, everything: trio.CancelScope) -> None:
 
 
 async def _tune(started: trio.Event, options: MountOptions) -> None:
-    await started.wait()  # the kernel sets its limits when it is greeted
+    await started.wait()  # the kernel sets its own limits in the handshake
     tune(str(options.mountpoint), options.readahead)

@@ -1,4 +1,4 @@
-"""Directories that the kernel has open, and the pages of entries that they are at.
+"""Directories that the kernel has open, each with its current page of entries.
 
 Used by the handlers, in their loop.
 """
@@ -10,11 +10,11 @@ from omidbfs.view.view import View
 
 _PAGE = 1024
 _MOST_PAGES = 64
-"""Handles that have a page at hand, of 400 kB; others make theirs anew when they go on."""
+"""The largest number of handles that keep a page, which takes 400 kB. Others make their page again when needed."""
 
 
 class OpenDirectory:
-    """A directory handle: the view it started with, its listing there, and the page at hand."""
+    """A directory handle: the view in which it was opened, its listing in that view, and its current page."""
 
     __slots__ = ("directory", "first", "listing", "page", "pages", "updates", "view")
 
@@ -28,9 +28,9 @@ class OpenDirectory:
         self.updates = view.files.updates
 
     def entries(self, position: int) -> list[Entry]:
-        """Return the entries from ``position`` to the end of a page; empty after the last one."""
+        """Return the entries from ``position`` to the end of a page; an empty list after the last entry."""
         offset = position - self.first
-        if self.updates != self.view.files.updates:  # a file was found changed: its entry has another inode now
+        if self.updates != self.view.files.updates:  # a file was found changed, so its entry has another inode
             self.page, self.updates = [], self.view.files.updates
         if not 0 <= offset < len(self.page):
             self.first, offset = position, 0
@@ -40,13 +40,13 @@ class OpenDirectory:
 
 
 class EntryPages:
-    """Which handles have a page at hand: the last few that made one."""
+    """The handles that keep a page: the last few that made one."""
 
     def __init__(self) -> None:
         self._handles: OrderedDict[OpenDirectory, None] = OrderedDict()
 
     def note(self, handle: OpenDirectory) -> None:
-        """Note that a handle has another page, or none."""
+        """Note that a handle has a new page, or none."""
         self._handles.pop(handle, None)
         if handle.page:
             self._handles[handle] = None
@@ -54,5 +54,5 @@ class EntryPages:
             self._handles.popitem(last=False)[0].page = []
 
     def close(self, handle: OpenDirectory) -> None:
-        """Let go of the page of a handle."""
+        """Remove a handle that is closed."""
         self._handles.pop(handle, None)

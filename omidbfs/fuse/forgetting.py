@@ -1,6 +1,6 @@
-"""Telling the kernel what to forget: the kernel as an observer of the drive.
+"""Makes the kernel forget what has changed: the kernel as an observer of the drive.
 
-Used by the handlers, in their loop, but for :func:`tell_kernel`, which must be called in a thread.
+Used by the handlers, in their loop, except for :func:`tell_kernel`, which must be called in a thread.
 """
 
 import errno
@@ -31,34 +31,34 @@ class Kernel:
         self._pages = pages
 
     def paths(self) -> list[bytes]:
-        """Return the paths of the directories that it knows, without the root."""
+        """Return the paths of the directories that the kernel knows, without the root."""
         return self._directories.paths()
 
     def directories(self, view: View) -> Iterator[Directory]:
-        """Return those directories as they are in a view."""
+        """Return the same directories as they are in a view."""
         return self._directories.in_view(view)
 
     async def tell(self, found: Changes) -> bool:
-        """Have it forget names and attributes, and take pages to be in doubt; return whether it did."""
+        """Make the kernel forget names and attributes, and mark pages as doubtful; return whether it succeeded."""
         self._pages.doubt(found.touched)
-        # In a thread of its own: the kernel may first wait for requests of these very inodes, which this loop has
-        # to answer, and those may wait for threads of a slow disk.
+        # In a thread with its own limiter: the kernel may first wait for requests of the same inodes. This loop
+        # has to answer them, and they may wait for threads of a slow disk.
         return await trio.to_thread.run_sync(tell_kernel, found, limiter=trio.CapacityLimiter(1))
 
     async def settle(self) -> None:
-        """Have it drop pages of open files that are still in doubt."""
+        """Make the kernel drop the doubtful pages of open files."""
         await self._pages.drop_open(self.open_files())
 
     def open_files(self) -> list[int]:
-        """Return the inodes of open files, without those of earlier versions: nothing is in doubt about these."""
+        """Return the inodes of open files, without earlier versions, whose pages are never doubtful."""
         files = self._drive.view.files
         return [inode for inode in self._drive.open_files() if files.current(inode) == inode]
 
 
 def tell_kernel(found: Changes) -> bool:
-    """Have the kernel forget, and return whether it did.
+    """Make the kernel forget, and return whether it succeeded.
 
-    Not to be called where requests are answered: it may first wait for answers.
+    Do not call this in the loop that answers requests: the kernel may first wait for answers.
     """
     refused: Counter[str] = Counter()
     for inode in found.attributes:
@@ -74,6 +74,6 @@ def _tell(refused: Counter[str], tell: Callable[..., None], *arguments: object) 
     try:
         tell(*arguments)
     except FileNotFoundError:
-        pass  # the kernel does not know it, so it has nothing to forget
+        pass  # the kernel does not know the inode, so it has nothing to forget
     except OSError as error:
         refused[os.strerror(error.errno or errno.EIO)] += 1

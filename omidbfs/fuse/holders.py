@@ -1,6 +1,6 @@
-"""Which processes use a mount, as far as /proc shows it.
+"""Finds the processes that use a mount, as far as /proc shows them.
 
-Used by commands. Nothing here touches the mount itself, which may hang.
+Used by commands. Any thread may call it. Nothing here touches the mount itself, which may hang.
 """
 
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 from omidbfs.fuse.mounts import mounts
 
 _MOST = 8
-"""How many are named."""
+"""The largest number of processes and mounts that a message names."""
 
 
 def holders(mountpoint: str) -> str:
-    """Return which processes keep a mount busy, for people: ``less (1234), bash (1200)``; and which mounts."""
+    """Return the processes and mounts that keep a mount busy, for a message: ``less (1234), bash (1200)``."""
     names = [f"{command} ({process})" for process, command in processes_on(mountpoint)]
     names += [f"what is mounted at {_shown(mount)}" for mount in _inside(mountpoint)]
     if not names:
@@ -45,7 +45,7 @@ def _is_below(path: str, mountpoint: str) -> bool:
 
 
 def _paths(process: int) -> Iterator[str]:
-    """Yield what a process has open; nothing of one that has ended, or that is not ours to look at."""
+    """Yield the paths that a process uses; none if it has ended, or if this user may not see them."""
     links = [f"/proc/{process}/{name}" for name in ("cwd", "root", "exe")]
     with suppress(OSError):
         links += [entry.path for entry in os.scandir(f"/proc/{process}/fd")]

@@ -1,7 +1,7 @@
-"""Paths that lead into a mounted drive, and what the drive shows.
+"""Finds the drive that a path leads into, and the options with which the drive shows its source.
 
-Used by commands that are given a path. Only :func:`shown` touches the drive itself: a drive that hangs, or is
-dead, must not hang a command.
+Used by commands that take a path, in any thread. Only :func:`shown` touches the drive itself: a drive that hangs
+or is dead must not make a command hang.
 """
 
 import os
@@ -12,12 +12,12 @@ from omidbfs.fuse.mounts import FILE_SYSTEM, mount_at, mounts
 
 
 def inside(path: str) -> tuple[str, str] | None:
-    """Return the mount point of the drive that a path leads into, and the path from there, ``""`` for the drive.
+    """Return the mount point of the drive that a path leads into, and the path from there (``""``: the root).
 
-    ``None`` for any other path.
+    Return ``None`` for any other path.
     """
     try:
-        types = {mount.mountpoint: mount.type for mount in mounts()}  # of several at one place the last is on top
+        types = {mount.mountpoint: mount.type for mount in mounts()}  # the last at a path is on top
     except OSError:
         return None
     if FILE_SYSTEM not in types.values():
@@ -34,10 +34,11 @@ def inside(path: str) -> tuple[str, str] | None:
 
 
 def shown(mountpoint: str) -> dict[str, Any] | None:
-    """Return the options with which a command answers as a drive does, by name; ``None`` if it does not answer.
+    """Return the options with which a command gives the same answers as a drive, by name.
 
-    These are its trees, how they are read and classified, and its index: the latter if it is a file of the
-    caller's, for anybody may mount something that calls itself a drive.
+    They are its trees, how it reads and classifies them, and its index. The index is left out unless the caller
+    owns the file, because any user may mount something that calls itself a drive. Return ``None`` if the drive
+    does not answer.
     """
     import msgspec
 

@@ -1,6 +1,6 @@
-"""What the kernel lets be set and asked about a FUSE mount, beside the mount itself.
+"""Sets and reads the kernel's properties of a FUSE mount.
 
-Used by the daemon, in its loop: none of it takes more than a moment.
+Used by the daemon, in its loop: no call takes more than a moment.
 """
 
 import logging
@@ -14,18 +14,18 @@ from omidbfs.fuse.mounts import mount_at
 log = logging.getLogger(__name__)
 
 _BACKGROUND = 512
-"""Reads ahead of the reader that may be under way at once.
+"""The largest number of read-ahead requests in progress.
 
-The kernel's default is 12 for the whole mount: a few files on a disk that hangs would take them all, and then
-everybody waits.
+The kernel's default is 12 for the whole mount. A few files on a disk that hangs would take them all, and then
+every reader waits.
 """
 
 
 def tune(mountpoint: str, readahead: int) -> None:
-    """Have the kernel read ``readahead`` bytes ahead, and more for several readers at once, where it lets us.
+    """Make the kernel read ``readahead`` bytes ahead, and for more readers at the same time, if it permits.
 
-    The first needs root; the second a mounted ``/sys/fs/fuse/connections``. 0 leaves the kernel's read-ahead as it
-    is, which is 128 kB: neither libfuse's nor pyfuse3's options can raise it.
+    The first needs root; the second needs a mounted ``/sys/fs/fuse/connections``. 0 keeps the kernel's
+    read-ahead of 128 kB. No option of libfuse or pyfuse3 can raise it.
     """
     mounted = mount_at(mountpoint)
     if mounted is None:  # gone already
@@ -45,9 +45,9 @@ def _write(path: Path, value: int) -> None:
 
 
 def fuse_connection() -> int:
-    """Return the descriptor on which libfuse talks to the kernel, once something is mounted."""
+    """Return the descriptor of libfuse's connection to the kernel. The drive must be mounted."""
     for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the one that lists them
+        with suppress(FileNotFoundError):  # the descriptor of this listing
             if os.readlink(f"/proc/self/fd/{name}") == "/dev/fuse":
                 return int(name)
     raise FileNotFoundError("/dev/fuse")
@@ -56,5 +56,5 @@ def fuse_connection() -> int:
 def is_closed(connection: int) -> bool:
     """Return whether the file system was unmounted."""
     poll = select.poll()
-    poll.register(connection, 0)  # 0: nothing but errors
+    poll.register(connection, 0)  # 0: errors only
     return bool(poll.poll(0))

@@ -1,7 +1,7 @@
-"""What the kernel knows, by inode: directories and generated files. Other inodes say by themselves what they are.
+"""The directories and generated files that the kernel knows, by inode. All other inodes describe themselves.
 
-Used by the handlers, in their loop, but for :meth:`Directories.in_view`, which any thread may call. Each look
-compares with the view that the drive shows, so nothing here has to be told when that is replaced.
+Used by the handlers, in their loop, except for :meth:`Directories.in_view`, which any thread may call. Each
+look-up compares with the view that the drive shows, so these tables need no message when the view is replaced.
 """
 
 import errno
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Directories:
-    """Counts, for every directory the kernel has been told of, how often: it is forgotten at zero.
+    """Counts how often the kernel was told of each directory. At zero the directory is forgotten.
 
-    When the view is replaced, a directory is found again by its path, at its next use. What the kernel does not
-    forget keeps no view, and its index, alive: a directory only names its own.
+    When the view has been replaced, a directory is found again by its path at its next use. A directory refers to
+    its view only by name, so a directory that the kernel never forgets does not keep an old index in memory.
     """
 
     def __init__(self, drive: Drive) -> None:
@@ -31,7 +31,7 @@ class Directories:
         return len(self._known)
 
     def times(self) -> dict[int, int]:
-        """Return how often the kernel was told of each directory and has not yet forgotten it."""
+        """Return inode -> count: how often the kernel was told of a directory that it has not forgotten."""
         return {inode: times for inode, (_, times) in self._known.items()}
 
     def paths(self) -> list[bytes]:
@@ -39,16 +39,16 @@ class Directories:
         return [directory.path for directory, _ in self._known.values()]
 
     def in_view(self, view: View) -> Iterator[Directory]:
-        """Return those that the kernel knows now, as they are in a view, without the root and what is not in it.
+        """Return the known directories as they are in a view, without the root and those that the view lacks.
 
-        Any thread may look for them: there may be a million.
+        There may be a million. Any thread may iterate over them.
         """
         known = list(self._known.values())
         found = (one if view.has_made(one) else view.resolve(one.path) for one, _ in known)
         return (directory for directory in found if directory is not None)
 
     def get(self, inode: int) -> Directory | None:
-        """Return the directory of an inode; ``None`` if the inode is a file's, was forgotten, or is gone."""
+        """Return the directory of an inode; ``None`` if it is a file, was forgotten, or is gone from the view."""
         view = self._drive.view
         if inode == view.root.inode:
             return view.root
@@ -65,12 +65,12 @@ class Directories:
         return directory
 
     def told(self, directory: Directory) -> None:
-        """Count that the kernel was told of a directory, of whatever view.
+        """Count that the kernel was told of a directory, which may be of an earlier view.
 
         Raises
         ------
         OSError
-            EIO: another path has the same inode, a one in 10^18 chance; the kernel must not confuse them.
+            EIO: another path has the same inode. The chance is 1 in 10^18. The kernel must not confuse them.
         """
         if directory.inode == ROOT_INODE:
             return
@@ -83,9 +83,9 @@ class Directories:
             self._known[directory.inode] = (known[0], known[1] + 1)
 
     def forget(self, inode: int, times: int) -> None:
-        """Count down; inodes that are not directories are none of our business.
+        """Subtract from the count of a directory; other inodes are ignored.
 
-        More than was told is a defect, here or in the kernel: it is logged, and the count stays at zero.
+        If the kernel forgets a directory more often than it was told of it, that is a defect. It is logged.
         """
         known = self._known.get(inode)
         if known is None:
@@ -100,7 +100,7 @@ class Directories:
 
 
 class _Generated:
-    """A file that the kernel was told of: how often, and its size as soon as it has been made."""
+    """A generated file: how often the kernel was told of it, and its size as soon as it has been made."""
 
     __slots__ = ("export", "size", "times")
 
@@ -111,9 +111,9 @@ class _Generated:
 
 
 class Generated:
-    """The generated files that the kernel knows, as long as it does, and their sizes.
+    """The generated files that the kernel knows, and their sizes.
 
-    A size is remembered until the kernel forgets the file: told another it would cut off what it has in memory.
+    A size is kept until the kernel forgets the file. If it were told another size, it would truncate its pages.
     """
 
     def __init__(self, drive: Drive) -> None:
@@ -124,28 +124,28 @@ class Generated:
         return len(self._known)
 
     def get(self, inode: int) -> Export | None:
-        """Return the file of an inode, ``None`` if the kernel does not know it, or the view is another by now."""
+        """Return the file of an inode; ``None`` if the kernel does not know it, or the view has been replaced."""
         known = self._known.get(inode)
         return known.export if known is not None and self._drive.view.has_made(known.export) else None
 
     def size(self, inode: int) -> int | None:
-        """Return the size that the kernel knows a file to have, ``None`` if it has not been made for it."""
+        """Return the size that the kernel was told; ``None`` if the file has not been made."""
         known = self._known.get(inode)
         return None if known is None else known.size
 
     def told(self, export: Export, size: int | None = None) -> None:
-        """Count that the kernel was told of a file, and note its size if that is known."""
+        """Count that the kernel was told of a file, and note its size, if known."""
         self._known.setdefault(export.inode, _Generated(export)).times += 1
         self.note(export.inode, size)
 
     def note(self, inode: int, size: int | None) -> None:
-        """Note the size of a file, if that and the file are known."""
+        """Note the size of a file, if the kernel knows the file and the size is known."""
         known = self._known.get(inode)
         if known is not None and size is not None:
             known.size = size
 
     def forget(self, inode: int, times: int) -> None:
-        """Count down; inodes that are not those of generated files are none of our business."""
+        """Subtract from the count of a generated file; other inodes are ignored."""
         known = self._known.get(inode)
         if known is not None:
             known.times -= times

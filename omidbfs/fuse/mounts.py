@@ -1,4 +1,4 @@
-"""What the kernel says is mounted where (proc(5), mountinfo).
+"""Lists, finds and removes mounts, by what the kernel says (proc(5), mountinfo).
 
 Used by commands and by the daemon. Any thread may call it.
 """
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 FILE_SYSTEM = "fuse.omidbfs"
-"""The type of our mounts in ``/proc/mounts``."""
+"""The type of drives in ``/proc/mounts``."""
 
 _UMOUNT_NOFOLLOW, _MNT_DETACH = 8, 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -19,7 +19,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted file system; ``device`` tells it from others that were at the same place."""
+    """One mounted file system. ``device`` distinguishes it from earlier mounts at the same path."""
 
     mountpoint: str
     type: str
@@ -27,13 +27,13 @@ class Mount:
     device: str
     """Major and minor number, ``0:42``."""
     owner: tuple[int, int] | None = None
-    """User and group that mounted it, where it is of FUSE. Only root can name others than its own."""
+    """User and group that mounted it, if it is a FUSE mount. Only root can set others than its own."""
 
 
 def mounts() -> list[Mount]:
     """Return all mounts that this process sees, in the order in which they were made."""
     found = []
-    # The kernel escapes a line feed, and not a carriage return, which would end a line, too.
+    # newline="\n": the kernel escapes line feeds, but not carriage returns, which would end a line, too.
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             place, _, rest = line.partition(" - ")
@@ -52,7 +52,7 @@ def _owner(options: str) -> tuple[int, int] | None:
 
 
 def mount_at(path: str) -> Mount | None:
-    """Return what is mounted at ``path`` itself; does not touch a mount, which may be dead.
+    """Return the mount at ``path`` itself. This does not touch the mount, which may be dead.
 
     Symbolic links are resolved in the parent only.
     """
@@ -62,19 +62,19 @@ def mount_at(path: str) -> Mount | None:
 
 
 def mounted_at(path: str) -> Mount | None:
-    """Return what is mounted at ``path``, or at what it is a symbolic link to; does not touch a mount."""
+    """Return the mount at ``path``, or at the target of this symbolic link. This does not touch the mount."""
     return mount_at(path) or mount_at(os.path.realpath(path))
 
 
 def unmount_as_root(mountpoint: str, *, lazy: bool) -> None:
-    """Take what is mounted at a mount point, a path without links, out of the tree (umount2(2)).
+    """Remove the mount at a mount point, a path without links, from the tree (umount2(2)).
 
-    umount(8) would follow links once more, and unmount what a user has them lead to meanwhile.
+    umount(8) would follow links again. A user could make them lead to another mount in the meantime.
 
     Raises
     ------
     OSError
-        It is in use, or the system refuses; ELOOP where the way leads elsewhere meanwhile.
+        The mount is in use, or the system refuses. ELOOP: the path leads elsewhere in the meantime.
     """
     parent, name = os.path.split(mountpoint)
     directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
-"""The file system as the kernel sees it: translates between pyfuse3 and a drive.
+"""The handlers for the kernel's requests: translates between pyfuse3 and a drive.
 
-Used by the daemon, and called by pyfuse3. All handlers run in one trio thread. A handler may raise only
-``FUSEError``, any other exception would end the mount: :func:`_answered` sees to that.
+Created by the daemon, and called by pyfuse3. All handlers run in one trio thread. A handler may raise only
+``FUSEError``, because any other exception ends the mount. :func:`_answered` ensures this.
 """
 
 import errno
@@ -31,9 +31,9 @@ from omidbfs.view.nodes import Directory, Export
 
 log = logging.getLogger(__name__)
 
-_FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry's own is 3
+_FIRST_CURSOR = 2  # cursor 1 follows ".", 2 follows "..", so the first entry has 3
 _BLOCK = 4096
-"""Bytes of the blocks in which `statfs` says how large the drive is."""
+"""Bytes of a block, the unit in which ``statfs`` gives the size of the drive."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 _Arguments = ParamSpec("_Arguments")
@@ -42,7 +42,7 @@ _Handler = Callable[_Arguments, Coroutine[Any, Any, _Answer]]
 
 
 def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _Answer]:
-    """Return a handler that is counted, and whose every failure becomes an errno."""
+    """Return a handler that counts its requests and turns every exception into an errno."""
     kind = handler.__name__
 
     @functools.wraps(handler)
@@ -65,7 +65,7 @@ def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _A
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers, over a drive; ``has_xattrs`` says whether there are extended attributes."""
+    """The handlers of one drive. ``has_xattrs`` says whether files have extended attributes."""
 
     def __init__(self, drive: Drive, *, has_xattrs: bool = False) -> None:
         super().__init__()
@@ -84,14 +84,14 @@ class Operations(pyfuse3.Operations):
         self._entry_pages = EntryPages()
 
     def init(self) -> None:
-        """Note that the kernel has said hello: it can be told things from now on."""
+        """Note that the connection to the kernel is up. From then on the kernel can be told of changes."""
         self.started.set()
 
     # Names and attributes
 
     @_answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        """Find a name; ``.`` and ``..`` are asked for by NFS servers."""
+        """Find a name. NFS servers also look up ``.`` and ``..``."""
         if name == b".":
             child: Directory | Export | int | None = (
                 self.directories.get(parent_inode) or self.generated.get(parent_inode) or parent_inode
@@ -105,7 +105,7 @@ class Operations(pyfuse3.Operations):
             if self.drive.view.has_made(child):
                 self.generated.told(child, size)
                 return self._generated_entry(child)
-            child = self.drive.view.lookup(self._directory(parent_inode), name)  # of what took its place meanwhile
+            child = self.drive.view.lookup(self._directory(parent_inode), name)  # the view was replaced
         if child is None:
             raise FUSEError(errno.ENOENT)
         if isinstance(child, Directory):
@@ -114,7 +114,7 @@ class Operations(pyfuse3.Operations):
         return self._file_entry(child)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Forget directories and generated files; must not raise."""
+        """Forget directories and generated files. This must not raise."""
         for inode, times in inode_list:
             self.directories.forget(inode, times)
             self.generated.forget(inode, times)
@@ -128,12 +128,12 @@ class Operations(pyfuse3.Operations):
         export = self.generated.get(inode)
         if export is not None:
             await self._size(export, ctx)
-            export = self.generated.get(inode)  # another view may have taken over meanwhile
+            export = self.generated.get(inode)  # the view may have been replaced
         return self._file_entry(inode) if export is None else self._generated_entry(export)
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        """Return where a link leads (``--links symlink``)."""
+        """Return the target of a symbolic link (``--links symlink``)."""
         files = self.drive.view.files
         if files.facts(inode) is None:
             raise FUSEError(errno.ESTALE)
@@ -141,14 +141,14 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
-        """Never asked with ``default_permissions``; says what the mode bits say, for the mounting user."""
+        """Refuse writing. The kernel never calls this, because ``default_permissions`` is set."""
         return not mode & os.W_OK
 
     @_answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """Return what the files take, and that nothing is free, as of a CD.
+        """Return the total size of the files, and no free space, as for a CD.
 
-        There is no number of files: a monitor would take it for a limit that is reached.
+        No number of files is given: a monitor would report that the limit of files is reached.
         """
         stat = StatvfsData()
         stat.f_bsize = stat.f_frsize = _BLOCK
@@ -176,11 +176,11 @@ class Operations(pyfuse3.Operations):
         if attributes is None:
             raise FUSEError(errno.ESTALE)
         entry = entry_of(attributes)
-        entry.attr_timeout = 0  # no longer than it is open: a name may still lead the kernel here
+        entry.attr_timeout = 0  # valid only while the file is open, but a name may still lead the kernel here
         return entry
 
     def _generated_entry(self, export: Export) -> EntryAttributes:
-        """Return the attributes of a file; where its size is not known, the kernel is to ask again each time."""
+        """Return the attributes of a generated file. While its size is unknown, the kernel must ask each time."""
         size = self.generated.size(export.inode)
         entry = entry_of(self.drive.view.export_attributes(export, size or 0))
         if size is None:
@@ -188,9 +188,9 @@ class Operations(pyfuse3.Operations):
         return entry
 
     async def _size(self, export: Export, ctx: RequestContext) -> int | None:
-        """Return the size of a generated file; has it made if need be, and if the caller may read it.
+        """Return the size of a generated file. If necessary, and if the caller may read the file, make it first.
 
-        ``None`` if the caller may not, or another view has taken the place of the file's meanwhile.
+        Return ``None`` if the caller may not read it, or if the view was replaced in the meantime.
         """
         size = self.generated.size(export.inode)
         if size is None and self.drive.may_read(identity_of(ctx), export):
@@ -202,7 +202,7 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        """Open a directory on the view as it is now."""
+        """Open a directory of the current view."""
         view, directory = self.drive.view, self._directory(inode)
         listing = await self.drive.listing(directory)
         handle = next(self._handles)
@@ -212,11 +212,11 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        """Answer as many entries as fit; continues anywhere in O(1)."""
+        """Reply with as many entries as fit, from any position in O(1)."""
         handle = self._open_directories[fh]
         attributes = EntryAttributes()
-        # What a listing of an earlier view tells, the kernel must not keep: it has been told what changed. Nor may
-        # it keep the size of a generated file, which nobody knows before it is made.
+        # The kernel must not keep entries of an earlier view: it has already been told what changed. Nor may it
+        # keep the size of a generated file, which is unknown until the file is made.
         has_exports = isinstance(handle.directory, ExportsDirectory)
         lasts = handle.view is self.drive.view and not has_exports
         attributes.entry_timeout = attributes.attr_timeout = TIMEOUT if lasts else 0
@@ -229,7 +229,8 @@ class Operations(pyfuse3.Operations):
         first = cursor = max(start_id, _FIRST_CURSOR)
         reply = pyfuse3.readdir_reply
         while entries := handle.entries(cursor - _FIRST_CURSOR):
-            # One EntryAttributes for all: the reply copies it. Creating one each costs a third of the rate.
+            # One EntryAttributes for all entries: the reply copies it. Creating one per entry costs a third of
+            # the rate.
             for name, inode, mode, nlink, uid, gid, size, mtime, directory in entries:
                 cursor += 1
                 if has_exports:
@@ -259,17 +260,17 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        """Open a file of the source, a generated file or text."""
+        """Open a file of the source, a generated file or a text."""
         if flags & _WRITING:
             raise FUSEError(errno.EROFS)
         if is_export(inode):
             return await self._open_generated(inode)
-        # Where the answer is ESTALE the kernel looks the name up again, once.
+        # After ESTALE the kernel looks up the name again, once.
         times = self.pages.times
         if self.pages.are_doubtful(inode):
             await self.pages.drop(self.drive.view.files.current(inode) or inode)
         file = await self.drive.open(inode)
-        if self.pages.times != times and self.pages.are_doubtful(inode):  # again: a refresh came between
+        if self.pages.times != times and self.pages.are_doubtful(inode):  # a refresh came in between
             await self.drive.close_file(file)
             raise FUSEError(errno.ESTALE)
         return self._opened(file)
@@ -290,7 +291,7 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        """Read from a handle; any buffer will do for the answer."""
+        """Read from a handle. pyfuse3 accepts any buffer as the answer."""
         return await self.drive.read(self._open_files[fh], off, size)  # type: ignore[return-value]
 
     @_answered
@@ -302,7 +303,7 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Return an extended attribute; without ``--xattr`` ENOSYS, after which the kernel does not ask again."""
+        """Return an extended attribute. Without ``--xattr`` raise ENOSYS: then the kernel does not ask again."""
         value = (await self._xattrs(inode)).get(bytes(name))
         if value is None:
             raise FUSEError(pyfuse3.ENOATTR)
@@ -310,7 +311,7 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        """Return the names of the extended attributes; otherwise as :meth:`getxattr`."""
+        """Return the names of the extended attributes; without ``--xattr`` as :meth:`getxattr`."""
         return list(await self._xattrs(inode))
 
     async def _xattrs(self, inode: int) -> Mapping[bytes, bytes]:
@@ -330,7 +331,7 @@ def _refuses_writing(name: str) -> Callable[..., Coroutine[Any, Any, None]]:
     return refuse
 
 
-# The kernel refuses these itself on a read-only mount; a remount read-write changes nothing.
+# On a read-only mount the kernel refuses these itself. After a read-write remount, these handlers refuse them.
 for _name in (
     "create",
     "link",

@@ -1,10 +1,10 @@
-"""Pages of files that the kernel may have from before an edit that neither size nor time shows.
+"""Drops old pages of the kernel after an edit that changed neither size nor time of a file.
 
-Used by the handlers and by the observer that stands for the kernel, in their loop, but for what is said to be of
-threads. A refresh finds out that something of a client has changed, and not which file. So the pages of all files
-of the client that look as they did are in doubt. Those of open files are dropped at once, all others before the
-next opening is answered. So however many clients a ``chmod`` has touched, the kernel is told of no more files than
-are in use.
+Used by the handlers and by :class:`~omidbfs.fuse.forgetting.Kernel`, in their loop. Calls to the kernel run in
+threads. A refresh finds out that something of a client has changed, but not which file. So the pages of all
+files of the client whose size and time are unchanged are *doubtful*. The doubtful pages of open files are
+dropped at once. Those of other files are dropped when the file is next opened. So even if a ``chmod`` touches
+many clients, the kernel is told only of files that are in use.
 """
 
 import logging
@@ -21,22 +21,23 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 16
 _PATIENCE = 5.0
-"""Seconds that a refresh waits for pages that somebody is just reading: their disk may hang."""
+"""Seconds that a refresh waits for pages that are being read: their disk may hang."""
 
 
 class Pages:
-    """Which files are in doubt. ``threads`` tell the kernel, which may first wait for reads that are under way."""
+    """The files with doubtful pages. ``threads`` call the kernel, which may first wait for reads in progress."""
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._doubtful = BitMap64()
         self.times = 0
-        """How often files have come to be in doubt."""
+        """How often :meth:`doubt` was called."""
         self._being_dropped: set[int] = set()
 
     def doubt(self, keys: BitMap64) -> None:
-        """Note files, by :func:`~omidbfs.view.inode.file_key`, of which the kernel may have old pages."""
-        # Another set, so that a file that is being settled meanwhile comes to be in doubt again.
+        """Note the files of which the kernel may have old pages, by :func:`~omidbfs.view.inode.file_key`."""
+        # A new set: a file that is being dropped at this moment leaves the old set, and stays doubtful in this
+        # one.
         self._doubtful = self._doubtful | keys
         self.times += 1
 
@@ -45,28 +46,28 @@ class Pages:
         return file_key(inode) in self._doubtful
 
     async def drop(self, inode: int) -> None:
-        """Have the kernel drop the pages of a file.
+        """Make the kernel drop the pages of a file.
 
         Raises
         ------
         OSError
-            It did not: the file stays in doubt.
+            The kernel refused. The file stays doubtful.
         """
         doubtful = self._doubtful
         await self._threads.run(inode, _drop, inode, self._being_dropped)
         doubtful.discard(file_key(inode))
 
     async def drop_open(self, inodes: Iterable[int]) -> None:
-        """Drop those of some files that are in doubt, and give up waiting for files whose disk hangs.
+        """Drop the doubtful pages of some files. Give up waiting for files whose disk hangs.
 
-        These stay in doubt, and are tried again the next time.
+        These files stay doubtful, and the next refresh tries them again.
         """
         waiting = iter([inode for inode in inodes if self.are_doubtful(inode)])
 
         async def work() -> None:
             for inode in waiting:
                 if inode in self._being_dropped:
-                    continue  # by a thread that an earlier refresh gave up waiting for
+                    continue  # an earlier refresh gave up waiting for a thread that still drops it
                 try:
                     await self.drop(inode)
                 except OSError as error:
@@ -79,10 +80,10 @@ class Pages:
 
 
 def _drop(inode: int, being_dropped: set[int]) -> None:
-    being_dropped.add(inode)  # here and not in the loop: a thread that is given up goes on
+    being_dropped.add(inode)  # in the thread, because a thread that is given up goes on
     try:
         pyfuse3.invalidate_inode(inode, False)
     except FileNotFoundError:
-        pass  # the kernel does not know it, and so has no pages
+        pass  # the kernel does not know the file, so it has no pages of it
     finally:
         being_dropped.discard(inode)

@@ -1,6 +1,6 @@
-"""Everything that can be known to go wrong with a mount before it is tried, each as one clear line.
+"""Checks what a mount needs before it is tried, and explains each failure in one line.
 
-Used by ``omidbfs mount`` and ``omidbfs doctor``, before anything is mounted.
+Used by ``omidbfs mount`` and ``omidbfs doctor``, in the main thread, before anything is mounted.
 """
 
 import os
@@ -24,7 +24,7 @@ def check_mount(source: "Source", mountpoint: Path, *, allow_other: bool, replac
     Raises
     ------
     UserError
-        Something is in the way.
+        One of the checks fails.
     """
     check_not_mounted(mountpoint, replace=replace)
     for directory in (source.root, *source.trees()):
@@ -41,7 +41,7 @@ def check_mount(source: "Source", mountpoint: Path, *, allow_other: bool, replac
 def check_not_mounted(mountpoint: Path, *, replace: bool = False) -> None:
     """Check that nothing is mounted at the mount point, alive or dead.
 
-    With ``replace`` a dead drive of ours is taken away: one whose process has ended, not one that is slow.
+    With ``replace``, remove a dead drive: one whose process has ended, not one that is slow.
     """
     while (mounted := mounted_at(str(mountpoint))) is not None:
         if mounted.type != FILE_SYSTEM:

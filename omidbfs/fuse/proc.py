@@ -1,4 +1,4 @@
-"""What the kernel says of processes in files of the form ``name: value`` (proc(5)).
+"""Reads files of proc(5) that have lines of the form ``name: value``.
 
 Used by ``callers`` and ``server``. Any thread may call it.
 """
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def field(file: Path, name: str) -> str | None:
-    """Return what a file has under a name, ``None`` if it has nothing or cannot be read."""
+    """Return the value of a name in a file; ``None`` if the file lacks the name or cannot be read."""
     try:
-        lines = file.read_bytes().split(b"\n")  # the name of a process may have other ends of lines
+        lines = file.read_bytes().split(b"\n")  # a name may contain other line ends
     except OSError:
         return None
     start = f"{name}:".encode()

@@ -1,6 +1,6 @@
-"""The process that serves a mount. A drive says its number; the kernel says whether that is true (proc(5)).
+"""Finds the process that serves a mount, and sends signals to it.
 
-Used by commands that send signals, outside of that process.
+Used by commands, outside that process. ``status.json`` names the process, and proc(5) shows whether that is true.
 """
 
 import errno
@@ -15,11 +15,11 @@ from omidbfs.fuse.proc import field
 
 
 def send(number: signal.Signals, process: int, mount: Mount) -> bool:
-    """Send a signal to a process if it serves a mount, and has a handler for it; return whether that was so.
+    """Send a signal to a process if it serves a mount and handles the signal; return whether it was sent.
 
-    Anybody may mount something that looks like a drive and says the number of any process, and a drive of a
-    container says one that is another process's here. So the process must belong to the user who mounted, and
-    have the mount's connection to the kernel open.
+    Any user may mount something that looks like a drive and names any process. A drive in a container names a
+    process by its number there, which is another process here. So the process must belong to the user who mounted,
+    and must have the mount's connection to the kernel open.
     """
     try:
         handle = _handle(process)
@@ -41,9 +41,9 @@ def send(number: signal.Signals, process: int, mount: Mount) -> bool:
 
 
 def _handle(process: int) -> int | None:
-    """Return a descriptor of a process: its number may be another's by the time that it has been looked at.
+    """Return a descriptor of a process, because its number may be reused before the signal is sent.
 
-    Kernels before 5.3 have none, and some containers forbid it.
+    Return ``None`` if there is no such descriptor: before Linux 5.3, and in some containers.
     """
     try:
         return os.pidfd_open(process)
@@ -54,7 +54,7 @@ def _handle(process: int) -> int | None:
 
 
 def serves(process: int, mount: Mount) -> bool:
-    """Return whether a process serves a mount; ``False`` where that is not ours to know."""
+    """Return whether a process serves a mount; ``False`` if this user may not see that."""
     if mount.owner is None:
         return False
     users = _status(process, "Uid").split()[:3]  # real, effective, saved
@@ -64,7 +64,7 @@ def serves(process: int, mount: Mount) -> bool:
 
 
 def _connections(process: int) -> Iterator[str | None]:
-    """Yield the numbers of the FUSE connections of a process; ``None`` where the kernel, before 6.16, has none."""
+    """Yield the numbers of the FUSE connections of a process; ``None`` for each before Linux 6.16."""
     with suppress(OSError):
         for file in os.listdir(f"/proc/{process}/fd"):
             with suppress(OSError):
@@ -73,7 +73,7 @@ def _connections(process: int) -> Iterator[str | None]:
 
 
 def _catches(process: int, number: signal.Signals) -> bool:
-    """Return whether a process has a handler for a signal, and so is not ended by it."""
+    """Return whether a process has a handler for a signal, so that the signal does not end it."""
     return bool(int(_status(process, "SigCgt") or "0", 16) >> number - 1 & 1)
 
 

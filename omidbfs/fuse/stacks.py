@@ -1,6 +1,6 @@
-"""Where a drive is at this moment: the stacks of its threads and tasks, for SIGUSR1.
+"""Shows what a drive is doing: the stacks of its threads and tasks, for SIGUSR1.
 
-Used by the daemon, in its loop. Lines of code only, never values: a stack must not name a client.
+Used by the daemon, in its loop. The stacks contain lines of code and no values, so they name no client.
 """
 
 import sys
@@ -12,7 +12,7 @@ import trio
 
 
 def stacks() -> Iterator[str]:
-    """Yield lines that say where every thread and every trio task is; called in the thread of trio."""
+    """Yield the stack of every thread and of every trio task, line by line. Call this in the thread of trio."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for number, frame in sys._current_frames().items():
         yield f"thread {names.get(number, number)}:"

@@ -1,4 +1,4 @@
-"""What the commands read of ``.omidbfs/status.json``: a text of a stranger, until it is understood.
+"""Decodes and checks ``.omidbfs/status.json``, which may come from a mount of another user.
 
 Used by ``asking``. Any thread may call it.
 """
@@ -40,7 +40,7 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What is read of ``status.json`` (S61). A drive of another version may say more, and nothing less."""
+    """The fields that commands read of ``status.json`` (S61). Other versions may have further fields."""
 
     pid: Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]
     started: str
@@ -59,7 +59,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def understood(text: bytes) -> Status | None:
-    """Return what a drive says of itself, ``None`` where a text is not of that form."""
+    """Return the decoded status of a drive; ``None`` if the text is not such a status."""
     try:
         return msgspec.json.decode(text, type=Status)
     except msgspec.MsgspecError:

@@ -1,4 +1,7 @@
-"""The deep check: what only shows when every DICOM header is read."""
+"""The deep check: it reads every DICOM header and finds the problems that only this shows.
+
+``omidbfs check`` uses it. The function is a plain generator, for a thread that may wait for a disk.
+"""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -16,7 +19,7 @@ from omidbfs.database.values import shown
 from omidbfs.index.columns import Index
 
 _MOST = 4
-"""Facts that are named in one line."""
+"""Most differences that one problem names."""
 
 _READ_BY_MEANING = frozenset(
     (
@@ -38,13 +41,13 @@ _FACTS: dict[str, Callable[[Header], object]] = {
     "age": lambda header: age_in_years(header.PatientAge) if header.PatientAge is not None else None,
     **{keyword: attrgetter(keyword) for keyword in (*TAGS, *NUMBERS) if keyword not in _READ_BY_MEANING},
 }
-"""What is compared: what a header means, however it is written, and its other attributes as they are."""
+"""What is compared: the meaning of some attributes, and all other attributes as they are."""
 
 
 def header_problems(source: Source, index: Index, known: Collection[Problem]) -> Iterator[Problem]:
     """Yield the problems of DICOM headers that are not among the ``known``.
 
-    A header that cannot be read, that is of another image, or that contradicts the JSON of its image.
+    A problem is a header that cannot be read, that belongs to another image, or that contradicts the JSON.
     """
     reported = {problem.file for problem in known if problem.kind in ("bad-dicom", "unreadable")}
     with ClientReader(source) as reader:
@@ -70,13 +73,16 @@ def header_problems(source: Source, index: Index, known: Collection[Problem]) ->
 
 
 def _contradiction(sidecar: bytes, dicom: Header) -> str | None:
-    """Return in what the JSON of an image and its DICOM header differ, where both state something."""
+    """Return a text with the differences between the JSON and the DICOM header, ``None`` if there is none.
+
+    Only attributes that both have are compared.
+    """
     try:
         json = decode_sidecar(sidecar, lambda kind, detail: None)
     except JsonError:
         return None
     differing = [
-        f"{name} is {_said(one)} in the JSON and {_said(other)} in the DICOM file"
+        f"{name} is {_text(one)} in the JSON and {_text(other)} in the DICOM file"
         for name, read in _FACTS.items()
         if (one := read(json)) and (other := read(dicom)) and not _is_same(one, other)
     ]
@@ -86,11 +92,11 @@ def _contradiction(sidecar: bytes, dicom: Header) -> str | None:
 
 def _is_same(one: object, other: object) -> bool:
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=1e-3)  # JSON may round what is a decimal string in DICOM
-    return _said(one).casefold() == _said(other).casefold()
+        return math.isclose(one, other, rel_tol=1e-3)  # JSON may round a decimal string of DICOM
+    return _text(one).casefold() == _text(other).casefold()
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, tuple):
         return shown(", ".join(sorted(value)))
     return shown(value) if isinstance(value, str) else f"{value:g}"

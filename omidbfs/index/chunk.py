@@ -1,4 +1,8 @@
-"""Part of an index: the columns of a run of clients, made wherever the clients are read and merged afterwards."""
+"""Chunks: a chunk holds the columns of a run of clients.
+
+The workers of an executor make chunks (:func:`read_chunk`), each in one thread, and ``merge`` joins them into an
+index. ``slices`` cuts chunks out of an index.
+"""
 
 import os
 from array import array
@@ -38,7 +42,7 @@ Keys = Callable[[Subject], Hashable]
 
 
 def _by_dependence(levels: Collection[Level]) -> dict[Keys, tuple[Facet, ...]]:
-    """Return the coded facets of some levels, together those that depend on the same."""
+    """Return the coded facets of some levels, grouped by ``depends_on``."""
     groups: dict[Keys, list[Facet]] = {}
     for facet in FACETS:
         if facet.tokens is not None and facet.level in levels:
@@ -60,11 +64,11 @@ _UID_BYTES = b"0123456789."
 
 Accesses = dict[tuple[int, int, int] | None, int]
 Codes = tuple[int | tuple[int, ...], ...]
-"""For each of some facets its code, or its codes where it has several values."""
+"""The code of each facet of a group, or its codes if the facet has several values."""
 
 
 class _Known(dict[Token, int]):
-    """The codes of the tokens of a facet; those of free texts, which are in ``texts``, as they come."""
+    """Token -> code of one facet. A new free text gets the next code and is appended to ``texts``."""
 
     def __init__(self, facet: Facet) -> None:
         super().__init__()
@@ -90,9 +94,9 @@ class _Known(dict[Token, int]):
 
 @dataclass(slots=True)
 class _Table:
-    """The codes of some facets: ``rows`` are positions in ``codes``, one for each study or image.
+    """The codes of a group of facets: ``rows`` has a position in ``codes`` for each study or image.
 
-    What has the same key has the same codes; ``known`` maps key to position.
+    Studies or images with equal keys share their codes. ``known`` maps a key to its position.
     """
 
     facets: tuple[Facet, ...]
@@ -104,13 +108,14 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The columns of some clients; see :class:`~omidbfs.index.columns.Index` for what they mean.
+    """The columns of some clients; :class:`~omidbfs.index.columns.Index` describes their meaning.
 
-    ``values`` are those of ``COLUMNS`` by name, ``lists`` what their codes stand for. Rows, ordinals and the codes
-    of lists, texts and combinations count from the start of the chunk. ``client_studies`` and ``study_images`` say
-    how many studies each client and images each study has; ``texts`` holds, for each code of a free-text facet,
-    the texts that it stands for. ``identity`` is known of what was indexed before and has not changed;
-    ``image_sums`` and ``study_sums`` are the checksums of names, where whoever made the chunk has taken them.
+    ``values`` are the columns of ``COLUMNS`` by name, and ``lists`` holds the entries that their codes stand for.
+    Rows, ordinals and the codes of lists, texts and combinations count from the start of the chunk.
+    ``client_studies`` is the number of studies of each client, and ``study_images`` the number of images of each
+    study. ``texts`` holds, for each code of a free-text facet, the texts that it stands for. A slice of an index
+    has ``identity`` and ``client_identity``. A chunk that was read has ``image_sums`` and ``study_sums``, the
+    checksums of names.
     """
 
     values: Values
@@ -131,9 +136,9 @@ class Chunk:
 
 @dataclass(slots=True)
 class _Listing:
-    """The entries of a list as they come, and ``codes``, the column of their positions.
+    """The entries of a list in the order of their first use, and ``codes``, the column with their positions.
 
-    Headers with one key have one entry; ``known`` maps key to position.
+    Headers with equal keys share an entry. ``known`` maps a key to its position.
     """
 
     nothing: tuple[Any, ...]
@@ -167,16 +172,16 @@ def _numbers(column: Column) -> "array[int]":
 
 
 class ChunkBuilder:
-    """Takes clients in ascending order and gives their chunk.
+    """Takes clients in ascending order and makes their chunk.
 
-    Most images share their attributes with others, so the codes of a header are found once and remembered, apart
-    from what few share, such as the woman's age: coding every image anew took a third of the time of reading the
-    source (scripts/bench index).
+    Most images share their attributes with others, so the codes of a header are computed once and cached.
+    Attributes that few images share, such as the client's age, have caches of their own. Coding every image
+    separately would take a third of the time of reading the source (scripts/bench index).
     """
 
     def __init__(self, problems: list[Problem]) -> None:
         self._problems = problems
-        # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
+        # Numbers in arrays, not records: every object that is kept makes further allocations slower.
         self._found: dict[str, Any] = {one.name: [] if one.dtype is None else _numbers(one) for one in COLUMNS}
         self._accesses: Accesses = {None: 0}
         self._listings = {
@@ -197,7 +202,7 @@ class ChunkBuilder:
         self._known = {facet.name: _Known(facet) for facet in _CODED}
 
     def add(self, client: ClientRecord, digest: int) -> None:
-        """Append the rows of one client, and the digest of her files."""
+        """Append the rows of one client, and the digest of the client's files."""
         found = self._found
         found["clients"].append(client.name.encode())
         found["client_digest"].append(digest)
@@ -238,7 +243,7 @@ class ChunkBuilder:
                     found["other_uids"].append(uid(image.header.SOPInstanceUID))
                 if image.listed is not None and image.listed.marks:
                     add_marks(found, row, image.listed.marks)
-            # Table by table, not image by image: what belongs to a table is looked up once a study, 2 us an image.
+            # Table by table, not image by image: looking up the attributes of a table would take 2 us an image.
             for table in self._of_image:
                 key_of, known, rows = table.key_of, table.known, table.rows
                 for image in images:
@@ -247,7 +252,7 @@ class ChunkBuilder:
                     rows.append(self._new_row(table, subject) if place is None else place)
 
     def _series(self, known: dict[str, int], name: str | None) -> int:
-        """Return the ordinal of a series of a client, which is numbered as it comes; -1 for none."""
+        """Return the ordinal of a series of a client, -1 for none; a new series gets the next ordinal."""
         if name is None:
             return -1
         ordinal = known.get(name)
@@ -258,7 +263,7 @@ class ChunkBuilder:
         return ordinal
 
     def _add_files(self, name: str, facts: Sequence[FileFacts | None]) -> None:
-        """Append files, ``None`` where there is none."""
+        """Append the facts of files, ``None`` for a missing file."""
         found, accesses = self._found, self._accesses
         found[f"{name}.size"].extend([0 if fact is None else fact.size for fact in facts])
         found[f"{name}.mtime"].extend([0 if fact is None else fact.mtime_ns for fact in facts])
@@ -269,7 +274,7 @@ class ChunkBuilder:
             codes.append(accesses.setdefault(access, len(accesses)) if code is None else code)
 
     def _new_row(self, table: _Table, subject: Subject) -> int:
-        """Return a row with the codes of the study or image at hand, which all that have its key share."""
+        """Return the position of new codes, those of the current study or image."""
         row = table.known[table.key_of(subject)] = len(table.codes)
         table.codes.append(self._codes(table.facets, subject))
         return row
@@ -330,7 +335,7 @@ class ChunkBuilder:
 
 
 def read_chunk(source: Source, clients: Sequence[str], *, headers: bool = True) -> Chunk:
-    """Read some clients of the source, with the headers of their images or without."""
+    """Return the chunk of some clients, read from the source, with or without the headers of their images."""
     problems: list[Problem] = []
     builder = ChunkBuilder(problems)
     scanner = Scanner(source, problems)
@@ -344,11 +349,11 @@ def read_chunk(source: Source, clients: Sequence[str], *, headers: bool = True) 
 
 
 def _on_the_drive(raw: Sequence[str]) -> tuple[Names, NDArray[np.uint32], dict[int, str]]:
-    """Return the names on the drive, their checksums, and by ordinal the names on disk that are not the same."""
+    """Return the names on the drive, their checksums, and by ordinal the names on disk that differ."""
     encoded = [os.fsencode(name) for name in raw]
     on_disk = Names.of(encoded)
     lengths, first = np.diff(on_disk.offsets), on_disk.heap[on_disk.offsets[:-1]]
-    # Nearly all are UIDs, which they show together at once: to look at each takes as long as to stat its file.
+    # Nearly all names are UIDs. All are tested together: a test of each takes as long as a stat of its file.
     only_uids = not on_disk.heap.tobytes().translate(None, _UID_BYTES)
     if only_uids and (first != ord(".")).all() and (lengths <= LONGEST).all():
         return on_disk, checksums(encoded), {}
@@ -358,7 +363,7 @@ def _on_the_drive(raw: Sequence[str]) -> tuple[Names, NDArray[np.uint32], dict[i
 
 
 def subject_of(client: ClientRecord, windows: Windows | None = None) -> Subject:
-    """Return what facets need of a client; study and image are still to be set."""
+    """Return the subject for the facets of a client. The caller sets ``study`` and ``image``."""
     episodes = client.nbss.episodes if client.nbss is not None else ()
     facts: dict[str, EpisodeFacts] = {episode.id: episode_facts(episode) for episode in episodes}
     everything = list(facts.values())

@@ -1,4 +1,7 @@
-"""The index: one row per image, sorted by client, study and image; see "The index" in ``docs/architecture.md``."""
+"""The index: one row per image, sorted by client, study and image; see "The index" in ``docs/architecture.md``.
+
+All floors above read it. It is immutable and safe in any thread.
+"""
 
 import os
 from collections import Counter
@@ -39,15 +42,15 @@ RESERVED_CODES: Mapping[str, int] = {word: code for code, word in enumerate(RESE
 """``unknown`` 0, ``other`` 1, ``none`` 2, ``unlinked`` 3: the first codes of every facet."""
 
 FIRST_CODE = len(RESERVED)
-"""Code of the first value of a table, of the lowest number, of the first text."""
+"""Code of the first value of a table, of the lowest number, or of the first text."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileColumns:
-    """Facts of one file per row (or of the documents of one client per row: shape ``(clients, 4)``).
+    """Facts of files: one file per row, or the four documents of one client per row (shape ``(clients, 4)``).
 
-    ``size`` in bytes (uint64, or uint32 where that is enough), ``mtime`` in ns (int64), ``access`` (uint16, or
-    uint32 where that is not enough) points into ``Index.accesses``; access 0 says that there is no such file.
+    ``size`` is in bytes (uint32, or uint64 if needed) and ``mtime`` in ns (int64). ``access`` (uint16, or uint32
+    if needed) is a position in ``Index.accesses``; 0 means that there is no such file.
     """
 
     size: Annotated[NDArray[np.unsignedinteger], Column(least=np.uint32)]
@@ -64,9 +67,9 @@ class TextValue:
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Yield slices of so many rows, for what numpy does with 8 bytes for each of them, such as to count codes.
+    """Yield slices that cover ``count`` rows, for operations of numpy that take 8 bytes a row, such as counting.
 
-    All 3 million at once would take 24 MB, which the allocator then keeps.
+    Without slices, 3 million rows would take 24 MB, which the allocator would keep.
     """
     for start in range(0, count, 1 << 16):
         yield slice(start, start + (1 << 16))
@@ -79,12 +82,12 @@ def runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int
 
 
 def occupied(bounds: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return between which neighbouring bounds there are rows."""
+    """Return the ordinals that have rows, from the bounds of their runs."""
     return np.flatnonzero(bounds[1:] > bounds[:-1]).astype(np.uint32)
 
 
 def counted(column: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
-    """Return how often each code occurs, up to the highest that does."""
+    """Return how often each code occurs, up to the highest code that occurs."""
     codes = int(column.max(initial=0)) + 1
     counts = np.zeros(codes, np.int64)
     for rows in blocks(len(column)):
@@ -93,7 +96,7 @@ def counted(column: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
 
 
 def top(column: NDArray[np.unsignedinteger]) -> int:
-    """Return a number above every code of a column, without looking at each where codes are small."""
+    """Return a number above every code of a column. It does not scan the column if its items are small."""
     return int(np.iinfo(column.dtype).max) + 1 if column.itemsize < 4 else int(column.max(initial=0)) + 1
 
 
@@ -106,7 +109,7 @@ _Decoded = TypeVar("_Decoded")
 
 
 def _decoded(lines: bytes | memoryview, decoder: "msgspec.json.Decoder[_Decoded]") -> Iterator[_Decoded]:
-    """Yield what each line says; there may be one for each image, so they are decoded a megabyte at a time."""
+    """Yield each line decoded, a megabyte of lines at a time, as there may be one for each image."""
     start, size = 0, 1 << 20
     while start < len(lines):
         part = bytes(lines[start : start + size])
@@ -117,23 +120,36 @@ def _decoded(lines: bytes | memoryview, decoder: "msgspec.json.Decoder[_Decoded]
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Everything that is known of a database, immutable.
+    """Everything that is known about a database. Immutable; rows are images.
 
-    Rows are images. ``study_of`` and ``client_of`` are ordinals (uint32); ``study_rows`` and ``client_rows``
-    (length n + 1) give the rows of study or client ``i`` as ``[i], [i + 1]``. ``identity`` never changes for an
-    image and is never given to another; ``row_of`` is its inverse. ``long_suffix`` marks sidecars named
-    ``.dcm.json``. ``columns`` holds the codes of each facet of ``registry``; of one with several values they are
-    positions in ``combinations``, whose items are the codes that an image has together. ``duplicates`` are the
-    rows whose image UID occurs more than once; ``studies_unique`` says that no study UID does. ``raw_images`` and
-    ``raw_studies`` name what is called otherwise on disk. ``study_episode`` points into ``episodes``, -1 for a
-    study that is linked to none; ``study_date`` (int32) is a proleptic ordinal, 0 where ImageDB has none.
-    ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``client_digest``
-    changes with any file of a client, so that a refresh reads only clients that changed. ``format_of``,
-    ``geometry_of`` and ``orientation_of`` are positions in ``pixel_formats``, ``geometries`` and ``orientations``.
-    ``series_of`` points into ``series_uids``, those of one client after those of another, -1 for an image whose
-    series is unknown. ``other_uid_of`` are the rows, ascending, of the images whose header does not say that their
-    name is their SOPInstanceUID, ``other_uids`` what it says, empty for nothing. ``problem_lines`` is
-    ``problems.jsonl``: of a saved index a part of its file, not a copy.
+    Places
+        ``study_of`` and ``client_of`` (uint32) are the ordinals of each row. ``study_rows`` and ``client_rows``
+        (length n + 1) give the rows of study or client ``i`` as ``[i], [i + 1]``.
+    Identities
+        ``identity`` never changes for an image, and no other image ever gets it; ``row_of`` is its inverse.
+        ``client_identity`` and ``client_ordinal`` are the same for clients.
+    Names
+        ``raw_images`` and ``raw_studies`` map ordinals to names on disk that differ from those on the drive.
+        ``duplicates`` are the rows whose image UID occurs more than once. ``studies_unique`` is true if no study
+        UID does. ``long_suffix`` marks sidecars named ``.dcm.json``.
+    Facets
+        ``columns`` holds the codes of each facet of ``registry``. For a facet with several values they are
+        positions in ``combinations``, whose items are the codes that an image has together.
+    Episodes and dates
+        ``study_episode`` points into ``episodes``, -1 for a study without an episode. ``study_date`` (int32) is a
+        proleptic ordinal, 0 if ImageDB has no date.
+    Pixels
+        ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``format_of``,
+        ``geometry_of`` and ``orientation_of`` are positions in ``pixel_formats``, ``geometries`` and
+        ``orientations``.
+    UIDs
+        ``series_of`` points into ``series_uids``, which are grouped by client, -1 for an image whose series is
+        unknown. ``other_uid_of`` are the rows, ascending, of the images whose SOPInstanceUID in the header differs
+        from their name or is missing. ``other_uids`` are these UIDs, empty for missing.
+    Source
+        ``client_digest`` changes with any file of a client, so that a refresh reads only changed clients.
+        ``newest`` is the latest modification time of a file in ns. ``problem_lines`` is ``problems.jsonl``; in a
+        saved index it is a part of the mapped file, not a copy.
     """
 
     images: Annotated[Names, Column(IMAGE)]
@@ -188,24 +204,24 @@ class Index:
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """The facets of the program that a saved index does not have, or has by another definition."""
+        """The facets of the program that a saved index does not have, or has with another definition."""
         return tuple(one.name for one in FACETS if one.tokens is not None and one.name not in self.columns)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is odd in the source, sorted; read anew from ``problem_lines`` at every use."""
+        """The problems of the source, sorted. Each use decodes ``problem_lines``."""
         return tuple(self.each_problem())
 
     def each_problem(self) -> Iterator[Problem]:
-        """Yield the same, one by one."""
+        """Yield the problems of the source, sorted. Each call decodes ``problem_lines``."""
         return _decoded(self.problem_lines, _problem_decoder)
 
     def problem_kinds(self) -> dict[str, int]:
-        """Return how many problems there are of each kind, sorted; counted anew at every use."""
+        """Return the number of problems of each kind, sorted by kind. Each call counts them."""
         return dict(sorted(Counter(one.kind for one in _decoded(self.problem_lines, _kind_decoder)).items()))
 
     def on_disk(self, row: int) -> tuple[str, str]:
-        """Return the names of an image's study and of the image itself as on disk."""
+        """Return the names on disk of an image's study and of the image."""
         study = self.study_of.item(row)
         image_name, study_name = self.raw_images.get(row), self.raw_studies.get(study)
         return (
@@ -214,12 +230,12 @@ class Index:
         )
 
     def sidecar_suffix(self, row: int) -> str:
-        """Return how the name of an image's JSON ends on disk."""
+        """Return the suffix of an image's JSON on disk."""
         return ".dcm.json" if self.long_suffix[row] else ".json"
 
     def image_path(self, row: int, kind: FileKind) -> bytes:
-        """Return the path of a file of an image as on disk, relative to its tree."""
-        # In bytes all along: half the time, at every opening.
+        """Return the path on disk of a file of an image, relative to its tree."""
+        # Bytes throughout halve the time, which every opening of a file takes.
         number = self.study_of.item(row)
         raw_image, raw_study = self.raw_images.get(row), self.raw_studies.get(number)
         client = self.clients[self.client_of.item(row)]
@@ -237,11 +253,11 @@ class Index:
         return DOCUMENTS[slot].encode() + self.clients[client] + b".json"
 
     def pixel_format(self, row: int) -> PixelFormat:
-        """Return how the pixels of an image are stored."""
+        """Return the storage format of an image's pixels."""
         return self.pixel_formats[self.format_of.item(row)]
 
     def geometry(self, row: int) -> Geometry:
-        """Return how large the pixels of an image are."""
+        """Return the size of an image's pixels."""
         return self.geometries[self.geometry_of.item(row)]
 
     def orientation(self, row: int) -> Orientation:
@@ -249,16 +265,16 @@ class Index:
         return self.orientations[self.orientation_of.item(row)]
 
     def chest_wall_side(self, row: int) -> str | None:
-        """Return ``left`` or ``right``, ``None`` where it is unknown."""
+        """Return the side of the chest wall in an image: ``left`` or ``right``, ``None`` for unknown."""
         return self.orientation(row).chest_wall_side
 
     def series(self, row: int) -> str | None:
-        """Return the SeriesInstanceUID of an image, ``None`` where it is unknown."""
+        """Return the SeriesInstanceUID of an image, ``None`` for unknown."""
         ordinal = self.series_of.item(row)
         return None if ordinal < 0 else self.series_uids[ordinal].decode("utf-8", "surrogatepass")
 
     def sop_instance_uid(self, row: int) -> str | None:
-        """Return the SOPInstanceUID that the header of an image says, ``None`` where it is unknown."""
+        """Return the SOPInstanceUID in the header of an image, ``None`` for unknown."""
         place = int(np.searchsorted(self.other_uid_of, row))
         if place < len(self.other_uid_of) and self.other_uid_of[place] == row:
             return self.other_uids[place].decode("utf-8", "surrogatepass") or None
@@ -275,7 +291,7 @@ class Index:
 
 
 COLUMNS = tuple(columns_of(Index))
-"""The table of columns: chunks hold their values by name, whatever else is done with them follows from it."""
+"""The table of columns, which ``chunk``, ``merge``, ``slices`` and ``store`` follow."""
 
 LISTS: Mapping[str, Listed] = declared(Index, Listed)
-"""The lists that codes are positions in, and the first entry of each."""
+"""The lists in which codes are positions, with the first entry of each."""

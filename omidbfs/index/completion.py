@@ -1,6 +1,6 @@
-"""Facets that a saved index lacks, because the program has got them since, or defines them otherwise.
+"""Completion: adds the facets that a saved index lacks, because they are new or their definition changed.
 
-Used by ``build.py``, in the process that makes an index; what is read, the workers of its executor read.
+``build.py`` uses it, in the thread that makes an index. The workers of its executor read the source.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import coded
 
 _OF_DOCUMENTS = (Level.CLIENT, Level.EPISODE)
-"""Levels of facets that NBSS and ImageDB decide alone."""
+"""Levels of facets that depend only on NBSS and ImageDB."""
 
 
 def needs_everything(index: Index) -> bool:
-    """Return whether what an index lacks can be made only by reading each client anew: sidecars are nearly all."""
+    """Return whether a facet that the index lacks needs headers, so that every client has to be read."""
     return any(BY_NAME[name].level not in _OF_DOCUMENTS for name in index.lacking)
 
 
 def completed(index: Index, source: Source, runs: Sequence[Sequence[str]], work: Work) -> tuple[Index, set[str]]:
-    """Return an index with the facets that it lacks, of which no more than the documents of clients is read.
+    """Return the index with the facets that it lacks, and the clients whose files have changed meanwhile.
 
-    ``runs`` are the clients to read, which are as the index knows them; for all others the facets say nothing. The
-    clients that have changed meanwhile are returned, too.
+    Only the documents of clients are read. ``runs`` are the clients to read, whose files the index describes. All
+    other clients have no valid values of the new facets.
     """
     facets = [BY_NAME[name] for name in index.lacking]
     read = in_order(work.executor, work.workers, partial(read_documents, source), runs)
@@ -62,5 +62,5 @@ def completed(index: Index, source: Source, runs: Sequence[Sequence[str]], work:
 
 
 def read_documents(source: Source, clients: Sequence[str]) -> Chunk:
-    """Read NBSS and ImageDB of some clients; what depends on headers is not to be used."""
+    """Return the chunk of some clients, from NBSS and ImageDB only. Facets that depend on headers are invalid."""
     return read_chunk(source, clients, headers=False)

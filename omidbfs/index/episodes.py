@@ -1,4 +1,7 @@
-"""The episodes of an index: all that outcomes depend on, so that other windows need no second reading."""
+"""The episodes of an index. They hold all that outcomes depend on, so other windows do not need the source.
+
+The index, chunks and classification use them. Columns are immutable, for any thread.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +36,11 @@ _OUTCOME_CODES = {outcome: code for code, outcome in enumerate(OUTCOME_CODES)}
 
 @dataclass(frozen=True, slots=True)
 class EpisodeColumns:
-    """One row per episode, in the order of clients and, within a client, of her file.
+    """One row per episode, in the order of clients and, within a client, of the NBSS file.
 
-    ``per_client`` (uint32) counts the episodes of each client; ``type``, ``status`` and ``flags`` (uint8) are
-    the fields of :class:`~omidbfs.clinical.outcomes.EpisodeFacts`; ``date``, ``opened`` and ``closed`` (int32) are
-    proleptic ordinals, 0 for none; ``outcome`` (uint8) says what became of it (:func:`outcome_at`).
+    ``per_client`` (uint32) is the number of episodes of each client. ``type``, ``status`` and ``flags`` (uint8)
+    are the fields of :class:`~omidbfs.clinical.outcomes.EpisodeFacts`. ``date``, ``opened`` and ``closed`` (int32)
+    are proleptic ordinals, 0 for none. ``outcome`` (uint8) is the code of the outcome (:func:`outcome_at`).
     """
 
     per_client: Annotated[NDArray[np.uint32], Column(CLIENT)]
@@ -51,7 +54,7 @@ class EpisodeColumns:
     outcome: Annotated[NDArray[np.uint8], Column()]
 
     def facts(self, first: int, end: int) -> list[EpisodeFacts]:
-        """Return the facts of some episodes, as they were read."""
+        """Return the facts of the episodes from ``first`` to before ``end``."""
         ids = self.ids.take(np.arange(first, end))
         columns = (self.type, self.status, self.flags, self.date)
         rows = zip(ids, *(column[first:end].tolist() for column in columns), strict=True)
@@ -67,7 +70,7 @@ class EpisodeColumns:
         ]
 
     def reclassified(self, windows: Windows) -> NDArray[np.uint8]:
-        """Return the column ``outcome`` under other windows, from what the columns hold."""
+        """Return the column ``outcome`` under other windows."""
         found = np.zeros(len(self.outcome), np.uint8)
         first = 0
         for count in self.per_client.tolist():
@@ -101,7 +104,7 @@ def add_episodes(
     facts: Sequence[EpisodeFacts],
     decided: Sequence[Outcome],
 ) -> None:
-    """Append the episodes of one client to what was found for each column."""
+    """Append the episodes of one client to the lists of ``found``, by the names of columns."""
     found["episodes.per_client"].append(len(facts))
     for episode, fact, outcome in zip(episodes, facts, decided, strict=True):
         found["episodes.ids"].append(fact.id.encode("utf-8", "surrogatepass"))

@@ -1,6 +1,6 @@
-"""The names of images in flat cohorts, and the images that such a name in a list or table stands for.
+"""The names of images in flat cohorts, and the images that a name in a list or table stands for.
 
-The view, exports and ``levels.py`` use these functions, which are pure.
+The view, exports and ``levels.py`` use these functions, which are pure, from any thread.
 """
 
 import os
@@ -16,7 +16,7 @@ _SUFFIX = re.compile(r"\.(dcm|json)$", re.I)
 
 
 def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:
-    """Return the names, less their suffixes, of images in flat cohorts."""
+    """Return the names of images in flat cohorts, without suffixes."""
     names = index.images.take(rows)
     if not index.duplicates:
         return names
@@ -25,7 +25,7 @@ def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:
 
 
 def flat_name(index: Index, row: int) -> bytes:
-    """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
+    """Return the name in flat cohorts, without suffix, of an image whose UID occurs more than once."""
     study = int(index.study_of[row])
     name = b"~".join((index.images[row], index.clients[int(index.client_of[row])]))
     study_name = index.studies[study]
@@ -37,8 +37,8 @@ def flat_name(index: Index, row: int) -> bytes:
 def rows_named(index: Index, name: str) -> list[int]:
     """Return the rows that the name of an image in a list or table stands for, ascending.
 
-    That is a name as on disk, or as on the drive. It may also be the name of one of the files of an image, and
-    ``<uid>~<client>~<study>``, by which flat cohorts show a UID that occurs more than once.
+    ``name`` is the name of an image on disk or on the drive, or of one of its files. It may also have the form
+    ``<uid>~<client>~<study>``, which flat cohorts use if a UID occurs more than once.
     """
     raw = os.fsencode(name)
     rows = index.image_table.find(safe_bytes(raw)) or index.image_table.find(raw)

@@ -1,7 +1,7 @@
-"""Identities: the numbers that inodes are made of.
+"""Identities: the numbers from which inodes are made.
 
-An image keeps its number as long as its client, study and name stay, whatever else comes and goes; a number
-that was given is never given to another image. Clients likewise.
+``merge`` assigns them, in the thread that makes an index. An image keeps its number as long as its client, study
+and name stay the same. A number is never reused for another image. The same holds for clients.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import Index
 
 NOBODY = 0xFFFFFFFF
-"""In an inverse: the number belongs to nothing that is left."""
+"""Entry of an inverse for a number without an image or client in the index."""
 
 Identities = tuple[NDArray[np.uint32], NDArray[np.uint32]]
 """The numbers in the order of rows, and their inverse."""
@@ -73,7 +73,7 @@ def _identities_of(client: bytes, index: Index) -> dict[tuple[bytes, bytes], int
 
 
 def _numbered(known: list[int], free: int) -> tuple[NDArray[np.uint32], int]:
-    """Return the known numbers, with fresh ones from ``free`` on for -1, and the next free one."""
+    """Return the numbers, with new ones from ``free`` on in place of -1, and the next free number."""
     numbers = np.array(known, np.int64)
     fresh = np.flatnonzero(numbers < 0)
     numbers[fresh] = np.arange(free, free + len(fresh))

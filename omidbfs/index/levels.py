@@ -1,13 +1,13 @@
-"""The levels of an index: one object for clients, one for episodes, one for studies, one for images.
+"""The levels of an index: one object each for clients, episodes, studies and images.
 
-Cohorts, exports, extended attributes, counts, and the lists and tables of users ask these objects. They hold
-columns of an index, never change, and answer in any thread.
+Cohorts, exports, extended attributes and facets from tables use these objects. They hold columns of an index, are
+immutable, and answer in any thread.
 
-An *ordinal* says which client, episode, study or image; of an image it is the row. :data:`NO_EPISODE` stands for
-``unlinked`` among the ordinals of episodes. *Rows* are those of images, ascending.
+An *ordinal* identifies a client, episode, study or image. The ordinal of an image is its row. The ordinal
+:data:`NO_EPISODE` stands for ``unlinked``. *Rows* are rows of images, ascending.
 """
 
-# ruff: noqa: D102  the methods of all levels are those of Members, which says what they return
+# ruff: noqa: D102  Members documents the methods of all levels
 
 import os
 from collections.abc import Iterable, Mapping
@@ -32,53 +32,53 @@ Ordinals = NDArray[np.integer]
 
 
 class Among(Protocol):
-    """What can be counted in a cohort."""
+    """A level whose members can be counted in a cohort."""
 
     def among(self, rows: Rows | None) -> Ordinals:
-        """Return the ordinals that have an image among some rows (``None``: all of the index), ascending."""
+        """Return the ordinals that have an image among ``rows`` (``None``: all of the index), ascending."""
 
 
 class Members(Among, Protocol):
-    """What every level with identifiers answers."""
+    """A level with identifiers."""
 
     def total(self) -> int:
-        """Return how many there are in the index: clients without images too, and ``unlinked`` as an episode."""
+        """Return the number of members, including clients without images, and ``unlinked`` as an episode."""
 
     def find(self, name: bytes) -> list[int]:
         """Return the ordinals that a name on the drive stands for, ascending."""
 
     def named(self, name: str) -> list[int]:
-        """Return the ordinals that a name in a list or table stands for: as on the drive, or as on disk."""
+        """Return the ordinals that a name in a list or table stands for: a name on the drive or on disk."""
 
     def names(self, ordinals: Ordinals) -> list[bytes]:
         """Return the names on the drive."""
 
     def cells(self, rows: Rows) -> list[bytes]:
-        """Return the identifier that each row has in tables, empty for none; an episode has its number."""
+        """Return the identifier of each row in tables, empty for none. For an episode it is the number."""
 
     def ordinal(self, row: int) -> int:
-        """Return to which an image belongs."""
+        """Return the ordinal that an image belongs to."""
 
     def ordinals(self, rows: Rows) -> Ordinals:
-        """Return to which each of some images belongs."""
+        """Return the ordinal that each image belongs to."""
 
     def rows(self, ordinals: Iterable[int]) -> BitMap:
-        """Return the rows of some ordinals."""
+        """Return the rows of the images that belong to ``ordinals``."""
 
     def listed(self, rows: Rows | None) -> Ordinals:
-        """Return what the identity facet lists of some rows (``None``: in the root), one ordinal for each name."""
+        """Return what the facet of identifiers lists for ``rows`` (``None``: at the root), one ordinal a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Clients or studies: ``of`` has the ordinal of each row, and ``bounds`` the run of rows of each ordinal."""
+    """Clients or studies: ``of`` is the ordinal of each row, and ``bounds`` the run of rows of each ordinal."""
 
     identifiers: Names
     table: NameTable
     of: NDArray[np.uint32]
     bounds: NDArray[np.uint32]
     is_unique: bool = True
-    """Whether no two have one name."""
+    """Whether no two of them share a name."""
 
     def total(self) -> int:
         return len(self.identifiers)
@@ -117,14 +117,14 @@ class Runs:
 
 
 class Episodes:
-    """Episodes, called ``<client>~<number>``, and ``unlinked``. Those of a client follow each other."""
+    """Episodes, named ``<client>~<number>``, and ``unlinked``. Ordinals are in the order of clients."""
 
     def __init__(self, index: Index, studies: Runs) -> None:
         self._index, self._studies = index, studies
 
     @cached_property
     def _first(self) -> NDArray[np.uint32]:
-        """The first episode of each client, and the number of all."""
+        """The first episode of each client, and at the end the number of all episodes."""
         first = np.zeros(len(self._index.clients) + 1, np.uint32)
         np.cumsum(self._index.episodes.per_client, out=first[1:])
         return first
@@ -133,7 +133,7 @@ class Episodes:
         return len(self.listed(None))
 
     def find(self, name: bytes) -> list[int]:
-        """Return the episode ``<client>~<number>``, or all that have a number."""
+        """Return the ordinals for ``unlinked``, ``<client>~<number>``, or ``<number>`` of any client."""
         index = self._index
         if name == UNLINKED.encode():
             return [NO_EPISODE]
@@ -188,7 +188,7 @@ class Episodes:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images: the ordinals are rows. No facet lists them."""
+    """Images. Their ordinals are rows. No facet lists them."""
 
     index: Index
 
@@ -225,7 +225,7 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Marks, which have no identifiers of their own: the ordinals are places in ``index.marks``."""
+    """Marks, which have no identifiers of their own. Their ordinals are positions in ``index.marks``."""
 
     index: Index
 

@@ -1,4 +1,7 @@
-"""The marks of an index: one row for each, in the order of their images."""
+"""The marks of an index: one row for each, in the order of their images.
+
+The index, chunks, cohorts and exports use them. Columns are immutable, for any thread.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ CODES: Mapping[str, tuple[str | None, ...]] = {
     "mass_classification": (None, OTHER, *MASS_CLASSIFICATIONS),
     "benign_classification": (None, OTHER, *BENIGN_CLASSIFICATIONS),
 }
-"""What the codes of a column stand for; ``None`` where the source does not say."""
+"""Column -> the values that its codes stand for; ``None`` for unknown."""
 
 _CODE_OF = {name: {code: number for number, code in enumerate(codes)} for name, codes in CODES.items()}
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -26,11 +29,12 @@ _LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
 
 @dataclass(frozen=True, slots=True)
 class MarkColumns:
-    """One row for each mark, ascending by ``row`` (uint32), the image it is in.
+    """One row for each mark, ascending by ``row`` (uint32), the row of its image.
 
-    Corners (int32) are as the source gives them; ``conspicuity``, ``mass_classification`` and
-    ``benign_classification`` are uint8, ``features`` is a uint16 with a bit for each of ``MARK_FEATURES``. ``ids``
-    names the marks, ``lesions`` the numbers that they name, joined by commas, empty for none.
+    Corners (int32) are in pixels, as in the source. ``conspicuity``, ``mass_classification`` and
+    ``benign_classification`` (uint8) are positions in :data:`CODES`. ``features`` (uint16) has a bit for each of
+    ``MARK_FEATURES``. ``ids`` are the names of the marks. ``lesions`` are the numbers of their lesions, joined by
+    commas, empty for none.
     """
 
     row: Annotated[NDArray[np.uint32], Column(points_to=IMAGE)]
@@ -49,12 +53,12 @@ class MarkColumns:
         return len(self.row)
 
     def of_rows(self, first: int, end: int) -> slice:
-        """Return where the marks of the images from ``first`` to before ``end`` are."""
+        """Return the slice with the marks of the images from row ``first`` to before ``end``."""
         start, stop = np.searchsorted(self.row, [first, end]).tolist()
         return slice(start, stop)
 
     def mark(self, number: int) -> Mark:
-        """Return a mark as it was read."""
+        """Return the mark at a position."""
         features, lesions = int(self.features[number]), self.lesions[number].decode()
         return Mark(
             id=self.ids[number].decode("utf-8", "surrogatepass"),
@@ -71,7 +75,7 @@ class MarkColumns:
 
 
 def add_marks(found: Mapping[str, Any], row: int, marks: Sequence[Mark]) -> None:
-    """Append the marks of one image to what was found for each column."""
+    """Append the marks of one image to the lists of ``found``, by the names of columns."""
     for mark in marks:
         found["marks.row"].append(row)
         found["marks.ids"].append(mark.id.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,7 @@
-"""Merging chunks: the columns of runs of clients become one index."""
+"""Merging: joins the columns of chunks into one index.
+
+``build`` and ``slices`` use it, in the thread that makes an index.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from omidbfs.base.names import printable
-from omidbfs.database.file_kinds import DCM, JSON
+from omidbfs.database.file_kinds import DCM, JSON, KIND_NAMED
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import Problem, problem_lines
 from omidbfs.facets import FACETS, Facet, Kind
@@ -29,7 +32,7 @@ def merge(
 ) -> Index:
     """Return the index of all chunks, which hold clients in ascending order.
 
-    What the ``previous`` index knew keeps its identity; an identity is never used again.
+    Images and clients that ``previous`` has keep their identities. An identity is never reused.
     """
     values, lists = joined(COLUMNS, LISTS, [chunk.values for chunk in chunks], [chunk.lists for chunk in chunks])
     images, studies, clients = values["images"], values["studies"], values["clients"]
@@ -44,7 +47,7 @@ def merge(
     image_sums = _checksums([(chunk.values["images"], chunk.image_sums) for chunk in chunks])
     study_sums = _checksums([(chunk.values["studies"], chunk.study_sums) for chunk in chunks])
     duplicates = duplicated(images, image_sums)
-    times = [values[f"{name}.mtime"] for name in ("dcm", "json", "documents")]
+    times = [values[f"{name}.mtime"] for name in (*KIND_NAMED, "documents")]
     index = Index(
         **fields_of(Index, values) | lists,
         image_table=NameTable.of(images, image_sums),
@@ -107,7 +110,7 @@ def coded(
     dict[str, tuple[TextValue, ...]],
     dict[str, tuple[tuple[int, ...], ...]],
 ]:
-    """Return the columns of some facets, one chunk after the other, their texts and their combinations."""
+    """Return the joined columns of facets, their texts and their combinations."""
     columns: dict[str, NDArray[np.unsignedinteger]] = {}
     texts: dict[str, tuple[TextValue, ...]] = {}
     combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -120,7 +123,7 @@ def coded(
             combinations[facet.name], tables = united([chunk.combinations[facet.name] for chunk in chunks], 0)
             parts = [table[part] for table, part in zip(tables, parts, strict=True)]
         column = np.concatenate([np.zeros(0, np.uint8), *parts])
-        # A slice of an earlier index brings along what only images that are gone had.
+        # A slice of an earlier index may have values that only removed images had.
         if facet.kind is Kind.TEXT:
             (column,), texts[facet.name] = without_unused([column], texts[facet.name], FIRST_CODE)
         elif facet.several:
@@ -133,7 +136,7 @@ def text_values(
     facet: Facet,
     dictionaries: Sequence[tuple[tuple[str, ...], ...]],
 ) -> tuple[tuple[TextValue, ...], list[NDArray[np.uint32]]]:
-    """Return the values of all raw texts, sorted by name, and for each chunk its codes' final codes."""
+    """Return the values of all raw texts, sorted by name, and for each chunk the final code of each code."""
     raw_of: dict[str, set[str]] = {}
     for raw in {raw for texts in dictionaries for several in texts for raw in several}:
         raw_of.setdefault(facet.label(raw), set()).add(raw)

@@ -1,5 +1,6 @@
-"""How the columns of an index are declared, joined, sliced and stored: what ``chunk``, ``merge``, ``slices`` and
-``store`` have in common. Pure functions: any thread may call them.
+"""The schema of an index: how its columns are declared, joined, sliced and stored.
+
+``chunk``, ``merge``, ``slices`` and ``store`` use it. Its functions are pure, for any thread.
 
 A column is a field of :class:`~omidbfs.index.columns.Index`, or of a part of it (files, episodes, marks), whose
 type is annotated with a :class:`Column`. Everything else follows from that line.
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from omidbfs.index.names import Names, joined_names
 
 IMAGE, STUDY, CLIENT, EPISODE, MARK, SERIES, UID = "image", "study", "client", "episode", "mark", "series", "uid"
-"""What has a row in a column: the axis along which it is joined and sliced."""
+"""Axes: what a row of a column stands for. Columns are joined and sliced along their axis."""
 
 Array = NDArray[Any]
 Values = dict[str, Any]
@@ -27,10 +28,13 @@ Values = dict[str, Any]
 class Column:
     """One column.
 
-    ``least`` is set for a column that has the smallest type that holds it, from that type on. ``width`` counts the
-    values of a row, 0 for one alone. ``points_to`` is the axis whose ordinals the values are, negative for none;
-    ``codes_in`` is the list of the index in which they are positions. ``name`` and ``dtype`` follow from the
-    field: the name is that of the array in the file (``study_date``, ``marks.x1``), and names have no type.
+    ``least`` is set for a column that is stored in the smallest type that holds its values. It is the smallest
+    type allowed. ``width`` is the number of values in a row, 0 for a scalar. ``points_to`` is the axis whose
+    ordinals the values are, negative for none. ``codes_in`` is the list of the index in which the values are
+    positions.
+
+    ``name`` and ``dtype`` follow from the field. ``name`` is that of the array in the file (``study_date``,
+    ``marks.x1``). ``dtype`` is ``None`` for :class:`~omidbfs.index.names.Names`.
     """
 
     axis: str = ""
@@ -42,7 +46,7 @@ class Column:
     dtype: type[np.generic] | None = None
 
     def of(self, found: Sequence[Any]) -> Array | Names:
-        """Return the value of the column of what was found, row after row."""
+        """Return the value of the column from a list of its rows."""
         if self.dtype is None:
             return Names.of(found)
         values = np.array(found, self.dtype) if self.least is None else smallest(np.array(found, np.uint64))
@@ -51,9 +55,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Columns that a class of their own holds, once or once for each name in ``each_of``.
+    """Columns in a class of their own. The index has one object of the class, or one for each name in ``each_of``.
 
-    ``axis`` and ``width`` are those of the columns that have none of their own.
+    ``axis`` and ``width`` are defaults for its columns.
     """
 
     axis: str
@@ -63,67 +67,71 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A list of tuples in which columns of codes have positions; ``nothing`` is its first, code 0."""
+    """A list of tuples. The codes of some columns are positions in it. ``nothing`` is its first entry, code 0."""
 
     nothing: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """An array, or the table that finds the ``names`` of a column: stored, and made anew by joining."""
+    """An array, or the hash table for the column of ``names``. It is stored; merging computes it again."""
 
     names: str = ""
 
 
 @cache
 def marked(declaring: type) -> Mapping[str, tuple[Any, Any]]:
-    """Return the type and the annotation of each field that has one."""
+    """Return the type and the annotation of each annotated field."""
     hints = get_type_hints(declaring, include_extras=True)
     return {name: get_args(hint)[:2] for name, hint in hints.items() if get_origin(hint) is Annotated}
 
 
 def declared(declaring: type, kind: type) -> dict[str, Any]:
-    """Return the annotations of one kind: :class:`Listed`, :class:`Derived`."""
-    return {name: said for name, (_, said) in marked(declaring).items() if isinstance(said, kind)}
+    """Return field -> annotation, for the annotations of one class."""
+    return {
+        name: annotation for name, (_, annotation) in marked(declaring).items() if isinstance(annotation, kind)
+    }
 
 
 def columns_of(declaring: type, prefix: str = "", part: Part | None = None) -> Iterator[Column]:
     """Yield the columns that a class declares."""
     inherited = part or Part("")
-    for field, (type_, said) in marked(declaring).items():
-        if isinstance(said, Column):
-            dtype = said.least or (None if type_ is Names else get_args(get_args(type_)[1])[0])
-            axis, width = said.axis or inherited.axis, said.width or inherited.width
-            yield replace(said, name=f"{prefix}{field}", dtype=dtype, axis=axis, width=width)
-        elif isinstance(said, Part):
-            for name in said.each_of or (field,):
-                yield from columns_of(get_args(type_)[0] if said.each_of else type_, f"{name}.", said)
+    for field, (type_, annotation) in marked(declaring).items():
+        if isinstance(annotation, Column):
+            dtype = annotation.least or (None if type_ is Names else get_args(get_args(type_)[1])[0])
+            axis, width = annotation.axis or inherited.axis, annotation.width or inherited.width
+            yield replace(annotation, name=f"{prefix}{field}", dtype=dtype, axis=axis, width=width)
+        elif isinstance(annotation, Part):
+            for name in annotation.each_of or (field,):
+                yield from columns_of(get_args(type_)[0] if annotation.each_of else type_, f"{name}.", annotation)
 
 
 def values_of(thing: Any, prefix: str = "") -> Values:
     """Return the values of the columns of an index."""
     found: Values = {}
     declaring: type = type(thing)
-    for field, (_, said) in marked(declaring).items():
+    for field, (_, annotation) in marked(declaring).items():
         value = getattr(thing, field)
-        if isinstance(said, Column):
+        if isinstance(annotation, Column):
             found[f"{prefix}{field}"] = value
-        elif isinstance(said, Part):
-            for name, each in zip(said.each_of or (field,), value if said.each_of else (value,), strict=True):
+        elif isinstance(annotation, Part):
+            for name, each in zip(
+                annotation.each_of or (field,), value if annotation.each_of else (value,), strict=True
+            ):
                 found |= values_of(each, f"{name}.")
     return found
 
 
 def fields_of(declaring: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the fields of an index that has some values: the inverse of :func:`values_of`."""
+    """Return the fields of an index with these columns: the inverse of :func:`values_of`."""
     found: dict[str, Any] = {}
-    for field, (type_, said) in marked(declaring).items():
-        if isinstance(said, Column):
+    for field, (type_, annotation) in marked(declaring).items():
+        if isinstance(annotation, Column):
             found[field] = values[f"{prefix}{field}"]
-        elif isinstance(said, Part) and said.each_of:
+        elif isinstance(annotation, Part) and annotation.each_of:
             inner = get_args(type_)[0]
-            found[field] = tuple(inner(**fields_of(inner, values, f"{name}.")) for name in said.each_of)
-        elif isinstance(said, Part):
+            found[field] = tuple(inner(**fields_of(inner, values, f"{name}.")) for name in annotation.each_of)
+        elif isinstance(annotation, Part):
             found[field] = type_(**fields_of(type_, values, f"{field}."))
     return found
 
@@ -134,10 +142,10 @@ def joined(
     parts: Sequence[Values],
     lists: Sequence[Mapping[str, Sequence[Any]]],
 ) -> tuple[Values, dict[str, Any]]:
-    """Return the values of all parts, one after the other, and the lists in which their codes are positions.
+    """Return the concatenated columns of all parts, and the lists in which their codes are positions.
 
-    ``lists`` are those of each part. Behind its first entry, a list has those that some row has, in the order of
-    their texts: so it does not depend on how the source was read in parts.
+    ``lists`` are the lists of each part. After its first entry, a resulting list has the entries that rows use, in
+    the order of their texts. So it does not depend on how the source was split into parts.
     """
     tables = {name: united([one[name][1:] for one in lists], 1) for name in declared_lists}
     first = {
@@ -169,14 +177,14 @@ def joined(
 
 
 def _moved(pointers: Array, by: int) -> Array:
-    """Return pointers that count from elsewhere; those to nothing stay."""
-    # What cannot be negative always points to something.
+    """Return pointers shifted by a number. Negative pointers, which point to nothing, stay."""
+    # Unsigned pointers always point to something.
     moved = pointers + pointers.dtype.type(by) if by >= 0 else pointers - pointers.dtype.type(-by)
     return moved if pointers.dtype.kind == "u" else np.where(pointers < 0, pointers, moved)
 
 
 def sliced(columns: Sequence[Column], values: Mapping[str, Any], inside: Mapping[str, slice]) -> Values:
-    """Return the values inside of a slice of each axis, with pointers that count from its start."""
+    """Return the columns inside of a slice of each axis. Their pointers count from its start."""
     found: Values = {}
     for each in columns:
         rows, value = inside[each.axis], values[each.name]
@@ -211,14 +219,14 @@ def values_in(columns: Sequence[Column], arrays: Mapping[str, Array]) -> Values:
 
 
 def smallest(values: NDArray[np.unsignedinteger], least: type[np.generic] = np.uint8) -> Array:
-    """Return a column in the smallest type that holds it, from ``least`` on."""
+    """Return a column in the smallest type that holds it, but no smaller than ``least``."""
     return values.astype(np.promote_types(least, np.min_scalar_type(int(values.max(initial=0)))), copy=False)
 
 
 def united(parts: Sequence[Sequence[Any]], first: int) -> tuple[tuple[Any, ...], list[Array]]:
-    """Return the entries of all lists in the order of their texts, and for each list its codes' final codes.
+    """Return the entries of all lists in the order of their texts, and for each list the final code of each code.
 
-    Codes of entries count from ``first``; those below stay.
+    Codes of entries count from ``first``. Codes below stay the same.
     """
     entries = sorted({entry for one in parts for entry in one}, key=repr)
     code_of = {entry: code for code, entry in enumerate(entries, first)}
@@ -229,7 +237,7 @@ def united(parts: Sequence[Sequence[Any]], first: int) -> tuple[tuple[Any, ...],
 def without_unused(
     columns: Sequence[NDArray[np.unsignedinteger]], values: tuple[Any, ...], first: int
 ) -> tuple[list[Array], tuple[Any, ...]]:
-    """Return columns and values without the values that no row has; codes of values count from ``first``."""
+    """Return columns and values without the values that no row uses; codes of values count from ``first``."""
     is_used = np.zeros(first + len(values), np.bool_)
     is_used[:first] = True
     for one in columns:

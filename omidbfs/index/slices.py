@@ -1,4 +1,7 @@
-"""Parts of an index as chunks: what a refresh takes over of the clients that have not changed."""
+"""Slices: parts of an index as chunks, for a refresh that keeps the clients that have not changed.
+
+``build`` uses them, and sessions use :func:`only_clients`, in the thread that makes an index.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -17,14 +20,14 @@ from omidbfs.index.user_facets import carried_over
 def slices_of(
     index: Index, clients: Sequence[bytes], problems: Mapping[bytes, Sequence[Problem]]
 ) -> Iterator[Chunk]:
-    """Yield chunks with the columns of ``clients``, each a run of neighbours in the index, and their problems."""
+    """Yield chunks of ``clients`` with their problems. Each chunk is a run of neighbours in the index."""
     ordinals = np.array([index.client_table.find(client)[0] for client in clients], np.intp)
     for run in np.split(ordinals, np.flatnonzero(np.diff(ordinals) != 1) + 1):
         yield _slice(index, int(run[0]), int(run[-1]) + 1, problems)
 
 
 def problems_by_client(index: Index) -> Mapping[bytes, Sequence[Problem]]:
-    """Return the problems of each client, but for those that are found anew whenever an index is made."""
+    """Return the problems of each client, except those that every merge finds again."""
     problems: dict[bytes, list[Problem]] = {}
     for problem in index.each_problem():
         if problem.client and problem.kind != "duplicate-uid":
@@ -33,9 +36,9 @@ def problems_by_client(index: Index) -> Mapping[bytes, Sequence[Problem]]:
 
 
 def only_clients(index: Index, clients: Collection[str], problems: Iterable[Problem], source: Source) -> Index:
-    """Return an index with some of the clients, under the identities that they have in the whole.
+    """Return an index with some of the clients, which keep their identities.
 
-    ``problems`` are added to those of the trees and of the clients.
+    ``problems`` are added to the problems of the trees and of these clients.
     """
     kept = [name for name in index.clients if name.decode() in clients]
     of_trees = [problem for problem in index.each_problem() if not problem.client]
@@ -75,7 +78,7 @@ def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, Sequence
 
 
 def _pointed_to(pointers: NDArray[np.int32]) -> slice:
-    """Return the ordinals that are pointed to, which are all those from the first to the last."""
+    """Return the slice of ordinals that pointers point to. It has no gaps."""
     known = pointers[pointers >= 0]
     return slice(int(known.min()), int(known.max()) + 1) if len(known) else slice(0, 0)
 

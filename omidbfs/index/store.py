@@ -1,9 +1,11 @@
 """The index on disk: one file in the safetensors format, opened by mapping it into memory.
 
-The format: a little-endian uint64 with the length of the header, the header (JSON: name -> dtype, shape, place;
-``__metadata__``: text -> text), the raw little-endian arrays. The metadata hold a schema version, the
-fingerprint of the source, and a CRC-32 of every array and of the header itself. Nothing is trusted that does
-not agree with them. The file holds patient data: mode 0600.
+Sessions save and load it, from a thread that may wait for a disk.
+
+The file has a little-endian uint64 with the length of the header, the header (JSON: name -> dtype, shape, place;
+``__metadata__``: text -> text), and the raw little-endian arrays. The metadata hold a schema version, the
+fingerprint of the source, and a CRC-32 of every array and of the header. A file that does not agree with them is
+refused. The file holds patient data, so its mode is 0600.
 """
 
 import json
@@ -35,7 +37,7 @@ from omidbfs.index.names import NameTable
 from omidbfs.index.schema import Derived, arrays_of, declared, fields_of, values_in, values_of
 
 SCHEMA = "4"
-"""Changes with any change to what the arrays mean."""
+"""Version of the format. It changes with any change to the meaning of the arrays."""
 
 _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 _DTYPES |= {"I32": np.int32, "I64": np.int64}
@@ -43,17 +45,17 @@ _DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _FORMAT = "omidbfs index"
 _METADATA = ("format", "schema", "source", "checksums", "header")
 _UNSEALED = "........"
-"""Stands in the header for its own checksum while that is taken."""
+"""Placeholder in the header for its own checksum, while that is computed."""
 _LONGEST_HEADER = 1 << 24
 _NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-"""What a header raises that is JSON, and even whole, but was not written by :func:`save`."""
+"""Exceptions from a header that is valid JSON but was not written by :func:`save`."""
 _DERIVED: Mapping[str, Derived] = declared(Index, Derived)
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class IndexFileError(Exception):
-    """An index file cannot be used; the message says why, in a few words: missing, damaged, older, foreign."""
+    """An index file cannot be used. The message gives the reason in a few words, such as missing or damaged."""
 
 
 class NoIndexError(IndexFileError):
@@ -69,12 +71,12 @@ class Stored:
 
 
 def default_path(source: Source) -> Path:
-    """Return where the index of a source is kept unless ``--index`` says otherwise: in the user's cache.
+    """Return the default place for the index of a source, in the user's cache.
 
     Raises
     ------
     UserError
-        The user has no home.
+        The user has no home directory.
     """
     cache = user_directory("cache")
     if cache is None:
@@ -84,15 +86,15 @@ def default_path(source: Source) -> Path:
 
 
 def fingerprint(source: Source) -> str:
-    """Return what tells one source from another: the same from every machine that mounts the same disk.
+    """Return a text that identifies a source on every machine that mounts its disk.
 
-    It holds the number of each root's inode and the time at which it came to be, as disks that were filled in the
-    same way give the same numbers; see :func:`is_of`.
+    It holds the inode and the birth time of each root, because disks that were filled in the same way have the
+    same inodes. :func:`is_of` compares fingerprints.
 
     Raises
     ------
     OSError
-        A tree cannot be reached: the disk is not mounted.
+        A tree cannot be reached, because its disk is not mounted.
     """
     trees = (source.images, source.data)
     facts = {
@@ -105,10 +107,10 @@ def fingerprint(source: Source) -> str:
 
 
 def is_of(saved: str, now: str) -> bool:
-    """Return whether two fingerprints are of one source.
+    """Return whether two fingerprints belong to the same source.
 
-    Not every file system says when a directory came to be; an NFS server may know what its clients do not. What
-    one of both does not know does not count.
+    Not every file system gives the birth time of a directory, and an NFS server may know birth times that its
+    clients do not. A birth time counts only if both fingerprints have it.
     """
     if saved == now:
         return True
@@ -121,19 +123,19 @@ def is_of(saved: str, now: str) -> bool:
 
 
 def is_certain(source_fingerprint: str) -> bool:
-    """Return whether a fingerprint says when a root of the source came to be: then no other source has it."""
+    """Return whether a fingerprint has the birth time of a root: then no other source has the same fingerprint."""
     return any(json.loads(source_fingerprint)["born"])
 
 
 def may_replace(path: Path) -> bool:
-    """Return whether there is nothing at ``path``, an empty file, or an index of ours: nothing else is ever lost.
+    """Return whether ``path`` does not exist, is an empty file, or has the header of an index of any version.
 
-    Ours is a file with the header of an index, of any version, whatever follows it.
+    omidbfs never replaces another file.
 
     Raises
     ------
     PermissionError
-        Nobody may look at what is there.
+        The user may not read the file.
     """
     try:
         with open(path, "rb", opener=_opened) as stream:
@@ -143,7 +145,7 @@ def may_replace(path: Path) -> bool:
             length = int.from_bytes(start, "little")
             text = stream.read(length) if length <= _LONGEST_HEADER else b""
     except (FileNotFoundError, NotADirectoryError):
-        return True  # or writing will say what is in the way
+        return True  # if something else is in the way, writing reports it
     except PermissionError:
         raise
     except OSError:
@@ -152,7 +154,7 @@ def may_replace(path: Path) -> bool:
 
 
 def _metadata_of(header: bytes) -> dict[str, str] | None:
-    """Return the metadata of an index of ours by its header; ``None`` if that is not one."""
+    """Return the metadata in the header of an index; ``None`` if it is not the header of an index."""
     try:
         metadata = json.loads(header)["__metadata__"]
         is_ours = metadata["format"] == _FORMAT and all(isinstance(metadata[name], str) for name in _METADATA)
@@ -162,16 +164,16 @@ def _metadata_of(header: bytes) -> dict[str, str] | None:
 
 
 def save(path: Path, index: Index, source_fingerprint: str) -> None:
-    """Write an index with all windows off and unique links, whole or not at all (:mod:`omidbfs.base.whole`).
+    """Write an index with all windows off and unique links, completely or not at all (:mod:`omidbfs.base.whole`).
 
     Raises
     ------
     OSError
-        The file cannot be written; an old one is untouched.
+        The file cannot be written. An old file stays as it was.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     arrays = _arrays(index)
-    # Large items first, so that each array is aligned to its items.
+    # Arrays with large items come first, so that each array is aligned to its items.
     names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, object] = {}
     checksums, place = {}, 0
@@ -200,7 +202,7 @@ def save(path: Path, index: Index, source_fingerprint: str) -> None:
 def load(path: Path, source_fingerprint: str) -> Stored:
     """Map the index at ``path`` into memory.
 
-    Every checksum is compared first: 0.1 s for the 500 MB of 3 million images (scripts/bench index).
+    Every checksum is compared first, which takes 0.1 s for the 500 MB of 3 million images (scripts/bench index).
 
     Raises
     ------
@@ -232,12 +234,12 @@ def load(path: Path, source_fingerprint: str) -> Stored:
 
 
 def _opened(path: str, flags: int) -> int:
-    # A pipe would wait for a writer. Another may have a lease on an index, as Samba has where it is shared.
+    # Without O_NONBLOCK, opening a pipe waits for a writer. Another program, such as Samba, may hold a lease.
     return patiently(os.open, path, flags | os.O_NONBLOCK)
 
 
 def _header(content: memoryview) -> tuple[dict[str, Any], memoryview]:
-    """Return the header of a file of ours and the data behind it."""
+    """Return the header of an index file and the data after it."""
     length = int.from_bytes(content[:8], "little")
     if length > min(len(content) - 8, _LONGEST_HEADER):
         raise IndexFileError("damaged or no index")
@@ -271,7 +273,7 @@ def _compare(arrays: Arrays, checksums: Mapping[str, int]) -> None:
         array = arrays[name]
         return crc32(array.reshape(-1).view(np.uint8).data if array.size else b"") != checksums[name]
 
-    with ThreadPoolExecutor(2) as threads:  # crc32 lets go of the interpreter
+    with ThreadPoolExecutor(2) as threads:  # crc32 releases the interpreter lock
         for name, is_damaged in zip(arrays, threads.map(damaged, arrays), strict=True):
             if is_damaged:
                 raise IndexFileError(f"damaged: {name}")
@@ -307,9 +309,11 @@ def _arrays(index: Index) -> Arrays:
 def _stored(arrays: Arrays) -> Stored:
     meta = json.loads(arrays["meta"].tobytes())
     values = values_in(COLUMNS, arrays)
-    # What is made otherwise by now is left out, and so is a facet of a user's that the program has by now.
+    # Facets whose definition has changed are left out, and facets of the user whose names the program now uses.
     own = {
-        name for name, said in meta["facets"].items() if name in BY_NAME and said == definition_of(BY_NAME[name])
+        name
+        for name, definition in meta["facets"].items()
+        if name in BY_NAME and definition == definition_of(BY_NAME[name])
     }
     user = [stored_facet(definition) for name, definition in meta["user"] if name not in BY_NAME]
     coded = own | {facet.name for facet in user}
@@ -343,19 +347,21 @@ def _stored(arrays: Arrays) -> Stored:
     return Stored(index, meta["written"])
 
 
-def _entry(nothing: tuple[Any, ...], said: Sequence[Any]) -> tuple[Any, ...]:
-    """Return an entry of a list: as many items as the one that stands for nothing has, in the same class."""
-    entry: tuple[Any, ...] = getattr(nothing, "_make", tuple)(said)
+def _entry(nothing: tuple[Any, ...], stored: Sequence[Any]) -> tuple[Any, ...]:
+    """Return an entry of a list, in the class of ``nothing`` and with as many items."""
+    entry: tuple[Any, ...] = getattr(nothing, "_make", tuple)(stored)
     if len(entry) != len(nothing):
         raise ValueError
     return entry
 
 
 def definition_of(facet: Facet) -> str:
-    """Return a text that changes with what the codes of a facet of the program stand for, or with how it is found.
+    """Return a text that changes with the meaning of the codes of a facet of the program, and with its places.
 
-    The latter no program can see: ``definition`` of the facet says it.
+    A change of the code that reads the facet shows only in ``definition`` of the facet.
     """
+    places = [tag.path for tag in facet.tags], [(key.document, key.path) for key in facet.keys]
     codes = [value.code for value in facet.values]
-    facts = (facet.kind.name, facet.several, facet.lowest, facet.highest, codes, facet.definition)
+    numbers = (facet.lowest, facet.highest)
+    facts = (facet.kind.name, facet.several, numbers, codes, places, facet.label.__name__, facet.definition)
     return blake2b(repr(facts).encode(), digest_size=8).hexdigest()

@@ -1,6 +1,7 @@
-"""The columns of facets that a user defines, made after all others from what each of them needs, and no more.
+"""The columns of facets that a user defines. They are made after all other columns.
 
-Used by ``build.py``. The workers of an executor read the source; everything else runs in the thread that calls.
+``build`` and ``slices`` use it. The workers of an executor read the source, and only the files that the facets
+need. All else runs in the calling thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """What is needed to find what is said of an image; ``sidecar`` is the suffix of its JSON, empty for none."""
+    """An image whose label a worker finds; ``sidecar`` is the suffix of its JSON, empty for none."""
 
     study: str
     name: str
@@ -52,9 +53,9 @@ def with_user_facets(
     work: Work,
     clients_per_chunk: int,
 ) -> Index:
-    """Return an index that has the facets of ``wanted`` and no others of a user's.
+    """Return an index in which ``wanted`` are the facets that the user defines.
 
-    What ``previous`` knows of clients that have not changed is taken over where its definition is the same.
+    The labels of unchanged clients are copied from ``previous`` if it has a facet with the same definition.
     """
     if not wanted and not index.registry.user:
         return index
@@ -86,7 +87,7 @@ def with_user_facets(
 
 
 def carried_over(index: Index, previous: Index) -> Index:
-    """Return part of an index with the facets of a user's that the whole has."""
+    """Return ``index``, a part of ``previous``, with the facets of the user that ``previous`` has."""
     columns, texts = dict(index.columns), dict(index.texts)
     for facet in previous.registry.user:
         labels, _ = _carried(index, previous, facet.name)
@@ -99,7 +100,7 @@ def _names(index: Index) -> set[str]:
 
 
 def _carried(index: Index, previous: Index, name: str) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """Return the labels that rows have in the previous index, and which clients are not in it as they are."""
+    """Return the labels of the rows that the previous index has, and which clients are new or changed."""
     inverse = np.append(previous.client_ordinal, np.uint32(NOBODY))
     before = inverse[np.minimum(index.client_identity, len(inverse) - 1)]
     missing = before == NOBODY
@@ -115,13 +116,13 @@ def _carried(index: Index, previous: Index, name: str) -> tuple[NDArray[np.objec
 def _from_table(
     index: Index, one: Definition, table: Sequence[tuple[str, str]]
 ) -> tuple[NDArray[np.object_], list[Problem]]:
-    """Return the labels that a table gives, and the problems of its rows: what they name is missing, or contested.
+    """Return the labels from a table, and a problem for each identifier that is missing or has contradictory rows.
 
-    What rows contradict each other about is ``other``.
+    A contradiction has the label ``other``.
     """
     members = levels_of(index)[one.level]
     label_of = {text: one.label(text) for text in {text for _, text in table}}
-    said = [""] * members.total()
+    of_member = [""] * members.total()
     contested: dict[int, dict[str, None]] = {}
     missing: dict[str, str] = {}
     for identifier, text in table:
@@ -129,24 +130,24 @@ def _from_table(
         if not ordinals:
             missing[identifier] = ""
         for ordinal in ordinals:
-            if said[ordinal] not in ("", label):
-                contested.setdefault(ordinal, {said[ordinal]: None})[label] = None
-            said[ordinal] = label
+            if of_member[ordinal] not in ("", label):
+                contested.setdefault(ordinal, {of_member[ordinal]: None})[label] = None
+            of_member[ordinal] = label
     contradictory: dict[str, str] = {}
     names = members.names(np.fromiter(contested, np.intp))
     for name, (ordinal, contradiction) in zip(names, contested.items(), strict=True):
-        said[ordinal] = OTHER
+        of_member[ordinal] = OTHER
         contradictory[name.decode()] = f": {', '.join(contradiction)}"
     where = f"in the table of the facet {one.name}"
     problems = [*lost("entry-missing", where, missing), *lost("entry-conflict", where, contradictory)]
-    labels = np.array([label or UNKNOWN for label in said], object)
+    labels = np.array([label or UNKNOWN for label in of_member], object)
     return labels[members.ordinals(np.arange(len(index), dtype=np.uint32))], problems
 
 
 def _coded(
     known: Sequence[TextValue], labels: NDArray[np.object_]
 ) -> tuple[NDArray[np.unsignedinteger], tuple[TextValue, ...]]:
-    """Return the column of labels, and what its codes stand for: first what is ``known``, in its order."""
+    """Return the column of labels, and the values of its codes: first the ``known`` ones, in their order."""
     order = {value.label: place for place, value in enumerate(known)}
     raw = {value.label: value.raw for value in known}
     found = {str(label) for label in labels.tolist()} - RESERVED_CODES.keys()
@@ -162,7 +163,7 @@ def _coded(
 def _patterns(
     index: Index, wanted: Sequence[Definition], needed: Mapping[str, NDArray[np.bool_]]
 ) -> dict[tuple[Definition, ...], list[int]]:
-    """Return the clients who have to be read, those together that need the same definitions."""
+    """Return the clients that have to be read, grouped by the definitions that they need."""
     patterns: dict[tuple[Definition, ...], list[int]] = {}
     with_images = np.flatnonzero(index.client_rows[1:] > index.client_rows[:-1]).tolist() if wanted else []
     for client in with_images:
@@ -187,8 +188,8 @@ def _read(
     for run, of_run in zip(runs, found, strict=True):
         for client, of_client in zip(run, of_run, strict=True):
             rows = slice(int(index.client_rows[client]), int(index.client_rows[client + 1]))
-            for one, said in zip(wanted, of_client, strict=True):
-                labels[one.name][rows] = said
+            for one, values in zip(wanted, of_client, strict=True):
+                labels[one.name][rows] = values
         done += len(run)
         if work.progress is not None:
             work.progress("reading facets of", done, total, 0)
@@ -209,7 +210,7 @@ def _task(index: Index, client: int) -> _Task:
 
 
 def read_labels(source: Source, wanted: Sequence[Definition], tasks: Sequence[_Task]) -> list[list[list[str]]]:
-    """Return for each client and each definition the label of each of its images."""
+    """Return, for each client and each definition, the label of each image."""
     with ClientReader(source) as reader:
         return [_labels(reader, wanted, task) for task in tasks]
 
@@ -220,10 +221,10 @@ def _labels(reader: ClientReader, wanted: Sequence[Definition], task: _Task) -> 
     found: list[list[str]] = [[] for _ in wanted]
     tags = [one.tag for one in wanted if one.tag]
     for image in images:
-        said = _attributes(reader, client, image, tags) if tags else {}
+        attributes = _attributes(reader, client, image, tags) if tags else {}
         for one, labels in zip(wanted, found, strict=True):
             if one.tag:
-                value = said.get(one.tag)
+                value = attributes.get(one.tag)
             else:
                 value = _at(document if one.level is Level.CLIENT else document.get(image.episode or ""), one.nbss)
                 if one.level is Level.EPISODE and image.episode is None:
@@ -240,7 +241,7 @@ def _at(value: object, path: Sequence[str]) -> object:
 
 
 def _text(value: object) -> str | None:
-    """Return what a value says; nothing for what is withheld."""
+    """Return a value as text; ``None`` for a missing, nested or anonymised value."""
     if value is None or isinstance(value, (dict, list)) or value == "Data anonymised":
         return None
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -251,7 +252,7 @@ def _text(value: object) -> str | None:
 def _attributes(
     reader: ClientReader, client: str, image: _Image, paths: Sequence[tuple[str, ...]]
 ) -> dict[tuple[str, ...], object]:
-    """Return what the sidecar, or else the DICOM header, says at each path of tags."""
+    """Return the value at each path of tags, from the sidecar, or else from the DICOM header."""
     if image.sidecar:
         content = reader.content(client, image.study, f"{image.name}{image.sidecar}")
         try:

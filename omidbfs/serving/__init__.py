@@ -1,1 +1,1 @@
-"""A view that is open to readers: open, read, spool, disks, rights, change of view. No FUSE and no HTTP in it."""
+"""Serves a view to readers: open, read, spool, disks, rights, change of view. It knows no front end."""

@@ -1,8 +1,8 @@
-"""What observers have to be told when one view takes the place of another.
+"""Finds out what observers must forget when one view replaces another.
 
-Used by ``observers``, in threads: comparing takes seconds. It reads views and copies of what belongs to the loop.
-The most demanding observer is the kernel, which keeps names and attributes for a day. It does not keep names that
-were not found. So nothing has to be told of a name that is new, but of one that is gone or leads elsewhere.
+Used by ``observers``, in threads, because comparing takes seconds. It reads views, and copies of what belongs to
+the loop. The most demanding observer is the kernel, which keeps names and attributes for a day. It does not keep
+names that were not found. So observers are told of names that are gone or lead elsewhere, but not of new names.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -27,16 +27,19 @@ from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
 MOST_COMPARISONS = 1_000_000
-"""Files times directories that are looked at, about two seconds; beyond that the kernel forgets every name."""
+"""The largest number of files, summed over directories, to compare: about two seconds.
+
+If there are more, the kernel forgets every name.
+"""
 
 
 @dataclass(slots=True)
 class Changes:
-    """What the kernel, or another observer, is to forget.
+    """What an observer, such as the kernel, must forget.
 
-    ``entries`` are names, as (inode of the directory, name); one that leads to a directory stands for everything
-    below, too. ``attributes`` are inodes whose attributes to forget. Both come one after the other, as there may
-    be millions. ``touched`` are the keys of files of which it may have pages from before an edit.
+    ``entries`` are names, as (inode of the directory, name). The name of a directory stands for everything below
+    it, too. ``attributes`` are inodes whose attributes to forget. Both are iterables, as there may be millions.
+    ``touched`` are the keys of files of which the observer may have pages from before an edit.
     """
 
     entries: Iterable[tuple[int, bytes]] = ()
@@ -47,8 +50,9 @@ class Changes:
 def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     """Return what the kernel must forget of a file of the source that was found changed when it was opened.
 
-    It may know it by any path, and would say of each, as long as somebody has the old version open, what that is.
-    ``known`` are the directories that it knows, as they are in the view: those that hold the file are told.
+    The kernel may know the file by several paths. While the old version is open, it would give the old attributes
+    for each of them. ``known`` are the directories that the kernel knows, as they are in the view. The result has
+    the name of the file in each directory that contains it.
     """
     flat, real = view.files.names(inode)
     place = view.files.place_of_any_version(inode)
@@ -58,8 +62,8 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     for directory in known:
         cohort, is_flat = directory.cohort, isinstance(directory, CohortDirectory)
         if kind is None:
-            is_its_own = isinstance(directory, ClientDirectory) and directory.client == row
-            is_there = is_its_own and view.lookup(directory, real) is not None
+            is_of_client = isinstance(directory, ClientDirectory) and directory.client == row
+            is_there = is_of_client and view.lookup(directory, real) is not None
         else:
             is_place = is_flat or (
                 isinstance(directory, StudyDirectory) and directory.study == view.index.study_of[row]
@@ -73,18 +77,18 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
 def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] = ()) -> Changes:
     """Return what changed between two views.
 
-    ``known`` are the paths of the directories that the kernel knows, without the root; ``held`` the inodes of
-    files that are open.
+    ``known`` are the paths of the directories that the kernel knows, without the root. ``held`` are the inodes of
+    open files.
     """
     same_lists = _root(old) == _root(new)
     found = differences(old, new, same_lists=same_lists)
     directories = [old.root, *(there for path in known if (there := old.resolve(path)) is not None)]
-    entries: list[tuple[int, bytes]] = [(directory_inode(b".omidbfs"), name) for name in old.files.texts()]
+    entries: list[tuple[int, bytes]] = [(directory_inode(b".omidbfs"), name) for name in old.files.texts.names]
     entries.append((old.root.inode, b"README.txt"))
     attributes = [directory.inode for directory in directories]
     flat, whole = [], []
     for directory in directories:
-        if isinstance(directory, ExportsDirectory):  # made of whatever there is: all of it is another file now
+        if isinstance(directory, ExportsDirectory):  # in a new view every generated file has another inode
             entries += ((directory.inode, name) for name in BY_FILE)
         after = new.resolve(directory.path)
         if after is None:
@@ -100,9 +104,9 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     comparisons += sum(len(old.cohorts.rows(place.cohort)) for place, _, is_same in flat if not is_same)
     is_open = _open_images(old, held) if comparisons > MOST_COMPARISONS else None
     if is_open is not None or not same_lists:
-        # What is not in use the kernel then forgets at all depths; what is open stays, and is told one by one.
+        # Then the kernel forgets all names below that are not in use. Names of open files are told one by one.
         entries += _names_in_root(old)
-    if not same_lists:  # the link count of any file may be another
+    if not same_lists:  # the link count of any file may have changed
         attributes += held
     for directory, after, is_same in flat:
         rows = found.rows if is_same else old.cohorts.row_array(directory.cohort) if is_open is None else is_open
@@ -118,14 +122,15 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
 
 
 def all_that_is_known(views: Collection[View], known: Collection[bytes], held: Collection[int]) -> Changes:
-    """Return all that the kernel may have been told, for when it is not known what it should forget of that.
+    """Return all that the kernel may know, for use if the changes cannot be found out.
 
-    ``views`` are those that it may have been told of, the one that is shown last; else as :func:`changes`.
+    ``views`` are the views that it may know, ending with the current one. The other parameters are those of
+    :func:`changes`.
     """
     *_, shown = views
     directories = [directory_inode(path) for path in known]
     entries = [_place_of(path) for path in known]
-    entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts())
+    entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts.names)
     entries.append((shown.root.inode, b"README.txt"))
     of_held = {name for view in views for inode in held for name in _names_of(view.files, inode)}
     everywhere = ((inode, name) for inode in directories for name in (*of_held, *BY_FILE))
@@ -148,13 +153,13 @@ def _names_in_root(view: View) -> list[tuple[int, bytes]]:
 
 
 def _open_images(view: View, held: Iterable[int]) -> NDArray[np.uint32]:
-    """Return the rows of the images of which a file is open."""
+    """Return the rows of the images that have an open file."""
     places = (view.files.place(inode) for inode in held)
     return np.array(sorted({place[0] for place in places if place and place[1] is not None}), np.uint32)
 
 
 def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return which of some rows, which ascend, a flat cohort may hold: those of other clients and studies not."""
+    """Return the rows, of some ascending ones, that a flat cohort may contain, by its clients and studies."""
     for term in directory.cohort.terms:
         members = view.cohorts.identified.get(term.facet)
         if isinstance(members, Runs) and not term.negated:
@@ -168,8 +173,8 @@ def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> N
 def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int | bytes | str]]]:
     """Return the terms of a cohort in words that mean the same in every index.
 
-    A text that contains a comma, say, may take the place of a union: then other images are in the cohort, although
-    no image has changed.
+    The meaning of a path can change although no image does. For example, a new value may contain a comma, and its
+    name may be that of a union.
     """
     return [(term.facet, term.negated, _words(view, term)) for term in cohort.terms]
 
@@ -185,7 +190,7 @@ def _words(view: View, term: Term) -> frozenset[int | bytes | str]:
 
 
 def _root(view: View) -> object:
-    """Return what the root lists, in words that mean the same in every index."""
+    """Return the facets and cohorts that the root lists, in words that mean the same in every index."""
     lists = view.lists
     return [facet.name for facet in lists.facets], {
         name: _meaning(view, named) for name, named in lists.named.items()
@@ -198,7 +203,7 @@ def _word(view: View, facet: str, code: int) -> int | bytes | str:
 
 
 def _names_in(view: View, directory: Directory, rows: NDArray[np.uint32]) -> Iterator[tuple[bytes, int]]:
-    """Yield name and inode of the files of those rows that are in a flat cohort."""
+    """Yield name and inode of the files of those rows that belong to a flat cohort."""
     index, cohort = view.index, directory.cohort
     for part in blocks(len(rows)):
         for row in rows[part].tolist():
@@ -216,7 +221,7 @@ def _differing(
 ) -> Iterator[tuple[int, bytes]]:
     for name, inode in names:
         there = new.lookup(after, name) if after is not None else None
-        # Of a file that was found changed, the kernel may know each version by a different path.
+        # The kernel may know each version of a file that was found changed by a different path.
         if (
             there if isinstance(there, int) or there is None else there.inode
         ) != inode or old.files.is_found_changed(inode):

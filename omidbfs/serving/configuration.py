@@ -1,9 +1,9 @@
-"""``omidbfs.toml``: defaults for the options of the command line.
+"""Finds and reads ``omidbfs.toml``: defaults for the options of commands, and definitions of facets and cohorts.
 
-Used by commands, and by the refresher in a thread. Pure functions of files. Keys are option names. At the top
-level they hold for every command that has the option, in a table named after a command for that command:
-``follow-symlinks = true``, ``[mount]`` ``allow-other = true``. Tables ``[facets.NAME]`` and ``[cohorts.NAME]``
-define facets and cohorts.
+Used by commands, and by the refresher in a thread. Pure functions of files: any thread may call them. Keys are
+names of options. At the top level, a key holds for every command that has the option: ``follow-symlinks =
+true``. In a table named after a command, it holds for that command: ``[mount]`` ``allow-other = true``. Tables
+``[facets.NAME]`` and ``[cohorts.NAME]`` define facets and cohorts.
 """
 
 import grp
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 
 def config_file(say: Callable[[str], None] = lambda line: None) -> Path | None:
-    """Return the configuration of the current directory, else the user's, else ``None``.
+    """Return the configuration in the current directory, else that in the user's directory, else ``None``.
 
-    Nobody has named it. So one that another user has written, or can write, is not taken, and ``say`` is told.
+    The user has not named this file. So a file that another user has written, or can write, is ignored. ``say``
+    gets a line about it.
     """
     home = user_directory("config")
     for directory in (Path(), home):
@@ -44,7 +45,7 @@ def config_file(say: Callable[[str], None] = lambda line: None) -> Path | None:
 
 
 def _distrusted(path: Path) -> str | None:
-    """Return why a file is not to be trusted, ``None`` if it is the caller's or root's alone."""
+    """Return why a file is not to be trusted; ``None`` if only the caller or root can have written it."""
     link, file, directory = path.lstat(), path.stat(), path.parent.stat()
     if not {link.st_uid, file.st_uid} <= {0, os.geteuid()}:
         return "belongs to another user"
@@ -54,9 +55,9 @@ def _distrusted(path: Path) -> str | None:
 
 
 def _others_can_write(facts: os.stat_result) -> bool:
-    """Return whether users besides the owner can write: everybody, or a group that is not the caller's alone.
+    """Return whether users other than the owner can write a file: all users, or a group with other members.
 
-    That is the group root, or the one that many systems make for each user, called as the user.
+    Two groups are trusted: root, and the group that many systems make for each user, with the name of the user.
     """
     if not facts.st_mode & stat.S_IWGRP or facts.st_gid == 0:
         return bool(facts.st_mode & stat.S_IWOTH)
@@ -69,19 +70,20 @@ def _others_can_write(facts: os.stat_result) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """What a configuration defines: facets, and cohorts with their lists."""
+    """The facets and cohorts that a configuration defines."""
 
     facets: tuple["Definition", ...] = ()
     cohorts: tuple["NamedCohort", ...] = ()
 
 
 def trusted_definitions(path: Path | None, *, is_named: bool) -> Definitions:
-    """Return :func:`read_definitions` of a configuration that was trusted once, if it still is to be.
+    """Return :func:`read_definitions` of a configuration that was trusted before, if it can still be trusted.
 
     Raises
     ------
     UserError
-        Nobody has named it, and another user has written it since, or can. Or as :func:`read_definitions`.
+        The user has not named the file, and another user has written it since, or can write it. Otherwise as
+        :func:`read_definitions`.
     """
     if path is not None and not is_named and path.exists() and (reason := _distrusted(path)) is not None:
         raise UserError(reason, "if you trust it, mount again with --config", place=path)
@@ -89,12 +91,12 @@ def trusted_definitions(path: Path | None, *, is_named: bool) -> Definitions:
 
 
 def read_definitions(path: Path | None) -> Definitions:
-    """Return the facets and cohorts that a configuration defines; ``None`` defines none.
+    """Return the facets and cohorts that a configuration defines; none for ``None``.
 
     Raises
     ------
     UserError
-        One of them is wrong: file, line, reason.
+        A definition is wrong. The message has file, line and reason.
     """
     if path is None:
         return Definitions()
@@ -103,13 +105,13 @@ def read_definitions(path: Path | None) -> Definitions:
     if not facets and not cohorts:
         return Definitions()
     from omidbfs.cohorts.named import named_cohorts
-    from omidbfs.facets.defined import definitions  # here: commands that define nothing do not pay for numpy
+    from omidbfs.facets.defined import definitions  # imported here, because it loads numpy
 
     return Definitions(definitions(facets, path, text), named_cohorts(cohorts, path, text))
 
 
 def _definitions(document: Mapping[str, object], table: str) -> dict[str, object]:
-    """Return name -> definition; in ``[facets]`` options of the command stand beside them."""
+    """Return name -> definition. The table ``[facets]`` also has the options of the command ``facets``."""
     tables = document.get(table)
     if table == "cohorts" and tables is not None and not isinstance(tables, dict):
         return {"": tables}
@@ -143,7 +145,8 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
     Raises
     ------
     UserError
-        The file cannot be read, is not TOML, or has a key that is no option: file, line, reason.
+        The file cannot be read, is not TOML, or has a key that is no option. The message has file, line and
+        reason.
     """
     if path is None:
         return {}
@@ -176,7 +179,7 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
 
 
 def place_of(path: Path, command: str, option: str) -> str:
-    """Return file, line and key at which a configuration gives an option of a command its value."""
+    """Return the file, line and key that set an option of a command, for a message."""
     lines = Lines(_read(path)[0])
     spelled = (option.replace("_", "-"), option)
     for keys in (*((command, key) for key in spelled), *((key,) for key in spelled)):

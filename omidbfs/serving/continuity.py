@@ -1,8 +1,8 @@
-"""Identities across indexes of which one may not descend from the other.
+"""Keeps the identities of a drive when it loads an index that may not descend from its own.
 
-Used by the refresher, in a thread; pure functions. A refresh keeps identities, and so inodes. But the index on
-disk may have been lost and built anew while a drive was mounted, or two processes may have renewed it at once.
-Then a number may stand for another image. The kernel has pages under the inodes that it was told, so a drive keeps
+Used by the refresher, in a thread. Pure functions: any thread may call them. A refresh keeps identities, and so
+inodes. But while a drive is mounted, the index on disk may be lost and built anew, or two processes may renew it
+at the same time. Then a number may stand for another image. The kernel keeps pages by inode, so a drive keeps
 its own numbers.
 """
 
@@ -17,13 +17,13 @@ from omidbfs.index.columns import Index
 from omidbfs.index.identity import NOBODY
 
 _AT_ONCE = 4096
-"""Clients whose names are compared at once, in arrays of which the allocator keeps nothing."""
+"""Clients whose names are compared at once, in arrays whose memory the allocator returns to the system."""
 
 
 def continued(new: Index, old: Index) -> Index:
-    """Return ``new`` with the identities of ``old``: the same index where it has them already.
+    """Return ``new`` with the identities of ``old``, or ``new`` itself if it already has them.
 
-    What both hold keeps its number; what is new gets one that ``old`` never gave.
+    Clients and images in both indexes keep their numbers. New ones get numbers that ``old`` never gave.
     """
     clients, images = _old_identities(new, old)
     never_fewer = len(new.row_of) >= len(old.row_of) and len(new.client_ordinal) >= len(old.client_ordinal)
@@ -45,7 +45,7 @@ def continued(new: Index, old: Index) -> Index:
 
 
 def _old_identities(new: Index, old: Index) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the identity in ``old`` of each client and each image of ``new``, -1 for those that are not in it."""
+    """Return the identity in ``old`` of each client and each image of ``new``; -1 for those not in ``old``."""
     ordinals = {name: ordinal for ordinal, name in enumerate(old.clients)}
     before = np.array([ordinals.get(name, -1) for name in new.clients], np.int64)
     clients = np.where(before < 0, -1, old.client_identity.astype(np.int64)[before] if len(old.clients) else -1)
@@ -61,9 +61,9 @@ def _old_identities(new: Index, old: Index) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _of_run(new: Index, old: Index, first: int, end: int, before: int) -> NDArray[np.integer] | list[int]:
-    """Return the identities in ``old`` of the images of neighbouring clients, from ``before`` on there."""
+    """Return the identities in ``old`` of the images of a run of clients, which starts there at ``before``."""
     count = end - first
-    # Most images are where they were: arrays are compared, and a run in which anything differs is halved.
+    # Most images are in the same place. So arrays are compared, and a run with any difference is halved.
     if _named_alike(new, old, first, end, before):
         return old.identity[old.client_rows[before] : old.client_rows[before + count]]
     if count == 1:
@@ -77,11 +77,11 @@ def _of_run(new: Index, old: Index, first: int, end: int, before: int) -> NDArra
 def _named_alike(new: Index, old: Index, first: int, end: int, before: int) -> bool:
     """Return whether the studies and images of a run of clients have the same names in the same order."""
     one, other = _run(new, first, end), _run(old, before, before + end - first)
-    return all(starmap(np.array_equal, zip(one, other, strict=False)))  # the first says how many there are
+    return all(starmap(np.array_equal, zip(one, other, strict=False)))  # the first fixes their number
 
 
 def _run(index: Index, first: int, end: int) -> Iterator[NDArray[np.generic]]:
-    """Yield arrays that are the same where, and only where, runs of clients have images of the same names."""
+    """Yield arrays that are equal if and only if two runs of clients have images with the same names."""
     rows = slice(int(index.client_rows[first]), int(index.client_rows[end]))
     yield index.client_rows[first : end + 1] - index.client_rows[first]
     studies = index.study_of[rows]
@@ -111,7 +111,7 @@ def _continues(numbers: NDArray[np.uint32], before: NDArray[np.int64], given: in
 
 
 def _numbered(before: NDArray[np.int64], free: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return the numbers, with fresh ones from ``free`` on for -1, and their inverse."""
+    """Return the numbers, with new ones from ``free`` on in place of -1, and their inverse."""
     fresh = np.flatnonzero(before < 0)
     numbers = before.copy()
     numbers[fresh] = np.arange(free, free + len(fresh))

@@ -1,6 +1,6 @@
-"""What a drive has done since it was made, in numbers that name nobody.
+"""Counts what a drive has done since it was made.
 
-Used by drives and front ends, all in the loop of the drive.
+Used by drives and front ends, in the loop of the drive. The numbers identify no user and no client.
 """
 
 from collections import defaultdict
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 class Counters:
-    """Counted by front ends, one addition each; ``requests`` by the name of the request."""
+    """The counters. Front ends add to them; ``requests`` has one counter for each name of a request."""
 
     __slots__ = ("bytes_read", "entries_listed", "open_directories", "reports", "requests")
 
@@ -18,10 +18,10 @@ class Counters:
         self.entries_listed = 0
         self.open_directories = 0
         self.reports = 0
-        """How often they were asked for: by this number a caller knows that the answer is a new one."""
+        """How often a report was requested. By this number a caller recognises a new report."""
 
     def shown(self, *, open_files: int = 0) -> Mapping[str, object]:
-        """Return them as ``status.json`` shows them."""
+        """Return the counters as ``status.json`` shows them."""
         return {
             "reports": self.reports,
             "requests": dict(sorted(self.requests.items())),

@@ -1,9 +1,9 @@
-"""Where two views differ over images and clients: the ground on which :mod:`~omidbfs.serving.changes` stands.
+"""Compares the images and clients of two views.
 
-Used by ``changes``, in a thread. What names and attributes are made of is compared, and not what may have caused a
-difference: files, facets and episodes. So the cause does not matter: the source has changed, a definition of the
-user's, or an index was built anew that says something else of the same files. Rows are compared in blocks, with
-numpy: 3 million images and 45 facets take a second.
+Used by ``changes``, in a thread. Pure functions: any thread may call them. They compare what names and
+attributes are made of: files, facets and episodes. So the cause of a difference does not matter: the source or a
+definition may have changed, or an index that was built anew may give other values for the same files. Rows are
+compared in blocks, with numpy: 3 million images and 45 facets take a second.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap64
 
-from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, FileKind
+from omidbfs.database.file_kinds import FILE_KINDS, FileKind
 from omidbfs.index.columns import FIRST_CODE, FileColumns, Index, blocks
 from omidbfs.index.identity import NOBODY
 from omidbfs.view.files import Files
@@ -25,29 +25,29 @@ _Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What is another in the new view, in rows and ordinals of the old one.
+    """What differs in the new view, in rows and ordinals of the old one.
 
     Parameters
     ----------
     rows
-        Images, ascending, of which a name that was found may lead elsewhere, or nowhere.
+        Images, ascending, with a name that may lead elsewhere, or nowhere.
     clients
         For each client whether a name in the directories of the client may lead elsewhere.
     images, documents
-        Files whose attributes are others: for each of the two kinds the rows of images; and (client, slot).
+        Files whose attributes differ: the rows of images for each of ``FILE_KINDS``; and (client, slot).
     touched
-        Keys (:func:`~omidbfs.view.inode.file_key`) of the files of clients of whom something has changed, which
-        are as they were in size and time: their bytes may be others.
+        Keys (:func:`~omidbfs.view.inode.file_key`) of files whose size and time are unchanged, of clients with
+        any change: the bytes of these files may have changed.
     """
 
     rows: NDArray[np.uint32]
     clients: _Mask
-    images: tuple[NDArray[np.uint32], NDArray[np.uint32]]
+    images: tuple[NDArray[np.uint32], ...]
     documents: list[tuple[int, int]]
     touched: BitMap64
 
     def inodes(self, files: Files) -> Iterator[int]:
-        """Yield the inodes of the files whose attributes are others; ``files`` are those of the old view."""
+        """Yield the inodes of the files whose attributes differ; ``files`` are those of the old view."""
         for kind, rows in zip(FILE_KINDS, self.images, strict=True):
             for part in blocks(len(rows)):
                 yield from files.images(rows[part], kind).tolist()
@@ -57,13 +57,15 @@ class Differences:
 
 
 def differences(old: View, new: View, *, same_lists: bool) -> Differences:
-    """Compare two views of which the identities are the same numbers (:mod:`~omidbfs.serving.continuity`).
+    """Compare two views with the same identities (:mod:`~omidbfs.serving.continuity`).
 
-    ``same_lists`` says that both roots list the same: only then a link count is compared, as otherwise all differ.
+    ``same_lists`` says that both roots list the same. Only then link counts are compared: otherwise all may
+    differ.
     """
     before, after = old.index, new.index
     touched = _touched_clients(before, after)
-    elsewhere, *others = (np.zeros(len(before), np.bool_) for _ in range(3))
+    elsewhere = np.zeros(len(before), np.bool_)
+    others = [np.zeros(len(before), np.bool_) for _ in FILE_KINDS]
     keys = BitMap64()
     say_otherwise = _facets(before, after)
     duplicates = _flags(before), _flags(after)
@@ -94,7 +96,7 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
             clients[place[0]] = True
     found = _rows(elsewhere)
     clients[before.client_of[found]] = True
-    return Differences(found, clients, (_rows(others[DCM]), _rows(others[JSON])), documents, keys)
+    return Differences(found, clients, tuple(map(_rows, others)), documents, keys)
 
 
 def _rows(mask: _Mask) -> NDArray[np.uint32]:
@@ -102,7 +104,7 @@ def _rows(mask: _Mask) -> NDArray[np.uint32]:
 
 
 def _found(identities: NDArray[np.uint32], inverse: NDArray[np.uint32]) -> tuple[NDArray[np.intp], _Mask]:
-    """Return where each identity is in the other index, 0 where it is not, and where it is not."""
+    """Return the place of each identity in the other index, 0 if it is gone, and a mask of those that are gone."""
     places = np.full(len(identities), NOBODY, np.uint32)
     is_known = identities < len(inverse)
     places[is_known] = inverse[identities[is_known]]
@@ -128,7 +130,7 @@ def _links(old: View, new: View, rows: slice, there: NDArray[np.intp]) -> _Mask:
 
 
 def _codes(before: Mapping[object, int], after: Mapping[object, int]) -> NDArray[np.int64]:
-    """Return for each code of one index that of the same thing in the other, -1 where there is none."""
+    """Return for each code of one index the code of the same thing in the other index, or -1."""
     table = np.full(max(before.values(), default=0) + 1, -1, np.int64)
     for thing, code in before.items():
         table[code] = after.get(thing, -1)
@@ -142,7 +144,7 @@ def _accesses(index: Index) -> dict[object, int]:
 def _files(
     before: Index, after: Index, kind: FileKind, rows: slice, there: NDArray[np.intp], is_gone: _Mask
 ) -> tuple[_Mask, _Mask, _Mask]:
-    """Return which images had a file of a kind, have another version or none, and show other rights of it."""
+    """Return masks: images that had a file of a kind; have another version or none; show other rights."""
     return _compared(
         FileColumns(*(getattr(before.files[kind], name)[rows] for name in ("size", "mtime", "access"))),
         after.files[kind],
@@ -167,7 +169,7 @@ def _compared(
 def _documents(
     before: Index, after: Index, touched: _Mask
 ) -> tuple[list[tuple[int, int]], _Mask, NDArray[np.uint64]]:
-    """Return documents that show other attributes, the clients of whom one is another, and keys of the touched."""
+    """Return the documents with other attributes, the clients with a changed document, and the touched keys."""
     there, is_gone = _found(before.client_identity, after.client_ordinal)
     codes = _codes(_accesses(before), _accesses(after))
     exists, is_other, is_shown_otherwise = _compared(before.documents, after.documents, there, is_gone, codes)
@@ -180,7 +182,7 @@ def _documents(
 
 
 def _other_episodes(before: Index, after: Index, rows: slice, there: NDArray[np.intp]) -> _Mask:
-    """Return which images are linked to another episode; episodes of one client are told apart by number."""
+    """Return which images are linked to another episode, by the number of the episode within the client."""
     one = before.study_episode[before.study_of[rows]].astype(np.int64)
     other = after.study_episode[after.study_of[there]].astype(np.int64)
     pairs, of_row = np.unique((one + 1) << 32 | (other + 1), return_inverse=True)
@@ -194,7 +196,7 @@ def _other_episodes(before: Index, after: Index, rows: slice, there: NDArray[np.
 
 
 def _facets(before: Index, after: Index) -> list[Callable[[slice, NDArray[np.intp]], _Mask]]:
-    """Return for each facet that both have what compares rows with where they are in the other index."""
+    """Return for each facet of both indexes a function that compares rows with their places in the other index."""
     return [_facet(before, after, name) for name in before.columns if name in after.columns]
 
 

@@ -1,7 +1,7 @@
-"""The disks below a drive: the threads that wait for them, how many files are open, and what is logged of them.
+"""The disks below a drive: the threads that wait for them, the number of open files, and the log of problems.
 
-Used by the drive, in its loop, but for what runs in the threads. A disk that is slow or dead must delay only those
-who wait for it. So each disk has its own threads, and each file its share of them.
+Used by the drive, in its loop; calls to disks run in threads. A slow or dead disk must delay only its own readers.
+So each disk has its own threads, and each file has a share of them.
 """
 
 import errno
@@ -19,24 +19,24 @@ from omidbfs.base.words import counted
 from omidbfs.serving.spool import MOST_FILES
 
 _THREADS = 32
-"""At once for one disk: 16 readers keep 32 requests under way, and more only wait for the interpreter."""
+"""Threads of one disk. 16 readers keep 32 requests in progress; further threads would wait for the interpreter."""
 _SHARE = 8
-"""Threads at once for one file."""
+"""Threads that one file may use at the same time."""
 _STUCK = 5.0
-"""Seconds after which a thread that is still waiting does not count any more."""
+"""Seconds after which a waiting thread is stuck, and does not count towards the limit of threads."""
 _MOST_STUCK = 224
-"""How many of a disk's threads may be stuck before the others have to wait for them."""
+"""The largest number of threads of a disk that may be stuck without counting."""
 _RESERVE = 64 + MOST_FILES
-"""Descriptors that are kept for the drive itself: trees, log, index, the process that renews it, and the spool."""
+"""Descriptors kept for the drive itself: trees, log, index, the process that renews the index, and the spool."""
 _SILENCE = 60.0
-"""Seconds in which the same thing is not said again."""
+"""Seconds for which the same line is not logged again."""
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
 
 class Rarely(logging.Filter):
-    """Lets each line into the log at most once a minute: a failing disk must not fill it."""
+    """Lets each line into the log at most once a minute, so that a failing disk does not fill the log."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Rarely(logging.Filter):
         self._said: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to log; a line that was kept back tells how often."""
+        """Return whether to log a line. The next line that is logged tells how many were suppressed."""
         now, line = self._clock(), record.getMessage()
         when, kept_back = self._said.get(line, (-math.inf, 0))
         if now - when < _SILENCE:
@@ -58,7 +58,7 @@ class Rarely(logging.Filter):
 
 
 complaints = logging.getLogger(f"{__name__}.complaints")
-"""What is wrong with the source, or with the limits of the drive, in lines that name no file."""
+"""The logger of problems with the source or the limits of the drive. Its lines name no file."""
 complaints.addFilter(Rarely())
 
 
@@ -71,11 +71,11 @@ class _Share:
 
 
 class Threads:
-    """Threads for calls that may take long, a bounded number, and of these a bounded number for each file.
+    """Threads for calls that may take long: a bounded number in total, and a bounded number for each file.
 
-    A file waits in its own queue until it has a share, and all files together in the order in which they come:
-    one with a hundred slow reads delays another by the few that are under way. A call that does not come back for
-    seconds stops counting: where some files of a disk hang, the others go on.
+    A call first waits in the queue of its file, and then in the queue of all files. So a file with a hundred slow
+    reads delays others only by the few reads in progress. A call that does not return for seconds stops counting.
+    So if some files of a disk hang, others can still be read.
     """
 
     def __init__(self) -> None:
@@ -87,12 +87,12 @@ class Threads:
     async def run(
         self, file: int, call: Callable[_Arguments, _Answer], *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> _Answer:
-        """Return what ``call`` returns; a cancelled task does not wait for it.
+        """Return the result of ``call``. A task that is cancelled does not wait for the call.
 
         Raises
         ------
         OSError
-            EAGAIN: the system gives no further thread. Or whatever ``call`` raises.
+            EAGAIN: the system cannot start another thread. Otherwise as ``call``.
         """
         share = self._shares.get(file)
         if share is None:
@@ -114,7 +114,7 @@ class Threads:
                 del self._shares[file]
 
     def review(self) -> int:
-        """Make room for those who wait behind calls that are stuck; return how many are. Call it now and then."""
+        """Stop counting calls that are stuck, and return their number. To be called about once a second."""
         limit = trio.current_time() - _STUCK
         stuck = sum(started < limit for started in self._started.values())
         self._limiter.total_tokens = _THREADS + min(stuck, _MOST_STUCK)
@@ -122,7 +122,7 @@ class Threads:
 
 
 class Disk:
-    """One file system of the source; ``at_once``: what the page cache holds can be had without waiting."""
+    """One file system of the source. ``at_once`` says that reads can return only what the page cache holds."""
 
     __slots__ = ("at_once", "threads")
 
@@ -134,8 +134,7 @@ class Disk:
 class Disks:
     """All disks of a drive, by device number, and the number of files open on them.
 
-    ``readahead`` is the number of bytes to ask a disk for in advance, where somebody reads a file from one end to
-    the other; 0 for none.
+    ``readahead`` is the number of bytes to request in advance when a file is read sequentially; 0 for none.
     """
 
     def __init__(self, readahead: int = 0) -> None:
@@ -156,7 +155,7 @@ class Disks:
         return disk
 
     def threads(self, purpose: object) -> Threads:
-        """Return threads for what is done before it is known on which disk it is."""
+        """Return threads for a purpose, for calls whose disk is not known yet."""
         return self._others.setdefault(purpose, Threads())
 
     def count_open(self) -> None:
@@ -165,7 +164,7 @@ class Disks:
         Raises
         ------
         OSError
-            EMFILE: no further file can be open; what is left is kept for the drive itself.
+            EMFILE: the limit of open files is reached. Further descriptors are kept for the drive itself.
         """
         if self.open_files >= self.most_open_files:
             complaints.warning(
@@ -176,7 +175,7 @@ class Disks:
         self.open_files += 1
 
     def review(self) -> None:
-        """Look after threads that are stuck."""
+        """Review the threads of all disks, and log if any are stuck."""
         threads = [*(disk.threads for disk in self._disks.values()), *self._others.values()]
         if sum([each.review() for each in threads]):
             complaints.warning(

@@ -1,9 +1,9 @@
-"""A view that is open to readers: what front ends ask, and where they are told what has changed.
+"""The drive: opens, reads and checks the rights of nodes of a view, and tells front ends what has changed.
 
-Used by front ends (``fuse``, tests) and by the refresher. A front end translates between its protocol and nodes:
-it walks through ``view`` itself, and has a drive open, read and judge what it finds. A node is a directory, a
-generated file, or the inode of a file. Everything here belongs to one trio loop, that of the drive; views may be
-asked in any thread.
+Used by front ends (``fuse``, tests) and by the refresher. A front end translates between its protocol and nodes.
+It looks up nodes in ``view`` itself, and asks the drive to open, read and check them. A node is a directory, a
+generated file, or the inode of a file. Everything here belongs to one trio loop, that of the drive. Any thread
+may use views.
 """
 
 import errno
@@ -24,12 +24,12 @@ from omidbfs.serving.observers import Observers
 from omidbfs.serving.reader import FileChangedError, OpenFile, Reader
 from omidbfs.serving.rights import READ, SEARCH, Identity, permits
 from omidbfs.serving.spool import Spool, spool_directories
-from omidbfs.view.files import Content
 from omidbfs.view.nodes import Attributes, Directory, Export, Listing
+from omidbfs.view.texts import Content
 from omidbfs.view.view import View
 
 _LISTS = 2
-"""How many long lists are gone through at the same time; others wait for their turn."""
+"""The largest number of long listings made at the same time. Others wait."""
 
 _Answer = TypeVar("_Answer")
 
@@ -47,9 +47,9 @@ Opened = OpenFile | OpenGenerated | OpenText
 
 
 class Drive:
-    """One view of one source, and all that is open in it.
+    """The current view of one source, and all files that are open.
 
-    ``readahead`` as of :class:`~omidbfs.serving.disks.Disks`; ``spool`` keeps generated files.
+    ``readahead`` is that of :class:`~omidbfs.serving.disks.Disks`. ``spool`` keeps generated files.
     """
 
     def __init__(self, view: View, source: Source, readahead: int = 0, *, spool: Spool | None = None) -> None:
@@ -59,16 +59,18 @@ class Drive:
         self.generated = GeneratedFiles(view, spool or Spool(spool_directories()), self.disks)
         self.observers = Observers()
         self.counters = Counters()
+        self.front_ends: dict[str, Mapping[str, object]] = {}
+        """Name -> what a front end says of itself in ``status.json``."""
         self._opened: set[Opened] = set()
         self._lists = trio.CapacityLimiter(_LISTS)
 
     # Rights
 
     def may_read(self, identity: Identity, node: Directory | Export | int) -> bool:
-        """Return whether an identity may read a file, or list a directory. Nobody may read a stale node.
+        """Return whether an identity may read a file or list a directory; ``False`` for a stale node.
 
-        Only the node itself is judged, as a kernel does for an identity that has reached it. A front end without a
-        kernel asks :meth:`may_search` of each directory on the path, too.
+        This checks only the node itself. A front end without a kernel must also check :meth:`may_search` for each
+        directory on the path.
         """
         access = self._access(node)
         return access is not None and permits(access, identity, READ)
@@ -81,7 +83,7 @@ class Drive:
     def _access(self, node: Directory | Export | int) -> Access | None:
         view = self.view
         if isinstance(node, int):
-            # Of a link, which everybody may read, what it leads to is judged: its own mode says nothing.
+            # For a symbolic link the rights of its target count: every user may read the link itself.
             known = view.files.facts(node) or view.files.attributes(node)
             return None if known is None else Access(stat.S_IMODE(known.mode), known.uid, known.gid)
         if not view.has_made(node):
@@ -94,11 +96,11 @@ class Drive:
     # Directories
 
     async def listing(self, directory: Directory) -> Listing:
-        """Return the entries of a directory of the view that is shown."""
+        """Return the entries of a directory of the current view."""
         return await self.asked(directory, self.view.listing)
 
     async def asked(self, directory: Directory, ask: Callable[[Directory], _Answer]) -> _Answer:
-        """Return what the view says of a directory; in a thread if that takes more than a moment."""
+        """Return ``ask(directory)``; in a thread if that takes more than a moment."""
         if self.view.lists_at_once(directory):
             return ask(directory)
         return await trio.to_thread.run_sync(ask, directory, limiter=self._lists, abandon_on_cancel=True)
@@ -106,25 +108,24 @@ class Drive:
     # Files
 
     async def open(self, node: Export | int) -> Opened:
-        """Open a file of the source, a generated file or a text. The caller has asked whether it may be read.
+        """Open a file of the source, a generated file or a text. The caller must have checked the rights.
 
         Raises
         ------
         OSError
-            ESTALE if the node is of another view, or the file is gone, or has another version by now: a name that
-            leads to the node leads to the file as it is when it is looked up again. Otherwise as of
-            :meth:`~omidbfs.serving.reader.Reader.open` and
+            ESTALE: the node is of another view, or the file is gone or has another version. A new lookup of its
+            name finds the current version. Otherwise as :meth:`~omidbfs.serving.reader.Reader.open` and
             :meth:`~omidbfs.serving.generated.GeneratedFiles.open`.
         """
         file: Opened
-        view = self.view  # that is asked: another may take its place while a disk is waited for
+        view = self.view  # it may be replaced during the awaits below
         if isinstance(node, Export):
             file = await self.generated.open(node)
         elif (current := view.files.current(node)) is None:
             file = _open_text(view, node)
         else:
-            # Of an inode of an earlier version the current one is opened, and closed again: what a lookup finds
-            # next has to be the file as it is now, which may have changed once more.
+            # For an inode of an earlier version, open the current version and close it again. This detects a
+            # further change, so that the next lookup finds the file as it is.
             try:
                 file = await self.reader.open(view.files, current)
             except FileChangedError:
@@ -137,12 +138,12 @@ class Drive:
         return file
 
     async def read(self, file: Opened, offset: int, size: int) -> bytes | bytearray | memoryview:
-        """Return up to ``size`` bytes; fewer only at the end. They are good until the next read, of any file.
+        """Return up to ``size`` bytes; fewer only at the end. They are valid until the next read of any file.
 
         Raises
         ------
         OSError
-            As of :meth:`~omidbfs.serving.reader.Reader.read`.
+            As :meth:`~omidbfs.serving.reader.Reader.read`.
         """
         content: bytes | bytearray | memoryview
         if isinstance(file, OpenFile):
@@ -155,7 +156,7 @@ class Drive:
         return content
 
     async def close_file(self, file: Opened) -> None:
-        """Close what :meth:`open` has returned."""
+        """Close a file that :meth:`open` returned."""
         self._opened.remove(file)
         if isinstance(file, OpenFile):
             await self.reader.close(file)
@@ -163,9 +164,9 @@ class Drive:
             self.generated.close(file)
 
     def attributes_as_opened(self, inode: int) -> Attributes | None:
-        """Return the attributes of a file that was replaced or removed, as it was when it was opened.
+        """Return the attributes of a replaced or removed file, as they were when it was opened.
 
-        ``None`` if nobody has it open.
+        Return ``None`` if the file is not open.
         """
         for file in self._opened:
             if not isinstance(file, OpenText) and file.inode == inode:
@@ -179,9 +180,9 @@ class Drive:
     # Change
 
     def replace_view(self, view: View, reader: Reader) -> None:
-        """Serve another view from now on; listings finish on theirs, and open files stay open.
+        """Replace the view. Listings in progress use the old one, and open files stay open.
 
-        ``reader`` is a new one: other directories may be in the place of those that the source was.
+        ``reader`` is a new reader, because the directories of the source may have been replaced.
         """
         self.view = view
         self.generated.replace_view(view)
@@ -189,43 +190,43 @@ class Drive:
         self.reader = reader
 
     async def take_over(self, view: View, reader: Reader, seen: Mapping[int, FileFacts]) -> None:
-        """Serve another view from now on, and tell all observers what has changed.
+        """Replace the view, and tell all observers what has changed.
 
-        ``seen`` is what had been found changed before the source was read for it.
+        ``seen`` has the files that had been found changed before the source was read for this view.
 
         Raises
         ------
         Exception
-            An observer has a defect; the view has been replaced all the same.
+            An observer has a defect. The view has been replaced nevertheless.
         """
-        # From here to the first await nothing is answered: observers know what they were told of the old view.
+        # No request is answered before the first await. So observers know exactly what the old view told them.
         old, known = self.view, self.observers.known()
         view.files.continue_from(old.files, seen)
         self.replace_view(view, reader)
         await self.observers.tell_of_view(old, view, known, self.open_files)
 
     async def replace_text(self, name: bytes, change: Callable[[Content], Content]) -> None:
-        """Give a text in ``.omidbfs/`` another content, made of the one that it has, and tell all observers."""
+        """Replace the content of a text in ``.omidbfs/`` by ``change(content)``, and tell all observers."""
         view = self.view
-        inode = view.files.text(name)
+        inode = view.files.texts.inode(name)
         assert inode is not None, "every drive has it"
-        text = view.files.content(inode)
-        assert text is not None, "a name leads to the content of now"
-        view.files.replace_text(name, change(text))
+        text = view.files.texts.content(inode)
+        assert text is not None, "a name leads to the current content"
+        view.files.texts.replace(name, change(text))
         parent = view.resolve(b".omidbfs")
         assert parent is not None, "every drive has it"
         await self.observers.tell(parent, name)
 
     def counted(self) -> Mapping[str, object]:
-        """Return what was done so far, and what is open now."""
+        """Return the counters, and the number of open files."""
         return self.counters.shown(open_files=len(self._opened))
 
     def stop(self) -> None:
-        """Have whatever is being made end soon, with EINTR."""
+        """Make the making of generated files end soon, with EINTR."""
         self.generated.stop()
 
     def close(self) -> None:
-        """Close whatever is still open. No request may follow."""
+        """Close all open files. No request may follow."""
         self.stop()
         for file in self._opened:
             if not isinstance(file, OpenText):
@@ -235,7 +236,7 @@ class Drive:
 
 
 def _open_text(view: View, inode: int) -> OpenText:
-    content = view.files.content(inode)
+    content = view.files.texts.content(inode)
     if content is None:
         raise _stale()
     return OpenText(content)

@@ -1,7 +1,7 @@
-"""Generated files: made when somebody needs the size or the content of one, kept in the spool, and read there.
+"""Makes generated files when their size or content is needed, keeps them in the spool, and reads them from there.
 
-Used by :class:`~omidbfs.serving.drive.Drive`, in whose loop everything here runs, but for the making itself, which
-has threads. The first who needs a file has it made. Others who need it wait for that, and nobody else does.
+Used by :class:`~omidbfs.serving.drive.Drive`, in its loop; files are made in threads. The first request for a file
+makes it. Further requests for the same file wait for it, and other requests do not.
 """
 
 import errno
@@ -20,11 +20,11 @@ from omidbfs.view.view import View
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 2
-"""How many are made at the same time; others wait for their turn."""
+"""The largest number of files made at the same time. Others wait."""
 
 
 class OpenGenerated:
-    """A generated file, open for one handle: the descriptor is its own, and outlives whatever else happens."""
+    """A generated file, open for one handle. Its descriptor stays valid even if the spool drops the content."""
 
     __slots__ = ("descriptor", "facts", "inode")
 
@@ -35,7 +35,7 @@ class OpenGenerated:
 
 
 class _Making:
-    """A file that is being made; ``errno`` says why it could not be."""
+    """A file that is being made. ``errno`` is the error if that fails."""
 
     __slots__ = ("done", "errno")
 
@@ -45,7 +45,7 @@ class _Making:
 
 
 class GeneratedFiles:
-    """The contents of the generated files of the view that is shown."""
+    """The contents of the generated files of the current view."""
 
     def __init__(self, view: View, spool: Spool, disks: Disks) -> None:
         self._view = view
@@ -55,19 +55,19 @@ class GeneratedFiles:
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
 
     def replace_view(self, view: View) -> None:
-        """Make files of another view from now on: all have other inodes there. What is open stays as it is."""
+        """Replace the view, and drop all contents, because inodes differ in the new view. Open files stay open."""
         self._view = view
         self._spool.forget_all()
 
     async def size(self, export: Export) -> int | None:
-        """Return the size of a file; makes it if it is not kept.
+        """Return the size of a file. Make the file if the spool lacks it.
 
-        ``None`` if another view has taken the place of the file's meanwhile.
+        Return ``None`` if the view was replaced in the meantime.
 
         Raises
         ------
         OSError
-            It cannot be made: ENOSPC where the disk is full.
+            The file cannot be made. ENOSPC: the disk is full.
         """
         content = await self._content(export)
         if content is None:
@@ -76,12 +76,12 @@ class GeneratedFiles:
         return content.size
 
     async def open(self, export: Export) -> OpenGenerated:
-        """Open a file; makes it if it is not kept.
+        """Open a file. Make it if the spool lacks it.
 
         Raises
         ------
         OSError
-            ESTALE if it is not of the view, EMFILE if too many are open; otherwise as :meth:`size`.
+            ESTALE: the file is of another view. EMFILE: too many files are open. Otherwise as :meth:`size`.
         """
         view = self._view
         self._disks.count_open()
@@ -106,7 +106,7 @@ class GeneratedFiles:
         os.close(file.descriptor)
 
     async def _content(self, export: Export) -> Content | None:
-        """Return the content of a file, ``None`` if it is not of the view that is shown."""
+        """Return the content of a file; ``None`` if the file is of another view."""
         while self._view.has_made(export):
             kept = self._spool.open(export.inode)
             if kept is not None:
@@ -114,7 +114,7 @@ class GeneratedFiles:
             making = self._making.get(export.inode)
             if making is None:
                 return await self._make(export)
-            await making.done.wait()  # the first caller makes it for all
+            await making.done.wait()  # the first request makes it for all
             if making.errno:
                 raise OSError(making.errno, os.strerror(making.errno))
         return None
@@ -137,10 +137,10 @@ class GeneratedFiles:
         finally:
             del self._making[inode]
             making.done.set()
-        if view is not self._view:  # nobody will ask for it again
+        if view is not self._view:  # no request can ask for it again
             self._spool.forget(inode)
         return content
 
     def stop(self) -> None:
-        """Have whatever is being made end soon, with EINTR, and let go of everything."""
+        """Make the making of files end soon, with EINTR, and drop all contents."""
         self._spool.stop()

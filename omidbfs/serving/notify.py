@@ -1,4 +1,4 @@
-"""What systemd is told of a service of ``Type=notify`` (sd_notify(3)): datagrams to the socket that it names.
+"""Tells systemd the state of a service of ``Type=notify``, in datagrams to a socket (sd_notify(3)).
 
 Used by the refresher and by the daemon. Any thread may call it.
 """
@@ -9,15 +9,15 @@ import time
 from contextlib import suppress
 
 _PATIENCE = 1.0
-"""Seconds that a supervisor that does not read may hold us up."""
+"""Seconds to wait for a supervisor that does not read its socket."""
 
 
 def tell(*assignments: str) -> None:
-    """Send assignments such as ``READY=1``; nothing happens where nobody wants to know."""
+    """Send assignments such as ``READY=1``. This does nothing if no supervisor has named a socket."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    if address.startswith("@"):  # an abstract one
+    if address.startswith("@"):  # an abstract socket
         address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         sender.settimeout(_PATIENCE)

@@ -1,7 +1,7 @@
-"""Front ends that keep what a drive has said, and how they are told when that is no longer true.
+"""Tells front ends that keep answers of a drive when these answers have become wrong.
 
-Used by :class:`~omidbfs.serving.drive.Drive` and the refresher. Everything here belongs to the loop of the drive;
-what takes long is found out in threads.
+Used by :class:`~omidbfs.serving.drive.Drive` and the refresher. Everything here belongs to the loop of the drive.
+Comparisons that take long run in threads.
 """
 
 import logging
@@ -17,37 +17,37 @@ from omidbfs.view.view import View
 log = logging.getLogger(__name__)
 
 _FILES = 40
-"""Changed files of which observers are being told at the same time; others wait for their turn."""
+"""The largest number of changed files reported to observers at the same time. Others wait."""
 _COMPARED = 2
-"""Of these, how many are being looked for in all directories that an observer knows."""
+"""The largest number of these that are looked up in all known directories at the same time."""
 
 
 class Observer(Protocol):
     """A front end that keeps names, attributes or bytes beyond the request that asked for them."""
 
     def paths(self) -> list[bytes]:
-        """Return the paths of the directories of which it keeps something, without the root."""
+        """Return the paths of the directories about which the observer keeps answers, without the root."""
 
     def directories(self, view: View) -> Iterable[Directory]:
-        """Return the same directories as they are in a view, without those that are not in it.
+        """Return the same directories as they are in a view, without those that the view lacks.
 
-        The result is iterated in a thread: there may be a million.
+        The result is iterated in a thread, as there may be a million.
         """
 
     async def tell(self, found: Changes) -> bool:
-        """Have it forget; return whether it has.
+        """Forget what has changed; return whether that succeeded.
 
-        The loop goes on meanwhile, so an observer may wait for requests that are being answered.
+        The loop goes on in the meantime, so an observer may wait for requests in progress.
         """
 
     async def settle(self) -> None:
-        """Do what earlier changes have left to do; called at the end of each refresh."""
+        """Complete the work that earlier changes have left. Called at the end of each refresh."""
 
 
 class Observers:
-    """All observers of one drive, and which of them has not been told something.
+    """All observers of one drive, and which of them have missed a change.
 
-    An observer that could not be told of a change of view is told of everything at the next one.
+    An observer that missed a change of view must forget everything at the next change.
     """
 
     def __init__(self) -> None:
@@ -55,20 +55,20 @@ class Observers:
         self._owed: set[Observer] = set()
         self._files = trio.CapacityLimiter(_FILES)
         self._compared = trio.CapacityLimiter(_COMPARED)
-        # Of its own: threads that wait for a slow disk, to answer reads, must not keep it waiting.
+        # Separate from the threads that read: they may wait for a slow disk.
         self._views = trio.CapacityLimiter(1)
 
     def add(self, observer: Observer) -> None:
-        """Tell an observer from now on."""
+        """Add an observer."""
         self._all.append(observer)
 
     @property
     def know_all(self) -> bool:
-        """Whether every observer was told every change of view."""
+        """Whether every observer has been told every change of view."""
         return not self._owed
 
     def directories(self) -> int:
-        """Return how many directories are known, each observer's for itself."""
+        """Return the number of directories that observers know, summed over observers."""
         return sum(len(observer.paths()) for observer in self._all)
 
     def known(self) -> dict[Observer, list[bytes]]:
@@ -78,15 +78,16 @@ class Observers:
     async def tell_of_view(
         self, old: View, new: View, known: Mapping[Observer, list[bytes]], held: Callable[[], set[int]]
     ) -> None:
-        """Tell what changed between two views.
+        """Tell observers what changed between two views.
 
-        ``known`` is what observers knew of the old one; ``held`` returns the inodes of the files that are open.
-        Where the changes cannot be found out, or an earlier change could not be told, all that is known is told.
+        ``known`` has the directories that observers knew in the old view. ``held`` returns the inodes of open
+        files. If the changes cannot be found out, or an observer missed an earlier change, it must forget all it
+        knows.
 
         Raises
         ------
         Exception
-            What an observer raised, after all others were told. So do all methods that tell something.
+            The first exception of an observer, after all others were told. So do the other methods that tell.
         """
         owed, self._owed = self._owed, set(known)
 
@@ -104,12 +105,12 @@ class Observers:
     async def _changes(self, old: View, new: View, paths: list[bytes], held: set[int]) -> Changes | None:
         try:
             return await trio.to_thread.run_sync(changes, old, new, paths, held, limiter=self._views)
-        except Exception:  # a defect of ours must not leave anybody with what is no more
+        except Exception:  # a defect here must not leave observers with wrong answers
             log.exception("what has changed could not be found out; the kernel forgets everything")
             return None
 
     async def tell_of_file(self, view: View, inode: int) -> None:
-        """Tell that a file of the source was found changed when it was opened."""
+        """Tell observers that a file of the source was found changed when it was opened."""
 
         async def tell(observer: Observer) -> None:
             found = await trio.to_thread.run_sync(
@@ -121,18 +122,18 @@ class Observers:
             await _each(self._all, tell)
 
     async def tell(self, directory: Directory, name: bytes) -> None:
-        """Tell that a name leads to another file."""
+        """Tell observers that a name leads to another file."""
         await _each(self._all, lambda observer: observer.tell(Changes(entries=[(directory.inode, name)])))
 
     async def settle(self) -> None:
-        """Have all observers do what earlier changes have left to do."""
+        """Make all observers complete the work that earlier changes have left."""
         await _each(self._all, lambda observer: observer.settle())
 
 
 async def _each(observers: Iterable[Observer], call: Callable[[Observer], Awaitable[object]]) -> None:
-    """Await a call for each observer, and then raise what the first has raised.
+    """Await a call for each observer, and then raise the first exception of any.
 
-    A defect of one front end must not keep the others from being told.
+    So a defect of one front end does not prevent the others from being told.
     """
     failures: list[Exception] = []
     for observer in [*observers]:

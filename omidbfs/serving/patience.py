@@ -1,7 +1,7 @@
-"""Processes and threads that may come to wait for a disk that is dead: watched, given up, and few.
+"""Runs processes and threads that may wait for a dead disk. Watches them, gives them up, and limits their number.
 
-Used by the refresher, in the loop of the drive. Nothing can end what waits for such a disk, so it is left behind,
-and what is left is counted.
+Used by the refresher, in the loop of the drive. Nothing can end a process or thread that waits for such a disk. So
+it is left behind, and counted.
 """
 
 import logging
@@ -24,15 +24,15 @@ _Arguments = TypeVarTuple("_Arguments")
 _Answer = TypeVar("_Answer")
 
 _PATIENCE = 5.0
-"""Seconds that the process that renews the index gets to end by itself."""
+"""Seconds that a process gets to end after a signal."""
 _STUCK = 120.0
-"""Seconds after which what waits for a disk, and does nothing else, is given up: as long as the kernel's own."""
+"""Seconds after which a process or thread that only waits for a disk is given up, as long as the kernel's own."""
 _MOST_LEFT = 3
-"""Processes, and threads, that may be left waiting for a disk: then no other is started that may come to."""
+"""The largest number of processes, and of threads, that may be left behind. After that, none is started."""
 
 
 class Patience:
-    """What was started and may wait for a disk, and what of it was left behind."""
+    """Runs processes and threads, and counts those that were left behind."""
 
     def __init__(self) -> None:
         self._left: list[trio.Process] = []
@@ -40,19 +40,19 @@ class Patience:
         self._is_asking = False
 
     def stuck(self) -> int:
-        """Return how many processes and threads were left behind and have not ended since."""
+        """Return how many processes and threads were left behind and have not ended."""
         return len(self._left) + self._asking.borrowed_tokens - self._is_asking
 
     async def run(self, command: list[str]) -> tuple[int, bytes, bytes]:
-        """Run a process; return its exit status and what it wrote to standard output and standard error.
+        """Run a process; return its exit status, its standard output and its standard error.
 
-        Unlike ``trio.run_process`` it does not wait for ever, neither for a process that waits for a disk that
-        does not answer, nor when it is cancelled: what cannot even be killed is left behind.
+        Unlike ``trio.run_process`` this does not wait for ever for a process that waits for a dead disk, even if
+        the task is cancelled. A process that cannot be killed is left behind.
 
         Raises
         ------
         UserError
-            It was given up, or too many are left behind.
+            The process was given up, or too many processes are left behind.
         """
         self._left = [process for process in self._left if await _is_there(process)]
         if len(self._left) >= _MOST_LEFT:
@@ -60,7 +60,7 @@ class Patience:
                 f"{len(self._left)} processes of earlier refreshes still wait for a disk that does not answer; "
                 "no other is started before one of them has ended"
             )
-        # In a group of its own, so that it can be ended together with its workers.
+        # In a new process group, so that the process can be ended together with its workers.
         process = await trio.lowlevel.open_process(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
@@ -91,12 +91,12 @@ class Patience:
         return status, bytes(texts[0]), bytes(texts[1])
 
     async def asked(self, call: Callable[[*_Arguments], _Answer], *args: *_Arguments) -> _Answer:
-        """Return the answer of a call that may have to wait for a disk.
+        """Return the answer of a call that may wait for a disk. The call runs in a thread.
 
         Raises
         ------
         UserError
-            The disk does not answer; a thread is left waiting for it.
+            The disk does not answer. The thread is left behind.
         """
         thread: list[int] = []
 
@@ -114,7 +114,7 @@ class Patience:
                     answers.append(
                         await trio.to_thread.run_sync(asked, limiter=self._asking, abandon_on_cancel=True)
                     )
-                except Exception as error:  # raised below: what a nursery raises is a group of them
+                except Exception as error:  # raised below, because a nursery would raise an exception group
                     problem = error
                 nursery.cancel_scope.cancel()
         finally:
@@ -135,14 +135,14 @@ async def _give_up_when_stuck(process: trio.Process, scope: trio.CancelScope) ->
 
 
 async def _is_ended(process: trio.Process) -> bool:
-    """End a process and whatever it has started; return whether it did end."""
+    """End a process and its children; return whether they have ended."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with trio.move_on_after(_PATIENCE):
             await process.wait()
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it has started and has not ended with it
+                os.killpg(process.pid, signal.SIGKILL)  # its remaining children
             while await _is_there(process):
                 await trio.sleep(_PATIENCE / 100)
             return True
@@ -154,14 +154,14 @@ async def _is_ended(process: trio.Process) -> bool:
 
 
 async def _is_there(process: trio.Process) -> bool:
-    """Return whether anything is left of a process and of what it has started."""
+    """Return whether a process or any of its children exists."""
     return process.returncode is None or bool(await trio.to_thread.run_sync(threads_of, process.pid))
 
 
 async def _give_up_when_thread_is_stuck(thread: list[int], scope: trio.CancelScope) -> None:
-    """Cancel a scope when a thread of this process, as soon as it has a number, waits for a disk and for it alone.
+    """Cancel a scope when a thread of this process waits for a disk and does nothing else.
 
-    One that goes on, however slowly, is left to do so.
+    ``thread`` has its number as soon as it runs. A thread that makes progress, however slow, may go on.
     """
     before: Seen = {}
     while True:

@@ -1,6 +1,6 @@
-"""Open files of the source: one descriptor for each open handle, read without delaying other readers.
+"""Opens and reads files of the source: one descriptor for each handle, without delays for other readers.
 
-Used by the drive, in its loop, but for what runs in threads.
+Used by the drive, in its loop. Calls that may wait for a disk run in threads.
 """
 
 import errno
@@ -16,9 +16,9 @@ from omidbfs.view.files import Files
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)
 _LARGEST_REQUEST = 1 << 20
 _ADVICE = 128 << 10
-"""Bytes: of one piece of advice the kernel takes no more than the read-ahead of the disk, which is mostly this."""
+"""Bytes of one posix_fadvise(2). The kernel reads no more than the read-ahead of the disk, usually this size."""
 _IN_A_ROW = 3
-"""Reads that follow each other until a file is taken to be read from one end to the other."""
+"""Consecutive reads after which a file counts as read sequentially."""
 
 
 class FileChangedError(OSError):
@@ -26,10 +26,10 @@ class FileChangedError(OSError):
 
 
 class OpenFile:
-    """A file of the source, open for one handle, as it was when it was opened.
+    """A file of the source, open for one handle. ``facts`` are those at the time of opening.
 
-    ``reached``, ``in_a_row``, ``has_waited`` and ``asked_for`` say how it is being read: where the last read
-    ended, how many followed each other, whether one had to wait for the disk, and up to where the disk was asked.
+    ``reached`` is the end of the last read, and ``in_a_row`` the number of consecutive reads. ``has_waited`` says
+    whether a read had to wait for the disk. ``asked_for`` is the end of the bytes requested in advance.
     """
 
     __slots__ = ("asked_for", "descriptor", "disk", "facts", "has_waited", "in_a_row", "inode", "reached")
@@ -44,7 +44,7 @@ class OpenFile:
 
 
 class Reader:
-    """Opens and reads source files for inodes of a drive. ``disks`` outlive it."""
+    """Opens and reads source files for inodes of a drive. ``disks`` live longer than a reader."""
 
     def __init__(self, source: Source, disks: Disks) -> None:
         follow = source.follow_symlinks
@@ -55,8 +55,8 @@ class Reader:
         ]
         self._being_opened = 0
         self._is_closing = False
-        # What is answered at once is copied into the kernel before anything else happens: one buffer will do, and
-        # stays in the processor's cache.
+        # An answer from the page cache is copied into the kernel before the loop goes on. So one buffer
+        # suffices, and stays in the processor's cache.
         self._buffer = memoryview(bytearray(_LARGEST_REQUEST))
 
     async def open(self, files: Files, inode: int) -> OpenFile:
@@ -65,11 +65,11 @@ class Reader:
         Raises
         ------
         OSError
-            ESTALE if the file is gone, is no regular file, or is not the version that the inode stands for. The
-            kernel then looks the name up again, and finds the file as it is now under another inode. EMFILE if
-            too many are open. Otherwise what the system says.
+            ESTALE: the file is gone, is not a regular file, or is another version than that of the inode. Then the
+            kernel looks up the name again, and finds the current version under another inode. EMFILE: too many
+            files are open. Otherwise the error of the system.
         FileChangedError
-            ESTALE, found out just now: the kernel may have attributes of the old version.
+            ESTALE, and the change was found just now. So the kernel may have attributes of the old version.
         """
         facts = files.facts(inode)
         if facts is None:
@@ -91,7 +91,7 @@ class Reader:
             return OpenFile(inode, descriptor, facts, disk)
         self._disks.open_files -= 1
         os.close(descriptor)
-        complaints.info("a file of the source is not what it was when it was read")
+        complaints.info("a file of the source has changed since it was indexed")
         mode = stat.S_IMODE(found.st_mode)
         files.update(inode, FileFacts(found.st_size, mtime_of(found), mode, found.st_uid, found.st_gid))
         raise FileChangedError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -108,12 +108,12 @@ class Reader:
                 self._close_trees()
 
     def _explained(self, error: OSError) -> OSError:
-        """Return what the caller gets, and have the log say why."""
+        """Return the error for the caller, and log the reason."""
         if error.errno in _GONE:
-            complaints.info("a file of the source is gone, or no regular file any more")
+            complaints.info("a file of the source is gone, or is no longer a regular file")
             return _stale()
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            complaints.warning("the system lets no more files be open")
+            complaints.warning("the system allows no more open files")
         elif error.errno in (errno.EACCES, errno.EPERM):
             complaints.info("a file of the source may not be read by the drive")
         else:
@@ -121,21 +121,21 @@ class Reader:
         return error
 
     async def read(self, file: OpenFile, offset: int, size: int) -> bytes | bytearray | memoryview:
-        """Return up to ``size`` bytes; fewer only at the end of the file. They are good until the next read.
+        """Return up to ``size`` bytes; fewer only at the end of the file. They are valid until the next read.
 
         Raises
         ------
         OSError
-            ESTALE if the file was written to since it was opened: the kernel would mix two versions. Otherwise
-            what the disk says.
+            ESTALE: the file was written to after it was opened, so the kernel would mix two versions. Otherwise
+            the error of the disk.
         """
         disk, facts = file.disk, file.facts
         wanted = min(size, facts.size - offset)
         if wanted <= 0:
             return b""
         ahead = self._ahead(file, offset, wanted) if self._disks.readahead else None
-        # What is in the page cache is answered at once, without a thread: 3 x the small files per second. What is
-        # not may take as long as the disk likes, and everybody else goes on (scripts/bench drive).
+        # Bytes in the page cache are answered at once, without a thread: 3 x the small files per second. All other
+        # reads use a thread, so that a slow disk does not delay other requests (scripts/bench drive).
         if disk.at_once and ahead is None:
             buffer, done = self._buffer[:wanted], 0
             try:
@@ -162,12 +162,12 @@ class Reader:
         return found
 
     def _ahead(self, file: OpenFile, offset: int, size: int) -> range | None:
-        """Return which bytes to ask the disk for now, if the file is being read from one end to the other.
+        """Return the bytes to request in advance from the disk, if the file is read sequentially.
 
-        It asks for half of the read-ahead at a time, and only where the disk has kept somebody waiting.
+        A request is for at least half of the read-ahead, and only for files that have waited for the disk.
         """
         window = self._disks.readahead
-        # The kernel may ask for several parts at once, and they may arrive in any order.
+        # The kernel may request several parts at once, and the requests may arrive in any order.
         file.in_a_row = file.in_a_row + 1 if abs(offset - file.reached) <= window else 0
         file.reached = offset + size
         if file.in_a_row < _IN_A_ROW or not file.has_waited:
@@ -181,7 +181,7 @@ class Reader:
         return range(start, end, _ADVICE) if start < end else None
 
     def _changed(self) -> OSError:
-        complaints.info("a file of the source was written to while somebody had it open")
+        complaints.info("a file of the source was written to while it was open")
         return _stale()
 
     def _failed(self, error: OSError) -> OSError:
@@ -196,11 +196,11 @@ class Reader:
         self._disks.open_files -= 1
         if file.disk.at_once:
             os.close(file.descriptor)
-        else:  # a network may want to be told
+        else:  # on a network file system, closing may wait for the server
             await file.disk.threads.run(file.inode, os.close, file.descriptor)
 
     def close_trees(self) -> None:
-        """Close the two directories, as soon as nobody is opening files in them."""
+        """Close the two directories as soon as no file is being opened in them."""
         self._is_closing = True
         if not self._being_opened:
             self._close_trees()
@@ -219,7 +219,7 @@ def _open_in(tree: TreeReader, path: bytes) -> tuple[int, os.stat_result, bool]:
     try:
         descriptor, found = tree.open_with_facts(path)
     except OSError as error:
-        # The disk may have gone away and come back since: then there is another directory in the place of ours.
+        # The disk may have gone away and come back: then another directory has replaced the open one.
         try:
             is_another = tree.found_again()
         except OSError:
@@ -231,7 +231,7 @@ def _open_in(tree: TreeReader, path: bytes) -> tuple[int, os.stat_result, bool]:
 
 
 def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: range | None) -> bytearray | None:
-    """Return ``size`` bytes; ``None`` if the file is not what it was when it was opened."""
+    """Return ``size`` bytes; ``None`` if the file has changed since it was opened."""
     for start in ahead or ():
         os.posix_fadvise(descriptor, start, min(_ADVICE, facts.size - start), os.POSIX_FADV_WILLNEED)
     buffer, done = bytearray(size), 0
@@ -245,6 +245,6 @@ def _read(descriptor: int, facts: FileFacts, offset: int, size: int, ahead: rang
 
 
 def _is_as_it_was(descriptor: int, facts: FileFacts) -> bool:
-    # Asked after reading: a write gives the file its new time first.
+    # Check after reading: a write sets the new time before it writes.
     found = os.fstat(descriptor)
     return mtime_of(found) == facts.mtime_ns and found.st_size == facts.size

@@ -1,9 +1,9 @@
-"""Keeping a drive up to date: another process renews the index, and the drive takes it over when that is done.
+"""Keeps a drive up to date: a subprocess renews the index, and then the drive takes over the new index.
 
-Used by front ends that serve for a long time, in the loop of the drive. The process lists and reads the source, so
-that a slow or vanishing source delays nobody who uses the drive, and the drive's memory stays what it is. When it
-has written a new index, that is opened, the view over it takes the place of the old one, and all observers are
-told what changed.
+Used by front ends that serve for a long time, in the loop of the drive. The subprocess lists and reads the
+source. So a slow or vanishing source does not delay the users of the drive, and the memory of the drive does not
+grow. When the subprocess has written a new index, the drive opens it, replaces the view, and tells all observers
+what changed.
 """
 
 import gc
@@ -39,19 +39,19 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to refresh, besides on SIGHUP: ``at_once`` after mounting, and ``every`` so many seconds."""
+    """When to refresh, in addition to SIGHUP: ``at_once`` after mounting, and ``every`` so many seconds."""
 
     at_once: bool = False
     every: float = math.inf
 
 
 def drive_of(session: Session, stored: Stored, readahead: int = 0) -> Drive:
-    """Return a drive over an index; ``readahead`` as of :class:`~omidbfs.serving.disks.Disks`."""
+    """Return a drive over an index; ``readahead`` is that of :class:`~omidbfs.serving.disks.Disks`."""
     return Drive(session.drive_view(stored, _first_status()), session.source, readahead)
 
 
 class Refresher:
-    """Refreshes one drive. ``arguments`` make ``omidbfs`` bring its index up to date and say so in JSON."""
+    """Refreshes one drive. With ``arguments``, ``omidbfs.cli.renew`` updates its index and reports in JSON."""
 
     def __init__(self, drive: Drive, session: Session, stored: Stored, arguments: Sequence[str]) -> None:
         self.drive = drive
@@ -69,7 +69,7 @@ class Refresher:
         self._patience = Patience()
 
     async def run(self, schedule: Schedule, ready: trio.Event) -> None:
-        """Refresh when asked to, as soon as observers are ``ready`` to be told, and until :meth:`end`."""
+        """Refresh on request and by schedule, from the time that observers are ``ready`` until :meth:`end`."""
         try:
             with self._scope:
                 await ready.wait()
@@ -84,9 +84,9 @@ class Refresher:
             self._ended.set()
 
     async def end(self) -> None:
-        """End it, and whatever it has started.
+        """End :meth:`run` and the subprocess.
 
-        Requests must still be answered meanwhile: an observer may wait for that before it takes what it is told.
+        Requests must still be answered in the meantime, because an observer that is being told may wait for them.
         """
         self._scope.cancel()
         await self._ended.wait()
@@ -97,13 +97,13 @@ class Refresher:
             self._wanted.set()
 
     async def report_on_signals(self, signals: AsyncIterator[int]) -> None:
-        """Bring ``status.json`` up to date on each signal, counters and all."""
+        """Update ``status.json`` with its counters on each signal."""
         async for _ in signals:
             self.drive.counters.reports += 1
             await self._say()
 
     def tell_ready(self) -> None:
-        """Tell systemd what is shown."""
+        """Tell systemd that the drive is ready, and how much it shows."""
         index = self.drive.view.index
         failed = "; the last refresh failed" if self._state == "failed" else ""
         notify.tell(
@@ -119,7 +119,7 @@ class Refresher:
         await self._say()
 
     async def refresh(self) -> None:
-        """Look for changes once, and show them; what goes wrong leaves the drive as it was."""
+        """Look for changes once, and show them. If that fails, the drive stays as it was."""
         await self._enter("refreshing")
         try:
             seen = self.drive.view.files.found_changed()
@@ -129,7 +129,8 @@ class Refresher:
             )
             session = replace(self._session, definitions=definitions)
             is_redefined = definitions != self._session.definitions
-            # What was found changed at an open may be as it was again, while the index has not changed at all.
+            # With `seen`: a file that was found changed at an open may since have its old content, and then the
+            # index is the same.
             if await self._bring_up_to_date() or seen or is_redefined or not self.drive.observers.know_all:
                 await self._take_over(session, seen)
             await self.drive.observers.settle()
@@ -137,22 +138,22 @@ class Refresher:
         except (UserError, OSError) as error:
             self._error = str(error)
             log.warning("the refresh failed and the drive goes on as it was; .omidbfs/status.json says why")
-        except Exception as error:  # a defect of ours must not end the drive
+        except Exception as error:  # a defect must not end the drive
             self._error = f"{type(error).__name__}, a defect: please report it"
             log.exception("the refresh failed and the drive goes on as it was")
-        # An exception that came out of a thread refers to itself, and to the view that was asked: without this an
-        # old index would stay mapped until the collector comes round. What was there at the start is frozen.
+        # An exception from a thread refers to itself and to a view. Without this, an old index would stay mapped
+        # until the next full collection. Objects from before the start are frozen, so this is fast.
         gc.collect()
         self._done += 1
         await self._enter("idle" if self._error is None else "failed")
 
     async def _bring_up_to_date(self) -> bool:
-        """Have the index brought up to date; return whether it is another than the one that is shown.
+        """Run the subprocess that updates the index; return whether the index differs from the one that is shown.
 
         Raises
         ------
         UserError
-            It cannot be done now.
+            The subprocess failed.
         """
         status, output, errors = await self._patience.run([*module_command("omidbfs.cli.renew"), *self._arguments])
         if status != 0:
@@ -163,8 +164,8 @@ class Refresher:
         return written != self._stored.written
 
     async def _take_over(self, session: Session, seen: Mapping[int, FileFacts]) -> None:
-        """Show the saved index as ``session`` says; ``seen`` had been found changed before it was up to date."""
-        # What the loop owns is read here: in the thread it might change meanwhile.
+        """Show the saved index with the options of ``session``; ``seen`` as in ``Drive.take_over``."""
+        # The state belongs to the loop, so it is read here and not in the thread.
         stored, view, reader = await self._patience.asked(self._opened, session, self._state_now())
         self._session, self._stored = session, stored
         await self.drive.take_over(view, reader, seen)
@@ -179,21 +180,23 @@ class Refresher:
         return stored, session.drive_view(stored, told), Reader(session.source, self.drive.disks)
 
     async def _say(self) -> None:
-        """Bring ``status.json`` up to date; what goes wrong with it ends neither a refresh nor the drive."""
-        async with self._saying:  # an older text must not take the place of a newer one
+        """Update ``status.json``. A failure ends neither the refresh nor the drive."""
+        async with self._saying:  # an older text must not replace a newer one
             try:
                 await self.drive.replace_text(b"status.json", lambda text: renewed_status(text, self._state_now()))
             except Exception:
                 log.exception("status.json could not be renewed")
 
     def _state_now(self) -> dict[str, object]:
-        """Return what ``status.json`` says beside what is served; called by the loop."""
+        """Return the fields of ``status.json`` that change without a new view. Called in the loop."""
         refresh = _refresh_state(self._state, self._since, self._done, self._error, self._patience.stuck())
-        return {"refresh": refresh, "counters": self.drive.counted(), "started": self._started}
+        drive = self.drive
+        shown = {"refresh": refresh, "counters": drive.counted(), "started": self._started}
+        return {**shown, "front_ends": dict(drive.front_ends)}
 
 
 def _first_status() -> dict[str, object]:
-    """Return what ``status.json`` of a new drive says of refreshes and of requests."""
+    """Return the same fields for a new drive."""
     refresh = _refresh_state("idle", _now(), 0, None, 0)
     return {"refresh": refresh, "counters": Counters().shown()}
 

@@ -1,9 +1,9 @@
-"""Who may read what a drive shows: the one judgement for front ends, which have no kernel to check modes for them.
+"""Decides whether an identity may read a node, for front ends without a kernel that checks modes.
 
-Used by :class:`~omidbfs.serving.drive.Drive`, which knows the access to its nodes. Pure functions: any thread may
-call them. What is judged here are modes as the drive shows them, and those keep the promises of docs/semantics.md:
-the limited mode of a source file (S40), that of directories and of texts about the drive (S41), that of a replaced
-file (S71), and that of everything that quotes the source (S96).
+Used by :class:`~omidbfs.serving.drive.Drive`, which knows owner and mode of its nodes. Pure functions: any
+thread may call them. They judge modes as the drive shows them. These modes keep the promises of
+docs/semantics.md: the mode of a source file (S40), of directories and texts about the drive (S41), of a replaced
+file (S71), and of everything that quotes the source (S96).
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ READ, SEARCH = 0o4, 0o1
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks: a user, the group of that user, and the supplementary groups (``None``: not known).
+    """The identity of a caller: user, group, and supplementary groups (``None``: unknown).
 
-    The user 0 is root, who may read everything. A front end must not take the 0 of another user namespace for it.
+    User 0 is root, who may read everything. A front end must not pass on the user 0 of another user namespace.
     """
 
     uid: int
@@ -26,10 +26,10 @@ class Identity:
 
 
 def permits(access: Access, identity: Identity, wanted: int) -> bool:
-    """Return whether a mode lets an identity do what is ``wanted``, :data:`READ` or :data:`SEARCH`.
+    """Return whether a mode permits an identity to do what is ``wanted``, :data:`READ` or :data:`SEARCH`.
 
-    The rule is that of path_resolution(7), without ACLs: only the first class that the identity is in counts.
-    Where its groups decide and are not known, the answer is no.
+    The rule is that of path_resolution(7), without ACLs: only the first class to which the identity belongs
+    counts. If the answer depends on groups that are unknown, it is no.
     """
     mode = access.mode
     if identity.uid == 0:

@@ -1,6 +1,6 @@
-"""From what a command was asked for to an index and a view: opens the saved index, or builds and saves it.
+"""Turns the options of a command into an index and a view: opens the saved index, or builds and saves it.
 
-Used by commands and by the refresher. A session is immutable, and any thread may ask it.
+Used by commands and by the refresher. A session is immutable, and any thread may use it.
 """
 
 import os
@@ -27,26 +27,26 @@ from omidbfs.index.slices import only_clients
 from omidbfs.index.store import IndexFileError, NoIndexError, Stored, load, may_replace, save
 from omidbfs.serving.configuration import Definitions
 from omidbfs.view.about import generated_texts
-from omidbfs.view.files import Content
 from omidbfs.view.ownership import Ownership, drive_access
 from omidbfs.view.root import Root, root_of
+from omidbfs.view.texts import Content
 from omidbfs.view.view import View
 
 Shown = Callable[[], AbstractContextManager[Progress]]
 
 
 class _NotKeptError(UserError):
-    """The index cannot be written where it is to be."""
+    """The index cannot be written to its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is to be shown of which source, where its index is kept, and how it is read.
+    """The source, the place of its index, how it is read, and what is shown of it.
 
-    ``only`` names the clients to show (``None``: all); ``executor`` and ``workers`` as in ``executor_for``;
-    ``progress`` shows how far long work has come. ``definitions`` are those of the file ``config``, which
-    somebody has named, or which was found (``is_config_named``); ``listed`` names the facets that the root lists
-    (``None``: all).
+    ``only`` names the clients to show (``None``: all). ``executor`` and ``workers`` are those of
+    ``executor_for``. ``progress`` shows the progress of long work. ``definitions`` are those of the file
+    ``config``. ``is_config_named`` says that the user named this file; otherwise it was found. ``listed`` names
+    the facets that the root lists (``None``: all).
     """
 
     source: Source
@@ -71,28 +71,28 @@ class Session:
         Raises
         ------
         IndexFileError
-            There is none that can be used.
+            There is no usable index.
         UserError
             The source is gone.
         """
         return saved_index(self.index_path, self.source)
 
     def saved_or_none(self) -> Stored | None:
-        """Return the saved index, ``None`` if there is none that can be used."""
+        """Return the saved index; ``None`` if there is no usable one."""
         try:
             return self.saved()
         except IndexFileError:
             return None
 
     def saved_or_told(self, warn: Callable[[str], None]) -> Stored | None:
-        """Return the saved index, ``None`` if there is none that can be used.
+        """Return the saved index; ``None`` if there is no usable one.
 
-        ``warn`` is told of one that cannot be used, other than for being missing.
+        ``warn`` gets a line if an index exists and cannot be used.
 
         Raises
         ------
         UserError
-            The source is gone, or something else is in the place of the index.
+            The source is gone, or the file in the place of the index is not an index.
         """
         try:
             return self.saved()
@@ -105,14 +105,14 @@ class Session:
     def opened(self, warn: Callable[[str], None], *, verify: bool = False) -> tuple[Stored, bool]:
         """Return an index for a command that only asks, and whether it is known to be up to date.
 
-        That is the saved one, with ``verify`` brought up to date; without one that can be used the source is read.
-        What was read is saved where that is possible. But an index that is there keeps the facets that it has:
-        where others are defined, what is read is for this command alone. ``warn`` is told of that.
+        This is the saved index, which is updated first with ``verify``. If there is no usable index, the source
+        is read. The result is saved if possible. But a saved index keeps its facets: if the configuration or the
+        program defines other facets, the result is for this command alone, and ``warn`` gets a line.
 
         Raises
         ------
         UserError
-            The source went away, or something else is in the place of the index.
+            The source went away, or the file in the place of the index is not an index.
         """
         is_closed = False
         try:
@@ -124,7 +124,7 @@ class Session:
         if stored is not None and has_facets and not verify:
             return stored, False
         fingerprint = source_fingerprint(self.source)
-        # Reading everything may take hours: then it is said first that it cannot be kept.
+        # Reading everything may take hours, so warn before it if the result cannot be kept.
         keeps = has_facets and not is_closed and (stored is not None or self._can_be_kept(warn))
         if stored is not None:
             self._tell_of_facets(stored, warn)
@@ -164,7 +164,7 @@ class Session:
                 )
 
     def has_all_facets(self, stored: Stored) -> bool:
-        """Return whether an index has the facets that are defined, as they are defined, and all of the program."""
+        """Return whether an index has all facets of the configuration and the program, with these definitions."""
         is_as_defined = stored.index.registry.user == tuple(one.facet() for one in self.definitions.facets)
         return is_as_defined and not stored.index.lacking
 
@@ -174,7 +174,7 @@ class Session:
             yield Work(executor, self.workers, progress)
 
     def brought_up_to_date(self, previous: Stored | None) -> Stored:
-        """Return the index of the source as it is now, having saved it if anything has changed.
+        """Return the index of the source as it is. If anything has changed, save the index first.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class Session:
             The source went away, or the index cannot be written.
         """
         fingerprint = source_fingerprint(self.source)
-        if previous is None:  # reading everything may take hours: first see whether it can be kept
+        if previous is None:  # reading everything may take hours, so check first that the result can be kept
             self._check_replaceable()
             self._check_place()
         known = previous.index if previous is not None else None
@@ -199,7 +199,7 @@ class Session:
             return load(self.index_path, fingerprint)
         except OSError as error:
             raise self._cannot_be_kept(error) from error
-        except IndexFileError as error:  # somebody replaced it at this very moment
+        except IndexFileError as error:  # another process replaced it at this moment
             raise UserError(
                 str(error), "another process is writing it, try again", place=self.index_path
             ) from error
@@ -231,16 +231,16 @@ class Session:
         )
 
     def drive_view(self, stored: Stored, state: Mapping[str, object]) -> View:
-        """Return what a drive is to show of an index, with all made that somebody would have to wait for.
+        """Return the view of an index for a drive, with everything prepared so that no request waits for it.
 
-        ``state`` joins what the drive says of itself.
+        ``state`` has further fields of ``status.json``.
         """
         view = self._view(stored, state)
         view.prepare()
         return view
 
     def view(self, stored: Stored) -> View:
-        """Return the same for a command, which makes only what it needs."""
+        """Return the view of an index for a command, which prepares only what it needs."""
         return self._view(stored, {})
 
     def _view(self, stored: Stored, state: Mapping[str, object]) -> View:
@@ -263,7 +263,7 @@ class Session:
         )
 
     def _root(self, index: Index) -> Root:
-        """Return what the root lists of an index; what named cohorts miss joins its problems."""
+        """Return the root over an index, with what named cohorts lack added to the problems of the index."""
         facets = [facet for facet in index.registry.facets if self.listed is None or facet.name in self.listed]
         named, problems = resolved(Cohorts(index), self.definitions.cohorts)
         if problems:

@@ -1,8 +1,8 @@
-"""The contents of generated files, kept for as long as they are likely to be read again.
+"""Keeps the contents of generated files that are likely to be read again.
 
-Used by ``generated``; any thread may call a spool. Small contents are kept in memory, all others on disk. There
-each is a file of its own without a name: it is private, and gone when the process is, whatever happens. Both are
-bounded: in bytes, and in descriptors.
+Used by ``generated``. Any thread may call a spool. Small contents are kept in memory, and all others on disk.
+There each content is a file without a name. Such a file is private, and disappears with the process. Bytes and
+descriptors are bounded.
 """
 
 import errno
@@ -22,18 +22,18 @@ from omidbfs.base.places import user_directory
 log = logging.getLogger(__name__)
 
 MEMORY = 8 << 20
-"""Bytes that are kept in memory, in contents of up to a 256th of it."""
+"""The largest number of bytes kept in memory. A content of more than a 256th of this goes to disk."""
 LIMIT = 2 << 30
-"""Bytes that are kept on disk, besides the last content made, which may be larger, and what is open."""
+"""The largest number of bytes kept on disk. The last content made may be larger, and open files do not count."""
 MOST_FILES = 32
-"""How many contents are kept on disk: each takes a descriptor."""
+"""The largest number of contents kept on disk. Each takes a descriptor."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A descriptor of its own on a content, to be closed by the caller, and its size in bytes."""
+    """A content that is open: a descriptor, which the caller closes, and the size in bytes."""
 
     descriptor: int
     size: int
@@ -65,9 +65,9 @@ class _Kept:
 
 
 class _Shelf:
-    """Contents by key: up to ``most`` of them and up to ``limit`` bytes, besides the last one put there.
+    """Contents by key: up to ``most`` contents and ``limit`` bytes. The last content is always kept.
 
-    The least recently used goes first.
+    The least recently used content is removed first.
     """
 
     def __init__(self, limit: int, most: float = math.inf) -> None:
@@ -96,7 +96,7 @@ class _Shelf:
             kept.close()
 
     def clear(self) -> bool:
-        """Let go of everything; return whether there was anything."""
+        """Remove all contents; return whether there were any."""
         keys = list(self._kept)
         for key in keys:
             self.remove(key)
@@ -104,9 +104,9 @@ class _Shelf:
 
 
 class Spool:
-    """Keeps contents by key, the least recently used ones for the shortest time. Thread-safe.
+    """Keeps contents by key, and drops the least recently used first. Thread-safe.
 
-    ``directories`` are where it may be kept: the first that can be written to. ``limit``, ``memory`` and
+    Contents on disk are in the first of ``directories`` that can be written to. ``limit``, ``memory`` and
     ``most_files`` are the bounds :data:`LIMIT`, :data:`MEMORY` and :data:`MOST_FILES`.
     """
 
@@ -126,7 +126,7 @@ class Spool:
         self._stopped = threading.Event()
 
     def open(self, key: int) -> Content | None:
-        """Return what is kept under a key, ``None`` if that is nothing."""
+        """Return the content of a key, or ``None``."""
         with self._lock:
             kept = self._in_memory.find(key) or self._on_disk.find(key)
             return None if kept is None else kept.opened()
@@ -137,8 +137,8 @@ class Spool:
         Raises
         ------
         OSError
-            It cannot be written: ENOSPC where the disk is full, also without all that is kept. EINTR after
-            :meth:`stop`.
+            The content cannot be written. ENOSPC: the disk is full, even after all kept contents were removed.
+            EINTR: :meth:`stop` was called.
         """
         try:
             content = self._written(chunks())
@@ -193,13 +193,13 @@ class Spool:
         raise problem or OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def forget(self, key: int) -> None:
-        """Let go of a content; a handle that is open on it keeps it."""
+        """Remove a content. Open descriptors stay valid."""
         with self._lock:
             self._in_memory.remove(key)
             self._on_disk.remove(key)
 
     def forget_all(self) -> None:
-        """Let go of everything."""
+        """Remove all contents."""
         self._clear(self._in_memory)
         self._clear(self._on_disk)
 
@@ -208,7 +208,7 @@ class Spool:
             return shelf.clear()
 
     def stop(self) -> None:
-        """Have whatever is being made end soon, and make nothing more."""
+        """Make :meth:`make` end soon in all threads, and refuse further calls."""
         self._stopped.set()
         self.forget_all()
 
@@ -225,6 +225,6 @@ def _stopped() -> OSError:
 
 
 def spool_directories() -> tuple[Path, ...]:
-    """Return where a drive may keep contents: the user's cache, else where the system has temporary files."""
+    """Return the directories for contents: the user's cache, and else the system's temporary directory."""
     cache, temporary = user_directory("cache"), Path(tempfile.gettempdir())
     return (temporary,) if cache is None else (cache, temporary)

@@ -1,23 +1,23 @@
-"""Processes that wait for a disk which does not answer: how that is seen from outside.
+"""Detects processes and threads that wait for a disk that does not answer, by proc(5).
 
-Used by ``patience``. Any thread may call it. Such a process may be beyond every signal, SIGKILL too, until the
-disk answers.
+Used by ``patience``. Any thread may call it. No signal, not even SIGKILL, ends such a process before the disk
+answers.
 """
 
 from contextlib import suppress
 from pathlib import Path
 
 Seen = dict[int, tuple[str, int]]
-"""For each thread its state, as proc(5) has it, and how often it has left a processor."""
+"""For each thread its state of proc(5), and its number of context switches."""
 
 _DEAD = ("Z", "X")
 
 
 def threads_of(group: int) -> Seen:
-    """Return the threads of all processes of a group; none if it is gone, or only zombies are left of it."""
+    """Return the threads of all processes of a group; none if the group is gone or has only zombies."""
     seen: Seen = {}
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError, ValueError):  # it has just ended
+        with suppress(OSError, IndexError, ValueError):  # the process has just ended
             state, _, its_group = _fields(process)[:3]
             if int(its_group) == group and state not in _DEAD:
                 for thread in (process / "task").iterdir():
@@ -35,9 +35,10 @@ def thread_of_ours(thread: int) -> Seen:
 
 
 def are_stuck(before: Seen, now: Seen) -> bool:
-    """Return whether threads seen twice, some time apart, wait for a disk that does not answer.
+    """Return whether threads that were seen twice, some time apart, wait for a disk that does not answer.
 
-    Nothing has run meanwhile, nor is about to; or a thread is still in the same sleep that no signal can end.
+    Either no thread has run in the meantime or is about to run, or a thread is still in the same uninterruptible
+    sleep.
     """
     same = [state for thread, (state, times) in now.items() if before.get(thread) == (state, times)]
     return "D" in same or (before == now and "R" not in same)

@@ -1,1 +1,1 @@
-"""A path to a node: what the drive looks like. No FUSE in it."""
+"""Turns a path into a node: what the drive looks like. It knows no front end."""

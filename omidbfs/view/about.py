@@ -1,4 +1,4 @@
-"""What a mount says of itself: ``README.txt`` and the texts in ``.omidbfs/``.
+"""The texts with which a drive describes itself: ``README.txt`` and the files in ``.omidbfs/`` of the root.
 
 Used by sessions, and by the refresh of a drive, which renews its status. Pure functions: any thread may call them.
 """
@@ -20,32 +20,36 @@ from omidbfs.index.classification import Classification
 from omidbfs.view.root import Root
 
 _TEXTS = 4
-"""How many texts a drive adds."""
+"""The number of texts that a drive adds."""
 
 _README = """\
-This drive shows an OMI-DB grouped by attributes. The path is the query.
+This drive shows an OMI-DB, grouped by attributes. The path is the query.
 
-  all/                          every image, as pairs <image>.dcm and <image>.json
-  by-client/<client>/           the real tree of one client
+  all/                          every image, as two files: <image>.dcm and <image>.json
+  by-client/<client>/           one client, with the studies as they are in the database
   by-<facet>/<value>/           the images that have this value
-  cohorts/<name>/               the cohorts of the configuration, where there are any
-  .omidbfs/                     status.json, facets.json, problems.jsonl
+  cohorts/<name>/               the cohorts that the configuration defines, if any
+  .omidbfs/                     about the drive: status.json, facets.json, problems.jsonl
 
-Inside every directory of images each by-<facet> can be entered again, though it is not listed (find and
-some globs find nothing there; `omidbfs ls -R SOURCE COHORT` prints the paths):
+To combine conditions, add another by-<facet>. Every directory of images has all facets, but does not list them:
 
   ls by-outcome/malignant/by-view/MLO/by-laterality/L/*.dcm
 
-  by-view/CC,MLO                either
-  by-outcome/not-normal         neither this value nor any other named after the comma
-  by-age/50-69  by-year/2012-   from, to
-  by-outcome/CI                 the database's own codes are understood too
+Programs such as find see only what is listed. `omidbfs ls -R SOURCE COHORT` prints all paths for them.
 
-Nor is .omidbfs/, which every such directory has too: index.csv, index.parquet, coco.json, summary.json, paths.txt.
+A value can also be:
 
-Everything is read-only, and each file is the untouched original. A file has one inode under all its paths.
+  by-view/CC,MLO                one value or the other
+  by-outcome/not-normal         every value but this one; further exclusions follow after commas
+  by-age/50-69  by-year/2012-   a range, with or without an end
+  by-outcome/CI                 a code of the database
 
-Facets, described in .omidbfs/facets.json
+Every directory of images also contains .omidbfs/, not listed either. In it are files made from these images:
+index.csv, index.parquet, coco.json, summary.json, paths.txt.
+
+The drive is read-only. Files have their original content. A file has the same inode under all its paths.
+
+Facets (.omidbfs/facets.json describes them and their values)
 """
 
 
@@ -55,7 +59,7 @@ def generated_texts(
     classification: Classification,
     state: Mapping[str, object] | None = None,
 ) -> Mapping[str, bytes | memoryview]:
-    """Return name -> content of the generated texts of a drive; ``state`` joins its status."""
+    """Return name -> content of the generated texts of a drive; its status has the fields of ``state``, too."""
     index = root.cohorts.index
     return LazyTexts(
         {
@@ -68,7 +72,7 @@ def generated_texts(
 
 
 class LazyTexts(Mapping[str, bytes | memoryview]):
-    """Texts by name, each made when it is looked up: counting the values of every facet takes 0.1 s."""
+    """Texts by name. Each is made when it is looked up, because counting the values of every facet takes 0.1 s."""
 
     def __init__(self, makers: Mapping[str, Callable[[], bytes | memoryview]]) -> None:
         self._makers = makers
@@ -91,12 +95,12 @@ def status_text(
 
 
 def renewed_status(text: bytes | memoryview, state: Mapping[str, object]) -> bytes:
-    """Return the content of ``status.json`` with another state: what is served is not counted again."""
+    """Return the content of ``status.json`` with another state. Nothing is counted again."""
     return _lines([{**orjson.loads(text), **state}], indent=True)
 
 
 def readme(facets: Sequence[Facet]) -> str:
-    """Return the text that explains the drive, and names its facets by level, in one screen."""
+    """Return the text that explains the drive and names its facets by level. It fits one screen."""
     by_level: dict[str, list[str]] = {}
     for facet in facets:
         by_level.setdefault(facet.level, []).append(f"by-{facet.name}")
@@ -114,7 +118,7 @@ def readme(facets: Sequence[Facet]) -> str:
 
 
 def status(root: Root, source: Sequence[str | None], classification: Classification) -> dict[str, object]:
-    """Return what is being served: source, counts, options, problems by kind."""
+    """Return what the drive serves: source, counts, options, problems by kind."""
     index = root.cohorts.index
     windows = classification.windows
     return {
@@ -143,7 +147,7 @@ def status(root: Root, source: Sequence[str | None], classification: Classificat
 def facet_counts(root: Root) -> dict[str, object]:
     """Return for each facet its description, level and source, and its values with their numbers of images.
 
-    Clients, studies and episodes are counted, not listed.
+    Facets of identifiers have the number of clients, studies or episodes instead of values.
     """
     cohorts = root.cohorts
     return {

@@ -1,6 +1,7 @@
-"""``by-<facet>``, in the root and in every directory of images: the values of a facet. Each leads to a cohort.
+"""The directory ``by-<facet>``, in the root and in every directory of images. Each value in it leads to a cohort.
 
-Used by ``view``, and by what must know this kind of directory. Values are immutable: any thread may use them.
+Used by ``view``, and by modules that must know this kind of directory. Directories are immutable: any thread may
+use them.
 """
 
 import errno
@@ -21,12 +22,12 @@ _CLIENT, _STUDY = BY_NAME["client"], BY_NAME["study"]
 
 
 def enter_facet(context: Context, directory: Directory, name: bytes) -> Directory | None:
-    """Return the directory of a facet, of the images that another stands for; ``None`` if there is no such facet.
+    """Return the directory of a facet of the images in a directory; ``None`` if there is no such facet.
 
     Raises
     ------
     OSError
-        ENAMETOOLONG: the path has more than :data:`LONGEST_PATH` bytes already.
+        ENAMETOOLONG: the path already has more than :data:`LONGEST_PATH` bytes.
     """
     facet = context.index.registry.by_name.get(os.fsdecode(name.removeprefix(b"by-")))
     if facet is None:
@@ -38,12 +39,12 @@ def enter_facet(context: Context, directory: Directory, name: bytes) -> Director
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FacetDirectory(Directory):
-    """The values of a facet that the images of a cohort have."""
+    """The directory of a facet: the values that the images of a cohort have."""
 
     facet: Facet
 
     def lookup(self, context: Context, name: bytes) -> Directory | None:
-        """Return the cohort that a component stands for, listed or not; of one client the real directory."""
+        """Return the cohort for a name, which need not be listed; for one client the real directory."""
         if self.facet is _CLIENT:
             client = context.index.client_table.find(name)
             if client:
@@ -52,7 +53,7 @@ class FacetDirectory(Directory):
         return None if term is None else CohortDirectory(*self.below(name), self.cohort.narrowed(term))
 
     def listing(self, context: Context) -> Listing:
-        """Return the values; with ``list_empty`` those that any image has, unless they are identifiers."""
+        """Return the values. With ``list_empty`` return those of all images, unless they are identifiers."""
         facet, cohorts, cohort = self.facet, context.cohorts, self.cohort
         if context.list_empty and facet.kind not in (Kind.NAME, Kind.FILE):
             cohort = EVERYTHING
@@ -62,7 +63,7 @@ class FacetDirectory(Directory):
         return context.looked_up(self, found, functools.partial(cohorts.names, facet))
 
     def _by_ordinal(self, context: Context, ordinals: NDArray[np.integer]) -> Listing:
-        """Return the listing of clients, studies or episodes: there are too many to look each of them up."""
+        """Return the listing of clients, studies or episodes. There are too many for a lookup of each."""
 
         def child(name: bytes, ordinal: int) -> Directory:
             if self.facet is _CLIENT:

@@ -1,18 +1,16 @@
-"""The files of a drive: what each inode stands for, its attributes, where its bytes are.
+"""The files of a drive: the meaning of each inode, its attributes, and the place of its bytes.
 
-Used by views, by what opens files, and by what tells the kernel of changes. Any thread may ask. The loop of a
-drive alone calls what changes a file or a text: ``update``, ``replace_text``.
+Used by views, by the readers of files, and by the comparison of views. Any thread may read. Only the loop of a
+drive calls ``update``.
 
-The inode of a file says what it is: an image and which of its two files, a document of a client, a generated
-text, and the *version* of it, 24 bits of its size and time. A file that was replaced is thereby another inode:
-who holds the old one open goes on reading the old bytes, and the kernel can never mix the two. What each bit of an
-inode says is in ``inode``.
+The inode of a file identifies one of the two files of an image, a document of a client, or a generated text. It
+also contains a *version*: 24 bits of a hash of size and time. So a replaced file has another inode. Programs
+that have the old file open go on reading its bytes, and the kernel can never mix the two. ``inode`` defines the
+bits.
 """
 
 import functools
 import stat
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 
@@ -34,32 +32,35 @@ from omidbfs.view.inode import (
     image_key,
     image_keys,
     is_source,
-    is_text,
-    text_inode,
-    text_number,
     versioned,
 )
 from omidbfs.view.nodes import Attributes, Entry
 from omidbfs.view.ownership import Ownership
 from omidbfs.view.root import Links
+from omidbfs.view.texts import Content, Texts
 
-_ABOUT_THE_DRIVE = ("README.txt", "status.json")
-"""Texts that quote nothing of the source: all others do."""
-_KEPT_TEXTS = 4
-"""Contents of a text that changes while it is looked up and opened: more than change in that time."""
-
-Content = bytes | memoryview
 _new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new__, Entry)
 
 
 class Files:
     """The files over one index.
 
-    Immutable but for :meth:`update`, which records that a source file was found changed. ``generated`` maps the
-    name of each generated text to its content, which is looked up once, when somebody needs it; ``access`` is that
-    of texts about the drive, ``quoting`` that of texts that quote the source; ``links`` are the link counts of
-    rows; ``links_to`` are the directories of the two trees, (images, data), where files are to be symbolic links
-    into them; ``ownership`` is shown in place of the source's.
+    Immutable, except for :meth:`update`, which records that a source file was found changed, and for texts.
+
+    Parameters
+    ----------
+    access
+        The access to texts about the drive.
+    quoting
+        The access to texts that quote the source.
+    generated
+        Name -> content of the generated texts. Each content is looked up once, when it is needed.
+    links
+        The link counts of rows.
+    links_to
+        The directories of the two trees, (images, data), if files are to be symbolic links into them.
+    ownership
+        Replaces the owners and modes of the source.
     """
 
     def __init__(
@@ -75,90 +76,54 @@ class Files:
         self._index = index
         self._ownership = ownership or Ownership()
         self._accesses = [self._ownership.shown(*access) for access in index.accesses]
-        self._text_accesses = [access if name in _ABOUT_THE_DRIVE else quoting for name in generated]
-        self._generated = generated
-        self._text_names = [name.encode() for name in generated]
-        # The inode of a text takes a checksum of its content, 0.1 s for a million problems. So both are made when
-        # somebody first asks for the text, and kept: inodes by name, contents by inode.
-        self._texts: dict[bytes, int] = {}
-        self._contents: dict[int, Content] = {}
-        self._making = threading.Lock()
+        self.texts = Texts(generated, access, quoting)
         self._links_to = links_to
         self._links = links
         self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
         self._changed: dict[int, FileFacts] = {}
         self.updates = 0
-        """How often :meth:`update` was called: a page of entries from before may name inodes that are no more."""
-        self._replaced_texts: deque[tuple[int, Content]] = deque(maxlen=_KEPT_TEXTS)
+        """How often :meth:`update` was called. Pages of entries from before a call may have outdated inodes."""
 
     def prepare(self) -> None:
-        """Make now what the first request for it would otherwise wait for."""
+        """Make link counts, texts and the total size, so that no request has to wait for them."""
         self._links.count_all()
-        for name in self._text_names:
-            self.text(name)
-        self.size  # noqa: B018  it is kept
+        self.texts.prepare()
+        self.size  # noqa: B018  a cached property
 
     @functools.cached_property
     def size(self) -> int:
-        """Bytes that all files take, each once: in blocks of 512, as ``du`` counts."""
+        """The bytes of all source files, each counted once, in blocks of 512 as in ``du``."""
         columns = (*self._index.files, self._index.documents)
         return sum(_disk_size(one.size.reshape(-1)) for one in columns)
 
     # Inodes
 
     def image(self, row: int, kind: FileKind) -> int | None:
-        """Return the inode of a file of an image, ``None`` if there is no such file."""
+        """Return the inode of a file of an image; ``None`` if there is no such file."""
         if not self._index.has_file(row, kind):
             return None
         return self._inode(image_key(self._index.identity.item(row), kind))
 
     def images(self, rows: NDArray[np.integer], kind: FileKind) -> NDArray[np.uint64]:
-        """Return the inodes of files of one kind, which must exist, as the index knows them."""
+        """Return the inodes of files of one kind, by size and time in the index. The files must exist."""
         columns = self._index.files[kind]
         return all_versioned(
             image_keys(self._index.identity[rows], kind.number), columns.size[rows], columns.mtime[rows]
         )
 
     def document(self, client: int, slot: int) -> int | None:
-        """Return the inode of an NBSS or ImageDB file, ``None`` if the client has no such file."""
+        """Return the inode of an NBSS or ImageDB file; ``None`` if the client has no such file."""
         if not self._index.documents.access.item(client, slot):
             return None
         return self._inode(document_key(self._index.client_identity.item(client), slot))
-
-    def text(self, name: bytes) -> int | None:
-        """Return the inode of a generated text, ``None`` if there is none of this name."""
-        inode = self._texts.get(name)
-        if inode is None and name in self._text_names:
-            with self._making:
-                inode = self._texts.get(name) or self._made(name)
-        return inode
-
-    def _made(self, name: bytes) -> int:
-        content = self._generated[name.decode()]
-        inode = text_inode(self._text_names.index(name), content)
-        self._contents[inode] = content  # first: whoever finds the inode finds the content
-        self._texts[name] = inode
-        return inode
-
-    def replace_text(self, name: bytes, content: Content) -> None:
-        """Give a generated text another content, and thereby another inode; the last few can still be read."""
-        old = self.text(name)
-        assert old is not None, "it replaces one"
-        self._replaced_texts.append((old, self._contents.pop(old)))
-        inode = text_inode(text_number(old), content)
-        self._contents[inode], self._texts[name] = content, inode
-
-    def texts(self) -> list[bytes]:
-        """Return the names of the generated texts."""
-        return list(self._text_names)
 
     def _inode(self, key: int) -> int:
         return versioned(key, self._facts(key))
 
     def _place(self, key: int) -> tuple[int, int] | None:
-        """Return the row and kind of an image, the client and slot of a document; ``None`` if it is no more.
+        """Return (row, kind) of a file of an image, or (client, slot) of a document; ``None`` if it is gone.
 
-        Any inode of the file will do in place of its key.
+        ``key`` may also be any inode of the file.
         """
         identity, part = identity_and_part(key)
         inverse = self._index.row_of if key & IMAGE else self._index.client_ordinal
@@ -168,14 +133,14 @@ class Files:
     # Attributes and contents
 
     def attributes(self, inode: int) -> Attributes | None:
-        """Return the attributes of a file, ``None`` if it is gone or has another version by now."""
+        """Return the attributes of a file; ``None`` if it is gone or has another version."""
         found = self._found(inode)
         if found is not None:
             return self._attributes(inode, *found)
-        content = self.content(inode)
+        content = self.texts.content(inode)
         if content is None:
             return None
-        access = self._text_accesses[text_number(inode)]
+        access = self.texts.access(inode)
         mode = stat.S_IFREG | access.mode & 0o444
         return Attributes(inode, mode, 1, access.uid, access.gid, len(content), self._index.newest)
 
@@ -188,17 +153,17 @@ class Files:
         return Attributes(inode, mode, links, facts.uid, facts.gid, facts.size, facts.mtime_ns)
 
     def attributes_as_opened(self, inode: int, facts: FileFacts) -> Attributes:
-        """Return the attributes of a file that is still open with ``facts``, whatever is at its path by now."""
+        """Return the attributes of a file that was opened with ``facts``, even if it was replaced or removed."""
         mode = stat.S_IFREG | facts.mode
         return Attributes(inode, mode, 1, facts.uid, facts.gid, facts.size, facts.mtime_ns)
 
     def facts(self, inode: int) -> FileFacts | None:
-        """Return what is known of a source file, ``None`` if it is gone or has another version by now."""
+        """Return the facts of a source file; ``None`` if it is gone or has another version."""
         found = self._found(inode)
         return None if found is None else found[1]
 
     def _found(self, inode: int) -> tuple[tuple[int, int], FileFacts] | None:
-        """Return place and facts of a source file, ``None`` if it is gone or has another version by now."""
+        """Return place and facts of a source file; ``None`` if it is gone or has another version."""
         place = self._place(inode) if is_source(inode) else None
         if place is None:
             return None
@@ -207,7 +172,7 @@ class Files:
         return (place, facts) if versioned(key, facts) == inode else None
 
     def current(self, inode: int) -> int | None:
-        """Return the inode that the source file of an inode has by now, ``None`` if there is no such file."""
+        """Return the current inode of the source file of an inode; ``None`` if there is no such file."""
         return self._inode(inode & KEY) if is_source(inode) and self._place(inode) is not None else None
 
     def _facts(self, key: int, place: tuple[int, int] | None = None) -> FileFacts:
@@ -226,21 +191,22 @@ class Files:
         return FileFacts(columns.size.item(*where), columns.mtime.item(*where), mode, uid, gid)
 
     def place(self, inode: int) -> tuple[int, FileKind | None] | None:
-        """Return the row and kind of a file of an image, the client and ``None`` for one of a client's documents.
+        """Return (row, kind) of a file of an image, or (client, ``None``) of a document of a client.
 
-        ``None`` stands for files that are gone, or have another version by now, and for all others.
+        Return ``None`` for source files that are gone or have another version, and for all other files.
         """
         return None if self._found(inode) is None else self.place_of_any_version(inode)
 
     def place_of_any_version(self, inode: int) -> tuple[int, FileKind | None] | None:
-        """Return the same of a source file that may have another version by now."""
+        """Return the same for a source file that may have another version."""
         place = self._place(inode)
         return None if place is None else (place[0], FILE_KINDS[place[1]] if inode & IMAGE else None)
 
     def update(self, inode: int, facts: FileFacts) -> None:
-        """Record that a source file was found changed: from now on it has these facts, and another inode.
+        """Record that a source file was found changed. From then on it has these facts, and so another inode.
 
-        The directories above were judged when the source was read, so nobody may do more with it than before.
+        The mode is limited to the rights of the earlier version. These take account of the directories above the
+        file, which are not examined again here.
         """
         access = self._ownership.shown(facts.mode, facts.uid, facts.gid)
         key = inode & KEY
@@ -248,13 +214,13 @@ class Files:
         self.updates += 1
 
     def _limited(self, key: int, facts: FileFacts) -> FileFacts:
-        """Return the facts of a changed file with no more rights than what is known of it gives."""
+        """Return the facts of a changed file, with no more rights than its known version has."""
         before = self._facts(key)
         mode = no_more_than(Access(before.mode, before.uid, before.gid), facts.mode, facts.uid, facts.gid)
         return FileFacts(facts.size, facts.mtime_ns, mode, facts.uid, facts.gid)
 
     def found_changed(self) -> dict[int, FileFacts]:
-        """Return what :meth:`update` has recorded so far, for :meth:`continue_from`."""
+        """Return a copy of what :meth:`update` has recorded, for :meth:`continue_from`."""
         return dict(self._changed)
 
     def is_found_changed(self, inode: int) -> bool:
@@ -263,31 +229,21 @@ class Files:
 
     def found_changed_inodes(self) -> list[int]:
         """Return the inodes of the source files that were found changed."""
-        # A copy first, which nothing interrupts: this is asked in a thread while the loop may find another one.
+        # list() copies the keys in one step: this may run in a thread while the loop records another file.
         return [self._inode(key) for key in list(self._changed)]
 
     def continue_from(self, old: "Files", seen: Mapping[int, FileFacts]) -> None:
-        """Take over what the files of the view before found out and this index cannot know.
+        """Take over the changes that the files of the previous view found, unless this index includes them.
 
-        ``seen`` is what had been found changed before the source was read for this index.
+        ``seen`` has the changes that were found before the source was read for this index.
         """
-        self._replaced_texts = old._replaced_texts
+        self.texts.continue_from(old.texts)
         for key, facts in old._changed.items():
             if seen.get(key) != facts and self._place(key) is not None:
                 self._changed[key] = self._limited(key, facts)
 
-    def content(self, inode: int) -> Content | None:
-        """Return the content of a generated text, ``None`` for anything else and for a text that has changed."""
-        if not is_text(inode):
-            return None
-        content = self._contents.get(inode)
-        if content is None and text_number(inode) < len(self._text_names):
-            self.text(self._text_names[text_number(inode)])  # nobody has asked for it by name yet
-            content = self._contents.get(inode)
-        return dict(self._replaced_texts).get(inode) if content is None else content
-
     def source_file(self, inode: int) -> tuple[Tree, bytes]:
-        """Return where a file is: its tree and its path in it."""
+        """Return the tree of a source file, and its path in the tree."""
         index, place = self._index, self._place(inode)
         assert place is not None
         if inode & IMAGE:
@@ -297,7 +253,7 @@ class Files:
         return Tree.DATA, index.clients[client] + b"/" + index.document_name(client, slot)
 
     def names(self, inode: int) -> tuple[bytes, bytes]:
-        """Return the names of a source file in flat cohorts and in the real tree, whatever its version."""
+        """Return the names of a source file, of any version, in flat cohorts and in the real tree."""
         index, place = self._index, self._place(inode)
         assert place is not None
         number, part = place
@@ -308,7 +264,7 @@ class Files:
         return (self.flat_name(number) + suffix if number in index.duplicates else name), name
 
     def link_target(self, inode: int) -> bytes:
-        """Return where the symbolic link that stands for a file leads, with ``links_to``."""
+        """Return the target of the symbolic link that stands for a file, with ``links_to``."""
         assert self._links_to is not None
         tree, path = self.source_file(inode)
         return self._links_to[tree] + b"/" + path
@@ -316,10 +272,10 @@ class Files:
     # Listing
 
     def of_rows(self, rows: NDArray[np.uint32], shown: Sequence[FileKind]) -> NDArray[np.integer]:
-        """Return the files of some kinds of images, those of an image side by side.
+        """Return the files of some kinds of images, with the files of an image side by side.
 
-        Each is a number: the row times the number of kinds, plus the position of its kind. They are in the
-        smallest type that holds them: the listing of a cohort keeps them.
+        Each file is a number: the row times the number of kinds, plus the position of its kind. The array has the
+        smallest type that holds them, because listings keep it.
         """
         count = len(shown)
         kept = np.min_scalar_type(count * len(self._index))
@@ -331,11 +287,11 @@ class Files:
         return files if present.all() else files[present]
 
     def page(self, files: NDArray[np.integer], shown: Sequence[FileKind], *, flat: bool) -> list[Entry]:
-        """Return entries of images; ``files`` and ``shown`` as of :meth:`of_rows`."""
+        """Return the entries of files of images; ``files`` and ``shown`` are those of :meth:`of_rows`."""
         if not len(files):
             return []
-        # Columns are gathered for the whole page, and map and zip make its entries: 0.5 us each, where a loop that
-        # calls their classes takes 0.9 us (scripts/bench drive).
+        # Columns are gathered for the whole page, and map and zip make the entries: 0.5 us per entry. A loop that
+        # calls the class of entries takes 0.9 us (scripts/bench drive).
         index = self._index
         rows, positions = np.divmod(files.astype(np.intp), len(shown))
 
@@ -377,7 +333,7 @@ class Files:
         return Entry(entry.name, *self._attributes(self._inode(key), place, self._facts(key, place)), None)
 
     def flat_name(self, row: int) -> bytes:
-        """Return the name, less its suffix, in flat cohorts of an image whose UID occurs more than once."""
+        """Return the name in flat cohorts, without suffix, of an image whose UID occurs more than once."""
         return flat_name(self._index, row)
 
 
@@ -390,7 +346,7 @@ def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
 
 
 def split_name(name: bytes, shown: Iterable[FileKind]) -> tuple[bytes, FileKind] | None:
-    """Return the image and the kind of file that a name stands for, ``None`` if it ends like none of the kinds."""
+    """Split a file name into the name of the image and the kind of file; ``None`` if the suffix is of no kind."""
     for kind in shown:
         if name.endswith(kind.suffix):
             return name[: -len(kind.suffix)], kind

@@ -1,6 +1,7 @@
-"""``.omidbfs/`` in every directory of images: the files that can be made of them.
+"""The directory ``.omidbfs/`` in every directory of images: the files that can be made from these images.
 
-Used by ``view``, and by what must know this kind of directory. Values are immutable: any thread may use them.
+Used by ``view``, and by modules that must know this kind of directory. Directories are immutable: any thread may
+use them.
 """
 
 from dataclasses import dataclass
@@ -17,32 +18,32 @@ from omidbfs.view.nodes import OMIDBFS, Directory, Export, Listing
 
 
 def enter_exports(context: Context, directory: Directory, name: bytes) -> Directory | None:
-    """Return the ``.omidbfs/`` of a directory of images, ``None`` for any other name."""
+    """Return the ``.omidbfs/`` of a directory of images; ``None`` for any other name."""
     return ExportsDirectory(*directory.below(name), directory.cohort, directory) if name == OMIDBFS else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExportsDirectory(Directory):
-    """The files that can be made of the images of ``of``, the directory that it is in."""
+    """The files that can be made from the images of ``of``, the directory that contains it."""
 
     of: Directory
 
     def lookup(self, context: Context, name: bytes) -> Export | None:
-        """Return a file, unless what makes it is not installed."""
+        """Return a file, unless the package that makes it is not installed."""
         known = BY_FILE.get(name)
         if known is None or not known.is_there():
             return None
         return Export(export_inode(self.view, self.path + b"/" + name), self, known.name)
 
     def listing(self, context: Context) -> Listing:
-        """Return the files. None is made for that."""
+        """Return the files, without making them."""
         return context.looked_up(self, [name for name in BY_FILE if self.lookup(context, name)])
 
     @property
     def stands_for(self) -> Cohort:
-        """What the directory that it is in stands for."""
+        """The images for which the directory that contains it stands."""
         return self.of.stands_for
 
     def image_names(self, index: Index, rows: NDArray[np.integer]) -> list[bytes]:
-        """Return the paths of images in the directory that it is in."""
+        """Return the paths of images in the directory that contains it."""
         return self.of.image_names(index, rows)

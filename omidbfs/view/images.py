@@ -1,7 +1,7 @@
 """The directories of images: a cohort, a client, a study.
 
-Facets, and whatever else :class:`~omidbfs.view.context.Context` has entrances for, can be entered in each. Used by
-``view``, and by what must know these kinds of directory. Their values are immutable: any thread may use them.
+Used by ``view``, and by modules that must know these kinds of directory. Directories are immutable: any thread may
+use them. Each can be entered by facets, and by all other entrances of :class:`~omidbfs.view.context.Context`.
 """
 
 from bisect import bisect_left
@@ -21,10 +21,11 @@ from omidbfs.view.files import split_name
 from omidbfs.view.nodes import Directory, Listing, Node, joined
 
 LONGEST_PATH = 3072
-"""Bytes of the path of a directory of images in which facets are found.
+"""The largest number of bytes in the path of a directory of images in which facets are found.
 
-Each directory that the kernel knows keeps its path and what that says; it would let anybody go deeper for ever.
-What is below has at most three names more, of a value, a study and a file: PATH_MAX, 4,096, holds them all.
+The drive keeps the path of each directory that the kernel knows, and without a limit a program could go deeper for
+ever. Below a facet there are at most three more names, of a value, a study and a file. PATH_MAX, 4,096 bytes, has
+room for them.
 """
 
 
@@ -48,16 +49,16 @@ class CohortDirectory(Directory):
             rows = index.image_table.find(stem[: stem.index(b"~")])
             rows = [row for row in rows if row in index.duplicates and context.files.flat_name(row) == stem]
         elif len(rows) > 1:
-            return None  # never under the bare name: it would move to another file as the database grows
+            return None  # the bare name would move to another file as the database grows
         return _image(context, self.cohort, rows[0], kind) if rows else None
 
     def listing(self, context: Context) -> Listing:
-        """Return the files; with ``list_nested`` also the facets that the path does not name, before them."""
+        """Return the files. With ``list_nested`` the facets that the path does not name come first."""
         listing = _files(context, self, self.cohort, lambda: context.cohorts.row_array(self.cohort), flat=True)
         return joined(self._facets(context), listing) if context.list_nested else listing
 
     def lists_at_once(self, context: Context) -> bool:
-        """Return whether its rows are at hand."""
+        """Return whether its rows are known or quickly found."""
         return context.is_shared_at_once(self.cohort, self.cohort)
 
     def _facets(self, context: Context) -> Listing:
@@ -71,7 +72,7 @@ class CohortDirectory(Directory):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClientDirectory(Directory):
-    """The real directory of a client, pruned to a cohort: the client's JSON files, and studies."""
+    """The real directory of a client, pruned to a cohort: the JSON files of the client, and studies."""
 
     client: int
 
@@ -101,7 +102,7 @@ class ClientDirectory(Directory):
         return context.looked_up(self, names)
 
     def _shows_documents(self, context: Context) -> bool:
-        """Return whether the JSON files belong to what is shown: always, or with an image of the client."""
+        """Return whether the JSON files are shown: always without conditions, else with an image of the client."""
         if JSON not in self.cohort.files:
             return False
         return self.cohort == EVERYTHING or len(self._rows(context)) > 0

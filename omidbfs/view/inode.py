@@ -1,15 +1,16 @@
-"""What the number of an inode says: directory or file, whose, and which version of it.
+"""The meaning of the bits of an inode number: the kind of node, its identity, and its version.
 
-Used by ``files`` and ``view``, and by what tells the kernel of changes. Pure functions: any thread may call them.
+Used by ``files`` and ``view``, and by the modules that tell the kernel of changes. Pure functions: any thread may
+call them.
 
-The four bits from 59 to 62 are the class. Below them are, from the top:
+Bits 59 to 62 are the class. The bits below them are, from the top:
 
-- of a directory 60 bits of a hash of its path: the highest of them is bit 59, and bit 62 alone is the class;
-- of a file of the source, and of a text, 24 bits of a version and 35 of a number;
-- of a generated file 59 bits of a hash of its path and of the view that made it;
-- of a rendition 24 bits of the identity of its image, 16 of a hash of the rendition's text and 19 of a version.
+- a directory: 60 bits of a hash of its path; the highest of them is bit 59, so bit 62 alone is the class;
+- a file of the source, and a text: 24 bits of a version, and 35 bits of a number;
+- a generated file: 59 bits of a hash of its path and of the view that made it;
+- a rendition: 24 bits of the identity of its image, 16 of a hash of the rendition's text, and 19 of a version.
 
-The root is 1. No number has bit 63.
+The root is 1. Bit 63 is never set.
 """
 
 import errno
@@ -37,40 +38,40 @@ _MIX_SIZE, _MIX_TIME = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 _MIXED = 0xFFFFFFFFFFFFFFFF
 
 IMAGE, DOCUMENT = _IMAGE << _CLASS_AT, _DOCUMENT << _CLASS_AT
-"""Of a file of the source, one of these bits is set: it is an image's, or a document of a client."""
+"""A file of the source has one of these bits: it is a file of an image, or a document of a client."""
 KEY = 0b1111 << _CLASS_AT | _NUMBER
-"""The bits that all versions of a file of the source have in common, and no two files do."""
+"""The bits that identify a file of the source: all its versions share them."""
 
 _IDENTITY_BITS, _TEXT_BITS, _RENDITION_VERSION_BITS = 24, 16, 19
 RENDITION_IDENTITIES = 1 << _IDENTITY_BITS
-"""Images that can have renditions: those that were known before as many others had been."""
+"""The number of images that can have renditions: those with a smaller identity."""
 
 
 # Classes
 
 
 def is_directory(inode: int) -> bool:
-    """Return whether an inode can only be a directory's."""
+    """Return whether an inode is that of a directory."""
     return inode >> _CLASS_AT >= _DIRECTORY or inode == ROOT_INODE
 
 
 def is_source(inode: int) -> bool:
-    """Return whether an inode can only be that of a file of the source."""
+    """Return whether an inode is that of a file of the source."""
     return inode >> _CLASS_AT in (_IMAGE, _DOCUMENT)
 
 
 def is_text(inode: int) -> bool:
-    """Return whether an inode can only be that of a text of the drive."""
+    """Return whether an inode is that of a text of the drive."""
     return inode >> _CLASS_AT == _TEXT
 
 
 def is_export(inode: int) -> bool:
-    """Return whether an inode can only be that of a file that is made of a cohort."""
+    """Return whether an inode is that of a file that is made from a cohort."""
     return inode >> _CLASS_AT == _EXPORT
 
 
 def is_rendition(inode: int) -> bool:
-    """Return whether an inode can only be that of a rendition."""
+    """Return whether an inode is that of a rendition."""
     return inode >> _CLASS_AT == _RENDITION
 
 
@@ -78,17 +79,17 @@ def is_rendition(inode: int) -> bool:
 
 
 def directory_inode(path: bytes) -> int:
-    """Return the inode of a directory: no file has it, and it stays from mount to mount."""
+    """Return the inode of a directory. No file has the same inode, and it is the same in every mount."""
     return _DIRECTORY << _CLASS_AT | int(digest(path)[:15], 16) if path else ROOT_INODE
 
 
 def parent_inode(path: bytes) -> int:
-    """Return the inode of the directory above one; the root is above itself."""
+    """Return the inode of the directory above a path. The root is its own parent."""
     return directory_inode(path.rpartition(b"/")[0])
 
 
 def export_inode(view: bytes, path: bytes) -> int:
-    """Return the inode of a file that is made of a cohort: another one in every view, which ``view`` names."""
+    """Return the inode of a file that is made from a cohort. It differs between views; ``view`` is their name."""
     return _EXPORT << _CLASS_AT | int(digest(view + path)[:15], 16) >> 1
 
 
@@ -96,7 +97,7 @@ def export_inode(view: bytes, path: bytes) -> int:
 
 
 def image_key(identity: int, kind: FileKind) -> int:
-    """Return the key of a file of an image: its inode less the version (:data:`KEY`)."""
+    """Return the key of a file of an image: its inode without the version (:data:`KEY`)."""
     return IMAGE | identity << 1 | kind.number
 
 
@@ -106,12 +107,12 @@ def document_key(identity: int, slot: int) -> int:
 
 
 def file_key(inode: int) -> int:
-    """Return the key of a file of the source, whatever version of it the inode is."""
+    """Return the key of a file of the source from the inode of any version."""
     return inode & KEY
 
 
 def image_keys(identities: NDArray[np.uint32], kinds: int | NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the keys of files of some images; ``kinds`` are the numbers of their kinds, or of the kind of all."""
+    """Return the keys of files of some images; ``kinds`` has the number of each kind, or is one number for all."""
     return identities.astype(np.uint64) << np.uint64(1) | np.uint64(IMAGE) | np.asarray(kinds, np.uint64)
 
 
@@ -121,12 +122,12 @@ def document_keys(identities: NDArray[np.uint32], slot: int) -> NDArray[np.uint6
 
 
 def identity_and_part(inode: int) -> tuple[int, int]:
-    """Return whose a file of the source is, and which: image and number of its kind, or client and slot."""
+    """Return the identity of an image and the number of a kind of file, or the identity of a client and a slot."""
     return divmod(inode & _NUMBER, 2 if inode & IMAGE else len(DOCUMENTS))
 
 
 def all_keys(index: Index) -> tuple[range, range]:
-    """Return the keys of all files of an index, and of those that were in it once."""
+    """Return the keys of all files that are or were in an index: of images, and of documents."""
     images, documents = len(FILE_KINDS) * len(index.row_of), len(DOCUMENTS) * len(index.client_ordinal)
     return range(IMAGE, IMAGE + images), range(DOCUMENT, DOCUMENT + documents)
 
@@ -140,7 +141,7 @@ def versioned(key: int, facts: FileFacts) -> int:
 def all_versioned(
     keys: NDArray[np.uint64], sizes: NDArray[np.unsignedinteger], mtimes: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
-    """Return the same of many files."""
+    """Return the inodes of versions of many files."""
     mixed = sizes.astype(np.uint64) * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
     return keys | mixed >> np.uint64(40) << np.uint64(_VERSION_AT)
 
@@ -154,7 +155,7 @@ def text_inode(number: int, content: bytes | memoryview) -> int:
 
 
 def text_number(inode: int) -> int:
-    """Return which text of the drive an inode is a version of."""
+    """Return the number of the text of which an inode is a version."""
     return inode & _NUMBER
 
 
@@ -162,10 +163,10 @@ def text_number(inode: int) -> int:
 
 
 class RenditionFields(NamedTuple):
-    """What the inode of a rendition says.
+    """The fields of the inode of a rendition.
 
-    ``identity`` is that of the image, ``text`` the :func:`rendition_hash` of the rendition, ``version`` 19 bits of
-    a hash of what else decides its bytes.
+    ``identity`` is the identity of the image. ``text`` is the :func:`rendition_hash` of the rendition. ``version``
+    is 19 bits of a hash of everything else that determines its bytes.
     """
 
     identity: int
@@ -174,7 +175,7 @@ class RenditionFields(NamedTuple):
 
 
 def rendition_hash(text: bytes) -> int:
-    """Return the 16 bits that stand for the canonical text of a rendition. A drive shows one text for each."""
+    """Return a hash of 16 bits of the canonical text of a rendition. A drive shows one text for each hash."""
     return int(digest(text)[:4], 16)
 
 
@@ -195,6 +196,6 @@ def rendition_inode(fields: RenditionFields) -> int:
 
 
 def rendition_fields(inode: int) -> RenditionFields:
-    """Return what :func:`rendition_inode` was given."""
+    """Return the fields from which :func:`rendition_inode` made an inode."""
     rest, version = inode >> _RENDITION_VERSION_BITS, inode & (1 << _RENDITION_VERSION_BITS) - 1
     return RenditionFields(rest >> _TEXT_BITS & (1 << _IDENTITY_BITS) - 1, rest & (1 << _TEXT_BITS) - 1, version)

@@ -1,7 +1,7 @@
-"""The things a drive is made of: directories, entries, attributes.
+"""The types of which a view is made: directories, generated files, entries, attributes, listings.
 
-Used by whatever shows a drive, and by the modules of each kind of directory. All are immutable values: any thread
-may use them.
+Used by front ends, and by the modules of each kind of directory. All values are immutable: any thread may use
+them.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,22 @@ from omidbfs.index.flat_names import flat_names
 from omidbfs.view.inode import directory_inode
 
 OMIDBFS = b".omidbfs"
-"""In the root the texts about the drive; in each directory of images the files that can be made of them."""
+"""The directory of texts about the drive in the root, and of files that can be made from images elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Directory:
-    """A directory. Each kind is a class of its own, which knows what is in it.
+    """A directory. Each kind has its own class, which knows its content.
 
-    ``path`` leads to it from the root; ``inode`` is a hash of the path, so that it survives a remount. What it
-    shows is pruned to ``cohort``. It holds ordinals and codes of one index, so it belongs to the view that made
-    it. ``view`` names that view and does not hold it: the kernel may know a directory for longer than the view
-    lasts.
+    ``path`` leads to the directory from the root. ``inode`` is a hash of the path, so it survives a remount. The
+    directory shows only images of ``cohort``. It has ordinals and codes of one index, so it belongs to the view
+    that made it. ``view`` is only the name of that view, because the kernel may know a directory for longer than
+    the view exists.
 
-    Only ``view/`` calls :meth:`lookup` and :meth:`listing`. All others ask a :class:`~omidbfs.view.view.View`,
-    which refuses the directories of other views. ``context`` is a :class:`~omidbfs.view.context.Context`, which
-    this module cannot import: a context has files, and the entries of files are defined here.
+    Only modules in ``view/`` call :meth:`lookup` and :meth:`listing`. All others call a
+    :class:`~omidbfs.view.view.View`, which refuses the directories of other views. ``context`` is a
+    :class:`~omidbfs.view.context.Context`. This module cannot import it: a context has files, and the entries of
+    files are defined here.
     """
 
     view: bytes
@@ -40,10 +41,10 @@ class Directory:
     cohort: Cohort
 
     has_images: ClassVar[bool] = False
-    """Whether it shows images themselves, and so has the extended attributes of a cohort."""
+    """Whether it shows images, and so has the extended attributes of a cohort."""
 
     def lookup(self, context: Any, name: bytes) -> "Node | None":
-        """Return the child of a name."""
+        """Return the child with a name; ``None`` if there is none."""
         raise NotImplementedError
 
     def listing(self, context: Any) -> "Listing":
@@ -56,25 +57,25 @@ class Directory:
 
     @property
     def stands_for(self) -> Cohort:
-        """The images that it stands for: a place in the real tree is a term like others."""
+        """The images for which it stands. A client or study in the path is a term, too."""
         return self.cohort
 
     def image_names(self, index: Index, rows: NDArray[np.integer]) -> list[bytes]:
-        """Return the paths in it of images, less their suffixes."""
+        """Return the paths of images in this directory, without suffixes."""
         return flat_names(index, rows)
 
     def below(self, name: bytes) -> tuple[bytes, bytes, int]:
-        """Return view, path and inode of a directory in it."""
+        """Return view, path and inode of a subdirectory."""
         path = self.path + b"/" + name if self.path else name
         return self.view, path, directory_inode(path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Export:
-    """A file that is made of a cohort when somebody asks for it.
+    """A file that is made from a cohort when it is needed.
 
-    ``directory`` is the ``.omidbfs/`` that it is in, ``format`` the name of what it is made as; the inode is
-    another one in every view, as the content may be.
+    ``directory`` is the ``.omidbfs/`` that contains it, and ``format`` the name of its format. The inode differs
+    between views, because the content may differ.
     """
 
     inode: int
@@ -83,7 +84,7 @@ class Export:
 
     @property
     def view(self) -> bytes:
-        """The name of the view that it belongs to, as of :class:`Directory`."""
+        """The name of the view to which it belongs, as in :class:`Directory`."""
         return self.directory.view
 
 
@@ -92,7 +93,7 @@ Node = Directory | Export | int
 
 
 class Attributes(NamedTuple):
-    """What ``stat`` says of a node; ``mode`` includes the type, ``size`` in bytes, ``mtime`` in ns."""
+    """What ``stat`` shows of a node. ``mode`` includes the type, ``size`` is in bytes, and ``mtime`` in ns."""
 
     inode: int
     mode: int
@@ -118,7 +119,7 @@ class Entry(NamedTuple):
 
     @property
     def attributes(self) -> Attributes:
-        """What ``stat`` says of it."""
+        """What ``stat`` shows of it."""
         return Attributes(*self[1:-1])
 
 

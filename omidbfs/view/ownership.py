@@ -1,6 +1,7 @@
-"""Owner, group and mode of what a drive shows: of its own directories, and in place of the source's.
+"""Owner, group and mode of the nodes of a drive: those of directories, and options that replace those of files.
 
-Used by the options of a mount, by sessions and by views, from any thread; :func:`drive_access` asks the disk.
+Used by the options of a mount, by sessions and by views. Any thread may call it; :func:`drive_access` reads the
+disk.
 """
 
 import functools
@@ -8,16 +9,16 @@ import operator
 import os
 from dataclasses import dataclass
 
-from omidbfs.database.layout import Source, tree_access
-from omidbfs.database.permissions import Access, limited_mode
+from omidbfs.database.layout import Source
+from omidbfs.database.permissions import Access, limited_mode, path_access
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who is shown as owner and group (``None``: as in the source), and bits that nobody has (``umask``).
+    """The owner and group to show (``None``: those of the source), and the bits to remove from modes (``umask``).
 
-    Only who is named gains: whoever leaves the class of the owner or of the group, because another takes that
-    place, must not gain by falling into a class with more bits. No bit is ever added.
+    Only the user and the group that are named here gain rights. The owner and the group that they replace fall
+    into another class. So the other classes get no bit that the replaced class lacks. No bit is ever added.
     """
 
     uid: int | None = None
@@ -38,8 +39,9 @@ class Ownership:
 
 
 def drive_access(source: Source) -> Access:
-    """Return the access to what the drive adds: no more than to the roots of both trees."""
+    """Return the access to directories and texts of the drive: at most that to the roots of both trees."""
     roots = [os.stat(tree) for tree in source.trees()]
     mode = functools.reduce(operator.and_, (root.st_mode for root in roots), 0o555)
     uid, gid = roots[0].st_uid, roots[0].st_gid
-    return Access(limited_mode(mode, uid, gid, tree_access(source)), uid, gid)
+    above = [access for tree in source.trees() for access in path_access(tree)]
+    return Access(limited_mode(mode, uid, gid, above), uid, gid)

@@ -1,4 +1,4 @@
-"""Who may read what is made of a cohort.
+"""Decides who may read generated files and other texts that quote the source.
 
 Used by a view when it is made. Pure functions: any thread may call them.
 """
@@ -13,12 +13,13 @@ from omidbfs.view.ownership import Ownership
 
 
 def export_access(index: Index, access: Access, ownership: Ownership) -> Access:
-    """Return the access to generated files, which tell what many files of the source say.
+    """Return the access to generated files, which quote many files of the source.
 
-    They belong to who mounted, or to whom ``ownership`` names. A class of users may read them if it may enter the
-    roots (``access``) and read every file of the source as it is shown; who mounted always may.
+    The user who mounted owns them, or the user whom ``ownership`` names. A class of users may read them if it may
+    enter the roots (``access``) and read every file of the source as the drive shows it. The user who mounted may
+    always read them.
     """
-    files = [ownership.shown(*known) for known in index.accesses[1:]]  # the first says that there is no file
+    files = [ownership.shown(*known) for known in index.accesses[1:]]  # the first stands for no file
     common = functools.reduce(operator.and_, (mode for mode, _, _ in files), 0o444)
     mode = access.mode & common & 0o400 if ownership.uid is not None else 0o400
     if common == 0o444:

@@ -1,6 +1,6 @@
-"""What the root of a drive lists: which facets, which named cohorts; and how often it thereby lists each image.
+"""The facets and named cohorts that the root of a drive lists, and the link counts of images that result.
 
-Used by sessions, which choose, by views, and by what compares these. Any thread may ask.
+Used by sessions, by views, and by the comparison of views. Any thread may use it.
 """
 
 import threading
@@ -19,7 +19,7 @@ from omidbfs.index.columns import Index, blocks
 class Root:
     """The root of a drive over ``cohorts.index``.
 
-    ``facets`` are listed; all others are found. ``named`` are the cohorts of ``cohorts/``.
+    ``facets`` are listed. All others can be entered, too. ``named`` are the cohorts in ``cohorts/``.
     """
 
     cohorts: Cohorts
@@ -31,7 +31,7 @@ class Root:
         object.__setattr__(self, "links", Links(self.cohorts, self.facets, tuple(self.named.values())))
 
     def listed_files(self) -> int:
-        """Return how many paths of source files a walk of the whole drive meets (without ``list_nested``)."""
+        """Return the number of paths of source files in a walk of the drive, without ``list_nested``."""
         index, found = self.cohorts.index, 0
         for rows in blocks(len(index)):
             links = self.links.of(rows)
@@ -40,10 +40,10 @@ class Root:
 
 
 class Links:
-    """Under how many paths each image is listed: the link count of each of its files.
+    """The number of paths that list each image: the link count of each of its files.
 
-    They are counted for the rows that somebody asks for, until :meth:`count_all` keeps those of all rows. A drive
-    calls that before it serves: an entry then takes one look into an array.
+    Link counts are computed for the requested rows, until :meth:`count_all` computes and keeps those of all
+    rows. A drive calls it before it serves. Then a link count is one access to an array.
     """
 
     def __init__(self, cohorts: Cohorts, facets: Sequence[Facet], named: Collection[Cohort]) -> None:
@@ -67,8 +67,8 @@ class Links:
             return self._all[rows]
         links = self._in_facets(rows)
         if self._named:
-            everyone = range(len(self._cohorts.index))
-            numbers = everyone[rows] if isinstance(rows, slice) else rows.tolist()
+            all_rows = range(len(self._cohorts.index))
+            numbers = all_rows[rows] if isinstance(rows, slice) else rows.tolist()
             for cohort in self._named:
                 members = self._cohorts.rows(cohort)
                 links += np.fromiter(map(members.__contains__, numbers), np.bool_, len(links))
@@ -80,7 +80,7 @@ class Links:
         return self.of(np.array([row])).item(0) if links is None else links.item(row)
 
     def count_all(self) -> None:
-        """Count the links of all rows, unless that was done."""
+        """Compute and keep the link counts of all rows, once."""
         with self._lock:
             if self._all is None:
                 links = np.empty(len(self._cohorts.index), self._type)
@@ -100,5 +100,5 @@ class Links:
 def root_of(
     index: Index, facets: Iterable[Facet] | None = None, named: Mapping[str, Cohort] | None = None
 ) -> Root:
-    """Return a root that lists some facets, by default all."""
+    """Return a root that lists some facets, by default all, and named cohorts."""
     return Root(Cohorts(index), tuple(index.registry.facets if facets is None else facets), named or {})

@@ -1,6 +1,7 @@
 """The directories at the top of a drive: the root, its ``cohorts/``, and its ``.omidbfs/``.
 
-Used by ``view``, and by what must know these kinds of directory. Values are immutable: any thread may use them.
+Used by ``view``, and by modules that must know these kinds of directory. Directories are immutable: any thread may
+use them.
 """
 
 import os
@@ -16,22 +17,22 @@ _ALL, _COHORTS, _README = b"all", b"cohorts", b"README.txt"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RootDirectory(Directory):
-    """The root: all images, facets, named cohorts, and what the drive says of itself."""
+    """The root: all images, facets, named cohorts, and the texts of the drive."""
 
     def lookup(self, context: Context, name: bytes) -> Node | None:
-        """Return what it lists, and facets that it does not list."""
+        """Return an entry of the root, or a facet that it does not list."""
         if name == _README:
-            return context.files.text(name)
+            return context.files.texts.inode(name)
         if name == _ALL:
             return CohortDirectory(*self.below(name), EVERYTHING)
-        if name == OMIDBFS:  # before the entrances: in the root it is another directory
+        if name == OMIDBFS:  # before the entrances, because in the root it is a different directory
             return AboutDirectory(*self.below(name), EVERYTHING)
         if name == _COHORTS and context.lists.named:
             return NamedDirectory(*self.below(name), EVERYTHING)
         return context.entered(self, name)
 
     def listing(self, context: Context) -> Listing:
-        """Return its entries: of facets and cohorts what the configuration chooses."""
+        """Return its entries, with the facets and cohorts that the configuration chooses."""
         lists = context.lists
         names = [_README, _ALL, *facet_names(lists.facets), OMIDBFS]
         return context.looked_up(self, names + [_COHORTS] * bool(lists.named))
@@ -53,12 +54,12 @@ class NamedDirectory(Directory):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AboutDirectory(Directory):
-    """``.omidbfs/`` in the root: the texts about the drive, but for the README, which is beside it."""
+    """``.omidbfs/`` in the root: the texts about the drive, except ``README.txt``, which is in the root."""
 
     def lookup(self, context: Context, name: bytes) -> int | None:
         """Return a text."""
-        return context.files.text(name) if name != _README else None
+        return context.files.texts.inode(name) if name != _README else None
 
     def listing(self, context: Context) -> Listing:
         """Return the texts."""
-        return context.looked_up(self, [name for name in context.files.texts() if name != _README])
+        return context.looked_up(self, [name for name in context.files.texts.names if name != _README])

@@ -1,14 +1,14 @@
-"""What the drive looks like: path -> node, a node's children and files. No FUSE in it.
+"""The view: turns paths into nodes, and lists the children of a directory. It knows no front end.
 
-Used by whatever shows a drive, such as ``fuse/operations.py``, by commands, and by tests. A view is immutable but
-for ``files.update``, which records that a source file was found changed; every method may be called from any
-thread. Names are bytes. Directories are :class:`Directory` values, files are inode numbers.
+Used by front ends such as ``fuse/operations.py``, by commands, and by tests. A view is immutable, except for
+``files.update``, which records that a source file was found changed, and for texts that are replaced. Any thread
+may call every method. Names are bytes. Directories are :class:`Directory` values, and files are inode numbers.
 
-A directory or generated file belongs to the view that made it: what it holds means something else in any other.
-A view refuses those of others with ESTALE.
+A directory or generated file belongs to the view that made it, because its ordinals and codes differ in other
+views. A view refuses those of other views with ESTALE.
 
-Each kind of directory is a class that knows what is in it. :data:`ENTRANCES` has the kinds that can be entered
-wherever images are; another such kind is another class, and another line there.
+Each kind of directory is a class that knows its content. :data:`ENTRANCES` has the kinds that can be entered in
+every directory of images. To add such a kind, add a class, and a line there.
 """
 
 import errno
@@ -22,19 +22,20 @@ from omidbfs.exports.formats import FORMATS, Selection
 from omidbfs.index.columns import Index
 from omidbfs.view.context import Context, Enter
 from omidbfs.view.facet import enter_facet
-from omidbfs.view.files import Content, Files
+from omidbfs.view.files import Files
 from omidbfs.view.generated import enter_exports
 from omidbfs.view.inode import ROOT_INODE
 from omidbfs.view.nodes import OMIDBFS, Attributes, Directory, Export, Listing, Node
 from omidbfs.view.ownership import Ownership
 from omidbfs.view.quoting import export_access
 from omidbfs.view.root import Root, root_of
+from omidbfs.view.texts import Content
 from omidbfs.view.top import RootDirectory
 
 ENTRANCES: Mapping[bytes, Enter] = {b"by-": enter_facet, OMIDBFS: enter_exports}
-"""What the root and every directory of images can be entered by, by how a name begins.
+"""The beginning of a name -> the function that looks up such names, in the root and in every directory of images.
 
-Of several that a name begins like, the first that knows the name wins.
+If several entrances fit a name, the first that finds it wins.
 """
 
 
@@ -44,18 +45,18 @@ class View:
     Parameters
     ----------
     generated
-        Name -> content of the texts: ``README.txt`` in the root, all others in ``.omidbfs/``. Each is looked up
-        when somebody first asks for it.
+        Name -> content of the texts: ``README.txt`` in the root, all others in ``.omidbfs/``. Each content is
+        looked up at its first use.
     links_to
-        The directories of the two trees, (images, data), where files are to be symbolic links into them.
+        The directories of the two trees, (images, data), if files are to be symbolic links into them.
     list_nested
-        Whether nested facet directories are listed; they are always found.
+        Whether nested facet directories are listed. They can always be entered.
     list_empty
-        Whether a facet in a cohort lists the values that it has in the root, identifiers left out.
+        Whether a facet in a cohort lists all values that it has in the root. This excludes identifiers.
     root
-        What the root lists; by default every facet, and no named cohorts.
+        The facets and cohorts that the root lists; by default every facet, and no named cohorts.
     ownership
-        What is shown in place of the owners and modes of the source.
+        Replaces the owners and modes of the source.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class View:
         self.name = os.urandom(16)
         self.root: Directory = RootDirectory(self.name, b"", ROOT_INODE, EVERYTHING)
         self.export_access = export_access(index, access, ownership)
-        """Who may read what quotes the source: generated files, and lists of problems and values."""
+        """The access to everything that quotes the source: generated files, and lists of problems and values."""
         self.files = Files(index, access, self.export_access, generated, self.lists.links, links_to, ownership)
         self._context = Context(
             index=index,
@@ -93,15 +94,15 @@ class View:
         )
 
     def prepare(self) -> None:
-        """Make now what is otherwise made at its first use, which takes 0.1 s and more for a million images.
+        """Make everything that is otherwise made at its first use: 0.1 s and more for a million images.
 
-        A drive does that where nobody waits; a command makes only what it needs.
+        A drive calls this while no request waits. A command makes only what it needs.
         """
         self.cohorts.prepare()
         self.files.prepare()
 
     def has_made(self, node: Directory | Export) -> bool:
-        """Return whether a directory or generated file is of this view."""
+        """Return whether a directory or generated file belongs to this view."""
         return node.view == self.name
 
     def _check(self, directory: Directory) -> None:
@@ -114,15 +115,16 @@ class View:
         Raises
         ------
         OSError
-            ESTALE: the directory is of another view. So do all methods that take a directory or generated file.
-            ENAMETOOLONG: a facet in a directory whose path is longer than
+            ESTALE: the directory belongs to another view. ``listing``, ``cohort``, ``selection`` and ``content``
+            raise it, too.
+            ENAMETOOLONG: the name is a facet, and the path of the directory is longer than
             :data:`~omidbfs.view.images.LONGEST_PATH`.
         """
         self._check(directory)
         return directory.lookup(self._context, name)
 
     def resolve(self, path: bytes) -> Directory | None:
-        """Return the directory at a path from the root, ``None`` if there is none."""
+        """Return the directory at a path from the root; ``None`` if there is none."""
         directory = self.root
         for name in path.split(b"/") if path else ():
             child = directory.lookup(self._context, name)
@@ -134,28 +136,28 @@ class View:
     def listing(self, directory: Directory) -> Listing:
         """Return the entries of a directory, without ``.`` and ``..``.
 
-        What takes room for each image, or value, is shared by all listings of one cohort.
+        All open listings of one cohort share the array of its files or values.
         """
         self._check(directory)
         return directory.listing(self._context)
 
     def lists_at_once(self, directory: Directory) -> bool:
-        """Return whether :meth:`listing` takes no longer than a few lookups; otherwise do not let others wait."""
+        """Return whether :meth:`listing` takes no longer than a few lookups. If not, call it in a thread."""
         return directory.lists_at_once(self._context)
 
     def directory_attributes(self, directory: Directory) -> Attributes:
-        """Return the attributes of a directory; its link count of 1 says that it is not counted."""
+        """Return the attributes of a directory. The link count 1 means that subdirectories are not counted."""
         return self._context.attributes(directory)
 
-    # What a directory stands for, and what is made of it
+    # Cohorts and generated files
 
     def cohort(self, directory: Directory) -> Cohort:
-        """Return the images that a directory stands for: a place in the real tree is a term like others."""
+        """Return the images for which a directory stands. A client or study in the path is a term, too."""
         self._check(directory)
         return directory.stands_for
 
     def selection(self, directory: Directory) -> Selection:
-        """Return what is exported of a directory, which may be the ``.omidbfs/`` in it."""
+        """Return the selection for exports of a directory, which may be its ``.omidbfs/``."""
         path = directory.path.removesuffix(OMIDBFS).rstrip(b"/") or b"all"
         title = path.decode("utf-8", "backslashreplace")
         names_of = functools.partial(directory.image_names, self.index)
@@ -166,5 +168,5 @@ class View:
         return FORMATS[export.format].content(self.selection(export.directory))
 
     def export_attributes(self, export: Export, size: int) -> Attributes:
-        """Return the attributes of a generated file whose content has a size."""
+        """Return the attributes of a generated file with a size in bytes."""
         return self._context.export_attributes(export, size)

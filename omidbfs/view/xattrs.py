@@ -1,6 +1,6 @@
-"""Extended attributes (``--xattr``): what the index says of a file or a cohort, as ``user.omidb.<name>``.
+"""Extended attributes (``--xattr``): values of facets for files, and the definition of cohorts.
 
-Used by whatever shows a drive. Pure functions of a view: any thread may call them.
+Used by front ends. Pure functions of a view: any thread may call them. The names are ``user.omidb.<name>``.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _PREFIX = b"user.omidb."
 
 
 def of_directory(view: View, directory: Directory) -> Mapping[bytes, bytes]:
-    """Return the number of images and the definition of a cohort; nothing for other directories."""
+    """Return the number of images and the definition of a cohort; an empty mapping for other directories."""
     if not directory.has_images:
         return {}
     count = len(view.cohorts.rows(view.cohort(directory)))
@@ -25,9 +25,9 @@ def of_directory(view: View, directory: Directory) -> Mapping[bytes, bytes]:
 
 
 def of_file(view: View, inode: int) -> Mapping[bytes, bytes]:
-    """Return the value of every facet; several values are joined by ``|``.
+    """Return the value of every facet. Several values are joined by ``|``.
 
-    Of a JSON file of a client these are the facets of the client; nothing for other files.
+    A JSON file of a client has only the facets of the client. Other files have no attributes.
     """
     place = view.files.place(inode)
     if place is None:

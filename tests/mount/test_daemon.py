@@ -183,6 +183,8 @@ def test_status_shows_each_drive_with_counters(drive: Drives, source: Path) -> N
     assert 0 <= shown["index_age"] < 86_400
     assert shown["refresh"]["state"] in ("idle", "refreshing")
     after = shown["counters"]
+    said = json.loads((mount / ".omidbfs/status.json").read_text())
+    assert said["front_ends"] == {"fuse": {"loop": "omidbfs"}}
     assert after["reports"] > before["reports"]
     assert after["requests"]["open"] >= before["requests"].get("open", 0) + 2
     assert after["bytes_read"] >= before["bytes_read"] + len(b"pixels")

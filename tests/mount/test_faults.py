@@ -425,7 +425,7 @@ def test_a_handle_never_mixes_what_was_written_over_a_file(drive: Drives, tmp_pa
         with pytest.raises(OSError) as raised:  # noqa: PT011
             os.pread(descriptor, 100, SIZE // 2)
         assert raised.value.errno in (errno.ESTALE, errno.EIO)
-        assert len(lines_of(drive, "was written to while somebody had it open")) == 1
+        assert len(lines_of(drive, "was written to while it was open")) == 1
     finally:
         os.close(descriptor)
     assert (mount / NAMES[0]).read_bytes() == content(1)

@@ -10,7 +10,7 @@ from trees import Tree
 
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.study import StudyReader
-from omidbfs.facets import FACETS
+from omidbfs.facets import BY_NAME, FACETS, Kind
 from omidbfs.index import build, store
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
@@ -142,3 +142,22 @@ def test_a_facet_that_the_program_has_got_takes_the_place_of_the_users_of_that_n
     found = older(replace(index, registry=registry), ("model",), otherwise=True)
     assert found.registry.user == ()
     assert found.lacking == ("model",)
+
+
+def test_a_definition_changes_with_what_codes_stand_for_and_where_they_come_from() -> None:
+    facet = BY_NAME["view"]
+    others = (
+        replace(facet, values=facet.values[1:]),
+        replace(facet, values=facet.values[::-1]),
+        replace(facet, origin=facet.origin[:1]),
+        replace(facet, several=True),
+        replace(facet, kind=Kind.TEXT),
+        replace(facet, lowest=1),
+        replace(facet, highest=1),
+        replace(facet, label=str.lower),
+        replace(facet, definition="2"),
+    )
+    assert len({store.definition_of(one) for one in (facet, *others)}) == 1 + len(others)
+    assert store.definition_of(replace(facet, description="put otherwise")) == store.definition_of(facet)
+    places = tuple(one for one in facet.origin if not isinstance(one, str))
+    assert store.definition_of(replace(facet, origin=places)) == store.definition_of(facet)

@@ -91,7 +91,7 @@ def described(run: Run, tmp_path: Path) -> Callable[..., list[Any]]:
             ("--num-months-normal-follow-up", "12"),
             "InvalidEvents",
             "2",
-            "episode 2 (status undefined) 730 days later decides, and its events do not",
+            "episode 2 (status undefined) 730 days later decides, but its events are invalid",
         ),
     ],
 )

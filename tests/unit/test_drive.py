@@ -89,14 +89,14 @@ def test_another_front_end_walks_a_whole_drive_and_reads_every_file(demo_databas
         counted = drive.counted()
         assert counted["open_files"] == 0
         assert counted["bytes_read"] == sum(path.stat().st_size for path in sources.values()) + sum(
-            len(text) for name in drive.view.files.texts() if (text := content_of(drive, name))
+            len(text) for name in drive.view.files.texts.names if (text := content_of(drive, name))
         )
 
 
 def content_of(drive: Drive, name: bytes) -> bytes:
-    inode = drive.view.files.text(name)
+    inode = drive.view.files.texts.inode(name)
     assert inode is not None
-    return bytes(drive.view.files.content(inode) or b"")
+    return bytes(drive.view.files.texts.content(inode) or b"")
 
 
 def test_another_front_end_reads_generated_files(refresher: Refresher) -> None:

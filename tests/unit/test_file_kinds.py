@@ -81,7 +81,7 @@ def test_a_listing_has_the_files_of_an_image_side_by_side_whatever_their_kinds(i
 
 
 def test_the_paths_of_a_kind_are_those_of_its_files(index: Index) -> None:
-    assert paths(index, np.arange(3, dtype=np.uint32), OTHER) == [
+    assert paths(index, OTHER, np.arange(3, dtype=np.uint32)) == [
         b"",
         b"all/1.1.2.other.png",
         b"all/1.1.3.other.png",

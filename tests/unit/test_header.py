@@ -620,8 +620,8 @@ def test_what_stands_far_behind_all_others_is_worth_no_problem(scratch: int) -> 
 @pytest.mark.parametrize(
     ("size", "cut", "why"),
     [
-        (MAX_DICOM + 2, 0, "an attribute reaches beyond the first 16 MB; what stands before it is used"),
-        (1 << 10, 1 << 9, "the header is cut off; what stands before is used"),
+        (MAX_DICOM + 2, 0, "an attribute reaches beyond the first 16 MB; the attributes before it are used"),
+        (1 << 10, 1 << 9, "the header is cut off; the attributes before that are used"),
     ],
 )
 def test_what_stands_before_an_error_counts(scratch: int, size: int, cut: int, why: str) -> None:

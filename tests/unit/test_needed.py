@@ -21,7 +21,7 @@ from omidbfs.facets import FACETS, Kind
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.serving.session import Session
-from omidbfs.view import about, files
+from omidbfs.view import about, texts
 from omidbfs.view.about import LazyTexts
 from omidbfs.view.root import Links
 from omidbfs.view.view import View
@@ -46,7 +46,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     for name in ("readme", "status", "facet_counts"):
         count(about, name)
-    count(files, "text_inode")
+    count(texts, "text_inode")
     count(Links, "count_all")
     count(cohort, "readings_of")
     return calls
@@ -115,11 +115,11 @@ def test_a_drive_makes_all_of_it_once_before_it_serves(database: Path, tmp_path:
         assert directory is not None
         listing = view.listing(directory)
         assert len(listing.page(0, 1000)) == listing.length > 0
-    assert [view.files.text(name.encode()) is not None for name in TEXTS] == [True] * 4
+    assert [view.files.texts.inode(name.encode()) is not None for name in TEXTS] == [True] * 4
     assert made == once
-    inode = view.files.text(b"status.json")
+    inode = view.files.texts.inode(b"status.json")
     assert inode is not None
-    content = view.files.content(inode)
+    content = view.files.texts.content(inode)
     assert content is not None
     assert json.loads(bytes(content))["refresh"] == "idle"
 
@@ -134,11 +134,11 @@ def test_a_text_is_made_once_for_all_callers(bare: Index) -> None:
 
     def ask(number: int) -> tuple[int | None, bytes | memoryview | None]:
         several.wait()
-        inode = view.files.text(b"status.json")
-        return inode, view.files.content(inode or 0)
+        inode = view.files.texts.inode(b"status.json")
+        return inode, view.files.texts.content(inode or 0)
 
     view = View(bare, ACCESS, LazyTexts({"README.txt": lambda: pytest.fail("not asked for"), "status.json": make}))
-    assert view.files.texts() == [b"README.txt", b"status.json"]
+    assert view.files.texts.names == [b"README.txt", b"status.json"]
     with ThreadPoolExecutor(8) as pool:
         answers = {*pool.map(ask, range(8))}
     assert len(answers) == len(calls) == 1
@@ -155,21 +155,21 @@ def test_a_text_that_could_not_be_made_is_made_when_it_is_asked_for_again(bare: 
 
     view = View(bare, ACCESS, LazyTexts({"status.json": make}))
     with pytest.raises(OSError, match="too little"):
-        view.files.text(b"status.json")
-    assert view.files.content(view.files.text(b"status.json") or 0) == b"made"
+        view.files.texts.inode(b"status.json")
+    assert view.files.texts.content(view.files.texts.inode(b"status.json") or 0) == b"made"
 
 
 def test_the_inode_of_a_text_leads_to_it_in_a_new_view(bare: Index) -> None:
     """The kernel keeps inodes of texts when another view replaces the one that gave them."""
     texts = {"README.txt": b"read me", "status.json": b"{}\n"}
     before, after = View(bare, ACCESS, texts), View(bare, ACCESS, {**texts, "status.json": b"[]\n"})
-    same, other = before.files.text(b"README.txt") or 0, before.files.text(b"status.json") or 0
-    assert after.files.content(same) == b"read me"
+    same, other = before.files.texts.inode(b"README.txt") or 0, before.files.texts.inode(b"status.json") or 0
+    assert after.files.texts.content(same) == b"read me"
     attributes = after.files.attributes(same)
     assert attributes is not None
     assert attributes.size == 7
-    assert after.files.content(other) is after.files.attributes(other) is None
-    assert View(bare, ACCESS, {}).files.content(same) is None
+    assert after.files.texts.content(other) is after.files.attributes(other) is None
+    assert View(bare, ACCESS, {}).files.texts.content(same) is None
 
 
 def test_links_of_some_rows_are_those_that_are_counted_for_all(database: Path) -> None:

@@ -12,6 +12,7 @@ from test_header import WHOLE, mammogram, stored
 from test_index import plain
 from trees import Quirky, Tree
 
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.header import Header
 from omidbfs.database.layout import find_source
 from omidbfs.database.pixel_format import DECIDE_SIZE, Geometry, PixelFormat, geometry_of, orientation_of
@@ -20,7 +21,7 @@ from omidbfs.database.study import StudyReader
 from omidbfs.database.uids import MULTI_FRAME, TOMOSYNTHESIS
 from omidbfs.index import build
 from omidbfs.index.build import refreshed
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import fingerprint, load, save
 

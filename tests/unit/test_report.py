@@ -20,7 +20,7 @@ from omidbfs.cli.commands.report import definition
 from omidbfs.cli.main import main
 from omidbfs.cli.options import session_of
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.cohorts.named import NamedCohort, Selection, resolved
+from omidbfs.cohorts.named import Criteria, NamedCohort, resolved
 from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.facets import Kind, Level
 from omidbfs.index.columns import FIRST_CODE
@@ -79,7 +79,7 @@ def cohorts_of(source: Path, run: Callable[..., Result]) -> Cohorts:
 
 
 def at(cohorts: Cohorts, path: str) -> Cohort:
-    return resolved(cohorts, [NamedCohort("x", Selection(path, "here"))])[0]["x"]
+    return resolved(cohorts, [NamedCohort("x", Criteria(path, "here"))])[0]["x"]
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
 
     for row in rows:
         study = int(index.study_of[row])
-        units: dict[str, object] = {"women": int(index.client_of[row]), "studies": study, "images": row}
+        units: dict[str, object] = {"clients": int(index.client_of[row]), "studies": study, "images": row}
         if index.study_episode[study] >= 0:
             units["episodes"] = int(index.study_episode[study])
         for key in ("outcome", "intent", "standard-views"):
@@ -146,7 +146,7 @@ def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
             (True, False): "DICOM file without JSON",
             (False, True): "JSON without DICOM file",
         }[files[0], files[1]]
-        for unit in ("women", "images"):
+        for unit in ("clients", "images"):
             members["files", pair, unit].add(units[unit])
             members["files", "total", unit].add(units[unit])
         for facet in index.registry.facets:
@@ -185,7 +185,7 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
     assert compared > 30
     for counted, of in ((found.cohort, cohort), (found.source, EVERYTHING)):
         assert counted == {
-            "women": cohorts.count(of, Level.CLIENT),
+            "clients": cohorts.count(of, Level.CLIENT),
             "episodes": cohorts.count(of, Level.EPISODE),
             "studies": cohorts.count(of, Level.STUDY),
             "images": len(cohorts.row_array(of)),
@@ -203,7 +203,7 @@ def test_a_client_has_one_age_for_each_outcome(
     for row in cohorts.rows(cohort):
         outcome = cohorts.label(index.registry.by_name["outcome"], int(index.columns["outcome"][row]))
         code = int(index.columns["age"][row])
-        for place in (outcome, "all women"):
+        for place in (outcome, "all clients"):
             ages[place, int(index.client_of[row])] += [code - FIRST_CODE] if code >= FIRST_CODE else []
     counted: Counter[tuple[str, str]] = Counter()
     stated: dict[str, list[int]] = defaultdict(list)
@@ -353,8 +353,8 @@ def test_a_cohort_of_nothing_and_one_of_next_to_nothing_have_a_page(
     found = Reader(reported(client.of.tree.root, path))
     images = int("site" in path)
     assert found.cards["images"] == (images, 1)
-    assert found.cells["outcome", "total", "women"] == images
-    assert found.cells.get(("age", "unknown", "all women"), 0) == images
+    assert found.cells["outcome", "total", "clients"] == images
+    assert found.cells.get(("age", "unknown", "all clients"), 0) == images
 
 
 def test_a_page_is_for_its_owner_only_and_appears_whole(

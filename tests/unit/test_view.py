@@ -88,7 +88,7 @@ class Both:
         return frozenset(
             self.source(attributes.inode)
             for attributes in self.listed(path).values()
-            if not isinstance(self.view.files.content(attributes.inode), bytes)
+            if not isinstance(self.view.files.texts.content(attributes.inode), bytes)
         )
 
     def source(self, inode: int) -> str:
@@ -852,7 +852,7 @@ def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
     assert [file_key(view.files.document(0, slot) or documents[slot]) for slot in range(4)] == [*documents]
     export = export_inode(view.name, b"all/.omidbfs/index.csv")
     rendition = rendition_inode(RenditionFields(int(view.index.identity[0]), 1, 2))
-    others = [directory_inode(b"all"), view.files.text(b"README.txt") or 0, rendition]
+    others = [directory_inode(b"all"), view.files.texts.inode(b"README.txt") or 0, rendition]
     assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 11
     assert [view.files.current(inode) for inode in (export, *others)] == [None] * 4
     assert [view.files.attributes(inode) for inode in (export, rendition)] == [None, None]
@@ -1014,7 +1014,7 @@ def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.Monke
     monkeypatch.setattr("omidbfs.view.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
     inode = view.lookup(at(view, b".omidbfs"), b"problems.jsonl")
     assert isinstance(inode, int)
-    attributes, content = view.files.attributes(inode), view.files.content(inode)
+    attributes, content = view.files.attributes(inode), view.files.texts.content(inode)
     assert attributes is not None
     assert content == b"{}\n" * 9
     assert attributes.size == len(content)
