@@ -156,9 +156,7 @@ def test_a_scheduler_that_goes_away_ends_the_work_with_one_line(
         ("", "write dask://HOST:PORT"),
     ],
 )
-def test_where_no_scheduler_is_one_line_says_so_at_once(
-    database: Path, tmp_path: Path, address: str, why: str
-) -> None:
+def test_a_missing_scheduler_is_one_line_at_once(database: Path, tmp_path: Path, address: str, why: str) -> None:
     require("the package distributed", importlib.util.find_spec("distributed") is not None)
     started = time.monotonic()
     done = omidbfs("index", database, "--index", tmp_path / "index", "--executor", f"dask://{address}")

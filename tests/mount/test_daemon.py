@@ -209,9 +209,7 @@ def test_status_marks_what_is_dead(drive: Drives, source: Path) -> None:
     assert "no drive of omidbfs" in drive.run("status", mount, status=1).stderr
 
 
-def test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for(
-    drive: Drives, source: Path
-) -> None:
+def test_the_counters_in_the_status_change_only_on_request(drive: Drives, source: Path) -> None:
     mount = drive(source, "--verify-first")
     status = mount / ".omidbfs/status.json"
     before = json.loads(status.read_text())
@@ -238,7 +236,7 @@ def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_no_client(drive
     assert (mount / "all/1.1.1.dcm").read_bytes() == b"pixels"
 
 
-def test_systemd_is_told_how_a_drive_is(drive: Drives, source: Path, tmp_path: Path) -> None:
+def test_systemd_learns_the_state_of_a_drive(drive: Drives, source: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(30)

@@ -412,7 +412,7 @@ def test_a_mapped_file_that_is_cut_off_or_grows_gives_no_wrong_byte(
     assert (mount / NAMES[0]).read_bytes() == new
 
 
-def test_a_handle_never_mixes_what_was_written_over_a_file(drive: Drives, tmp_path: Path) -> None:
+def test_a_handle_never_mixes_old_and_new_bytes_of_a_file(drive: Drives, tmp_path: Path) -> None:
     path = database(tmp_path / "db").images / "demd1/1.1/1.1.0.dcm"
     mount = drive(tmp_path / "db")
     descriptor = os.open(mount / NAMES[0], os.O_RDONLY)
@@ -473,7 +473,7 @@ def test_a_drive_raises_its_limit_of_descriptors_itself(drive: Drives, tmp_path:
     assert soft == hard == str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
-def test_without_memory_for_threads_callers_are_told_so_and_the_drive_goes_on(
+def test_without_memory_for_threads_callers_get_an_error_and_the_drive_goes_on(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     drive.expect_log("the system gives the drive no more memory or threads|has not answered for 5 seconds")

@@ -95,7 +95,7 @@ def test_dot_and_dot_dot_are_found_as_nfs_servers_ask_for_them(operations: Opera
     assert call(operations.lookup, inode(operations, "all"), b"..", CONTEXT).st_ino == ROOT_INODE
 
 
-def test_a_directory_is_known_until_it_is_forgotten_as_often_as_it_was_told(operations: Operations) -> None:
+def test_a_directory_is_known_until_all_its_lookups_are_forgotten(operations: Operations) -> None:
     place = inode(operations, "all")
     assert inode(operations, "all") == place
     trio.run(operations.forget, [(place, 1)])
@@ -130,7 +130,7 @@ def test_a_file_needs_no_remembering(operations: Operations) -> None:
     assert call(operations.getattr, file, CONTEXT).st_size == 6
 
 
-def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_logged(
+def test_forgetting_a_directory_too_often_is_logged_as_a_defect(
     operations: Operations, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("^ERROR: a directory was forgotten 2 times and told 1 times; a defect$")
@@ -347,7 +347,7 @@ def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("ask", ["lookup", "getattr"])
-def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
+def test_a_caller_without_read_access_cannot_make_a_file(
     operations: Operations, monkeypatch: pytest.MonkeyPatch, ask: str
 ) -> None:
     made: list[int] = []
@@ -400,7 +400,7 @@ OURS = os.getgroups()[0] if os.getgroups() else os.getegid()
         (0o404, Caller(pid=0), False),
     ],
 )
-def test_what_may_be_made_for_a_caller_is_what_the_caller_may_read(mode: int, caller: Any, may: bool) -> None:
+def test_a_caller_can_make_only_files_that_it_can_read(mode: int, caller: Any, may: bool) -> None:
     assert permits(Access(mode, 5, OURS), identity_of(caller), READ) is may
 
 
@@ -509,7 +509,7 @@ def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkey
     assert sum(bool(handle.page) for handle in handles[:3]) == 1
 
 
-def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
+def test_a_changed_file_invalidates_names_from_before_a_refresh(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []

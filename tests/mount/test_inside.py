@@ -54,7 +54,7 @@ def test_a_cohort_of_another_drive_is_refused(drive: Drives, source: Path) -> No
     assert json.loads((one / ".omidbfs/status.json").read_text())["counters"]["reports"] == reports
 
 
-def test_a_drive_is_asked_as_it_was_mounted_unless_options_say_otherwise(drive: Drives, source: Path) -> None:
+def test_a_drive_as_source_has_its_own_options_unless_others_are_given(drive: Drives, source: Path) -> None:
     index = drive.directory / "its.index"
     mount = drive(source, "--num-months-normal-follow-up", "12", "--index", str(index))
     index_before = index.stat().st_mtime_ns

@@ -566,7 +566,7 @@ def test_root_may_ask_a_drive_that_lets_only_its_user_in(user: User, guarded: Pa
 
 
 @needs_root
-def test_a_user_is_refused_what_only_root_may_do(user: User, guarded: Path, open_path: Path) -> None:
+def test_a_user_cannot_do_what_only_root_may_do(user: User, guarded: Path, open_path: Path) -> None:
     for name, owner in (("own", user.uid), ("foreign", 0)):
         (open_path / name).mkdir()
         os.chown(open_path / name, owner, owner)

@@ -453,7 +453,7 @@ def test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode(
         assert mapped[:] == b"again", "although no program has opened it since"
 
 
-def test_what_an_open_file_has_shown_at_one_place_is_not_believed_at_another(mount: Path, tree: Tree) -> None:
+def test_pages_of_an_open_file_do_not_serve_another_path(mount: Path, tree: Tree) -> None:
     places = [
         mount / name / "1.1.1.dcm" for name in ("all", "by-view/CC", "by-outcome/normal", "by-client/demd1/1.1")
     ]
@@ -484,7 +484,7 @@ def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_shown_so(mount:
     assert shown.read_bytes() == b"first"
 
 
-def test_open_directories_finish_on_what_they_started_with(mount: Path, tree: Tree) -> None:
+def test_open_directories_keep_the_entries_they_started_with(mount: Path, tree: Tree) -> None:
     many = study(tree, "demd1", "1.1")
     for number in range(300):
         many.image(f"1.1.{number + 10}", ViewPosition="CC")
@@ -575,7 +575,7 @@ def test_refresh_every_needs_no_asking(drive: Drives, tree: Tree) -> None:
     eventually((mount / "all/4.1.1.dcm").exists, "shown")
 
 
-def test_a_refresh_of_what_is_no_drive_is_refused(drive: Drives, tree: Tree, tmp_path: Path) -> None:
+def test_a_refresh_of_another_file_system_is_refused(drive: Drives, tree: Tree, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", Path("/proc"), Path("/")):
         done = drive.run("refresh", place, status=1)
         assert re.fullmatch(r"omidbfs: .*: no drive of omidbfs is mounted there\n", done.stderr)

@@ -59,9 +59,7 @@ NEW: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("how", [replace, in_place])
-def test_what_is_opened_is_what_is_there_then(
-    mount: Path, source: Path, how: Callable[[Path, bytes], None]
-) -> None:
+def test_an_open_gives_the_current_file(mount: Path, source: Path, how: Callable[[Path, bytes], None]) -> None:
     assert (mount / NAME).read_bytes() == content(1)
     for new in NEW.values():
         how(source, new)

@@ -88,7 +88,7 @@ def test_an_answer_comes_without_the_age_of_the_index(run: Run, tree: Tree) -> N
 # What is saved -----------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_asks_keeps_what_it_has_read_of_the_source(run: Run, tree: Tree, tmp_path: Path) -> None:
+def test_a_query_saves_what_it_has_read_of_the_source(run: Run, tree: Tree, tmp_path: Path) -> None:
     assert answer(run("count")) == "1\n"
     before = written(tmp_path / "i")
     assert answer(run("count --verify-first")) == "1\n"
@@ -99,9 +99,7 @@ def test_a_command_that_asks_keeps_what_it_has_read_of_the_source(run: Run, tree
     assert written(tmp_path / "i") != before
 
 
-def test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are(
-    run: Run, tree: Tree, tmp_path: Path
-) -> None:
+def test_a_query_leaves_the_facets_of_an_index_as_they_are(run: Run, tree: Tree, tmp_path: Path) -> None:
     answer(run("index", config="kvp.toml"))
     before = written(tmp_path / "i")
     assert "by-kvp" not in answer(run("ls"))
@@ -113,7 +111,7 @@ def test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are(
     assert written(tmp_path / "i") != before
 
 
-def test_facets_that_an_index_lacks_are_made_for_one_command_and_it_says_so(
+def test_facets_missing_in_an_index_are_made_for_one_command_with_a_warning(
     run: Run, tree: Tree, tmp_path: Path
 ) -> None:
     answer(run("count"))
@@ -184,9 +182,7 @@ def test_a_command_answers_on_a_full_disk(run: Run, tree: Tree, small_disk: Path
     assert os.listdir(small_disk) == ["other"]
 
 
-def test_an_index_that_cannot_be_written_is_told_of_only_where_it_is_to_be(
-    run: Run, tree: Tree, small_disk: Path
-) -> None:
+def test_an_index_that_cannot_be_written_is_an_error_of_index_only(run: Run, tree: Tree, small_disk: Path) -> None:
     answer(run("index"))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert answer(run("count --verify-first")) == "1\n"
@@ -215,7 +211,7 @@ def test_a_file_that_is_no_index_is_refused_in_one_line(
     assert (tmp_path / "i").read_bytes() == content
 
 
-def test_an_index_whose_end_is_lost_is_built_anew(run: Run, tree: Tree, tmp_path: Path) -> None:
+def test_a_truncated_index_is_built_again(run: Run, tree: Tree, tmp_path: Path) -> None:
     answer(run("index"))
     os.truncate(tmp_path / "i", (tmp_path / "i").stat().st_size - 1)
     result = run("count")
@@ -251,7 +247,7 @@ def test_where_no_disk_tells_its_age_an_index_without_any_client_of_the_source_i
 # Links that are not followed ---------------------------------------------------------------------------------
 
 
-def test_links_that_are_not_followed_are_told_of_where_nothing_else_is_shown(
+def test_links_that_are_not_followed_are_counted_if_no_image_is_shown(
     run: Run, tree: Tree, tmp_path: Path
 ) -> None:
     (tree.images / "demd1").rename(tmp_path / "store")
@@ -309,7 +305,7 @@ def group_exists(group: int) -> bool:
     return True
 
 
-def test_what_an_index_of_another_version_lacks_is_made_for_one_command_and_it_says_so(
+def test_facets_missing_in_an_index_of_another_version_are_made_for_one_command(
     run: Run, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

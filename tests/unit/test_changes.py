@@ -179,7 +179,7 @@ def test_the_kernel_is_told_of_every_name_that_leads_elsewhere(before: Descripti
 @settings(max_examples=5)
 @given(databases, databases)
 @pytest.mark.unmeasured
-def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
+def test_after_too_many_changes_the_kernel_forgets_all_but_open_files(
     before: Description, after: Description
 ) -> None:
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
@@ -206,7 +206,7 @@ def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
         assert everything_open == entries, "what is open is told at every place"
 
 
-def test_where_nothing_has_changed_only_the_texts_are_told(tmp_path: Path) -> None:
+def test_without_changes_only_texts_are_invalidated(tmp_path: Path) -> None:
     source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old, new = view_of(source, index), view_of(source, index)
@@ -234,7 +234,7 @@ def names_told(found: Changes) -> set[tuple[int, bytes]]:
     return {entry for entry in found.entries if entry[1] not in TEXTS}
 
 
-def test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else(tmp_path: Path) -> None:
+def test_a_changed_definition_invalidates_only_its_facet(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client().study().image("7", ViewPosition="CC").image("8", ViewPosition="CC")
     source = find_source(tree.root)
@@ -256,7 +256,7 @@ def test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else(tmp_path: Pa
     assert len(found.touched) == 0, "no file is another"
 
 
-def test_what_an_index_says_otherwise_of_the_same_files_is_told(tmp_path: Path) -> None:
+def test_a_changed_index_of_the_same_files_invalidates_names(tmp_path: Path) -> None:
     before = {"demd1": one(), "demd2": one(image="8")}
     source = write(tmp_path / "db", before)
     index = refreshed(source)
@@ -317,7 +317,7 @@ def test_changed_rights_invalidate_attributes_and_no_name(open_place: Path) -> N
     assert told == {inode for path, inode in files_of(old).items() if "demd1" in path}
 
 
-def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_place(tmp_path: Path) -> None:
+def test_a_file_that_changed_and_changed_back_is_invalidated_everywhere(tmp_path: Path) -> None:
     """The kernel may know either version by each path, and keeps it while a program has it open."""
     source = write(tmp_path / "db", {"demd1": one()})
     index = refreshed(source)
@@ -343,7 +343,7 @@ def open_place() -> Iterator[Path]:
         yield Path(place)
 
 
-def test_what_the_loop_finds_changed_meanwhile_does_not_disturb_a_thread_that_asks(tmp_path: Path) -> None:
+def test_changes_in_the_loop_do_not_disturb_a_thread_that_reads(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     study = tree.client().study()
     for number in range(100):
@@ -422,7 +422,7 @@ def test_identities_that_go_on_cost_nothing(tmp_path: Path) -> None:
     assert continued(new, index) is new
 
 
-def test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed(tmp_path: Path) -> None:
+def test_generated_files_of_a_cohort_are_forgotten_after_any_change(tmp_path: Path) -> None:
     Tree(tmp_path / "db").client().study().image("1.1.1", ViewPosition="CC")
     source = find_source(tmp_path / "db")
     index = refreshed(source)

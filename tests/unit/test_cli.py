@@ -226,7 +226,7 @@ def test_check_of_a_clean_database_ends_with_0(run: Run, demo_database: Path) ->
     assert result.stderr.endswith(" images of 25 clients, 0 problems\n")
 
 
-def test_one_is_no_plural(run: Run, tmp_path: Path) -> None:
+def test_one_is_singular(run: Run, tmp_path: Path) -> None:
     Tree(tmp_path / "db").client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False)
     assert "1 image of 1 client, 2 problems\n" in run("check", "db").stderr
     (tmp_path / "db/images/demd1/1.1/1.dcm").unlink()
@@ -428,7 +428,7 @@ def test_a_mistake_in_the_configuration_is_one_line(run: Run, database: Path, tm
         ),
     ],
 )
-def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_meant(
+def test_a_wrong_value_in_the_configuration_is_refused_with_its_line_and_a_hint(
     run: Run, database: Path, tmp_path: Path, text: str, arguments: list[str], line: str
 ) -> None:
     (tmp_path / "omidbfs.toml").write_text(text)
@@ -626,7 +626,7 @@ def test_a_command_that_mounts_nothing_needs_no_pyfuse3(database: Path, tmp_path
     assert "blocked" not in done.stderr
 
 
-def test_what_needs_pyfuse3_says_so_where_it_is_missing(database: Path, tmp_path: Path) -> None:
+def test_a_command_that_needs_pyfuse3_reports_that_it_is_missing(database: Path, tmp_path: Path) -> None:
     (tmp_path / "drive").mkdir()
     command = [sys.executable, "-c", _WITHOUT_PYFUSE3, "mount", str(database), str(tmp_path / "drive")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -88,7 +88,7 @@ def test_the_last_episode_before_a_cancer_is_its_prior() -> None:
     assert classify(NEXT, NORMAL, INTERVAL) == Outcome("CIP", "4")
 
 
-def test_a_follow_up_that_is_asked_for_has_to_exist() -> None:
+def test_a_required_follow_up_has_to_exist() -> None:
     assert classify(NORMAL, windows=Windows(normal_follow_up=0)) == Outcome("NoSubsequentEpisode")
     assert classify(NORMAL, NEXT, windows=Windows(normal_follow_up=36)) == Outcome("InvalidFollowUp")
     assert classify(BENIGN, NEXT, windows=Windows(benign_follow_up=6)) == Outcome("B", "2")

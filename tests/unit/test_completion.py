@@ -136,7 +136,7 @@ def test_without_an_index_nothing_is_completed_built_or_said(complete: Complete,
     assert sorted(cache.rglob("*")) == before
 
 
-def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> None:
+def test_zsh_and_fish_get_the_numbers_of_images(complete: Complete) -> None:
     assert complete("count", "db", "by-view/CC,M", shell="zsh") == [
         *("plain", "by-view/CC,ML", "1 image"),
         *("plain", "by-view/CC,MLO", "1 image"),

@@ -89,7 +89,7 @@ def test_a_mistake_is_one_line_with_its_place(text: str, message: str) -> None:
         ("[[a]]\nb = 1", ("z",), 1),
     ],
 )
-def test_a_key_has_its_line_or_that_of_what_it_is_in(text: str, keys: tuple[str, ...], line: int) -> None:
+def test_a_key_has_its_line_or_that_of_its_table(text: str, keys: tuple[str, ...], line: int) -> None:
     assert Lines(text).of(*keys) == line
 
 
@@ -148,7 +148,7 @@ def in_the_way(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("directory", "can be written by other users"),
     ],
 )
-def test_a_file_that_others_wrote_or_can_write_is_ignored_and_said_to_be(
+def test_a_configuration_that_others_wrote_or_can_write_is_ignored_with_a_warning(
     home: Path, monkeypatch: pytest.MonkeyPatch, how: str, reason: str
 ) -> None:
     users = home / ".config/omidbfs/omidbfs.toml"
@@ -172,7 +172,7 @@ def test_a_file_of_ones_own_in_a_place_like_tmp_is_taken() -> None:
     assert config_file(pytest.fail) == Path("omidbfs.toml")
 
 
-def test_a_command_says_once_what_it_ignores_and_takes_what_is_named(
+def test_a_command_warns_once_of_an_ignored_configuration_and_reads_a_named_one(
     demo_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_way("mode", monkeypatch)

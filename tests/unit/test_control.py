@@ -201,7 +201,7 @@ def test_the_log_is_among_the_state_of_the_user(
     assert (tmp_path / ".local/state/omidbfs/omidbfs.log").exists()
 
 
-def test_a_log_stays_private_and_bounded_whatever_was_there(
+def test_a_log_stays_private_and_bounded(
     tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_LOG_SIZE", 200)
@@ -287,7 +287,7 @@ logging.info("quiet"); logging.warning("loud")
 
 
 @pytest.mark.parametrize("place", ["/proc", "/proc/self", "/none"])
-def test_what_is_no_drive_of_ours_is_not_unmounted(place: str) -> None:
+def test_another_file_system_is_not_unmounted(place: str) -> None:
     with pytest.raises(UserError, match=f"^{place}: no drive of omidbfs is mounted there$"):
         unmount(Path(place))
 

@@ -293,7 +293,7 @@ PARTS = [
 @pytest.mark.parametrize(
     ("facet", "path"), [part[:2] for part in PARTS], ids=[f"{one}: {what}" for one, _, what in PARTS]
 )
-def test_whatever_is_left_out_of_a_key_is_found(seen: Seen, facet: str, path: tuple[int | str, ...]) -> None:
+def test_every_field_left_out_of_a_key_is_found(seen: Seen, facet: str, path: tuple[int | str, ...]) -> None:
     key = BY_NAME[facet].depends_on
     assert key is not None
     assert seen.contested(key, path) - {PLANTED.name}

@@ -259,7 +259,7 @@ def test_what_the_index_knows_is_told_without_the_source(
     assert "source   is away, or the image is gone from it: what follows is what the index knows\n" in text
 
 
-def test_a_facet_of_the_users_comes_with_what_the_source_says(
+def test_a_facet_of_the_user_comes_with_its_raw_value(
     run: Run, client: Client, described: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     header = {"00180060": {"vr": "DS", "Value": [29]}}

@@ -154,7 +154,7 @@ def test_as_many_files_may_be_open_as_leave_something_for_the_drive(
     trio.run(main)
 
 
-def test_the_same_complaint_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_line_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
     log = logging.getLogger("omidbfs.test")
     rarely = Rarely(lambda: now[0])

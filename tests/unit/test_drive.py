@@ -114,7 +114,7 @@ def test_another_front_end_reads_generated_files(refresher: Refresher) -> None:
     trio.run(read)
 
 
-def test_another_front_end_survives_a_refresh_and_is_told_what_has_changed(
+def test_another_front_end_survives_a_refresh_and_learns_what_has_changed(
     refresher: Refresher, tree: Tree
 ) -> None:
     drive, front_end = refresher.drive, FrontEnd(refresher.drive)
@@ -162,7 +162,7 @@ def test_another_front_end_survives_a_refresh_and_is_told_what_has_changed(
     trio.run(main)
 
 
-def test_another_front_end_is_told_of_a_file_that_is_found_changed(refresher: Refresher, tree: Tree) -> None:
+def test_another_front_end_learns_of_a_changed_file(refresher: Refresher, tree: Tree) -> None:
     front_end = FrontEnd(refresher.drive)
     path = tree.images / "demd1/1.1/1.1.1.dcm"
 
@@ -189,7 +189,7 @@ class Broken(FrontEnd):
         return await super().tell(found)
 
 
-def test_a_defect_of_one_front_end_keeps_no_other_from_being_told(
+def test_a_defect_of_one_front_end_does_not_affect_another(
     refresher: Refresher, tree: Tree, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("the refresh failed and the drive goes on as it was")

@@ -229,7 +229,7 @@ except UserError as error:
 """
 
 
-def test_mpi_without_an_mpi_library_is_said_to_be_that(tmp_path: Path) -> None:
+def test_mpi_without_an_mpi_library_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("mpi4py")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MPI_LIBRARY],

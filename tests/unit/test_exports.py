@@ -530,7 +530,7 @@ def test_a_view_refuses_what_another_has_made(view: View) -> None:
         (0o555, [0o444, 0o044], Ownership(uid=3), (0o000, 3, 7)),
     ],
 )
-def test_others_may_read_what_is_made_only_if_they_may_read_everything(
+def test_other_users_can_read_generated_files_only_with_access_to_everything(
     view: View, roots: int, files: list[int], ownership: Ownership, shown: tuple[int, int, int]
 ) -> None:
     index = replace(view.index, accesses=((0, 0, 0), *((mode, 5, 7) for mode in files)))

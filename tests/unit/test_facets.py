@@ -731,7 +731,7 @@ def test_a_listed_identifier_is_safe_and_means_itself(hostile: Cohorts, facet: F
 
 
 @pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
-def test_a_facet_says_what_it_is(facet: Facet) -> None:
+def test_a_facet_has_a_description(facet: Facet) -> None:
     assert facet.description
     assert facet.source
     assert facet.level in Level

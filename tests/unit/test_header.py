@@ -279,7 +279,7 @@ def frames(**groups: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("place", ["shared", "frames"])
-def test_functional_groups_say_what_the_whole_does_not(place: str) -> None:
+def test_functional_groups_fill_in_missing_attributes(place: str) -> None:
     group: dict[str, object] = {
         "00209071": element({"00209072": element("R")}, vr="SQ"),
         "00189476": element({"00181114": element("1.1", vr="DS"), "001811A0": element("61", vr="DS")}, vr="SQ"),
@@ -606,7 +606,7 @@ def test_nothing_is_read_behind_the_last_attribute_that_is_wanted(scratch: int, 
     assert read(scratch, content[: len(content) - cut]) == (header, [])
 
 
-def test_what_stands_far_behind_all_others_is_worth_no_problem(scratch: int) -> None:
+def test_an_attribute_far_behind_all_others_gives_no_problem(scratch: int) -> None:
     data = mammogram()
     data.add_new((0x0055, 0x0010), "LO", "HOLOGIC, Inc.")
     data.add_new((0x0055, 0x1010), "OB", b"\1" * (1 << 20))

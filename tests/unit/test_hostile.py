@@ -130,7 +130,7 @@ def names(view: View, directory: Directory, depth: int = 6) -> set[bytes]:
     return found
 
 
-def test_whatever_the_values_are_a_name_is_plain_ascii_and_one_component(hostile: Path) -> None:
+def test_with_any_values_a_name_is_plain_ascii_and_one_component(hostile: Path) -> None:
     view = view_of(hostile)
     found = names(view, view.root)
     assert len(found) > 100
@@ -141,7 +141,7 @@ def test_whatever_the_values_are_a_name_is_plain_ascii_and_one_component(hostile
         assert not name.startswith(b"-")
 
 
-def test_what_the_drive_says_of_itself_speaks_to_no_terminal(hostile: Path, index: Index) -> None:
+def test_texts_of_the_drive_have_no_control_characters(hostile: Path, index: Index) -> None:
     from omidbfs.index.classification import Classification
     from omidbfs.view.about import generated_texts
 
@@ -169,7 +169,7 @@ def test_what_the_drive_says_of_itself_speaks_to_no_terminal(hostile: Path, inde
         ["ls", "by-model/\x1b[31m\u202e"],
     ],
 )
-def test_what_commands_print_speaks_to_no_terminal(hostile: Path, tmp_path: Path, command: list[str]) -> None:
+def test_output_of_commands_has_no_control_characters(hostile: Path, tmp_path: Path, command: list[str]) -> None:
     arguments = [command[0], str(hostile), *command[1:], "--index", str(tmp_path / "index"), "--workers", "1"]
     done = CliRunner().invoke(main, arguments)
     assert done.output
@@ -178,7 +178,7 @@ def test_what_commands_print_speaks_to_no_terminal(hostile: Path, tmp_path: Path
         assert line.isprintable(), line
 
 
-def test_a_key_of_the_configuration_is_quoted_without_speaking_to_the_terminal(tmp_path: Path) -> None:
+def test_a_quoted_key_of_the_configuration_has_no_control_characters(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('"\\u001b[31m\\u202e" = 1\n')
     done = CliRunner().invoke(main, ["--config", str(tmp_path / "bad.toml"), "check", str(tmp_path)])
     assert done.exit_code == 1
@@ -327,7 +327,7 @@ def test_toml_that_is_nested_without_end_is_an_error_in_one_line(tmp_path: Path)
 # Trees -------------------------------------------------------------------------------------------------------
 
 
-def test_whatever_is_in_the_place_of_files_and_directories_is_passed_by(tmp_path: Path) -> None:
+def test_anything_in_the_place_of_files_and_directories_is_passed_by(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     study = tree.client("demd1").study("1").image("1.1", dcm=b"pixels")
     (study.images / "loop").symlink_to(".")

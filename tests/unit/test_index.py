@@ -164,7 +164,7 @@ def test_a_database_with_every_quirk_read_in_pieces_gives_the_same_index(
     assert plain(in_pieces(quirky_database.path, clients)) == plain(in_pieces(quirky_database.path, 1000))
 
 
-def test_progress_is_told_chunk_by_chunk(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_chunk_by_chunk(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, int, int]] = []
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 2)
     index = build_index(find_source(three), Classification(), progress=lambda *numbers: told.append(numbers))

@@ -119,7 +119,7 @@ def test_both_trees_can_be_one_directory(tree: Tree) -> None:
         (lambda root: (root, root / "none", None), r"no such directory \(given as --images\)"),
     ],
 )
-def test_what_is_no_source_is_said_with_the_remedy(
+def test_a_directory_that_is_no_source_is_refused_with_a_remedy(
     tmp_path: Path, make: Callable[[Path], tuple[Path | None, ...]], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):

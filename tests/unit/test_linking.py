@@ -79,7 +79,7 @@ def test_a_study_that_lost_its_event_takes_it_from_no_other() -> None:
 
 
 @pytest.mark.parametrize("outside", ["1.2", "Thumbs"])
-def test_a_study_outside_data_is_linked_but_takes_nothing_from_others(outside: str) -> None:
+def test_a_study_outside_data_is_linked_but_takes_no_event_from_others(outside: str) -> None:
     other = DbStudy(outside, DAY[1], "1", {})
     links, _ = link([SCREENED], study(1, 1, "1"), other, in_data={"1.1", "Thumbs"})
     assert links == [StudyLink("1", ("screening",)), StudyLink("1", ())]

@@ -145,7 +145,7 @@ def test_a_text_is_made_once_for_all_callers(bare: Index) -> None:
     assert answers.pop()[1] == b"made"
 
 
-def test_a_text_that_could_not_be_made_is_made_when_it_is_asked_for_again(bare: Index) -> None:
+def test_a_text_that_failed_is_made_at_the_next_request(bare: Index) -> None:
     attempts = iter([OSError("too little memory")])
 
     def make() -> bytes:

@@ -82,7 +82,7 @@ except Exception as error:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
-def test_a_directory_of_somebody_else_is_no_mount_point() -> None:
+def test_a_directory_of_another_user_is_no_mount_point() -> None:
     place = Path(tempfile.mkdtemp())
     try:
         place.chmod(0o755)

@@ -453,7 +453,7 @@ def test_a_uid_that_occurs_twice_is_a_problem_as_long_as_it_does(five: Tree) -> 
     assert (duplicates(index), index.duplicates.to_array().tolist(), index.studies_unique) == ([], [], True)
 
 
-def test_progress_tells_what_is_compared_and_what_is_read(five: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_reports_compared_and_read_clients(five: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 2)
     source = find_source(five.root)
     index = refreshed(source)
@@ -491,7 +491,7 @@ def test_only_the_clients_asked_for_are_refreshed(five: Tree, read: list[str]) -
 
 
 @pytest.mark.parametrize("some", [{"demd1", "demd3", "demd9"}, {"demd0"}, set(), {f"demd{n}" for n in range(5)}])
-def test_some_clients_of_the_whole_are_as_if_they_alone_had_been_read(
+def test_a_part_of_an_index_is_the_index_of_those_clients(
     quirky_database: Quirky, five: Tree, some: set[str]
 ) -> None:
     for source in (find_source(five.root), find_source(quirky_database.path)):
@@ -523,7 +523,7 @@ WAYS = [rename_away, rename_a_tree_away, unmount]
 
 
 @pytest.mark.parametrize("go", WAYS[:2])
-def test_a_source_that_is_gone_is_said_to_be(five: Tree, go: Callable[[Path], None]) -> None:
+def test_a_missing_source_is_reported(five: Tree, go: Callable[[Path], None]) -> None:
     source = find_source(five.root)
     index = refreshed(source)
     go(five.root)
@@ -572,7 +572,7 @@ def test_a_source_that_is_replaced_has_another_fingerprint(five: Tree) -> None:
     assert source_fingerprint(source) != before
 
 
-def test_what_is_wrong_with_this_process_is_not_blamed_on_the_source(
+def test_an_error_of_this_process_is_not_an_error_of_the_source(
     five: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_more(*_: object) -> None:
@@ -619,7 +619,7 @@ def outcome_of(index: Index) -> list[str]:
 
 
 @pytest.mark.parametrize("windows", WINDOWS)
-def test_other_windows_give_what_a_build_with_them_gives(
+def test_other_windows_give_the_result_of_a_build_with_them(
     histories: Source, monkeypatch: pytest.MonkeyPatch, windows: Windows
 ) -> None:
     index = refreshed(histories)
@@ -630,7 +630,7 @@ def test_other_windows_give_what_a_build_with_them_gives(
     assert outcome_of(built) != outcome_of(index)
 
 
-def test_no_windows_and_unique_links_are_what_an_index_is_kept_with(histories: Source) -> None:
+def test_an_index_is_saved_without_windows_and_with_unique_links(histories: Source) -> None:
     index = refreshed(histories)
     assert classified(index, Classification()) is index
 

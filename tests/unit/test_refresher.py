@@ -131,7 +131,7 @@ def test_nothing_is_settled_for_a_file_by_an_earlier_version_of_it(
     assert drive.open_files() == {first, second}
 
 
-def test_the_kernel_forgets_everything_where_what_changed_cannot_be_found_out(
+def test_the_kernel_forgets_everything_if_the_changes_are_unknown(
     refresher: Refresher,
     operations: Operations,
     kernel: Kernel,

@@ -314,7 +314,7 @@ def test_a_page_says_how_episodes_were_classified(reported: Callable[..., str], 
     assert "all (--link-all)" in text
 
 
-def test_a_page_says_what_there_is_in_all(reported: Callable[..., str], tmp_path: Path) -> None:
+def test_a_page_gives_the_size_of_the_database(reported: Callable[..., str], tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client("demd1").study().image("1", has_sidecar=False, dcm=b"none").image("2").client("demd2")
     (tmp_path / "clients").write_text("demd1\ndemd2\n")
@@ -371,7 +371,7 @@ def test_a_page_is_for_its_owner_only_and_appears_whole(
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x.PDF", "x.txt", "some.where/x.json"])
-def test_what_is_no_page_by_its_name_is_refused(
+def test_an_output_that_is_not_named_html_is_refused(
     run: Callable[..., Result], demo_database: Path, tmp_path: Path, name: str
 ) -> None:
     result = run("report", demo_database, "-o", name)
@@ -436,7 +436,7 @@ def test_a_browser_shows_the_page_without_a_warning(
 
 
 @needs("chromium")
-def test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing(
+def test_a_browser_reports_errors_and_the_page_loads_nothing(
     reported: Callable[..., str], demo_database: Path, tmp_path: Path
 ) -> None:
     text = reported(demo_database, "by-view/CC")

@@ -86,7 +86,7 @@ SAID = {
 }
 
 
-def test_what_a_newer_drive_says_besides_is_left_out() -> None:
+def test_unknown_fields_of_the_status_are_ignored() -> None:
     status = understood(json.dumps({**SAID, "more": [1]}).encode())
     assert status is not None
     assert (status.pid, status.data_directory, status.counters) == (7, None, None)
@@ -99,7 +99,7 @@ def test_what_a_newer_drive_says_besides_is_left_out() -> None:
         *(json.dumps({**SAID, "pid": pid}) for pid in (0, -1, 1.5, "1", True, 1 << 70)),
     ],
 )
-def test_what_no_drive_says_is_not_understood(text: str) -> None:
+def test_a_malformed_status_is_not_understood(text: str) -> None:
     assert understood(text.encode()) is None
 
 

@@ -162,7 +162,7 @@ def test_safetensors_sees_the_same_arrays(saved: Saved) -> None:
 # Whose it is -----------------------------------------------------------------------------------------------
 
 
-def test_only_its_owner_may_read_it_whatever_the_umask(empty: Index, tmp_path: Path) -> None:
+def test_only_its_owner_can_read_an_index_under_any_umask(empty: Index, tmp_path: Path) -> None:
     path = tmp_path / "cache" / "db.index"
     before = os.umask(0)
     try:
@@ -419,7 +419,7 @@ entries = st.fixed_dictionaries(
         },
     ),
 )
-def test_a_header_that_is_whole_and_says_nonsense_is_refused(
+def test_a_valid_header_with_nonsense_in_it_is_refused(
     tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, object], metadata: dict[str, object]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "nonsense.index"
@@ -609,7 +609,7 @@ def saving(source: Path, target: Path, times: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", SAVE_AGAIN_AND_AGAIN, source, target, str(times), SOURCE])
 
 
-def test_two_that_save_at_once_leave_one_whole_file(saved: Saved, empty: Index, tmp_path: Path) -> None:
+def test_two_simultaneous_saves_leave_one_whole_file(saved: Saved, empty: Index, tmp_path: Path) -> None:
     save(tmp_path / "empty.index", empty, SOURCE)
     place = tmp_path / "place"
     target = place / "db.index"

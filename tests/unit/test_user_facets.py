@@ -166,7 +166,7 @@ def test_values_are_listed_in_the_order_of_bins_and_of_a_map(tmp_path: Path, sou
         ("SOPInstanceUID,density\n1.1.0,A\n1.1.1,\n", {"a": 1, "unknown": 7}),
     ],
 )
-def test_a_table_says_what_it_says_of_clients_studies_or_images(
+def test_a_table_gives_values_to_clients_studies_or_images(
     tmp_path: Path, source: Source, table: str, values: dict[str, int]
 ) -> None:
     (tmp_path / "density.csv").write_text(table)
@@ -362,7 +362,7 @@ def test_part_of_an_index_has_its_facets(tmp_path: Path, source: Source, read: l
     assert read == []
 
 
-def test_a_dicom_header_is_asked_where_there_is_no_sidecar(tmp_path: Path, demo_database: Path) -> None:
+def test_a_dicom_header_is_read_without_a_sidecar(tmp_path: Path, demo_database: Path) -> None:
     text = '[facets.kvp]\ntag = "KVP"\n[facets.meaning]\ntag = "ViewCodeSequence.CodeMeaning"'
     facets = defined(tmp_path, text).facets
     images = find_source(None, demo_database / "images", _empty(tmp_path))
@@ -418,7 +418,7 @@ ALL = ["1.1.0", "1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "2.1.0", "2.2.0"]
         ('path = "by-episode/unlinked"', ["2.2.0"], []),
     ],
 )
-def test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes(
+def test_a_cohort_is_a_path_lists_or_both_without_its_exclusions(
     tmp_path: Path,
     cohort: Callable[[str], tuple[list[str], list[str]]],
     text: str,

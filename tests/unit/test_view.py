@@ -547,7 +547,7 @@ def test_a_text_that_reads_like_a_reserved_word_is_not_that_word(tree: Tree) -> 
     assert [*both.listed("by-model/other")] == []
 
 
-def test_a_value_of_the_table_called_other_and_what_is_outside_of_it_are_one_directory(tree: Tree) -> None:
+def test_the_value_other_of_a_table_and_codes_outside_it_are_one_directory(tree: Tree) -> None:
     client = tree.client().episode("1", EpisodeType="X").episode("2", EpisodeType="Zebra")
     client.study("1.1", "1").image("1", dcm=None).study("1.2", "2").image("2", dcm=None)
     both = Both(tree.root)
@@ -797,7 +797,7 @@ def test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common(
         assert (text.mode, text.uid, text.gid, text.mtime) == (*access, newest)
 
 
-def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since(
+def test_a_file_found_changed_gains_no_access_after_a_refresh(
     open_tree: Tree,
 ) -> None:
     study = open_tree.client().study().image("1.1", dcm=b"old")
@@ -939,7 +939,7 @@ def test_the_files_of_a_listing_take_no_more_room_than_they_must(many: View) -> 
     assert files.tolist() == [2 * row + 1 for row in range(MANY)]
 
 
-def test_a_path_that_says_the_same_again_is_the_same_cohort(many: View) -> None:
+def test_a_path_with_repeated_terms_is_the_same_cohort(many: View) -> None:
     once = at(many, b"by-view/CC/by-age/0-130")
     again = at(many, b"by-view/CC/by-age/0-130/by-view/CC/by-age/0-130/by-view/CC")
     assert again.cohort == once.cohort
