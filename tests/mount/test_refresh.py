@@ -453,7 +453,7 @@ def test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode(
         assert mapped[:] == b"again", "although no program has opened it since"
 
 
-def test_pages_of_an_open_file_do_not_serve_another_path(mount: Path, tree: Tree) -> None:
+def test_an_open_old_file_does_not_change_what_paths_show(mount: Path, tree: Tree) -> None:
     places = [
         mount / name / "1.1.1.dcm" for name in ("all", "by-view/CC", "by-outcome/normal", "by-client/demd1/1.1")
     ]

@@ -182,7 +182,9 @@ def test_a_command_answers_on_a_full_disk(run: Run, tree: Tree, small_disk: Path
     assert os.listdir(small_disk) == ["other"]
 
 
-def test_an_index_that_cannot_be_written_is_an_error_of_index_only(run: Run, tree: Tree, small_disk: Path) -> None:
+def test_a_query_warns_of_an_unwritable_index_only_if_it_has_changes_to_save(
+    run: Run, tree: Tree, small_disk: Path
+) -> None:
     answer(run("index"))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert answer(run("count --verify-first")) == "1\n"
