@@ -372,7 +372,7 @@ def of_dicom(path: Path) -> Json | None:
                     del dataset[tag]  # the file ends in it
             found: Json = dataset.to_json_dict()
             found["00020010"] = {"Value": [str(dataset.file_meta.TransferSyntaxUID)]}
-    except Exception:  # no DICOM, in whatever way pydicom says so
+    except Exception:  # no DICOM: pydicom raises different errors
         return None
     return found
 

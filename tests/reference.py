@@ -91,7 +91,7 @@ class Reference:
         self.duplicates = {name for name, count in occurrences.items() if count > 1}
         self.root = Place("root", tuple(self.images))
 
-    # What there is
+    # Content of the source
 
     def _read(self, windows: Windows) -> None:
         for client in self._clients():
@@ -201,7 +201,7 @@ class Reference:
                     mode &= ~(0o700 >> 3 * who)
         return File(str(path), facts.st_size, facts.st_mtime_ns, mode, facts.st_uid, facts.st_gid)
 
-    # What is where
+    # Paths
 
     def flat_name(self, image: Image) -> str:
         """Return the name of an image in flat cohorts; where it would be too long, a hash stands for the study."""

@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 
 OF_LINKS = r"omidbfs: [0-9]+ images; symbolic links that are not followed: 1, see --follow-symlinks\n"
-"""What every index of the odd database says, and all that it says."""
+"""The expected output of every build of an index of the odd database."""
 
 
 def omidbfs(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":

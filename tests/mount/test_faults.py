@@ -161,7 +161,7 @@ def test_a_caller_gets_an_error_of_the_disk_until_it_is_gone(
     drive.expect_log("a disk of the source failed: ")
     disk.fails(on, "1.1.3.dcm", errno=number)
     for _ in range(5):
-        # A page that cannot be read is EIO, whatever the reason: so the kernel says.
+        # The kernel reports every page that cannot be read as EIO.
         fails(mount / NAMES[3], *((number,) if on == "open" else (number, errno.EIO)))
     everything_else_works(mount, 3)
     assert len(lines_of(drive, "a disk of the source failed: ")) == 1

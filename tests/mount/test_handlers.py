@@ -374,7 +374,7 @@ def test_a_caller_without_read_access_cannot_make_a_file(
 
 def test_a_caller_that_the_kernel_lets_open_a_file_gets_its_size(operations: Operations) -> None:
     operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
-    caller = Caller()  # with CAP_DAC_READ_SEARCH, say
+    caller = Caller()  # for example with CAP_DAC_READ_SEARCH
     file = call(operations.lookup, inode(operations, EXPORTED), b"index.csv", caller).st_ino
     handle = call(operations.open, file, os.O_RDONLY, caller).fh
     size = call(operations.getattr, file, caller).st_size
@@ -525,7 +525,7 @@ def test_a_changed_file_invalidates_names_from_before_a_refresh(
     assert {(place, b"1.1.1.dcm") for place in places} == set(told[0].entries)
 
 
-# EntryPages in doubt
+# Pages in doubt
 
 
 @pytest.fixture

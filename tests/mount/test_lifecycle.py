@@ -363,7 +363,7 @@ def test_with_allow_other_a_user_loses_access_that_the_source_withdraws(
     (open_path / "drive").mkdir()
     mount = drive(guarded, "--allow-other", at=open_path / "drive")
     source, path = guarded / "images/demd1/1/1.0.dcm", mount / "all/1.0.dcm"
-    assert read_as(OTHER, path) == b"open"  # from now on its pages are in the kernel's cache
+    assert read_as(OTHER, path) == b"open"  # the kernel then caches its pages
     source.chmod(0o600)
     refresh(mount)
     assert read_as(OTHER, source) is None

@@ -37,7 +37,7 @@ from trees import MARK, Tree
 CLIENTS = ("demd1", "demd2", "optm3")
 STUDIES = ("1", "2")
 IMAGES = ("1", "2", "3", "4", "9.9.9")
-"""The last one is the same UID wherever it occurs: it becomes a duplicate, and stops being one."""
+"""The last UID may be in several places, so it becomes a duplicate and stops being one."""
 MODELS = ("Selenia", "Selenia, old", "rare")
 MOST_STEPS = 300
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -207,9 +207,9 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.drive, self.source, self.mount = drive, drive.source, drive.mount
         self.noticed: dict[str, File] = {}
-        """Files that were found changed when they were opened, as they were found."""
+        """The attributes of files that an open found changed."""
         self.epoch = 0
-        """Counts what may change the inode under which something is listed."""
+        """Counts the steps that may change the inode of a listed file."""
         self.opened: list[OpenFile | OpenDirectory] = []
         self.steps = 0
 

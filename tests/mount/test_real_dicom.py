@@ -26,7 +26,7 @@ def json_of(path: Path) -> bytes | None:
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=True)
             return json.dumps(dataset.to_json_dict(suppress_invalid_tags=True)).encode()
-        except Exception:  # whatever pydicom makes of a broken file
+        except Exception:  # pydicom raises different errors for broken files
             return None
 
 

@@ -602,7 +602,7 @@ def test_another_user_cannot_refresh(drive: Drives, open_path: Path) -> None:
         text=True,
         check=False,
     )
-    if done.returncode == 0:  # otherwise that user cannot even start this Python
+    if done.returncode == 0:  # otherwise that user cannot start this Python
         assert done.stdout == f"UserError {mount}: the drive is another user's, who has to refresh it\n"
     assert status(mount)["refresh"]["done"] == 0
     drive.umount(mount)
@@ -650,7 +650,7 @@ def test_links_are_refreshed_like_files(drive: Drives, tree: Tree) -> None:
     assert os.readlink(mount / "by-view/CC/1.1.1.dcm").endswith("images/optm3/1.1/1.1.1.dcm")
 
 
-# What goes wrong
+# Errors
 
 
 def test_a_source_that_is_away_leaves_the_drive_as_it_was(drive: Drives, mount: Path, tree: Tree) -> None:

@@ -59,7 +59,7 @@ for uid, gid, groups in identities:
         os._exit(0)
     os.wait()
 """
-"""Users other than root need not be able to start the interpreter, so root's becomes them."""
+"""Other users may be unable to start the interpreter, so a process of root changes to them."""
 
 
 @pytest.fixture

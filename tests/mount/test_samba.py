@@ -43,7 +43,7 @@ guest ok = yes
 """
 
 LARGE = bytes(range(256)) * 12_001
-"""3 MB that no block size divides."""
+"""About 3 MB, not a multiple of any block size."""
 
 
 def is_listening(port: int) -> bool:

@@ -270,7 +270,7 @@ def test_every_byte_is_right_whatever_happens_at_once(drive: Drives, tmp_path: P
 
     def write() -> None:
         writer.step()
-        crew.end.wait(0.01)  # a source is not changed faster than it is read
+        crew.end.wait(0.01)  # changes must not come faster than the source is read
 
     def ask() -> None:
         before = status(mount)["refresh"]["done"]
@@ -284,7 +284,7 @@ def test_every_byte_is_right_whatever_happens_at_once(drive: Drives, tmp_path: P
         crew.do(name, lambda action=action, chance=chance: action(chance))  # type: ignore[misc]
     crew.watch(SECONDS)
     assert readers.reads > 100
-    refresh(mount)  # the one that is under way
+    refresh(mount)  # the current one
     refresh(mount)
     model = Reference(tmp_path / "db")
     for path in readers.seen:

@@ -226,7 +226,7 @@ def compare_episodes(theirs: Any, ours: OurClient) -> None:
             [
                 known(episode.type),
                 known(episode.action),
-                bool(episode.is_closed),  # omidb takes what is not stated for open
+                bool(episode.is_closed),  # omidb takes an unstated value for open
                 *(getattr(episode, name) for name in fields[1:]),
             ],
         )

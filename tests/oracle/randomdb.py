@@ -59,7 +59,7 @@ class _Maker:
     def __init__(self, rng: random.Random, name: str) -> None:
         self.rng = rng
         self.name = name
-        # How much of a client is missing or odd: clean ones reach the outcomes, messy ones the reasons.
+        # The share of missing or odd values: clean clients give outcomes, messy ones undefined outcomes.
         self.mess = rng.choice((0.0, 0.02, 0.02, 0.1, 0.3))
         start = date(2010, 1, 1) + timedelta(rng.randrange(1000))
         self.days = [start + timedelta(rng.choice(DAYS)) for _ in range(rng.randint(1, 6))]

@@ -60,7 +60,7 @@ def written(path: Path) -> tuple[int, int]:
     return facts.st_ino, facts.st_mtime_ns
 
 
-# How old an answer is ----------------------------------------------------------------------------------------
+# Age of an answer --------------------------------------------------------------------------------------------
 
 
 def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
@@ -75,7 +75,7 @@ def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
 
 @pytest.mark.parametrize("command", ["export --format paths", "export -o paths.txt", "report -o page.html"])
 def test_an_export_from_a_saved_index_comes_with_its_age(run: Run, tree: Tree, command: str) -> None:
-    assert "as of" not in run(command).stderr  # it has been built for this
+    assert "as of" not in run(command).stderr  # the command has built the index
     assert re.fullmatch(rf"(\S+: 1 image\n)?{AGE}", run(command).stderr)
     assert "as of" not in run(f"{command} --verify-first").stderr
 
@@ -85,7 +85,7 @@ def test_an_answer_comes_without_the_age_of_the_index(run: Run, tree: Tree) -> N
         answer(run(command))
 
 
-# What is saved -----------------------------------------------------------------------------------------------
+# Saving ------------------------------------------------------------------------------------------------------
 
 
 def test_a_query_saves_what_it_has_read_of_the_source(run: Run, tree: Tree, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_command_answers_although_it_cannot_read_the_index(
     (tmp_path / "i").write_bytes(b"closed")
     opened = os.open
 
-    def refused(path: str, *args: Any, **kwargs: Any) -> int:  # nothing is closed to root
+    def refused(path: str, *args: Any, **kwargs: Any) -> int:  # root can read everything
         if os.path.abspath(path) == str(tmp_path / "i"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return opened(path, *args, **kwargs)
@@ -196,7 +196,7 @@ def test_a_query_warns_of_an_unwritable_index_only_if_it_has_changes_to_save(
     assert answer(run("count")) == "1\n"
 
 
-# What is left alone ------------------------------------------------------------------------------------------
+# No change ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["count", "index", "index --rebuild"])
@@ -280,11 +280,11 @@ def test_an_interrupt_from_the_terminal_is_one_line_and_leaves_no_process(
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=60)
-    if process.returncode != 0:  # it may have been done before
+    if process.returncode != 0:  # the command may have ended before
         assert output == ""
         assert errors in ("omidbfs: interrupted\n", "")
         assert process.returncode in (130, -signal.SIGINT)
-        assert errors or process.returncode == -signal.SIGINT  # it had not begun
+        assert errors or process.returncode == -signal.SIGINT  # the command had not begun
         assert os.listdir(tmp_path) == []
     deadline = time.monotonic() + 20
     while group_exists(process.pid) and time.monotonic() < deadline:

@@ -302,7 +302,7 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), parameter.name
 
 
-# What goes wrong -------------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

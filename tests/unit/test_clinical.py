@@ -151,5 +151,5 @@ def test_the_time_is_near_linear_in_the_episodes() -> None:
     facts = [episode_facts(episode(n, n // 10, SCREENING)) for n in range(20_000)]
     start = perf_counter()
     found = outcomes(facts, Windows(36, 39, 36, 36))
-    assert perf_counter() - start < 5  # 0.1 s; with a sort for each it would be minutes
+    assert perf_counter() - start < 5  # 0.1 s; a sort for each episode would take minutes
     assert len(found) == len(facts)

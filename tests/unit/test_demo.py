@@ -262,7 +262,7 @@ def test_there_are_several_makers_models_sites_and_implants(demo: Path) -> None:
     assert modifiers == {"R-102D5", "R-102D6", "R-102D7"}
 
 
-# What omidb says --------------------------------------------------------------------------------------------
+# omidb ------------------------------------------------------------------------------------------------------
 
 
 def test_omidb_reads_every_client_and_links_every_study(demo: Path, clients: list[Any]) -> None:
@@ -296,7 +296,7 @@ def test_every_outcome_occurs(clients: list[Any]) -> None:
 
 def test_every_kind_of_accident_is_planted_and_written_down(accidents: tuple[Path, list[Problem]]) -> None:
     directory, problems = accidents
-    # Five of these are not in a tree but in how it is mounted; not every disk can hold the time of the last.
+    # Five of these depend on the mount, not on the tree. Not every disk can hold the time of the last.
     beyond = {"tree-missing", "unreadable", "client-not-on-disk", "entry-missing", "entry-conflict", "odd-time"}
     assert set(KINDS) - beyond == {problem.kind for problem in problems}
     lines = [json.loads(line) for line in (directory / "quirks.jsonl").read_text().splitlines()]

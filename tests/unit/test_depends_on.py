@@ -29,9 +29,9 @@ from omidbfs.facets.image import OF_TYPE, SHARED
 from omidbfs.index.chunk import subject_of
 
 MOST = 5
-"""Values of one field that are tried."""
+"""The most values to try for one field."""
 PLANTED = replace(BY_NAME["age"], name="planted", depends_on=BY_NAME["model"].depends_on)
-"""A facet whose key does not have what it is taken from."""
+"""A facet whose key lacks a field that it depends on."""
 
 Key = Callable[[Subject], Hashable]
 Values = Mapping[tuple[type, str], list[Any]]
@@ -131,13 +131,13 @@ class Seen:
         self.pairs: dict[Key, set[tuple[Hashable, tuple[Hashable, ...]]]] = {key: set() for key in self.groups}
 
     def look(self, client: ClientRecord) -> None:
-        """Take the keys and tokens of a client's studies and images, each as the builder of an index would."""
+        """Note the keys and tokens of the studies and images of a client, like the builder of an index."""
         for study in client.studies:
             subject = subject_of(client)  # no image is set: a facet of studies that reads one raises
             subject.study = study
             self._look(subject, of_study=True)
             for image in study.images:
-                subject = subject_of(client)  # what facets remember of a client is forgotten
+                subject = subject_of(client)  # a new subject: facets cache values of a client
                 subject.study, subject.image = study, image
                 self._look(subject, of_study=False)
 
@@ -226,7 +226,7 @@ def values_of(clients: list[ClientRecord]) -> Values:
         tuple[str, ...]: ("A1",),
         tuple[float, ...]: (9.5, 9.5),
     }
-    for name, kind in get_type_hints(Header).items():  # a facet may be taken from what no image of these states
+    for name, kind in get_type_hints(Header).items():  # a facet may use a field that none of these images states
         values[Header, name].append(samples[kind])
     return defaultdict(list, values)
 
@@ -287,7 +287,7 @@ PARTS = [
     ("her2", (0,), "episode"),
     *(("her2", (1, "*", "*", place), f"field {place}") for place in range(6)),
 ]
-"""A facet, a part of what it depends on, and what that is."""
+"""A facet, a path into its key, and the name of the field there."""
 
 
 @pytest.mark.parametrize(

@@ -418,7 +418,7 @@ SAID_BY = {
     **dict.fromkeys(("complaints.info", "complaints.warning"), 0),
     "Finding": 2,
 }
-"""What people read comes from calls of these; the text is the argument of this position."""
+"""The functions that print or log messages, and the position of the text in their arguments."""
 
 
 def messages() -> list[tuple[str, int, str]]:
@@ -506,7 +506,7 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
     environment |= {name: str(tmp_path / "user") for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
-    environment.pop("COVERAGE_PROCESS_START", None)  # what is run here is measured elsewhere, where it is smaller
+    environment.pop("COVERAGE_PROCESS_START", None)  # smaller tests measure the coverage of this code
     shown = dict(example for page in PAGES for example in examples(page))
     assert len(shown) > 20
     for command, output in sorted(shown.items(), key=lambda item: " demo " not in item[0]):

@@ -143,13 +143,13 @@ def test_another_front_end_survives_a_refresh_and_learns_what_has_changed(
         assert {(place.inode, b"1.1.1.dcm"), (place.inode, b"2.1.1.dcm")} <= entries
         assert (place.inode, b"1.1.2.dcm") not in entries
         assert any(inode in attributes for _, attributes in front_end.told)
-        # what is there now
+        # new content
         assert await front_end.read(names[0]) == b"another file, and a longer one than that"
         assert await front_end.read(names[1]) == before[1]
         assert await front_end.read(b"by-view/CC/3.1.1.dcm")
         with pytest.raises(FileNotFoundError):
             await front_end.read(names[2])
-        # what is from before
+        # old content
         assert bytes(await drive.read(handle, 0, 1 << 20)) == before[0]
         await drive.close_file(handle)
         assert isinstance(old_table, Export)

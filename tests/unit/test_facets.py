@@ -54,7 +54,7 @@ def image(client: Callable[..., Client]) -> Callable[..., Tree]:
     return make
 
 
-# What is in the header -------------------------------------------------------------------------------------
+# Header ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_an_image_without_any_header_is_unknown_in_every_facet_of_the_image(imag
             assert listed(facet.name, tree) == ["unknown"], facet.name
 
 
-# What is in NBSS and ImageDB -------------------------------------------------------------------------------
+# NBSS and ImageDB ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -651,7 +651,7 @@ HOSTILE = (
     "*",
     "../x",
 )
-"""Texts and identifiers that as names would be a complement, a union, a range or a reserved word."""
+"""Texts and identifiers that would mean a complement, a union, a range or a reserved word as names."""
 
 
 @pytest.fixture(scope="module")
@@ -681,7 +681,7 @@ def test_a_listed_name_is_safe_and_cannot_be_read_as_anything_else(hostile: Coho
     for code, value in enumerate(facet.values, FIRST_CODE if facet.kind is Kind.TABLE else 0):
         assert is_safe(value.label) or value.label == "other"
         assert not re.fullmatch(r"[0-9]*-?[0-9]*", value.label)
-        # What NBSS calls "Other" joins what is outside its table; no other value is called as a reserved one.
+        # "Other" of NBSS joins the codes outside its table. No other value has a reserved name.
         assert {value.label, value.code, *value.aliases} & RESERVED.keys() <= {"other"}
         term = hostile.term(facet, value.label)
         assert term is not None

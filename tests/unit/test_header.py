@@ -489,7 +489,7 @@ def mammogram() -> Dataset:
 def stored(data: Dataset, **options: Any) -> bytes:
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some of what is written here is damaged on purpose
+        warnings.simplefilter("ignore")  # some of these files are damaged on purpose
         data.save_as(stream, enforce_file_format=True, **options)
     return stream.getvalue()
 
@@ -602,7 +602,7 @@ def private(data: Dataset, group: int, size: int) -> Dataset:
 @pytest.mark.parametrize("cut", [0, 1 << 10])
 def test_nothing_is_read_behind_the_last_attribute_that_is_wanted(scratch: int, cut: int) -> None:
     content = stored(private(mammogram(), 0x0055, MAX_DICOM + 2))
-    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)  # which stands behind all others
+    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)  # this attribute is behind all others
     assert read(scratch, content[: len(content) - cut]) == (header, [])
 
 

@@ -276,7 +276,7 @@ def test_a_deflated_header_is_inflated_so_far_and_no_farther() -> None:
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = deflate.compress(plain) + deflate.compress(b"\xe0\x7f\x10\x00OB\0\0" + (1 << 31).to_bytes(4, "little"))
     for _ in range(16):
-        bomb += deflate.compress(bytes(16 << 20))  # a thousand times what it is as a file
+        bomb += deflate.compress(bytes(16 << 20))  # a thousand times the size of the file
     bomb += deflate.flush()
     assert len(bomb) < 2 << 20
     tracemalloc.start()
@@ -296,7 +296,7 @@ def test_an_element_of_any_length_in_a_file_of_any_size_is_refused_soon(tag: byt
     content = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little") + meta
     modality = b"\x08\x00\x60\x00CS\x02\x00MG"
     descriptor = in_file(content + modality + tag + b"\0\0" + length.to_bytes(4, "little"))
-    os.ftruncate(descriptor, 1 << 40)  # a terabyte of nothing: millions of empty elements
+    os.ftruncate(descriptor, 1 << 40)  # a sparse terabyte: millions of empty elements
     problems: list[tuple[str, str]] = []
     header = read_dicom(descriptor, lambda *problem: problems.append(problem))
     assert (header.Modality, header.Manufacturer) == ("MG", None)

@@ -172,7 +172,7 @@ def test_progress_is_reported_chunk_by_chunk(three: Path, monkeypatch: pytest.Mo
     assert len(index) == 15
 
 
-# What is in it ---------------------------------------------------------------------------------------------
+# Content ---------------------------------------------------------------------------------------------------
 
 
 def rows_by_value(index: Index, facet: str) -> dict[str, list[int]]:

@@ -270,7 +270,7 @@ def test_any_name_can_be_printed(name: str) -> None:
     assert printable(name).encode().decode() == printable(name)
 
 
-# Things that are no files ----------------------------------------------------------------------------------
+# Special files --------------------------------------------------------------------------------------------
 
 PLACES = ["images/demd1/1.1/1.2.dcm", "data/demd1/1.1/1.2.json", "data/demd1/NBSS_demd1.json"]
 
@@ -427,7 +427,7 @@ def test_a_link_does_not_lead_around_a_private_directory(public_tree: Tree) -> N
     assert modes(public_tree, follow_symlinks=True) == {"1.1": 0o444, "1.2": 0o400, "1.3": 0o400}
 
 
-# What the operating system refuses -------------------------------------------------------------------------
+# Errors of the operating system ---------------------------------------------------------------------------
 
 AS_SOMEBODY = """
 import json, os, sys

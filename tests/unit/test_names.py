@@ -13,7 +13,7 @@ from omidbfs.facets import RESERVED
 
 NAME_MAX = 255
 FLAT_SUFFIX = b"~" + b"d" * 20 + b"~" + b"0" * 16 + b".json"
-"""The longest that the drive appends to the name of an image."""
+"""The longest suffix that the drive appends to the name of an image."""
 
 on_disk = (
     st.binary(min_size=1, max_size=NAME_MAX).filter(lambda name: not {0, ord("/")} & set(name)).map(os.fsdecode)
@@ -209,7 +209,7 @@ def test_free_text_becomes_a_slug(text: str, name: str) -> None:
 
 
 def test_accents_without_end_have_a_name_soon() -> None:
-    endless = "a" + "\u0301\u0327" * 500_000  # Unicode puts them in order; all of them would take hours
+    endless = "a" + "\u0301\u0327" * 500_000  # Unicode sorts the accents, which would take hours for all of them
     names = {slug(endless), slug(f"{endless}b"), slug(f"{endless}B")}
     assert len(names) == 3, "so far behind the beginning upper and lower case are two texts"
     assert slug(f"A {endless}") == slug(f"a_{endless}")

@@ -183,7 +183,7 @@ def test_a_library_that_is_missing_is_named_with_the_remedy(monkeypatch: pytest.
     assert "apt-get install libfuse3" in complaint(load_pyfuse3)
 
 
-# What is mounted -------------------------------------------------------------------------------------------
+# Mounts ----------------------------------------------------------------------------------------------------
 
 
 def test_mounts_are_those_that_the_kernel_names() -> None:

@@ -81,7 +81,7 @@ class Mutations:
 
     def _any(self, *patterns: str) -> Path | None:
         found = [p for pattern in patterns for p in self.root.glob(pattern) if p.is_file() or p.is_dir()]
-        # Links lead out of the database, and what is changed here must never be anything else.
+        # Some links lead out of the database. Changes must stay inside it.
         found = [path for path in found if path.resolve() == path]
         return self.rng.choice(sorted(found)) if found else None
 
@@ -286,7 +286,7 @@ def check_identities(before: Index, after: Index, images: dict[int, object], cli
     assert np.count_nonzero(after.client_ordinal != 0xFFFFFFFF) == len(after.clients)
 
 
-# What is read ----------------------------------------------------------------------------------------------
+# Reading ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

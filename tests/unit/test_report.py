@@ -272,7 +272,7 @@ def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path:
     assert cells["manufacturer", "total", "5 further"] == 1
 
 
-# What a page is ---------------------------------------------------------------------------------------------
+# The page ---------------------------------------------------------------------------------------------------
 
 
 def test_a_page_names_no_client_study_or_image(

@@ -93,7 +93,7 @@ def sealed(header: object, data: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
-# What is saved is what is loaded ---------------------------------------------------------------------------
+# Save and load --------------------------------------------------------------------------------------------
 
 
 def test_what_is_loaded_is_what_was_saved(saved: Saved) -> None:
@@ -159,7 +159,7 @@ def test_safetensors_sees_the_same_arrays(saved: Saved) -> None:
     assert seen["problems"].tobytes() == index.problem_lines
 
 
-# Whose it is -----------------------------------------------------------------------------------------------
+# Source ----------------------------------------------------------------------------------------------------
 
 
 def test_only_its_owner_can_read_an_index_under_any_umask(empty: Index, tmp_path: Path) -> None:
@@ -638,7 +638,7 @@ def test_one_that_is_killed_while_it_saves_leaves_a_whole_file(saved: Saved, emp
             time.sleep(rng.random() / 50)
             process.send_signal(signal.SIGKILL)
         assert plain(load(target, SOURCE).index) == plain(saved.index)
-    for name in os.listdir(target.parent):  # what was being written has its mode from the start
+    for name in os.listdir(target.parent):  # unfinished files have their mode from the start
         assert stat.S_IMODE((target.parent / name).stat().st_mode) == 0o600
 
 

@@ -526,7 +526,7 @@ def test_a_literal_value_wins_over_a_complement_a_union_and_a_range(tree: Tree) 
 
 
 def test_the_name_of_a_text_wins_over_the_raw_text_of_another(tree: Tree) -> None:
-    odd = "b" * 191 + "-" + "/" * 20  # its name ends in a hash, and as a text that name has another name
+    odd = "b" * 191 + "-" + "/" * 20  # its name ends in a hash, and that name as a text has another name
     tree.client().study().image("1.1", ManufacturerModelName=odd, dcm=None)
     [name] = Both(tree.root).listed("by-model")
     tree.client("demd2").study("2").image("1.2", ManufacturerModelName=name, dcm=None)
@@ -807,7 +807,7 @@ def test_a_file_found_changed_gains_no_access_after_a_refresh(
     found = old.files.facts(inode)
     assert found is not None
     old.files.update(inode, msgspec.structs.replace(found, size=9, mode=0o644))
-    study.images.chmod(0o700)  # before the source is read anew, and the file was found changed after that
+    study.images.chmod(0o700)  # before the source is read again; the file was found changed after that
     new = view_of(open_tree.root)
     new.files.continue_from(old.files, {})
     now = new.files.current(inode)
@@ -869,7 +869,7 @@ def test_texts_that_quote_the_source_need_access_to_all_of_it(open_tree: Tree) -
         assert {attributes.uid for attributes in listed.values()} == {mine}
 
 
-# Much of everything -----------------------------------------------------------------------------------------
+# Large databases ---------------------------------------------------------------------------------------------
 
 MANY = 300
 
