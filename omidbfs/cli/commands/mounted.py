@@ -1,5 +1,5 @@
-"""``omidbfs refresh`` and ``omidbfs umount``: commands for a mounted drive. The command line uses them, in the main
-thread.
+"""``omidbfs refresh`` and ``omidbfs umount``: commands for a mounted drive. The command line uses them, in the
+main thread.
 """
 
 from pathlib import Path
