@@ -1,4 +1,4 @@
-"""A front end of a drive that is neither FUSE nor HTTP: it shows what such a one has to do, and nothing more.
+"""A minimal front end of a drive, neither FUSE nor HTTP. It shows what a front end must do.
 
 Used by tests, in the loop of the drive.
 """
@@ -21,7 +21,7 @@ _PAGE = 500
 
 
 class FrontEnd:
-    """Paths to bytes, for one identity. Names of files that were found are kept until it is told otherwise."""
+    """Reads files by path for one identity. It keeps names of files until the drive tells it to forget them."""
 
     def __init__(self, drive: Drive, identity: Identity = ROOT) -> None:
         self.drive = drive
@@ -32,7 +32,7 @@ class FrontEnd:
         drive.observers.add(self)
 
     def find(self, path: bytes) -> Directory | Export | int:
-        """Return the node at a path; refuses as a kernel would."""
+        """Return the node at a path. Raise the errors of a kernel."""
         node: Directory | Export | int | None = self.drive.view.root
         for name in path.split(b"/") if path else ():
             if not isinstance(node, Directory):
@@ -74,7 +74,7 @@ class FrontEnd:
                     yield found
 
     async def read(self, path: bytes) -> bytes:
-        """Return the content of a file; looks it up once more where it was replaced meanwhile."""
+        """Return the content of a file. Look it up again if it was replaced meanwhile."""
         try:
             return await self._content(path)
         except OSError as error:
@@ -94,10 +94,10 @@ class FrontEnd:
         finally:
             await self.drive.close_file(file)
 
-    # What it is told
+    # What the drive tells it
 
     def paths(self) -> list[bytes]:
-        """Return the directories of which names are kept."""
+        """Return the directories whose names it keeps."""
         return [path for path in self.kept if path]
 
     def directories(self, view: View) -> Iterator[Directory]:
@@ -105,7 +105,7 @@ class FrontEnd:
         return (found for path in self.paths() if (found := view.resolve(path)) is not None)
 
     async def tell(self, found: Changes) -> bool:
-        """Forget names, and whatever is kept below them."""
+        """Forget names and everything below them."""
         entries, attributes = list(found.entries), list(found.attributes)
         gone = set(entries)
         for path, names in [*self.kept.items()]:

@@ -1,4 +1,4 @@
-"""A reader of an OMI-DB of its own: ``json.loads``, ``pydicom.dcmread``, loops and dictionaries.
+"""An independent reader of an OMI-DB, made of ``json.loads``, ``pydicom.dcmread``, loops and dictionaries.
 
 The reference model reads with it, so that an error of the package's readers is no error of the model. It fills
 the records of the package, which are plain data, and shares its tables of codes, which are facts. It reports no
@@ -36,7 +36,7 @@ NOTHING = (None, "", "Data anonymised")
 
 
 def document(path: Path) -> Json | None:
-    """Return the object in a JSON file, ``None`` for whatever is none."""
+    """Return the object in a JSON file, ``None`` for anything else."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -45,7 +45,7 @@ def document(path: Path) -> Json | None:
 
 
 def documents(data: Path, client: str) -> tuple[Nbss | None, ImageDb | None]:
-    """Return what NBSS and ImageDB of a client say; the lower-case name wins."""
+    """Return NBSS and ImageDB of a client. The lower-case name wins."""
     found: list[Json | None] = []
     for kind in ("nbss", "imagedb"):
         places = [data / client / f"{prefix}_{client}.json" for prefix in (kind, kind.upper())]
@@ -104,7 +104,7 @@ def whole(value: object) -> int | None:
 
 
 def nbss_of(data: Json) -> Nbss:
-    """Return what ``nbss_<client>.json`` says."""
+    """Return the content of ``nbss_<client>.json``."""
     return Nbss(
         text(data, "ClientID"),
         code(data, "Classification", codes.CLASSIFICATIONS),
@@ -114,7 +114,7 @@ def nbss_of(data: Json) -> Nbss:
 
 
 def episode_of(number: str, data: Json) -> Episode:
-    """Return one episode, its lesions with what each procedure says of them."""
+    """Return one episode. Its lesions have the findings of each procedure."""
     events: list[Event] = []
     for name, key in codes.EVENTS.items():
         if not isinstance(data.get(key), dict):
@@ -160,7 +160,7 @@ def event_of(name: str, data: Json) -> Event:
 
 
 def lesion_of(side: str, number: str, data: Json, episode: Json) -> Lesion:
-    """Return one lesion, with what each procedure of its episode says of it."""
+    """Return one lesion, with the findings of each procedure of its episode."""
     position = data.get("LesionPosition")
     if isinstance(position, int) and not isinstance(position, bool):
         named = dict(enumerate(codes.LESION_POSITIONS, start=1)).get(position)
@@ -195,7 +195,7 @@ def is_uid(name: str) -> bool:
 
 
 def imagedb_of(data: Json) -> ImageDb:
-    """Return what ``imagedb_<client>.json`` says."""
+    """Return the content of ``imagedb_<client>.json``."""
     studies = {}
     for uid, said in inner(data, "STUDIES").items():
         said = said if isinstance(said, dict) else {}  # noqa: PLW2901
@@ -220,7 +220,7 @@ def image_of(marks: Json) -> DbImage:
 
 
 def mark_of(data: Json) -> Mark | None:
-    """Return a mark, ``None`` where its number or a corner cannot be read."""
+    """Return a mark, or ``None`` if its number or a corner cannot be read."""
     x1, y1, x2, y2 = (whole(data.get(corner)) for corner in ("X1", "Y1", "X2", "Y2"))
     if x1 is None or y1 is None or x2 is None or y2 is None or "MarkID" not in data:
         return None
@@ -354,7 +354,7 @@ STORAGE_OF_TOMOSYNTHESES = "1.2.840.10008.5.1.4.1.1.13.1.3"
 
 
 def header_of(sidecar: Path | None, dcm: Path | None) -> Header:
-    """Return the header of an image: its sidecar says, else its DICOM file, else nobody."""
+    """Return the header of an image, from its sidecar, else from its DICOM file, else an empty one."""
     data = document(sidecar) if sidecar is not None else None
     if data is None and dcm is not None:
         data = of_dicom(dcm)
@@ -362,7 +362,7 @@ def header_of(sidecar: Path | None, dcm: Path | None) -> Header:
 
 
 def of_dicom(path: Path) -> Json | None:
-    """Return the header of a DICOM file in the DICOM JSON model, ``None`` where there is none."""
+    """Return the header of a DICOM file in the DICOM JSON model, or ``None`` without one."""
     try:
         with warnings.catch_warnings(action="ignore"):
             dataset = pydicom.dcmread(path, stop_before_pixels=True)
@@ -372,7 +372,7 @@ def of_dicom(path: Path) -> Json | None:
                     del dataset[tag]  # the file ends in it
             found: Json = dataset.to_json_dict()
             found["00020010"] = {"Value": [str(dataset.file_meta.TransferSyntaxUID)]}
-    except Exception:  # no DICOM, in whatever way pydicom says so
+    except Exception:  # no DICOM: pydicom raises different errors
         return None
     return found
 
@@ -384,7 +384,7 @@ def values(data: Json, tag: str) -> list[Any]:
 
 
 def stated(value: object) -> str | None:
-    """Return a value as text, ``None`` where it says nothing."""
+    """Return a value as text, ``None`` if it is not stated."""
     found = str(value).strip(" \0") if isinstance(value, (str, int, float)) else ""
     return None if found in NOTHING else found
 
@@ -397,7 +397,7 @@ def number(value: object) -> float | None:
 
 
 def said_of(data: Json) -> Header:
-    """Return what a dataset says; what several frames say of themselves stands for what the whole does not."""
+    """Return the attributes of a dataset. Attributes of frames fill in for missing ones of the whole."""
     places = [data]
     frames = whole(stated(next(iter(values(data, "00280008")), None))) or 1
     sop_class = stated(next(iter(values(data, "00080016")), None))
@@ -439,7 +439,7 @@ def said_of(data: Json) -> Header:
 
 
 def pixels_of(sidecar: Path | None, dcm: Path | None) -> Json:
-    """Return how the pixels of an image are stored; its DICOM file fills in where its sidecar tells no size."""
+    """Return the pixel format of an image. Its DICOM file gives the size if its sidecar does not."""
     said = header_of(sidecar, dcm)
     found = {keyword: getattr(said, keyword) for keyword in FORMAT}
     is_short = any(not found[keyword] for keyword in SIZES)

@@ -36,7 +36,7 @@ Json = dict[str, object]
 
 @dataclass(frozen=True)
 class Quirky:
-    """A database in which everything is odd that can be, and the problems planted in it."""
+    """A database with every oddity, and the problems planted in it."""
 
     path: Path
     problems: list[Problem]
@@ -81,7 +81,7 @@ class Tree:
 
 
 class Client:
-    """A client; ``nbss`` and ``imagedb`` say whether she has these files."""
+    """A client. ``nbss`` and ``imagedb`` say whether it has these files."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Client:
         self.write()
 
     def write(self) -> None:
-        """Write NBSS and ImageDB as they now are."""
+        """Write NBSS and ImageDB."""
         for kind, document in self.documents.items():
             if self.has[kind]:
                 (self.data / f"{kind}_{self.name}.json").write_text(json.dumps(document))

@@ -1,4 +1,4 @@
-"""The drive counts directories exactly as the kernel does, whatever the kernel asks, in whatever order."""
+"""The drive counts directories exactly as the kernel does, for any requests in any order."""
 
 import tempfile
 from collections import Counter
@@ -58,7 +58,7 @@ class Databases:
 
 
 class Kernel(RuleBasedStateMachine):
-    """Asks what a kernel may ask, and counts what it was told."""
+    """Sends random requests of a kernel, and counts the inodes in the answers."""
 
     def __init__(self, databases: Databases) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 999), name=NAMES)
     def look_up(self, pick: int, name: str) -> None:
-        """Look a name up in whatever the kernel was ever told of, files and what it has forgotten included."""
+        """Look up a name in any inode that the kernel has ever known, including files and forgotten inodes."""
         found = self.ask("lookup", self.met[-1 - pick % len(self.met)], name.encode(), CONTEXT)
         if found is not None:
             self.count(found.st_ino)
@@ -111,7 +111,7 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 999), cursor=st.integers(0, 90), room=st.integers(0, 30))
     def read_directory(self, pick: int, cursor: int, room: int) -> None:
-        """Read from anywhere, with room for a few entries."""
+        """Read at any position, with room for a few entries."""
         if self.handles:
             self.room = room
             self.ask("readdir", self.handles[pick % len(self.handles)], cursor, self)
@@ -124,7 +124,7 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(picks=st.lists(st.integers(0, 999), min_size=1, max_size=4), part=st.floats(0, 1))
     def forget(self, picks: list[int], part: float) -> None:
-        """Forget several at once, each as often as was told, or less."""
+        """Forget several inodes at once, each at most as often as the kernel has counted it."""
         known = sorted(self.told)
         chosen = {known[pick % len(known)] for pick in picks if known}
         forgotten = [(inode, max(1, round(self.told[inode] * part))) for inode in sorted(chosen)]
@@ -133,13 +133,13 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1))
     def change(self, number: int) -> None:
-        """Let another view take the place of the one that is shown."""
+        """Replace the view."""
         drive = self.operations.drive
         drive.replace_view(self.databases.views[number], Reader(self.databases.sources[number], drive.disks))
 
     @invariant()
     def counts_are_those_of_the_kernel(self) -> None:
-        """Check all counts: none is missing, none is left over, none is below one."""
+        """Check that the counts are those of the kernel, and all at least one."""
         directories = {inode: times for inode, times in self.told.items() if is_directory(inode)}
         assert self.operations.directories.times() == directories
 

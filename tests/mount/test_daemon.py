@@ -1,4 +1,4 @@
-"""A drive and its system: dead mounts, who is on it, what it says of itself, systemd, and whose the files are."""
+"""A drive and its system: dead mounts, processes that use it, its status, systemd, owners of files."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def test_replace_leaves_other_file_systems(drive: Drives, source: Path) -> None:
         subprocess.run(["umount", place], check=True)
 
 
-# Who is on it ----------------------------------------------------------------------------------------------
+# Processes that use it -------------------------------------------------------------------------------------
 
 
 def test_umount_names_the_processes_that_use_the_drive(drive: Drives, source: Path) -> None:
@@ -107,7 +107,7 @@ def test_umount_names_the_processes_that_use_the_drive(drive: Drives, source: Pa
         for command, place in commands
     ]
     expected = [f"{name} ({started[at].pid})" for at, name in enumerate(("sleep", "tail"))]
-    expected.append(f"({started[2].pid})")  # what it is called depends on the Python of these tests
+    expected.append(f"({started[2].pid})")  # the name depends on the Python of these tests
 
     def said() -> str:
         return drive.run("umount", mount, status=1).stderr
@@ -153,7 +153,7 @@ def test_a_drive_that_has_left_the_tree_does_not_end_the_one_that_took_its_place
 
 def test_a_starter_that_is_ended_takes_the_drive_along(drive: Drives, source: Path) -> None:
     place = drive.directory_for_mount()
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # who reads the source there waits for an answer
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a process that reads this FIFO waits
         cluster = f"dask://127.0.0.1:{silent.getsockname()[1]}"
         command = [sys.executable, "-m", "omidbfs", "mount", source, place, "--executor", cluster]
         command += ["--index", drive.directory / "an.index", "--log-file", drive.log_file()]
@@ -166,7 +166,7 @@ def test_a_starter_that_is_ended_takes_the_drive_along(drive: Drives, source: Pa
     assert mounted_below(drive.directory) == []
 
 
-# What it says of itself ------------------------------------------------------------------------------------
+# Status ------------------------------------------------------------------------------------
 
 
 def test_status_shows_each_drive_with_counters(drive: Drives, source: Path) -> None:
@@ -209,9 +209,7 @@ def test_status_marks_what_is_dead(drive: Drives, source: Path) -> None:
     assert "no drive of omidbfs" in drive.run("status", mount, status=1).stderr
 
 
-def test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for(
-    drive: Drives, source: Path
-) -> None:
+def test_the_counters_in_the_status_change_only_on_request(drive: Drives, source: Path) -> None:
     mount = drive(source, "--verify-first")
     status = mount / ".omidbfs/status.json"
     before = json.loads(status.read_text())
@@ -238,7 +236,7 @@ def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_no_client(drive
     assert (mount / "all/1.1.1.dcm").read_bytes() == b"pixels"
 
 
-def test_systemd_is_told_how_a_drive_is(drive: Drives, source: Path, tmp_path: Path) -> None:
+def test_systemd_learns_the_state_of_a_drive(drive: Drives, source: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(30)
@@ -267,7 +265,7 @@ def test_systemd_is_told_how_a_drive_is(drive: Drives, source: Path, tmp_path: P
     assert process.returncode == 0
 
 
-# Whose the files are ---------------------------------------------------------------------------------------
+# Owners ---------------------------------------------------------------------------------------
 
 
 def access(path: Path) -> tuple[int, int, int]:
@@ -286,7 +284,7 @@ def test_root_sets_owner_and_group_of_all_files(drive: Drives, open_path: Path) 
     assert access(mount / "all/1.1.1.json") == (0o440, NOBODY, NOBODY)
     assert access(mount / "all") == (0o550, NOBODY, NOBODY)
     assert access(mount / "README.txt") == (0o440, NOBODY, NOBODY)
-    # What is found changed at an opening is shown in the same way.
+    # The options also apply to a file that an open finds changed.
     image.write_bytes(b"other pixels")
     assert (mount / "all/1.1.1.dcm").read_bytes() == b"other pixels"
     assert access(mount / "all/1.1.1.dcm") == (0o440, NOBODY, NOBODY)
@@ -296,7 +294,7 @@ def test_root_sets_owner_and_group_of_all_files(drive: Drives, open_path: Path) 
 def test_only_the_named_owner_and_group_gain_access(drive: Drives, open_path: Path) -> None:
     tree = Tree(open_path / "db")
     tree.client().study().image("1.1.1", dcm=b"pixels")
-    next(tree.root.rglob("*.dcm")).chmod(0o604)  # nothing for the group, which another takes the place of
+    next(tree.root.rglob("*.dcm")).chmod(0o604)  # no bits for the group, because --gid replaces it
     (open_path / "drive").mkdir()
     mount = drive(tree.root, "--allow-other", "--uid", "1", "--gid", "2", at=open_path / "drive")
 

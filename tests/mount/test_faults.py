@@ -1,4 +1,4 @@
-"""Whatever happens below a drive concerns those alone who asked for it, and ends when its cause does."""
+"""A fault below a drive affects only the requests that meet it, and ends with its cause."""
 
 import contextlib
 import ctypes
@@ -37,7 +37,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def content(number: int) -> bytes:
-    """Return the bytes of an image, which no other has."""
+    """Return the bytes of an image. No other image has the same."""
     return random.Random(number).randbytes(SIZE)
 
 
@@ -68,11 +68,11 @@ class FaultyDisk:
         return process
 
     def fails(self, on: str, name: str, **how: object) -> None:
-        """Have what is ``on`` files of this name fail with ``errno=``, take ``seconds=``, or else hang."""
+        """Make requests of kind ``on`` for files of this name fail with ``errno=``, take ``seconds=``, or hang."""
         self._rules({"on": on, "name": name, **how})
 
     def works(self) -> None:
-        """Let everything work again."""
+        """Remove all faults."""
         self._rules()
 
     def _rules(self, *rules: dict[str, object]) -> None:
@@ -81,7 +81,7 @@ class FaultyDisk:
         new.replace(self.control)
 
     def goes_away(self) -> None:
-        """Take the disk away as one that breaks down goes: whoever has it open has nothing."""
+        """Take the disk away like a broken one: open files give errors too."""
         self.process.kill()
         self.process.wait()
         command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
@@ -107,7 +107,7 @@ def mount(disk: FaultyDisk, drive: Drives) -> Iterator[Path]:
 
 @pytest.fixture
 def reading() -> Iterator[Callable[[Path], "subprocess.Popen[bytes]"]]:
-    """``reading(path)`` starts a process that reads a file, and ends it with the test."""
+    """``reading(path)`` starts a process that reads a file. The process ends with the test."""
     started = []
 
     def start(path: Path) -> "subprocess.Popen[bytes]":
@@ -139,14 +139,14 @@ def everything_else_works(mount: Path, *but: int) -> None:
 
 
 def lines_of(drive: Drives, text: str) -> list[str]:
-    """Return the lines of the log with this text; none of them names a client or an image."""
+    """Return the lines of the log with this text. Check that none names a client or an image."""
     lines = [line for line in drive.logs[-1].read_text().splitlines() if text in line]
     assert not [line for line in lines if re.search(r"demd|1\.1\.\d", line)]
     return lines
 
 
 def descriptors(process: int) -> int:
-    """Return how many descriptors a process has open."""
+    """Return the number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{process}/fd"))
 
 
@@ -161,7 +161,7 @@ def test_a_caller_gets_an_error_of_the_disk_until_it_is_gone(
     drive.expect_log("a disk of the source failed: ")
     disk.fails(on, "1.1.3.dcm", errno=number)
     for _ in range(5):
-        # A page that cannot be read is EIO, whatever the reason: so the kernel says.
+        # The kernel reports every page that cannot be read as EIO.
         fails(mount / NAMES[3], *((number,) if on == "open" else (number, errno.EIO)))
     everything_else_works(mount, 3)
     assert len(lines_of(drive, "a disk of the source failed: ")) == 1
@@ -271,7 +271,7 @@ def test_a_signal_ends_a_drive_on_a_disk_that_hangs(
     eventually(lambda: mounted_below(drive.directory) == [], "unmounted")
     assert list(mount.iterdir()) == []
     assert reader.wait(60) != 0
-    disk.works()  # a thread that the kernel holds in an open cannot be ended, and with it the process
+    disk.works()  # the kernel cannot end a thread that hangs in open, nor its process
     eventually(lambda: not os.path.exists(f"/proc/{process}"), "the process gone")
 
 
@@ -282,7 +282,7 @@ def test_a_drive_on_a_disk_that_hangs_can_be_unmounted(
     disk.fails("read", "1.1.3.dcm")
     reader = reading(mount / NAMES[3])
     everything_else_works(mount, 3)
-    reader.kill()  # who uses a drive has to let go of it first, as of any other
+    reader.kill()  # programs must stop using a drive before it can be unmounted
     reader.wait()
     drive.umount(mount)
 
@@ -412,7 +412,7 @@ def test_a_mapped_file_that_is_cut_off_or_grows_gives_no_wrong_byte(
     assert (mount / NAMES[0]).read_bytes() == new
 
 
-def test_a_handle_never_mixes_what_was_written_over_a_file(drive: Drives, tmp_path: Path) -> None:
+def test_a_handle_never_mixes_old_and_new_bytes_of_a_file(drive: Drives, tmp_path: Path) -> None:
     path = database(tmp_path / "db").images / "demd1/1.1/1.1.0.dcm"
     mount = drive(tmp_path / "db")
     descriptor = os.open(mount / NAMES[0], os.O_RDONLY)
@@ -437,7 +437,7 @@ def test_a_handle_never_mixes_what_was_written_over_a_file(drive: Drives, tmp_pa
 
 @pytest.fixture
 def small_drive(drive: Drives, tmp_path: Path) -> Path:
-    """A drive whose process may have 200 descriptors."""
+    """A drive whose process may open 200 descriptors."""
     database(tmp_path / "db")
     place = drive.directory_for_mount()
     command = ["prlimit", "--nofile=200:200", sys.executable, "-m", "omidbfs", "mount", tmp_path / "db", place]
@@ -473,7 +473,7 @@ def test_a_drive_raises_its_limit_of_descriptors_itself(drive: Drives, tmp_path:
     assert soft == hard == str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
-def test_without_memory_for_threads_callers_are_told_so_and_the_drive_goes_on(
+def test_without_memory_for_threads_callers_get_an_error_and_the_drive_goes_on(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     drive.expect_log("the system gives the drive no more memory or threads|has not answered for 5 seconds")
@@ -546,7 +546,7 @@ def test_a_full_disk_under_the_index_fails_the_refresh_and_nothing_else(drive: D
         subprocess.run(["umount", place], check=True)
 
 
-# What the kernel forgets, and asks for all the same
+# Requests for inodes that the kernel has forgotten
 
 
 @pytest.mark.alone
@@ -603,7 +603,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def handle_of(path: Path) -> _Handle:
-    """Return what an NFS server would give its client for a path."""
+    """Return the handle that an NFS server would give its client for a path."""
     handle, number = _Handle(size=128), ctypes.c_int()
     if _libc.name_to_handle_at(-100, os.fsencode(path), ctypes.byref(handle), ctypes.byref(number), 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -611,7 +611,7 @@ def handle_of(path: Path) -> _Handle:
 
 
 def open_by(handle: _Handle, mount: int, flags: int = os.O_RDONLY) -> int:
-    """Return a descriptor of what a handle stands for."""
+    """Return a descriptor of the file or directory of a handle."""
     descriptor: int = _libc.open_by_handle_at(mount, ctypes.byref(handle), flags)
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -632,9 +632,9 @@ def test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directorie
             Path("/proc/sys/vm/drop_caches").write_text("2\n", encoding="ascii")
             with open(open_by(file, root), "rb") as stream:
                 assert stream.read() == content(7)
-        with contextlib.suppress(OSError):  # if anybody still had it, it is as good
+        with contextlib.suppress(OSError):  # a process may still use it
             os.close(open_by(directory, root))
-        for number in range(50):  # nobody ever had these
+        for number in range(50):  # unknown inodes
             handle = _Handle.from_buffer_copy(file)
             handle.bytes[number % 8] ^= 1 + number
             with pytest.raises(OSError, match=r"[Ss]tale"):
@@ -675,7 +675,7 @@ def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first
     as_it_is = drive.environment
     drive.environment = as_it_is | {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(jumps)}
     drive.environment |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
-    drive.environment.pop("COVERAGE_PROCESS_START", None)  # measured, it would ask for the time without end
+    drive.environment.pop("COVERAGE_PROCESS_START", None)  # coverage would ask for the time without end
     mount = drive(tree.root)
     drive.environment = as_it_is  # for other commands: only the drive's clock jumps
     years = set()
@@ -691,7 +691,7 @@ def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first
 
 
 def everything_else_works_with(mount: Path, more: int) -> None:
-    """Check all images, where some with two files each have come."""
+    """Check all images after the arrival of some with two files each."""
     assert len(os.listdir(mount / "all")) == 2 * (IMAGES + more)
     for number, name in enumerate(NAMES):
         assert (mount / name).read_bytes() == content(number), name

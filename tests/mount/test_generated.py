@@ -1,4 +1,4 @@
-"""Generated files on a real drive: their size, what maps them, who asks at once, what a refresh does to them."""
+"""Generated files on a real drive: their sizes, mapping, concurrent callers, and refreshes."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ COHORT = "by-outcome/malignant/.omidbfs"
 
 
 def spooled(process: int) -> int:
-    """Return how many files without a name a drive has open: what it made and keeps, but for small ones."""
+    """Return the number of unnamed open files of a drive: the generated files that it keeps on disk."""
     links = Path(f"/proc/{process}/fd").iterdir()
     return sum(os.readlink(link).endswith(" (deleted)") for link in links if link.is_symlink())
 
@@ -127,7 +127,7 @@ def test_a_refresh_gives_new_content_and_leaves_open_files_alone(drive: Drives, 
         assert path.read_bytes().count(b"\n") == 4
         file.seek(0)
         assert file.read() == before
-    eventually(lambda: spooled(drive.pid(place)) == 0, "what nobody can ask for any more is let go")
+    eventually(lambda: spooled(drive.pid(place)) == 0, "the drive frees files that no name leads to")
 
 
 def test_any_number_of_files_is_made_and_closed_where_few_can_be_open(drive: Drives, tmp_path: Path) -> None:

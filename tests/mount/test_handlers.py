@@ -1,4 +1,4 @@
-"""What no tool provokes at will: the handlers are called here as the kernel, or an NFS server, would call them."""
+"""Calls handlers directly, as the kernel or an NFS server would, for cases that no tool can provoke."""
 
 import errno
 import os
@@ -48,14 +48,14 @@ class Caller:
 
 @pytest.fixture
 def operations(tmp_path: Path) -> Iterator[Operations]:
-    """The handlers over a database of one image, which nothing is mounted of."""
+    """The handlers over a database of one image, without a mount."""
     with handlers_over(tmp_path) as handlers:
         yield handlers
 
 
 @contextmanager
 def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]:
-    """Make a database of one image, whose DICOM file is from ``time``, and give its handlers."""
+    """Make a database of one image with a DICOM file from ``time``. Return its handlers."""
     tree = Tree(root)
     tree.client().study().image("1.1.1", dcm=b"pixels", ViewPosition="CC")
     os.utime(tree.images / "demd1/1.1/1.1.1.dcm", (time, time))
@@ -67,7 +67,7 @@ def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]
 
 
 def call(handler: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
-    """Return the answer of a handler; the errno if it refuses."""
+    """Return the answer of a handler, or the errno if it refuses."""
 
     async def answer() -> Any:
         try:
@@ -95,7 +95,7 @@ def test_dot_and_dot_dot_are_found_as_nfs_servers_ask_for_them(operations: Opera
     assert call(operations.lookup, inode(operations, "all"), b"..", CONTEXT).st_ino == ROOT_INODE
 
 
-def test_a_directory_is_known_until_it_is_forgotten_as_often_as_it_was_told(operations: Operations) -> None:
+def test_a_directory_is_known_until_all_its_lookups_are_forgotten(operations: Operations) -> None:
     place = inode(operations, "all")
     assert inode(operations, "all") == place
     trio.run(operations.forget, [(place, 1)])
@@ -130,7 +130,7 @@ def test_a_file_needs_no_remembering(operations: Operations) -> None:
     assert call(operations.getattr, file, CONTEXT).st_size == 6
 
 
-def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_logged(
+def test_forgetting_a_directory_too_often_is_logged_as_a_defect(
     operations: Operations, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("^ERROR: a directory was forgotten 2 times and told 1 times; a defect$")
@@ -197,7 +197,7 @@ EXPORTED = "by-view/CC/.omidbfs"
 
 
 def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
-    """Have every file wait, when it is made, for the event returned; the list gets the inodes of what is made."""
+    """Make each generated file wait for the returned event. The list gets the inodes of the files."""
     go_on, made = threading.Event(), []
 
     def content(export: Export) -> Iterator[bytes]:
@@ -339,7 +339,7 @@ def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeyp
     assert len(tables) == 1, "that of who had it made"
     assert all(row.startswith(b"demd2,") for row in tables[0].splitlines()[1:])
     assert [answer for answer in found if not isinstance(answer, bytes)] == [errno.ESTALE] * 2
-    assert operations.drive.generated._spool.open(file) is None, "nobody will ask for it again"
+    assert operations.drive.generated._spool.open(file) is None, "no caller can ask for it again"
     again = inode(operations, "by-client/demd2/.omidbfs/index.csv")
     handle = call(operations.open, again, os.O_RDONLY, CONTEXT).fh
     assert call(operations.read, handle, 0, 1 << 20) == tables[0]
@@ -347,7 +347,7 @@ def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("ask", ["lookup", "getattr"])
-def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
+def test_a_caller_without_read_access_cannot_make_a_file(
     operations: Operations, monkeypatch: pytest.MonkeyPatch, ask: str
 ) -> None:
     made: list[int] = []
@@ -374,7 +374,7 @@ def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
 
 def test_a_caller_that_the_kernel_lets_open_a_file_gets_its_size(operations: Operations) -> None:
     operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
-    caller = Caller()  # with CAP_DAC_READ_SEARCH, say
+    caller = Caller()  # for example with CAP_DAC_READ_SEARCH
     file = call(operations.lookup, inode(operations, EXPORTED), b"index.csv", caller).st_ino
     handle = call(operations.open, file, os.O_RDONLY, caller).fh
     size = call(operations.getattr, file, caller).st_size
@@ -396,11 +396,11 @@ OURS = os.getgroups()[0] if os.getgroups() else os.getegid()
         (0o404, Caller(gid=OURS), False),
         (0o440, Caller(pid=os.getpid()), bool(os.getgroups())),
         (0o404, Caller(pid=os.getpid()), not os.getgroups()),
-        (0o440, Caller(pid=0), False),  # of another PID namespace: nothing is known of its groups
+        (0o440, Caller(pid=0), False),  # of another PID namespace: its groups are unknown
         (0o404, Caller(pid=0), False),
     ],
 )
-def test_what_may_be_made_for_a_caller_is_what_the_caller_may_read(mode: int, caller: Any, may: bool) -> None:
+def test_a_caller_can_make_only_files_that_it_can_read(mode: int, caller: Any, may: bool) -> None:
     assert permits(Access(mode, 5, OURS), identity_of(caller), READ) is may
 
 
@@ -509,7 +509,7 @@ def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkey
     assert sum(bool(handle.page) for handle in handles[:3]) == 1
 
 
-def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
+def test_a_changed_file_invalidates_names_from_before_a_refresh(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []
@@ -525,12 +525,12 @@ def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
     assert {(place, b"1.1.1.dcm") for place in places} == set(told[0].entries)
 
 
-# EntryPages in doubt
+# Pages in doubt
 
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
-    """What the kernel, which is not there, is told to forget of inodes."""
+    """The inodes that the drive tells the absent kernel to forget."""
     told: list[tuple[int, bool]] = []
     monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", lambda *arguments: told.append(arguments))
     return told

@@ -1,4 +1,4 @@
-"""Every example of the pages on a mounted drive, in a shell: it prints what the page shows."""
+"""Examples in the documentation that need a mounted drive print what the page shows."""
 
 import os
 import re
@@ -12,22 +12,22 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 VARYING = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\dZ)?|^\w+ clients: \d+ of .*\n", re.M)  # times, progress
 ORDER = (r"omidbfs demo ", r"mkdir drive$", r"omidbfs mount ", r"(?!omidbfs umount )", r"")
-"""What the examples of a page begin with, in the order in which they are run: a page may show a drive first."""
+"""Patterns of commands, in the order in which the examples of a page run. A page may show a drive first."""
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A shell's environment for a directory that may hold a drive, which it does not afterwards."""
+    """The environment of a shell in a directory for drives. Drives there are unmounted afterwards."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "LC_ALL": "C", "COLUMNS": "80"}
     environment |= {f"XDG_{name}_HOME": str(tmp_path / name) for name in ("CONFIG", "CACHE", "STATE")}
-    environment.pop("COVERAGE_PROCESS_START", None)  # what is run here is measured elsewhere, where it is smaller
+    environment.pop("COVERAGE_PROCESS_START", None)  # smaller tests measure the coverage of this code
     yield environment
     subprocess.run(["omidbfs", "umount", tmp_path / "drive"], env=environment, check=False)
 
 
 def examples(page: str) -> list[tuple[str, str]]:
-    """Return the commands of a page and what each prints, in the order in which they can be run."""
+    """Return the commands of a page and their output, in an order in which they can run."""
     blocks = re.findall(r"^```console\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
     example = re.compile(r'^\$ ((?:[^"\n]|"[^"]*")*)\n((?:(?!\$ ).*\n)*)', re.M)  # quotes may hold line ends
     found = [("omidbfs demo db --clients 100", "db: a synthetic OMI-DB of 100 clients\n")]

@@ -1,4 +1,4 @@
-"""Everything that would change the drive is refused as a read-only drive refuses it."""
+"""Every change of the drive fails with the error of a read-only file system."""
 
 import errno
 import os
@@ -49,7 +49,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 @pytest.fixture(scope="module")
 def mount(session_drive: Drives, tree: Tree) -> Path:
-    """A drive as it is mounted."""
+    """A mounted drive."""
     return session_drive(tree.root)
 
 

@@ -1,4 +1,4 @@
-"""How files are read: ahead of who reads on, at once where the page cache has it, and elsewhere in threads."""
+"""How a drive reads files: it reads ahead, uses the page cache at once, and else reads in threads."""
 
 import ctypes
 import mmap
@@ -32,14 +32,14 @@ _libc.mmap.restype = ctypes.c_void_p
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """A database of one image, on the disk and not in memory."""
+    """A database of one image."""
     tree = Tree(tmp_path / "db")
     tree.client().study().image("1.1.1", dcm=CONTENT)
     return tree
 
 
 def forgotten(path: Path) -> None:
-    """Have the page cache forget a file."""
+    """Remove a file from the page cache."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -49,7 +49,7 @@ def forgotten(path: Path) -> None:
 
 
 def cached(path: Path, start: int, length: int) -> int:
-    """Return how many bytes of a part of a file the page cache holds."""
+    """Return the number of bytes of a part of a file in the page cache."""
     descriptor = os.open(path, os.O_RDONLY)
     address = ctypes.c_void_p(_libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, start))
     os.close(descriptor)
@@ -60,7 +60,7 @@ def cached(path: Path, start: int, length: int) -> int:
 
 
 class Opened:
-    """A file as the drive opens it, nothing mounted."""
+    """A file that the drive has opened, without a mount."""
 
     def __init__(self, tree: Tree, readahead: int) -> None:
         source = find_source(tree.root)

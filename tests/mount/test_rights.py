@@ -1,4 +1,4 @@
-"""What a front end without a kernel lets an identity read is what the kernel lets it read on a mount."""
+"""A front end without a kernel lets an identity read the same files as the kernel on a mount."""
 
 import itertools
 import json
@@ -59,12 +59,12 @@ for uid, gid, groups in identities:
         os._exit(0)
     os.wait()
 """
-"""Users other than root need not be able to start the interpreter, so root's becomes them."""
+"""Other users may be unable to start the interpreter, so a process of root changes to them."""
 
 
 @pytest.fixture
 def tree(open_path: Path) -> Tree:
-    """A database with files of all modes and owners, below directories of which some let few users in."""
+    """A database with files of all modes and owners, some below directories that few users can enter."""
     tree = Tree(open_path / "db")
     owners = itertools.product((0, USER), (0, GROUP))
     for number, (uid, gid) in enumerate(owners):
@@ -81,7 +81,7 @@ def tree(open_path: Path) -> Tree:
 
 
 def kernel_says(mount: Path, paths: dict[str, bool], identities: list[Identity]) -> list[dict[str, bool]]:
-    """Return for each identity which paths on a mount it may read; a value says whether a path is a directory."""
+    """Return the paths on a mount that each identity may read, and whether each is a directory."""
     asked = {str(mount / path): is_directory for path, is_directory in paths.items()}
     users = [(identity.uid, identity.gid, sorted(identity.groups or ())) for identity in identities]
     command = [sys.executable, "-I", "-S", "-c", _ASK]
@@ -93,7 +93,7 @@ def kernel_says(mount: Path, paths: dict[str, bool], identities: list[Identity])
 
 
 def drive_says(drive: Drive, paths: dict[str, bool], identity: Identity) -> dict[str, bool]:
-    """Return the same of a front end of our own."""
+    """Return the same for our own front end."""
     front_end = FrontEnd(drive, identity)
 
     async def may(path: str, is_directory: bool) -> bool:

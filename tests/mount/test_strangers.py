@@ -1,4 +1,4 @@
-"""File systems that call themselves drives, of whoever: what they say is shown, at most, and harms nobody."""
+"""Foreign file systems that pretend to be drives do no harm. Commands at most print what they say."""
 
 import json
 import os
@@ -57,7 +57,7 @@ Fake = Callable[..., Path]
 
 @pytest.fixture
 def fake(drive: Drives) -> Iterator[Fake]:
-    """``fake(text)`` mounts what looks like a drive, with ``text`` as ``status.json``."""
+    """``fake(text)`` mounts a false drive with ``text`` as ``status.json``."""
     started: list[subprocess.Popen[bytes]] = []
 
     def mount(text: str, *how: str) -> Path:
@@ -75,7 +75,7 @@ def fake(drive: Drives) -> Iterator[Fake]:
 
 
 def claims(process: int) -> str:
-    """What a drive would say that is served by ``process``, and talks to terminals."""
+    """The status of a drive with the process ``process``, and with control characters in it."""
     refresh = {"state": "idle", "since": "x", "done": 0, "error": "\x1b]0;owned\x07"}
     numbers = dict.fromkeys(("clients", "studies", "images", "index_written"), 1)
     counted = ("reports", "bytes_read", "entries_listed", "open_files", "open_directories")

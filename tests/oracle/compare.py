@@ -1,4 +1,4 @@
-"""One client, read by ``omidb`` and by us: everything that both know has to be the same."""
+"""Compares one client as ``omidb`` and omidbfs read it. Everything that both know must be the same."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ assert FEATURE_NAMES.keys() == set(MARK_FEATURES)
 
 
 class Difference(AssertionError):
-    """``omidb`` and we disagree."""
+    """``omidb`` and omidbfs disagree."""
 
 
 def same(what: str, theirs: object, ours: object) -> None:
@@ -59,7 +59,7 @@ def same(what: str, theirs: object, ours: object) -> None:
 
 
 class OurClient:
-    """A client as our parts read it from ``data``."""
+    """A client as omidbfs reads it from ``data``."""
 
     def __init__(self, data: Path, name: str) -> None:
         root = data / name
@@ -104,7 +104,7 @@ class OurClient:
 
 
 def compare_random_client(data: Path, seed: int, index: int, tally: Counter[str]) -> str | None:
-    """Write client ``index`` of ``seed`` below ``data`` and compare it; count what was seen in ``tally``.
+    """Write client ``index`` of ``seed`` below ``data``, compare it, and count its outcomes in ``tally``.
 
     Returns the name of the client if ``omidb`` can summarise it. Raises :class:`Difference`, and whatever
     one of our parts raises.
@@ -201,7 +201,7 @@ def run(seed: int, indices: Iterable[int], directory: Path, tally: Counter[str])
 
 
 def missing(tally: Counter[str]) -> set[str]:
-    """Return what a comparison of many clients has to have met, and has not: without it, it would say little."""
+    """Return the cases that a comparison of many clients must meet and has not met."""
     # InvalidCI is in omidb's table, but no branch gives it.
     expected = {*clinical.OUTCOMES, *clinical.UNDEFINED_OUTCOMES} - {"InvalidCI"}
     expected |= {
@@ -226,7 +226,7 @@ def compare_episodes(theirs: Any, ours: OurClient) -> None:
             [
                 known(episode.type),
                 known(episode.action),
-                bool(episode.is_closed),  # omidb takes what is not stated for open
+                bool(episode.is_closed),  # omidb takes an unstated value for open
                 *(getattr(episode, name) for name in fields[1:]),
             ],
         )

@@ -1,4 +1,4 @@
-"""What a mount says of itself."""
+"""The texts of a drive about itself."""
 
 import json
 import os
@@ -23,7 +23,7 @@ OPTIONS = Classification(Windows(ci_prior=36, benign_follow_up=0), link_all=True
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two women with three images, of which one has no DICOM file and one no sidecar."""
+    """Two clients with three images. One image has no DICOM file, one has no sidecar."""
     tree = Tree(tmp_path_factory.mktemp("about"))
     study = tree.client("demd1").episode("1").study("1.1", "1").image("1", ViewPosition="CC", marks=MARK)
     study.image("2", dcm=None).client("demd2").study("2.1").image("3", has_sidecar=False, dcm=b"no DICOM")

@@ -1,4 +1,4 @@
-"""Opening and permissions: nothing outside the source is opened, and nobody may read more than in the source."""
+"""A drive opens no file outside the source, and gives no caller more access than the source."""
 
 import errno
 import fcntl
@@ -142,7 +142,7 @@ def test_a_tree_that_is_renamed_is_still_the_tree(reader: TreeReader, tree: Path
 
 
 class Leased:
-    """A write lease on a file, as Samba takes it, that is given up when somebody has waited three times."""
+    """A write lease on a file, as Samba takes it. The holder gives it up after the third attempt to open."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR)
@@ -159,7 +159,7 @@ class Leased:
 @pytest.fixture
 def leased(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leased]:
     """A lease on the file of the tree."""
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the signal that tells the holder
     lease = Leased(tree / "a/b/file")
     monkeypatch.setattr("omidbfs.database.permissions.time.sleep", lease.sleep)
     yield lease
@@ -225,12 +225,12 @@ ALICE, BOB, STAFF, GUESTS = 1001, 1002, 2001, 2002
         (0o444, [Access(0o755, ALICE, STAFF)], 0o444),
         (0o444, [Access(0o700, ALICE, STAFF)], 0o400),
         (0o444, [Access(0o750, ALICE, STAFF)], 0o440),
-        (0o444, [Access(0o750, BOB, STAFF)], 0o040),  # is alice in staff? nobody knows
+        (0o444, [Access(0o750, BOB, STAFF)], 0o040),  # alice may or may not be in staff
         (0o444, [Access(0o750, ALICE, GUESTS)], 0o400),
         (0o444, [Access(0o755, BOB, GUESTS)], 0o444),
         (0o444, [Access(0o700, BOB, GUESTS)], 0o000),
         (0o444, [Access(0o705, ALICE, STAFF)], 0o404),
-        (0o444, [Access(0o705, BOB, GUESTS)], 0o000),  # whoever is a guest is shut out, and anybody may be
+        (0o444, [Access(0o705, BOB, GUESTS)], 0o000),  # guests are shut out, and any user may be a guest
         (0o444, [Access(0o755, ALICE, STAFF), Access(0o711, BOB, STAFF), Access(0o750, ALICE, STAFF)], 0o440),
         (0o440, [Access(0o705, ALICE, STAFF)], 0o400),
         (0o555, [Access(0o744, ALICE, STAFF)], 0o500),
@@ -243,7 +243,7 @@ def test_a_caller_that_cannot_search_a_directory_loses_the_bits_of_files_below(
 
 
 def bits(mode: int, uid: int, gid: int, caller: int, groups: frozenset[int]) -> int:
-    """Return the three bits that a caller other than root has: path_resolution(7)."""
+    """Return the permission bits of a caller other than root (path_resolution(7))."""
     return mode >> (6 if caller == uid else 3 if gid in groups else 0) & 7
 
 

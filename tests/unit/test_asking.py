@@ -1,4 +1,4 @@
-"""Commands that only ask: how old their answer is, what they save, and what they leave alone."""
+"""Commands that only query: the age of their answer, what they save, and what they do not change."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ AGE = (
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs ``omidbfs`` on ``db``, with its index in ``i``, where there is no configuration."""
+    """A function that runs ``omidbfs`` on ``db`` with its index in ``i``, without a configuration."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -60,7 +60,7 @@ def written(path: Path) -> tuple[int, int]:
     return facts.st_ino, facts.st_mtime_ns
 
 
-# How old an answer is ----------------------------------------------------------------------------------------
+# Age of an answer --------------------------------------------------------------------------------------------
 
 
 def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
@@ -75,7 +75,7 @@ def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
 
 @pytest.mark.parametrize("command", ["export --format paths", "export -o paths.txt", "report -o page.html"])
 def test_an_export_from_a_saved_index_comes_with_its_age(run: Run, tree: Tree, command: str) -> None:
-    assert "as of" not in run(command).stderr  # it has been built for this
+    assert "as of" not in run(command).stderr  # the command has built the index
     assert re.fullmatch(rf"(\S+: 1 image\n)?{AGE}", run(command).stderr)
     assert "as of" not in run(f"{command} --verify-first").stderr
 
@@ -85,10 +85,10 @@ def test_an_answer_comes_without_the_age_of_the_index(run: Run, tree: Tree) -> N
         answer(run(command))
 
 
-# What is saved -----------------------------------------------------------------------------------------------
+# Saving ------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_asks_keeps_what_it_has_read_of_the_source(run: Run, tree: Tree, tmp_path: Path) -> None:
+def test_a_query_saves_what_it_has_read_of_the_source(run: Run, tree: Tree, tmp_path: Path) -> None:
     assert answer(run("count")) == "1\n"
     before = written(tmp_path / "i")
     assert answer(run("count --verify-first")) == "1\n"
@@ -99,9 +99,7 @@ def test_a_command_that_asks_keeps_what_it_has_read_of_the_source(run: Run, tree
     assert written(tmp_path / "i") != before
 
 
-def test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are(
-    run: Run, tree: Tree, tmp_path: Path
-) -> None:
+def test_a_query_leaves_the_facets_of_an_index_as_they_are(run: Run, tree: Tree, tmp_path: Path) -> None:
     answer(run("index", config="kvp.toml"))
     before = written(tmp_path / "i")
     assert "by-kvp" not in answer(run("ls"))
@@ -113,7 +111,7 @@ def test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are(
     assert written(tmp_path / "i") != before
 
 
-def test_facets_that_an_index_lacks_are_made_for_one_command_and_it_says_so(
+def test_facets_missing_in_an_index_are_made_for_one_command_with_a_warning(
     run: Run, tree: Tree, tmp_path: Path
 ) -> None:
     answer(run("count"))
@@ -134,7 +132,7 @@ def test_a_command_answers_although_it_cannot_read_the_index(
     (tmp_path / "i").write_bytes(b"closed")
     opened = os.open
 
-    def refused(path: str, *args: Any, **kwargs: Any) -> int:  # nothing is closed to root
+    def refused(path: str, *args: Any, **kwargs: Any) -> int:  # root can read everything
         if os.path.abspath(path) == str(tmp_path / "i"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return opened(path, *args, **kwargs)
@@ -184,7 +182,7 @@ def test_a_command_answers_on_a_full_disk(run: Run, tree: Tree, small_disk: Path
     assert os.listdir(small_disk) == ["other"]
 
 
-def test_an_index_that_cannot_be_written_is_told_of_only_where_it_is_to_be(
+def test_a_query_warns_of_an_unwritable_index_only_if_it_has_changes_to_save(
     run: Run, tree: Tree, small_disk: Path
 ) -> None:
     answer(run("index"))
@@ -198,7 +196,7 @@ def test_an_index_that_cannot_be_written_is_told_of_only_where_it_is_to_be(
     assert answer(run("count")) == "1\n"
 
 
-# What is left alone ------------------------------------------------------------------------------------------
+# No change ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["count", "index", "index --rebuild"])
@@ -215,7 +213,7 @@ def test_a_file_that_is_no_index_is_refused_in_one_line(
     assert (tmp_path / "i").read_bytes() == content
 
 
-def test_an_index_whose_end_is_lost_is_built_anew(run: Run, tree: Tree, tmp_path: Path) -> None:
+def test_a_truncated_index_is_built_again(run: Run, tree: Tree, tmp_path: Path) -> None:
     answer(run("index"))
     os.truncate(tmp_path / "i", (tmp_path / "i").stat().st_size - 1)
     result = run("count")
@@ -251,7 +249,7 @@ def test_where_no_disk_tells_its_age_an_index_without_any_client_of_the_source_i
 # Links that are not followed ---------------------------------------------------------------------------------
 
 
-def test_links_that_are_not_followed_are_told_of_where_nothing_else_is_shown(
+def test_links_that_are_not_followed_are_counted_if_no_image_is_shown(
     run: Run, tree: Tree, tmp_path: Path
 ) -> None:
     (tree.images / "demd1").rename(tmp_path / "store")
@@ -282,11 +280,11 @@ def test_an_interrupt_from_the_terminal_is_one_line_and_leaves_no_process(
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=60)
-    if process.returncode != 0:  # it may have been done before
+    if process.returncode != 0:  # the command may have ended before
         assert output == ""
         assert errors in ("omidbfs: interrupted\n", "")
         assert process.returncode in (130, -signal.SIGINT)
-        assert errors or process.returncode == -signal.SIGINT  # it had not begun
+        assert errors or process.returncode == -signal.SIGINT  # the command had not begun
         assert os.listdir(tmp_path) == []
     deadline = time.monotonic() + 20
     while group_exists(process.pid) and time.monotonic() < deadline:
@@ -309,7 +307,7 @@ def group_exists(group: int) -> bool:
     return True
 
 
-def test_what_an_index_of_another_version_lacks_is_made_for_one_command_and_it_says_so(
+def test_facets_missing_in_an_index_of_another_version_are_made_for_one_command(
     run: Run, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The deep check reads every DICOM header, also of images whose sidecar says it all."""
+"""The deep check reads every DICOM header, also of images with a complete sidecar."""
 
 import json
 import os
@@ -122,7 +122,7 @@ def test_a_problem_names_the_client_study_and_image_that_it_is_about(quirky_data
     for problem in index.problems:
         names = problem.file.split("/")[1:]
         about = [problem.client, problem.study, problem.image]
-        if problem.kind == "unexpected-entry":  # is itself nobody's
+        if problem.kind == "unexpected-entry":  # has no client
             assert about == [*names[:-1], "", "", ""][:3], problem
         elif len(names) == 3:
             assert about == [*names[:2], re.sub(r"(\.dcm)?\.json$|\.dcm$", "", names[2])] or (

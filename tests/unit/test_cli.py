@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it ends, and one clear line for whatever goes wrong."""
+"""The command line: output, exit status, and one clear line for each error."""
 
 import contextlib
 import csv
@@ -34,7 +34,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs ``omidbfs`` where there is no configuration."""
+    """A function that runs ``omidbfs`` without a configuration."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two women, four studies, five images; a sidecar is missing."""
+    """Two clients, four studies, five images. A sidecar is missing."""
     tree = Tree(tmp_path_factory.mktemp("cli") / "db")
     client = tree.client("demd1").episode("1", "M")
     study = client.study("1.1", "1").image("1", ViewPosition="CC").image("2", ViewPosition="MLO")
@@ -61,7 +61,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(result: Result) -> str:
-    """Return what a command that succeeds says."""
+    """Return the output of a command that succeeds."""
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
@@ -160,7 +160,7 @@ def on_terminal(*arguments: object, columns: int = 80, **environment: str) -> li
     with subprocess.Popen(command, stdout=its_end, stderr=subprocess.DEVNULL, env=env) as process:
         os.close(its_end)
         shown = b""
-        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        with contextlib.suppress(OSError):  # a terminal whose writers have ended
             while part := os.read(terminal, 1 << 16):
                 shown += part
     os.close(terminal)
@@ -226,7 +226,7 @@ def test_check_of_a_clean_database_ends_with_0(run: Run, demo_database: Path) ->
     assert result.stderr.endswith(" images of 25 clients, 0 problems\n")
 
 
-def test_one_is_no_plural(run: Run, tmp_path: Path) -> None:
+def test_one_is_singular(run: Run, tmp_path: Path) -> None:
     Tree(tmp_path / "db").client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False)
     assert "1 image of 1 client, 2 problems\n" in run("check", "db").stderr
     (tmp_path / "db/images/demd1/1.1/1.dcm").unlink()
@@ -302,7 +302,7 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), parameter.name
 
 
-# What goes wrong -------------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -428,7 +428,7 @@ def test_a_mistake_in_the_configuration_is_one_line(run: Run, database: Path, tm
         ),
     ],
 )
-def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_meant(
+def test_a_wrong_value_in_the_configuration_is_refused_with_its_line_and_a_hint(
     run: Run, database: Path, tmp_path: Path, text: str, arguments: list[str], line: str
 ) -> None:
     (tmp_path / "omidbfs.toml").write_text(text)
@@ -543,7 +543,7 @@ def test_progress_is_shown_on_a_terminal_and_leaves_the_output_alone(database: P
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
         os.close(its_end)
         shown = b""
-        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        with contextlib.suppress(OSError):  # a terminal whose writers have ended
             while part := os.read(terminal, 1 << 16):
                 shown += part
         assert json.loads(process.communicate()[0])["images"] == 5
@@ -626,7 +626,7 @@ def test_a_command_that_mounts_nothing_needs_no_pyfuse3(database: Path, tmp_path
     assert "blocked" not in done.stderr
 
 
-def test_what_needs_pyfuse3_says_so_where_it_is_missing(database: Path, tmp_path: Path) -> None:
+def test_a_command_that_needs_pyfuse3_reports_that_it_is_missing(database: Path, tmp_path: Path) -> None:
     (tmp_path / "drive").mkdir()
     command = [sys.executable, "-c", _WITHOUT_PYFUSE3, "mount", str(database), str(tmp_path / "drive")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

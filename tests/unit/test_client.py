@@ -1,4 +1,4 @@
-"""One client, whole: everything on disk is in her record, and everything odd about it is one problem."""
+"""The record of a client holds everything on disk, and each oddity is one problem."""
 
 import json
 import re
@@ -341,7 +341,7 @@ json_values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values, json_values, json_values)
-def test_whatever_the_json_says_the_image_is_there_and_problems_are_lines(
+def test_with_any_json_the_image_is_shown_and_problems_are_lines(
     study: Study, nbss: object, imagedb: object, described: object
 ) -> None:
     for place, document in (

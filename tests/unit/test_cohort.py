@@ -1,4 +1,4 @@
-"""Path components as sets of rows: how a component is read, and that every way to ask for a cohort agrees."""
+"""Path components as sets of rows. All ways to select a cohort agree."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -22,21 +22,21 @@ MODELS = ("Selenia Dimensions", "selenia-dimensions", "Inspiration", "a,b", "not
 
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
-    """The cohorts of three women: 36 images of all views and models, ages 48 to 59, some files missing."""
+    """The cohorts of three clients: 36 images of all views and models, ages 48 to 59, some files missing."""
     tree = Tree(tmp_path_factory.mktemp("cohort"))
-    for woman in range(3):
-        client = tree.client(f"demd{woman}", site=("stge", "adde", None)[woman])
+    for nth in range(3):
+        client = tree.client(f"demd{nth}", site=("stge", "adde", None)[nth])
         for number, kind in enumerate(("N", "M", "CI")):
             client.episode(str(number), kind, f"201{number}-05-01")
-            study = client.study(f"{woman}.{number}", str(number), f"201{number}-05-01")
+            study = client.study(f"{nth}.{number}", str(number), f"201{number}-05-01")
             for image in range(4):
                 view = VIEWS[image]
                 study.image(
-                    f"{woman}.{number}.{image}",
-                    dcm=None if image == woman else b"",
-                    has_sidecar=image != 3 or woman == 1,
-                    PatientAge=f"0{48 + 4 * woman + image}Y",
-                    ManufacturerModelName=MODELS[(woman + image) % 5],
+                    f"{nth}.{number}.{image}",
+                    dcm=None if image == nth else b"",
+                    has_sidecar=image != 3 or nth == 1,
+                    PatientAge=f"0{48 + 4 * nth + image}Y",
+                    ManufacturerModelName=MODELS[(nth + image) % 5],
                     ViewModifiers=("R-102D6", "R-102D7")[: image % 3],
                     **({"ViewPosition": view} if view else {}),
                 )
@@ -45,7 +45,7 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
 
 
 def labels(cohorts: Cohorts, facet: str, component: str) -> tuple[bool, set[str]] | None:
-    """Return whether a component is negated and what it names; ``None`` if that is nothing."""
+    """Return whether a component is negated and which values it names, ``None`` if it names none."""
     term = cohorts.term(BY_NAME[facet], component)
     if term is None:
         return None

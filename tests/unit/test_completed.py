@@ -41,7 +41,7 @@ def source(tree: Tree) -> Source:
 
 @pytest.fixture
 def older(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> Older:
-    """A function that returns an index as a program left it that did not have some facets, or had others."""
+    """A function that returns an index as another version with other facets would have saved it."""
 
     def saved(index: Index, names: tuple[str, ...], *, otherwise: bool = False) -> Index:
         path, known = tmp_path / "older.index", store.definition_of

@@ -43,7 +43,7 @@ def environment(place: Path) -> dict[str, str]:
 
 @pytest.fixture
 def complete(place: Path) -> Complete:
-    """A function that completes the last of some words, in a shell's own words."""
+    """A function that completes the last of some words, by the protocol of a shell."""
 
     def run(*words: str, shell: str = "bash") -> list[str]:
         line = ["omidbfs", *words]
@@ -136,7 +136,7 @@ def test_without_an_index_nothing_is_completed_built_or_said(complete: Complete,
     assert sorted(cache.rglob("*")) == before
 
 
-def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> None:
+def test_zsh_and_fish_get_the_numbers_of_images(complete: Complete) -> None:
     assert complete("count", "db", "by-view/CC,M", shell="zsh") == [
         *("plain", "by-view/CC,ML", "1 image"),
         *("plain", "by-view/CC,MLO", "1 image"),
@@ -148,7 +148,7 @@ def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> 
 
 
 def in_bash(place: Path, *words: str) -> list[str]:
-    """What bash itself offers for the last word."""
+    """The candidates of bash for the last word."""
     line = f"""
         source completion.bash
         COMP_WORDS=(omidbfs {" ".join(words)}) COMP_CWORD={len(words)}

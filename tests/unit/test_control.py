@@ -1,4 +1,4 @@
-"""Starting a drive in the background: its starter waits for it, and says what goes wrong."""
+"""Starting a drive in the background: the command waits for it, and prints its errors."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ def script(body: str) -> list[str]:
 
 
 def appears(file: Path) -> str:
-    """Wait for a file, and return what it says."""
+    """Wait for a file, and return its content."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if file.exists() and file.read_text():
@@ -111,7 +111,7 @@ return 0
     assert done.returncode == 0
     assert str(tmp_path / "lock") not in appears(tmp_path / "open")
     with os.fdopen(receiver, "rb") as pipe:
-        assert pipe.read() == b"", "nobody has its other end any more"
+        assert pipe.read() == b"", "no process has its other end open"
     assert not (tmp_path / "ended").exists()
     (tmp_path / "stop").write_text("")
     assert appears(tmp_path / "ended") == "0"
@@ -201,7 +201,7 @@ def test_the_log_is_among_the_state_of_the_user(
     assert (tmp_path / ".local/state/omidbfs/omidbfs.log").exists()
 
 
-def test_a_log_stays_private_and_bounded_whatever_was_there(
+def test_a_log_stays_private_and_bounded(
     tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_LOG_SIZE", 200)
@@ -287,7 +287,7 @@ logging.info("quiet"); logging.warning("loud")
 
 
 @pytest.mark.parametrize("place", ["/proc", "/proc/self", "/none"])
-def test_what_is_no_drive_of_ours_is_not_unmounted(place: str) -> None:
+def test_another_file_system_is_not_unmounted(place: str) -> None:
     with pytest.raises(UserError, match=f"^{place}: no drive of omidbfs is mounted there$"):
         unmount(Path(place))
 
@@ -343,7 +343,7 @@ def test_where_a_drive_logs(
 def test_a_drive_with_an_unreadable_index_stands_for_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # No name is as long as that, which is told as what is closed to others is; but that nothing is to root.
+    # The name is too long, which has the same effect as a closed directory. No directory is closed to root.
     said = SimpleNamespace(
         options={}, follow_symlinks=False, images_directory="/a", data_directory=None, index=f"/{'x' * 300}"
     )

@@ -29,9 +29,9 @@ from omidbfs.facets.image import OF_TYPE, SHARED
 from omidbfs.index.chunk import subject_of
 
 MOST = 5
-"""Values of one field that are tried."""
+"""The most values to try for one field."""
 PLANTED = replace(BY_NAME["age"], name="planted", depends_on=BY_NAME["model"].depends_on)
-"""A facet whose key does not have what it is taken from."""
+"""A facet whose key lacks a field that it depends on."""
 
 Key = Callable[[Subject], Hashable]
 Values = Mapping[tuple[type, str], list[Any]]
@@ -92,7 +92,7 @@ def variants(value: Any, values: Values) -> Iterator[Any]:
 
 
 def linked(client: ClientRecord, episodes: Mapping[str, int | None]) -> ClientRecord:
-    """Return a client whose studies are linked to the episodes that the client has, by their places."""
+    """Return a client whose studies link to its own episodes, by position."""
     known: tuple[Episode, ...] = client.nbss.episodes if client.nbss is not None else ()
     studies = []
     for study in client.studies:
@@ -131,13 +131,13 @@ class Seen:
         self.pairs: dict[Key, set[tuple[Hashable, tuple[Hashable, ...]]]] = {key: set() for key in self.groups}
 
     def look(self, client: ClientRecord) -> None:
-        """Take the keys and tokens of a client's studies and images, each as the builder of an index would."""
+        """Note the keys and tokens of the studies and images of a client, like the builder of an index."""
         for study in client.studies:
             subject = subject_of(client)  # no image is set: a facet of studies that reads one raises
             subject.study = study
             self._look(subject, of_study=True)
             for image in study.images:
-                subject = subject_of(client)  # what facets remember of a client is forgotten
+                subject = subject_of(client)  # a new subject: facets cache values of a client
                 subject.study, subject.image = study, image
                 self._look(subject, of_study=False)
 
@@ -147,7 +147,7 @@ class Seen:
                 self.pairs[key].add((key(subject), tuple(tokens_of(facet, subject) for facet in facets)))
 
     def contested(self, key: Key, path: tuple[int | str, ...] | None = None) -> set[str]:
-        """Return the facets that have different tokens for one key, from which what is at ``path`` is left out."""
+        """Return the facets with different tokens for one key. Leave out the value at ``path`` of the key."""
         tokens: defaultdict[Hashable, set[tuple[Hashable, ...]]] = defaultdict(set)
         for found, said in self.pairs[key]:
             tokens[found if path is None else without(found, path)].add(said)
@@ -156,14 +156,14 @@ class Seen:
 
 
 def tokens_of(facet: Facet, subject: Subject) -> Hashable:
-    """Return what an index keeps of the tokens of a facet."""
+    """Return the tokens of a facet as an index keeps them."""
     assert facet.tokens is not None
     tokens = facet.tokens(subject)
     return frozenset(tokens) if facet.several else tokens[0]
 
 
 def without(key: Any, path: tuple[int | str, ...]) -> Any:
-    """Return a key without what is at a path of places, as far as there is anything; ``*`` is every place."""
+    """Return a key without the value at a path of positions. ``*`` is every position."""
     if not path:
         return "left out"
     if not isinstance(key, tuple):
@@ -226,7 +226,7 @@ def values_of(clients: list[ClientRecord]) -> Values:
         tuple[str, ...]: ("A1",),
         tuple[float, ...]: (9.5, 9.5),
     }
-    for name, kind in get_type_hints(Header).items():  # a facet may be taken from what no image of these states
+    for name, kind in get_type_hints(Header).items():  # a facet may use a field that none of these images states
         values[Header, name].append(samples[kind])
     return defaultdict(list, values)
 
@@ -254,7 +254,7 @@ def test_facets_of_a_client_look_at_nothing_else(clients: list[ClientRecord]) ->
 
 
 def test_facets_of_clients_and_episodes_look_at_no_image(clients: list[ClientRecord]) -> None:
-    """Where a saved index lacks them, they are made of what NBSS and ImageDB say."""
+    """If a saved index lacks these facets, NBSS and ImageDB are enough to make them."""
     of_documents = [facet for facet in FACETS if facet.level in (Level.CLIENT, Level.EPISODE) and facet.tokens]
     for client in clients:
         for study in client.studies:
@@ -287,13 +287,13 @@ PARTS = [
     ("her2", (0,), "episode"),
     *(("her2", (1, "*", "*", place), f"field {place}") for place in range(6)),
 ]
-"""A facet, a part of what it depends on, and what that is."""
+"""A facet, a path into its key, and the name of the field there."""
 
 
 @pytest.mark.parametrize(
     ("facet", "path"), [part[:2] for part in PARTS], ids=[f"{one}: {what}" for one, _, what in PARTS]
 )
-def test_whatever_is_left_out_of_a_key_is_found(seen: Seen, facet: str, path: tuple[int | str, ...]) -> None:
+def test_every_field_left_out_of_a_key_is_found(seen: Seen, facet: str, path: tuple[int | str, ...]) -> None:
     key = BY_NAME[facet].depends_on
     assert key is not None
     assert seen.contested(key, path) - {PLANTED.name}

@@ -1,4 +1,4 @@
-"""``omidbfs describe``: one image explained, also where half of what it is made of is missing."""
+"""``omidbfs describe`` explains an image, also if some of its files are missing."""
 
 import json
 import shutil
@@ -150,7 +150,7 @@ def test_an_image_comes_with_its_files_events_and_every_facet(
 
 
 def test_values_have_the_names_that_the_drive_gives_them(run: Run, quirky_database: Quirky) -> None:
-    """In every part of what is told: an odd code keeps its own name, as it does in tables."""
+    """In every part of the output, an odd code keeps its own name, as in tables."""
     names = run("ls", quirky_database.path, "by-marked/yes").stdout.splitlines()
     of_image = {
         "features": "mark-feature",
@@ -259,7 +259,7 @@ def test_what_the_index_knows_is_told_without_the_source(
     assert "source   is away, or the image is gone from it: what follows is what the index knows\n" in text
 
 
-def test_a_facet_of_the_users_comes_with_what_the_source_says(
+def test_a_facet_of_the_user_comes_with_its_raw_value(
     run: Run, client: Client, described: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     header = {"00180060": {"vr": "DS", "Value": [29]}}

@@ -1,4 +1,4 @@
-"""Threads are bounded, shared between files, and hold up nobody when they are stuck; complaints are rare."""
+"""Threads are bounded and shared between files. Stuck threads delay no other call. Log lines are rare."""
 
 import errno
 import logging
@@ -15,7 +15,7 @@ from omidbfs.serving.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Disks, 
 
 
 class Held:
-    """Calls that do not return before they may."""
+    """Calls that wait until they are released."""
 
     def __init__(self) -> None:
         self.may = threading.Event()
@@ -40,7 +40,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def held() -> Iterator[Held]:
-    """Calls that are let go with the test."""
+    """Calls that are released at the end of the test."""
     calls = Held()
     yield calls
     calls.may.set()
@@ -154,7 +154,7 @@ def test_as_many_files_may_be_open_as_leave_something_for_the_drive(
     trio.run(main)
 
 
-def test_the_same_complaint_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_line_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
     log = logging.getLogger("omidbfs.test")
     rarely = Rarely(lambda: now[0])

@@ -126,7 +126,7 @@ TESTED_BY = {
     "test_the_command_returns_when_the_change_is_shown "
     "test_a_new_file_is_not_shown_before_the_next_mount "
     "test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode",
-    "S48": "test_what_is_opened_is_what_is_there_then test_a_change_that_keeps_the_size_is_seen_by_its_time "
+    "S48": "test_an_open_gives_the_current_file test_a_change_that_keeps_the_size_is_seen_by_its_time "
     "test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path "
     "test_a_handle_never_gets_the_bytes_of_another_file",
     "S49": "test_what_is_gone_is_stale test_what_comes_back_is_served_again",
@@ -140,30 +140,30 @@ TESTED_BY = {
     "S53": "test_statvfs_says_what_the_drive_holds_and_that_nothing_is_free",
     "S54": "test_dot_and_dot_dot_lead_where_they_do_everywhere "
     "test_dot_and_dot_dot_are_listed_with_their_own_inodes",
-    "S55": "test_a_signal_ends_a_drive_in_the_background_even_in_use test_systemd_is_told_how_a_drive_is",
+    "S55": "test_a_signal_ends_a_drive_in_the_background_even_in_use test_systemd_learns_the_state_of_a_drive",
     "S56": "test_a_drive_is_there_with_a_saved_index_and_then_shows_what_changed "
     "test_the_source_is_not_needed_to_classify_again "
     "test_verify_first_shows_what_changed_before_the_first_answer "
     "test_with_a_saved_index_a_drive_answers_before_the_source_has_been_looked_at "
     "test_to_link_all_changes_the_events_and_nothing_else "
-    "test_some_clients_of_the_whole_are_as_if_they_alone_had_been_read",
+    "test_a_part_of_an_index_is_the_index_of_those_clients",
     "S57": "test_a_source_that_is_away_leaves_the_drive_as_it_was "
     "test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was "
     "test_processes_stuck_in_a_disk_are_few_and_stop_no_later_refresh "
     "test_the_numbers_of_a_promise_are_those_of_the_code",
-    "S58": "test_open_directories_finish_on_what_they_started_with",
-    "S59": "test_a_flipped_bit_anywhere_is_found test_only_its_owner_may_read_it_whatever_the_umask "
+    "S58": "test_open_directories_keep_the_entries_they_started_with",
+    "S59": "test_a_flipped_bit_anywhere_is_found test_only_its_owner_can_read_an_index_under_any_umask "
     "test_one_that_is_killed_while_it_saves_leaves_a_whole_file "
     "test_an_index_of_another_source_is_refused "
     "test_two_disks_that_were_filled_alike_are_two_sources_at_one_place "
     "test_a_file_that_is_no_index_is_not_overwritten "
     "test_a_signal_that_ends_the_writer_leaves_what_was_there_and_nothing_else "
-    "test_what_a_killed_writer_leaves_is_removed_by_the_next_and_what_others_write_is_not "
+    "test_the_next_writer_removes_the_rest_of_a_killed_one_and_no_other_file "
     "test_a_file_cut_off_anywhere_is_refused test_an_index_of_another_version_is_named_as_such "
     "test_the_output_is_for_its_owner_only_and_appears_whole",
     "S60": "test_the_readme_names_every_facet_and_fits_a_screen",
     "S61": "test_the_status_says_what_is_served_and_how "
-    "test_the_status_of_a_drive_says_all_that_it_is_to_say "
+    "test_the_status_of_a_drive_is_complete "
     "test_the_status_counts_the_problems_by_kind "
     "test_find_ends_and_meets_as_many_files_as_the_drive_promises",
     "S62": "test_the_facets_promise_the_same_number test_each_facet_lists_the_counts_that_facets_json_gives "
@@ -176,14 +176,14 @@ TESTED_BY = {
     "S65": "test_a_facet_is_what_its_definition_finds "
     "test_a_definition_that_changes_re_reads_only_what_it_needs "
     "test_the_drive_shows_what_the_configuration_says",
-    "S66": "test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes "
+    "S66": "test_a_cohort_is_a_path_lists_or_both_without_its_exclusions "
     "test_a_row_of_a_table_is_understood_or_a_problem "
     "test_one_line_counts_the_rest_of_many_missing_names "
     "test_a_list_names_images_as_the_source_and_the_drive_do "
     "test_only_the_clients_of_a_file_are_read test_the_drive_shows_what_the_configuration_says "
     "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S67": "test_an_edited_configuration_changes_the_drive_at_the_next_refresh "
-    "test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else",
+    "test_a_changed_definition_invalidates_only_its_facet",
     "S68": "test_facets_say_what_the_json_says test_a_lesion_of_the_other_side_is_not_the_marks "
     "test_the_lesions_of_a_mark_are_numbers_however_they_are_written",
     "S69": "test_a_directory_is_whole_whatever_the_size_of_the_buffer "
@@ -197,9 +197,8 @@ TESTED_BY = {
     "S71": "test_with_allow_other_a_user_loses_access_that_the_source_withdraws "
     "test_with_allow_other_a_replaced_file_gains_no_access_before_a_refresh "
     "test_no_caller_has_more_rights_to_a_file_than_to_the_one_that_it_replaced "
-    "test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since",
-    "S72": "test_what_the_drive_says_of_itself_speaks_to_no_terminal "
-    "test_what_commands_print_speaks_to_no_terminal",
+    "test_a_file_found_changed_gains_no_access_after_a_refresh",
+    "S72": "test_texts_of_the_drive_have_no_control_characters test_output_of_commands_has_no_control_characters",
     "S73": "test_a_json_of_100_mb_hides_nothing_and_fills_no_memory "
     "test_a_deflated_header_is_inflated_so_far_and_no_farther test_a_bomb_is_read_or_refused "
     "test_nothing_is_read_behind_the_last_attribute_that_is_wanted "
@@ -209,7 +208,7 @@ TESTED_BY = {
     "test_files_that_hang_on_open_stop_no_other_read "
     "test_a_disk_that_went_away_and_came_back_is_used_again",
     "S75": "test_a_mapped_file_that_is_cut_off_or_grows_gives_no_wrong_byte "
-    "test_a_handle_never_mixes_what_was_written_over_a_file",
+    "test_a_handle_never_mixes_old_and_new_bytes_of_a_file",
     "S76": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on "
     "test_what_is_on_disk_takes_a_bounded_number_of_descriptors "
     "test_the_numbers_of_a_promise_are_those_of_the_code "
@@ -225,16 +224,15 @@ TESTED_BY = {
     "test_only_root_may_set_the_owner test_the_mask_takes_bits_away",
     "S81": "test_a_line_of_fstab_mounts test_mount_of_our_type_mounts_with_the_options_of_omidbfs_mount "
     "test_an_unknown_option_fails_with_one_line",
-    "S82": "test_status_shows_each_drive_with_counters "
-    "test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for",
+    "S82": "test_status_shows_each_drive_with_counters test_the_counters_in_the_status_change_only_on_request",
     "S83": "test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_no_client "
-    "test_a_log_stays_private_and_bounded_whatever_was_there "
+    "test_a_log_stays_private_and_bounded "
     "test_drives_that_share_a_log_lose_no_line",
-    "S84": "test_systemd_is_told_how_a_drive_is",
+    "S84": "test_systemd_learns_the_state_of_a_drive",
     "S85": "test_the_numbers_of_the_page_are_those_of_the_index test_the_page_shows_every_number "
     "test_a_client_has_one_age_for_each_outcome",
     "S86": "test_a_page_names_no_client_study_or_image "
-    "test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing "
+    "test_a_browser_reports_errors_and_the_page_loads_nothing "
     "test_two_reports_differ_in_their_date_only",
     "S87": "test_a_page_stands_alone_and_every_plot_has_an_alternative",
     "S88": "test_a_page_is_for_its_owner_only_and_appears_whole",
@@ -249,23 +247,23 @@ TESTED_BY = {
     "S92": "test_listing_makes_no_file_and_a_lookup_makes_only_its_file "
     "test_many_callers_at_once_get_one_file_that_is_made_once "
     "test_other_requests_are_answered_while_a_file_is_made "
-    "test_a_caller_who_may_not_read_a_file_cannot_have_it_made",
+    "test_a_caller_without_read_access_cannot_make_a_file",
     "S93": "test_a_generated_file_can_be_mapped_and_read_anywhere "
     "test_a_listing_leaves_mapped_files_as_they_are "
     "test_a_caller_that_the_kernel_lets_open_a_file_gets_its_size "
-    "test_a_caller_who_may_not_read_a_file_cannot_have_it_made",
+    "test_a_caller_without_read_access_cannot_make_a_file",
     "S94": "test_a_refresh_gives_new_content_and_leaves_open_files_alone "
     "test_a_generated_file_has_another_inode_in_every_view_and_at_every_path "
     "test_a_caller_never_gets_the_table_of_another_client "
     "test_a_view_refuses_what_another_has_made "
-    "test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed",
+    "test_generated_files_of_a_cohort_are_forgotten_after_any_change",
     "S95": "test_on_a_full_disk_asking_fails_and_the_drive_goes_on "
     "test_the_least_recently_used_is_let_go_first test_what_is_kept_has_no_name_and_is_private "
     "test_a_thousand_small_ones_take_no_descriptor_and_bounded_memory "
     "test_any_number_of_files_is_made_and_closed_where_few_can_be_open "
     "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S96": "test_a_front_end_permits_what_the_kernel_permits "
-    "test_others_may_read_what_is_made_only_if_they_may_read_everything "
+    "test_other_users_can_read_generated_files_only_with_access_to_everything "
     "test_with_allow_other_texts_that_quote_the_source_need_access_to_all_of_it "
     "test_texts_that_quote_the_source_need_access_to_all_of_it "
     "test_a_group_that_is_not_that_of_every_file_gains_nothing",
@@ -275,20 +273,20 @@ TESTED_BY = {
     "test_workers_import_nothing_from_the_current_directory "
     "test_a_drive_takes_nothing_from_where_it_is_started "
     "test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command",
-    "S99": "test_a_file_that_others_wrote_or_can_write_is_ignored_and_said_to_be "
-    "test_a_command_says_once_what_it_ignores_and_takes_what_is_named",
+    "S99": "test_a_configuration_that_others_wrote_or_can_write_is_ignored_with_a_warning "
+    "test_a_command_warns_once_of_an_ignored_configuration_and_reads_a_named_one",
     "S100": "test_another_process_gets_none test_no_process_gets_a_signal_because_a_foreign_file_system_names_it "
     "test_a_status_that_is_not_understood_hides_no_other_drive "
     "test_root_may_ask_a_drive_that_lets_only_its_user_in "
     "test_root_unmounts_nothing_that_a_link_put_in_the_way_leads_to",
-    "S101": "test_a_file_is_written_whole_whatever_streams_are_closed "
+    "S101": "test_a_file_is_written_whole_although_streams_are_closed "
     "test_an_answer_that_cannot_be_written_is_an_error",
     "S102": "test_a_place_is_the_one_named_if_that_is_absolute_else_below_the_home "
     "test_a_home_that_is_no_absolute_name_is_that_of_the_system "
     "test_a_user_without_a_home_is_told_what_to_name",
     "S103": "test_check_looks_at_the_source_as_it_is "
     "test_an_export_from_a_saved_index_comes_with_its_age "
-    "test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are "
+    "test_a_query_leaves_the_facets_of_an_index_as_they_are "
     "test_a_command_answers_without_a_place_for_the_index "
     "test_a_command_answers_although_it_cannot_read_the_index "
     "test_a_command_answers_on_a_full_disk",
@@ -298,12 +296,12 @@ TESTED_BY = {
     "test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary "
     "test_names_that_a_spreadsheet_would_calculate_are_texts",
     "S106": "test_a_path_has_a_greatest_depth test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below "
-    "test_a_path_that_says_the_same_again_is_the_same_cohort "
+    "test_a_path_with_repeated_terms_is_the_same_cohort "
     "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S107": "test_a_long_listing_delays_no_other_request test_open_directories_of_one_cohort_share_its_files "
     "test_listing_a_facet_does_not_go_through_all_values_for_each",
     "S108": "test_a_dicom_header_says_what_its_sidecar_says test_both_decoders_read_alike test_laterality "
-    "test_view test_functional_groups_say_what_the_whole_does_not "
+    "test_view test_functional_groups_fill_in_missing_attributes "
     "test_modifiers_in_the_view_position test_what_is_odd_in_a_header_is_one_problem "
     "test_a_file_of_another_image_is_reported test_position_and_code_that_disagree_are_a_conflict "
     "test_sides_conflict_only_where_two_are_named",
@@ -420,7 +418,7 @@ SAID_BY = {
     **dict.fromkeys(("complaints.info", "complaints.warning"), 0),
     "Finding": 2,
 }
-"""What people read comes from calls of these; the text is the argument of this position."""
+"""The functions that print or log messages, and the position of the text in their arguments."""
 
 
 def messages() -> list[tuple[str, int, str]]:
@@ -508,7 +506,7 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
     environment |= {name: str(tmp_path / "user") for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
-    environment.pop("COVERAGE_PROCESS_START", None)  # what is run here is measured elsewhere, where it is smaller
+    environment.pop("COVERAGE_PROCESS_START", None)  # smaller tests measure the coverage of this code
     shown = dict(example for page in PAGES for example in examples(page))
     assert len(shown) > 20
     for command, output in sorted(shown.items(), key=lambda item: " demo " not in item[0]):

@@ -1,4 +1,4 @@
-"""The doctor looks at everything, whatever is missing, and says what to do."""
+"""The doctor makes all its checks, whatever is missing, and gives remedies."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch:
     assert cache().level == "ok"
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self")
     assert cache().level in ("ok", "warn")  # root may write anywhere
-    monkeypatch.setenv("XDG_CACHE_HOME", f"/{'x' * 300}")  # looking for it is refused, as for what is closed
+    monkeypatch.setenv("XDG_CACHE_HOME", f"/{'x' * 300}")  # a path that is too long fails like a closed one
     assert cache().level in ("ok", "warn")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME")

@@ -1,4 +1,4 @@
-"""A drive serves whatever front end there is: here one of a few dozen lines, that knows nothing of FUSE."""
+"""A drive serves any front end: here a short one without FUSE."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ USER, GROUP, OTHER = 4001, 4002, 4003
 
 @contextmanager
 def refreshed_drive(source: Path, index: Path, **options: object) -> Iterator[Refresher]:
-    """Give what refreshes a drive over a source."""
+    """Return the refresher of a drive over a source."""
     session = replace(Session(find_source(source), index, lambda: nullcontext(lambda *_: None)), **options)  # type: ignore[arg-type]
     stored, _ = session.opened(pytest.fail)
     drive = drive_of(session, stored)
@@ -51,7 +51,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def refresher(tree: Tree, tmp_path: Path) -> Iterator[Refresher]:
-    """What refreshes a drive over them."""
+    """The refresher of a drive over this database."""
     with refreshed_drive(tree.root, tmp_path / "index") as made:
         yield made
 
@@ -114,7 +114,7 @@ def test_another_front_end_reads_generated_files(refresher: Refresher) -> None:
     trio.run(read)
 
 
-def test_another_front_end_survives_a_refresh_and_is_told_what_has_changed(
+def test_another_front_end_survives_a_refresh_and_learns_what_has_changed(
     refresher: Refresher, tree: Tree
 ) -> None:
     drive, front_end = refresher.drive, FrontEnd(refresher.drive)
@@ -143,13 +143,13 @@ def test_another_front_end_survives_a_refresh_and_is_told_what_has_changed(
         assert {(place.inode, b"1.1.1.dcm"), (place.inode, b"2.1.1.dcm")} <= entries
         assert (place.inode, b"1.1.2.dcm") not in entries
         assert any(inode in attributes for _, attributes in front_end.told)
-        # what is there now
+        # new content
         assert await front_end.read(names[0]) == b"another file, and a longer one than that"
         assert await front_end.read(names[1]) == before[1]
         assert await front_end.read(b"by-view/CC/3.1.1.dcm")
         with pytest.raises(FileNotFoundError):
             await front_end.read(names[2])
-        # what is from before
+        # old content
         assert bytes(await drive.read(handle, 0, 1 << 20)) == before[0]
         await drive.close_file(handle)
         assert isinstance(old_table, Export)
@@ -162,7 +162,7 @@ def test_another_front_end_survives_a_refresh_and_is_told_what_has_changed(
     trio.run(main)
 
 
-def test_another_front_end_is_told_of_a_file_that_is_found_changed(refresher: Refresher, tree: Tree) -> None:
+def test_another_front_end_learns_of_a_changed_file(refresher: Refresher, tree: Tree) -> None:
     front_end = FrontEnd(refresher.drive)
     path = tree.images / "demd1/1.1/1.1.1.dcm"
 
@@ -178,7 +178,7 @@ def test_another_front_end_is_told_of_a_file_that_is_found_changed(refresher: Re
 
 
 class Broken(FrontEnd):
-    """A front end with a defect, as long as it is broken."""
+    """A front end with a defect while ``broken`` is set."""
 
     is_broken = True
 
@@ -189,7 +189,7 @@ class Broken(FrontEnd):
         return await super().tell(found)
 
 
-def test_a_defect_of_one_front_end_keeps_no_other_from_being_told(
+def test_a_defect_of_one_front_end_does_not_affect_another(
     refresher: Refresher, tree: Tree, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("the refresh failed and the drive goes on as it was")

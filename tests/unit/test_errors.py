@@ -1,4 +1,4 @@
-"""An error for people is one line with three parts, which whoever catches it can have apart."""
+"""An error for people is one line. Its three parts are attributes."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Each file that is made of a cohort is read back by the libraries that it is for, and agrees with the index."""
+"""The libraries for each export read it back, and it agrees with the index."""
 
 import contextlib
 import errno
@@ -66,7 +66,7 @@ def content(view: View, path: str, name: str) -> bytes:
 
 
 def expected(view: View, path: str) -> list[dict[str, object]]:
-    """Return what the table of a cohort must hold, image by image, read from the index one value at a time."""
+    """Return the expected table of a cohort, read from the index one value at a time."""
     index, cohorts = view.index, view.cohorts
     rows = []
     for row in cohorts.row_array(view.cohort(directory(view, path))).tolist():
@@ -100,7 +100,7 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
 
 
 def plain(value: object) -> object:
-    """Return a value of a library as one of Python: nothing is ``None``, dates are ordinals, lists are joined."""
+    """Return a value of a library as one of Python. Missing is ``None``, dates are ordinals, lists are joined."""
     if isinstance(value, list | np.ndarray):
         return "|".join(value)
     if value is None or value is pandas.NaT or (isinstance(value, float) and math.isnan(value)) or value == "":
@@ -530,7 +530,7 @@ def test_a_view_refuses_what_another_has_made(view: View) -> None:
         (0o555, [0o444, 0o044], Ownership(uid=3), (0o000, 3, 7)),
     ],
 )
-def test_others_may_read_what_is_made_only_if_they_may_read_everything(
+def test_other_users_can_read_generated_files_only_with_access_to_everything(
     view: View, roots: int, files: list[int], ownership: Ownership, shown: tuple[int, int, int]
 ) -> None:
     index = replace(view.index, accesses=((0, 0, 0), *((mode, 5, 7) for mode in files)))

@@ -1,4 +1,4 @@
-"""Kinds of files: what a cohort shows of its images. A kind more is an entry more, and no part counts to two."""
+"""Kinds of files in a cohort. A new kind takes one new entry, because no part assumes two kinds."""
 
 from dataclasses import replace
 

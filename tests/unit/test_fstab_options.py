@@ -1,4 +1,4 @@
-"""What mount.fuse3 calls is ``omidbfs mount``: its options, under their own names."""
+"""A call by mount.fuse3 is ``omidbfs mount`` with the same options."""
 
 import os
 
@@ -12,7 +12,7 @@ from omidbfs.cli.main import main
 
 
 def translated(*options: str) -> list[str]:
-    """The options of ``mount`` that remain of those of a line of fstab."""
+    """The options of ``mount`` for those of a line of fstab."""
     result = arguments(["/db", "/mnt", "-o", ",".join(options)], main)
     assert result[:2] == [f"--config={os.devnull}", "mount"]
     assert result[-3:] == ["--", "/db", "/mnt"]
@@ -31,7 +31,7 @@ def translated(*options: str) -> list[str]:
         [],
     ],
 )
-def test_what_mount_fuse_does_not_say_stays_as_it_is(call: list[str]) -> None:
+def test_other_command_lines_stay_as_they_are(call: list[str]) -> None:
     assert arguments(call, main) == call
 
 
@@ -81,7 +81,7 @@ def test_a_configuration_is_read_where_it_is_named() -> None:
         ("remount", "-o remount: a drive cannot be changed while it is mounted; unmount it, then mount it"),
     ],
 )
-def test_what_is_no_option_is_one_clear_line(option: str, says: str) -> None:
+def test_an_unknown_option_is_one_clear_line(option: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         translated(option)
     assert str(caught.value) == says
@@ -89,7 +89,7 @@ def test_what_is_no_option_is_one_clear_line(option: str, says: str) -> None:
     assert (done.exit_code, done.output) == (1, f"omidbfs: {says}\n")
 
 
-def test_a_value_that_is_wrong_is_told_as_for_mount() -> None:
+def test_a_wrong_value_gives_the_error_of_mount() -> None:
     done = CliRunner().invoke(main, ["/db", "/mnt", "-o", "umask=99"])
     assert done.exit_code == 2
     assert "Invalid value for '--umask': 99 is no octal number up to 777" in done.output

@@ -272,14 +272,14 @@ TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
 
 
 def frames(**groups: dict[str, object]) -> dict[str, object]:
-    """Return a tomosynthesis that says what there is to say in its acquisition and functional groups."""
+    """Return a tomosynthesis with all attributes in its acquisition and functional groups."""
     tags = {"shared": "52009229", "frames": "52009230"}
     document = {tags[name]: element(group, {"00209071": element("x")}, vr="SQ") for name, group in groups.items()}
     return {"00080016": element(TOMOSYNTHESIS, vr="UI"), **document}
 
 
 @pytest.mark.parametrize("place", ["shared", "frames"])
-def test_functional_groups_say_what_the_whole_does_not(place: str) -> None:
+def test_functional_groups_fill_in_missing_attributes(place: str) -> None:
     group: dict[str, object] = {
         "00209071": element({"00209072": element("R")}, vr="SQ"),
         "00189476": element({"00181114": element("1.1", vr="DS"), "001811A0": element("61", vr="DS")}, vr="SQ"),
@@ -462,7 +462,7 @@ def test_an_orientation_has_two_ends_or_none(values: list[str | None], orientati
 
 
 def mammogram() -> Dataset:
-    """Return a data set that says what WHOLE does, and has a few pixels."""
+    """Return a data set with the attributes of WHOLE and a few pixels."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -489,7 +489,7 @@ def mammogram() -> Dataset:
 def stored(data: Dataset, **options: Any) -> bytes:
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some of what is written here is damaged on purpose
+        warnings.simplefilter("ignore")  # some of these files are damaged on purpose
         data.save_as(stream, enforce_file_format=True, **options)
     return stream.getvalue()
 
@@ -602,11 +602,11 @@ def private(data: Dataset, group: int, size: int) -> Dataset:
 @pytest.mark.parametrize("cut", [0, 1 << 10])
 def test_nothing_is_read_behind_the_last_attribute_that_is_wanted(scratch: int, cut: int) -> None:
     content = stored(private(mammogram(), 0x0055, MAX_DICOM + 2))
-    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)  # which stands behind all others
+    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)  # this attribute is behind all others
     assert read(scratch, content[: len(content) - cut]) == (header, [])
 
 
-def test_what_stands_far_behind_all_others_is_worth_no_problem(scratch: int) -> None:
+def test_an_attribute_far_behind_all_others_gives_no_problem(scratch: int) -> None:
     data = mammogram()
     data.add_new((0x0055, 0x0010), "LO", "HOLOGIC, Inc.")
     data.add_new((0x0055, 0x1010), "OB", b"\1" * (1 << 20))

@@ -1,4 +1,4 @@
-"""Inodes: no two things of a drive have one, and each says what it stands for."""
+"""Each file and directory of a drive has its own inode, which tells what it stands for."""
 
 import errno
 
@@ -73,7 +73,7 @@ def test_directories_and_generated_files_are_of_their_class_whatever_their_hash(
 
 @given(identities, st.sampled_from(FILE_KINDS), facts)
 @example(0xFFFFFFFE, JSON, FileFacts(0, -1, 0, 0, 0))
-def test_a_file_of_an_image_says_whose_it_is_and_which(identity: int, kind: FileKind, facts: FileFacts) -> None:
+def test_the_inode_of_a_file_gives_its_image_and_kind(identity: int, kind: FileKind, facts: FileFacts) -> None:
     key = image_key(identity, kind)
     inode = versioned(key, facts)
     assert class_of(inode) == class_of(key) == CLASSES.index(is_source)
@@ -83,7 +83,7 @@ def test_a_file_of_an_image_says_whose_it_is_and_which(identity: int, kind: File
 
 @given(identities, st.sampled_from(range(len(DOCUMENTS))), facts)
 @example(0xFFFFFFFE, len(DOCUMENTS) - 1, FileFacts(1, 2, 0, 0, 0))
-def test_a_document_says_whose_it_is_and_which(identity: int, slot: int, facts: FileFacts) -> None:
+def test_the_inode_of_a_document_gives_its_client_and_name(identity: int, slot: int, facts: FileFacts) -> None:
     inode = versioned(document_key(identity, slot), facts)
     assert class_of(inode) == CLASSES.index(is_source)
     assert identity_and_part(inode) == (identity, slot)
@@ -103,7 +103,7 @@ def test_the_inodes_of_many_files_are_those_of_each(files: list[tuple[int, FileF
 
 
 @given(st.integers(0, 1000), st.binary(max_size=50))
-def test_a_text_says_which_it_is(number: int, content: bytes) -> None:
+def test_the_inode_of_a_text_gives_the_text(number: int, content: bytes) -> None:
     inode = text_inode(number, content)
     assert class_of(inode) == CLASSES.index(is_text)
     assert text_number(inode) == number
@@ -131,7 +131,7 @@ def test_an_image_without_room_for_renditions_has_none(identity: int) -> None:
     assert raised.value.errno == errno.EOVERFLOW
 
 
-def test_inodes_are_what_they_were() -> None:
+def test_inodes_do_not_change_between_versions() -> None:
     """A remount gives each file of the source the inode that it had: programs may have kept it."""
     facts = FileFacts(12_345, 1_600_000_000_123_456_789, 0, 0, 0)
     assert [

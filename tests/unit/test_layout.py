@@ -1,4 +1,4 @@
-"""Where things are: every spelling of a tree is found, and what does not belong there is reported, not shown."""
+"""The layout of a source: every spelling of a tree is found. Foreign files are reported, not shown."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from omidbfs.database.problems import KINDS, Problem
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """One client, demd1, with one whole image, 1.1.1, in her study 1.1."""
+    """One client, demd1, with one whole image, 1.1.1, in study 1.1."""
     return Tree(tmp_path / "db").client("demd1").study("1.1").image("1.1.1").of.tree
 
 
@@ -119,7 +119,7 @@ def test_both_trees_can_be_one_directory(tree: Tree) -> None:
         (lambda root: (root, root / "none", None), r"no such directory \(given as --images\)"),
     ],
 )
-def test_what_is_no_source_is_said_with_the_remedy(
+def test_a_directory_that_is_no_source_is_refused_with_a_remedy(
     tmp_path: Path, make: Callable[[Path], tuple[Path | None, ...]], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -270,7 +270,7 @@ def test_any_name_can_be_printed(name: str) -> None:
     assert printable(name).encode().decode() == printable(name)
 
 
-# Things that are no files ----------------------------------------------------------------------------------
+# Special files --------------------------------------------------------------------------------------------
 
 PLACES = ["images/demd1/1.1/1.2.dcm", "data/demd1/1.1/1.2.json", "data/demd1/NBSS_demd1.json"]
 
@@ -427,7 +427,7 @@ def test_a_link_does_not_lead_around_a_private_directory(public_tree: Tree) -> N
     assert modes(public_tree, follow_symlinks=True) == {"1.1": 0o444, "1.2": 0o400, "1.3": 0o400}
 
 
-# What the operating system refuses -------------------------------------------------------------------------
+# Errors of the operating system ---------------------------------------------------------------------------
 
 AS_SOMEBODY = """
 import json, os, sys

@@ -1,4 +1,4 @@
-"""The levels of an index: what each object answers is what a loop over the images finds."""
+"""The levels of an index answer what a loop over the images finds."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_levels_are_counted(cohorts: Cohorts) -> None:
     assert cohorts.count(Cohort((Term(IMAGES, frozenset([1, 4])),)), Level.MARK) == 1
 
 
-def test_what_a_level_lists_has_names_of_its_own(cohorts: Cohorts) -> None:
+def test_a_level_lists_values_by_its_own_names(cohorts: Cohorts) -> None:
     listed = {
         level: members.names(members.listed(None)) for level, members in cohorts.levels.items() if level != "image"
     }

@@ -73,13 +73,13 @@ def test_a_study_on_the_day_keeps_the_event_and_others_lose_it() -> None:
 
 
 def test_a_study_that_lost_its_event_takes_it_from_no_other() -> None:
-    # The first two are of one day, and lose theirs before they meet the third.
+    # The first two have the same day, and lose their events before the third is compared.
     links, _ = link([SCREENED], study(1, 1, "1"), study(2, 1, "1"), study(3, 5, "1"))
     assert [found.events for found in links] == [(), (), ("screening",)]
 
 
 @pytest.mark.parametrize("outside", ["1.2", "Thumbs"])
-def test_a_study_outside_data_is_linked_but_takes_nothing_from_others(outside: str) -> None:
+def test_a_study_outside_data_is_linked_but_takes_no_event_from_others(outside: str) -> None:
     other = DbStudy(outside, DAY[1], "1", {})
     links, _ = link([SCREENED], study(1, 1, "1"), other, in_data={"1.1", "Thumbs"})
     assert links == [StudyLink("1", ("screening",)), StudyLink("1", ())]
@@ -100,4 +100,4 @@ def test_the_time_is_linear_in_the_studies() -> None:
     many = [DbStudy(f"1.{n}", DAY[1] + timedelta(n), "1", {}) for n in range(20_000)]
     start = perf_counter()
     link([SCREENED], *many)
-    assert perf_counter() - start < 5  # 0.1 s; in pairs it would be minutes
+    assert perf_counter() - start < 5  # 0.1 s; a comparison of all pairs would take minutes

@@ -1,4 +1,4 @@
-"""Names on the drive: whatever a file is called, its name there is safe, short, and nobody else's."""
+"""Names on the drive are safe, short and unique, whatever the name of a file is."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from omidbfs.facets import RESERVED
 
 NAME_MAX = 255
 FLAT_SUFFIX = b"~" + b"d" * 20 + b"~" + b"0" * 16 + b".json"
-"""The longest that the drive appends to the name of an image."""
+"""The longest suffix that the drive appends to the name of an image."""
 
 on_disk = (
     st.binary(min_size=1, max_size=NAME_MAX).filter(lambda name: not {0, ord("/")} & set(name)).map(os.fsdecode)
@@ -103,7 +103,7 @@ MINUS = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 
 
 def plain(text: str) -> str:
-    """The text without what is mere spelling: written once more, the slow way."""
+    """The text without differences of spelling, in a second, slow implementation."""
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
     text = "".join("-" if one in MINUS else " " if one in "_\0" or one.isspace() else one for one in text)
     text = " ".join(part for part in text.split(" ") if part)
@@ -209,7 +209,7 @@ def test_free_text_becomes_a_slug(text: str, name: str) -> None:
 
 
 def test_accents_without_end_have_a_name_soon() -> None:
-    endless = "a" + "\u0301\u0327" * 500_000  # Unicode puts them in order; all of them would take hours
+    endless = "a" + "\u0301\u0327" * 500_000  # Unicode sorts the accents, which would take hours for all of them
     names = {slug(endless), slug(f"{endless}b"), slug(f"{endless}B")}
     assert len(names) == 3, "so far behind the beginning upper and lower case are two texts"
     assert slug(f"A {endless}") == slug(f"a_{endless}")

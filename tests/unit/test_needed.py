@@ -1,4 +1,4 @@
-"""What nobody needs is not made: texts, link counts and what names of values stand for are made at first use."""
+"""Texts, link counts and tables of names are made at first use."""
 
 import json
 import threading
@@ -32,7 +32,7 @@ TEXTS = ("README.txt", "status.json", "facets.json", "problems.jsonl")
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often was called what makes texts, link counts, and what the names of values stand for."""
+    """The number of calls that made texts, link counts, and tables of names."""
     calls: Counter[str] = Counter()
 
     def count(place: object, name: str) -> None:
@@ -68,7 +68,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def session_of(database: Path, tmp_path: Path) -> Session:
-    """Return a session over a database, whose index is not there yet."""
+    """Return a session over a database without a saved index."""
     return Session(find_source(database), tmp_path / "index", lambda: nullcontext(lambda *_: None))
 
 
@@ -145,7 +145,7 @@ def test_a_text_is_made_once_for_all_callers(bare: Index) -> None:
     assert answers.pop()[1] == b"made"
 
 
-def test_a_text_that_could_not_be_made_is_made_when_it_is_asked_for_again(bare: Index) -> None:
+def test_a_text_that_failed_is_made_at_the_next_request(bare: Index) -> None:
     attempts = iter([OSError("too little memory")])
 
     def make() -> bytes:
@@ -160,7 +160,7 @@ def test_a_text_that_could_not_be_made_is_made_when_it_is_asked_for_again(bare: 
 
 
 def test_the_inode_of_a_text_leads_to_it_in_a_new_view(bare: Index) -> None:
-    """The kernel keeps inodes of texts while another view takes the place of the one that told them."""
+    """The kernel keeps inodes of texts when another view replaces the one that gave them."""
     texts = {"README.txt": b"read me", "status.json": b"{}\n"}
     before, after = View(bare, ACCESS, texts), View(bare, ACCESS, {**texts, "status.json": b"[]\n"})
     same, other = before.files.texts.inode(b"README.txt") or 0, before.files.texts.inode(b"status.json") or 0

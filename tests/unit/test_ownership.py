@@ -1,4 +1,4 @@
-"""Whose the files are shown to be: only who is named gains, and no bit is ever added."""
+"""Options for owner and group: only the named ones gain access, and no bit is ever added."""
 
 from hypothesis import given
 from hypothesis import strategies as st

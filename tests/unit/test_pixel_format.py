@@ -1,4 +1,4 @@
-"""What the index keeps of the pixels of each image, of its geometry, its series and its UID."""
+"""The index holds the pixel format, geometry, series and UID of each image."""
 
 import json
 import warnings
@@ -131,7 +131,7 @@ def format_with(root: Path, document: dict[str, object], content: bytes | None) 
     tree = Tree(root)
     tree.client().study().image("1.2.3", header=document, dcm=content)
     index = refreshed(find_source(root))
-    assert "bad-dicom" not in {problem.kind for problem in index.problems}  # nobody has asked for the rest of it
+    assert "bad-dicom" not in {problem.kind for problem in index.problems}  # the rest of the file is not read
     return index.pixel_format(0)
 
 

@@ -1,4 +1,4 @@
-"""Where a user's files are: as the XDG specification says, and in one place whatever the current directory is."""
+"""The directories of a user follow the XDG specification, and do not depend on the current directory."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""Whatever is in the way of a mount is known before it is tried, and said in one line with the remedy."""
+"""Every obstacle to a mount is found before the mount, and reported in one line with a remedy."""
 
 import os
 import shutil
@@ -82,7 +82,7 @@ except Exception as error:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
-def test_a_directory_of_somebody_else_is_no_mount_point() -> None:
+def test_a_directory_of_another_user_is_no_mount_point() -> None:
     place = Path(tempfile.mkdtemp())
     try:
         place.chmod(0o755)
@@ -183,7 +183,7 @@ def test_a_library_that_is_missing_is_named_with_the_remedy(monkeypatch: pytest.
     assert "apt-get install libfuse3" in complaint(load_pyfuse3)
 
 
-# What is mounted -------------------------------------------------------------------------------------------
+# Mounts ----------------------------------------------------------------------------------------------------
 
 
 def test_mounts_are_those_that_the_kernel_names() -> None:

@@ -1,4 +1,4 @@
-"""What the kernel says of a process is told from what the process says of itself."""
+"""The name of a process cannot forge what the kernel reports about it."""
 
 import os
 import subprocess

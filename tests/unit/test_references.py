@@ -1,4 +1,4 @@
-"""What a docstring refers to exists: functions, classes, methods, data and modules."""
+"""All references in docstrings resolve: functions, classes, methods, data and modules."""
 
 import ast
 import importlib
@@ -43,7 +43,7 @@ def exists(module: str, name: str, outer: str, names: set[str]) -> bool:
 
 
 def has(*path: str) -> bool:
-    """Return whether a path of packages, modules and attributes leads anywhere."""
+    """Return whether a path of packages, modules and attributes exists."""
     for end in range(len(path), 0, -1):
         try:
             found: object = importlib.import_module(".".join(path[:end]))

@@ -1,4 +1,4 @@
-"""Refreshes that go wrong at the wrong moment: the kernel never stays with what is no more.
+"""If a refresh fails at any moment, the kernel keeps no outdated answer.
 
 No drive is mounted: what the kernel would be told is kept.
 """
@@ -30,7 +30,7 @@ REMOVED = (directory_inode(b"all"), b"1.1.1.dcm")
 
 
 class Kernel:
-    """In the place of a kernel: it knows ``all``, and keeps the entries and touched files it is told of."""
+    """Stands for a kernel that knows ``all``. It keeps the entries and touched files that it is told of."""
 
     def __init__(self) -> None:
         self.told: list[set[tuple[int, bytes]]] = []
@@ -38,7 +38,7 @@ class Kernel:
         self.breaks = False
 
     def tell(self, found: Changes) -> bool:
-        """Take what it is told, or do not."""
+        """Note what the drive tells it, or fail."""
         entries = set(found.entries)
         if {name for _, name in entries} == {b"status.json"}:
             return True
@@ -51,7 +51,7 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    """What is told of names by the drive of this test."""
+    """The kernel of the drive of this test."""
     kernel = Kernel()
     monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", kernel.tell)
     return kernel
@@ -68,7 +68,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def refresher(tree: Tree, tmp_path: Path) -> Refresher:
-    """What refreshes a drive."""
+    """The refresher of the drive."""
     (tmp_path / "omidbfs.toml").write_text("")
     config = tmp_path / "omidbfs.toml"
     session = Session(
@@ -123,7 +123,7 @@ def test_nothing_is_settled_for_a_file_by_an_earlier_version_of_it(
     first = trio.run(opened)
     assert operations.kernel.open_files() == [first]
     dcm.write_bytes(b"a second version")
-    with pytest.raises(FUSEError):  # upon which the kernel looks the name up again
+    with pytest.raises(FUSEError):  # the kernel then looks the name up again
         trio.run(opened)
     assert operations.kernel.open_files() == []
     second = trio.run(opened)
@@ -131,7 +131,7 @@ def test_nothing_is_settled_for_a_file_by_an_earlier_version_of_it(
     assert drive.open_files() == {first, second}
 
 
-def test_the_kernel_forgets_everything_where_what_changed_cannot_be_found_out(
+def test_the_kernel_forgets_everything_if_the_changes_are_unknown(
     refresher: Refresher,
     operations: Operations,
     kernel: Kernel,
@@ -227,14 +227,14 @@ def test_a_disk_that_does_not_answer_the_drive_itself_holds_up_no_later_refresh(
     monkeypatch.setattr(patience, "_STUCK", 0.05)
     config = tmp_path / "omidbfs.toml"
     config.unlink()
-    os.mkfifo(config)  # opening it waits for a writer, as a dead disk waits for better days
+    os.mkfifo(config)  # an open waits for a writer, as on a dead disk
 
     async def refreshes() -> None:
         for _ in range(5):
             await refresher.refresh()
             assert "a disk has not answered" in (refresher._error or "")
         assert refresher._state_now()["refresh"]["stuck"] == 3, "no more threads are left"  # type: ignore[index]
-        os.close(os.open(config, os.O_RDWR | os.O_NONBLOCK))  # lets go of whoever waits
+        os.close(os.open(config, os.O_RDWR | os.O_NONBLOCK))  # ends the waiting open
         with trio.fail_after(20):
             while refresher._state_now()["refresh"]["stuck"]:  # type: ignore[index]
                 await trio.sleep(0.01)

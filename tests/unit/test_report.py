@@ -1,4 +1,4 @@
-"""The report: its numbers are the index's, it names nobody, and a browser shows it without asking anyone."""
+"""The report has the numbers of the index, names no client, and loads nothing from elsewhere."""
 
 import os
 import re
@@ -115,7 +115,7 @@ def cells_of(found: Figures) -> Cells:
 
 
 def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
-    """What the tables have to say, except for those of ages and problems."""
+    """The expected tables, except those of ages and problems."""
     index = cohorts.index
     members: dict[tuple[str, str, str], set[object]] = defaultdict(set)
     rows = [row for row in range(len(index)) if cohorts.contains(cohort, row)]
@@ -272,7 +272,7 @@ def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path:
     assert cells["manufacturer", "total", "5 further"] == 1
 
 
-# What a page is ---------------------------------------------------------------------------------------------
+# The page ---------------------------------------------------------------------------------------------------
 
 
 def test_a_page_names_no_client_study_or_image(
@@ -314,7 +314,7 @@ def test_a_page_says_how_episodes_were_classified(reported: Callable[..., str], 
     assert "all (--link-all)" in text
 
 
-def test_a_page_says_what_there_is_in_all(reported: Callable[..., str], tmp_path: Path) -> None:
+def test_a_page_gives_the_size_of_the_database(reported: Callable[..., str], tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client("demd1").study().image("1", has_sidecar=False, dcm=b"none").image("2").client("demd2")
     (tmp_path / "clients").write_text("demd1\ndemd2\n")
@@ -371,7 +371,7 @@ def test_a_page_is_for_its_owner_only_and_appears_whole(
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x.PDF", "x.txt", "some.where/x.json"])
-def test_what_is_no_page_by_its_name_is_refused(
+def test_an_output_that_is_not_named_html_is_refused(
     run: Callable[..., Result], demo_database: Path, tmp_path: Path, name: str
 ) -> None:
     result = run("report", demo_database, "-o", name)
@@ -403,7 +403,7 @@ def test_without_a_library_for_plots_a_line_says_so(
 
 
 def browsed(page: Path, *options: str) -> tuple[str, list[str]]:
-    """What Chromium makes of a page, and what it writes on its console."""
+    """The page in Chromium, and the messages on its console."""
     profile = page.with_name(f"{page.name}.profile")
     quiet = ("background-networking", "component-update", "sync", "quic", "gpu", "dev-shm-usage", "extensions")
     command = [
@@ -436,7 +436,7 @@ def test_a_browser_shows_the_page_without_a_warning(
 
 
 @needs("chromium")
-def test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing(
+def test_a_browser_reports_errors_and_the_page_loads_nothing(
     reported: Callable[..., str], demo_database: Path, tmp_path: Path
 ) -> None:
     text = reported(demo_database, "by-view/CC")

@@ -1,4 +1,4 @@
-"""What is shipped for other programs is what the commands say: manual pages, and completions that shells use."""
+"""The shipped manual pages and completions are those of the commands."""
 
 import os
 import runpy

@@ -1,4 +1,4 @@
-"""Seeing from outside whether processes wait for a disk that does not answer."""
+"""Tells from outside whether processes wait for a disk that does not answer."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Facets that a user defines, and cohorts that she names: in the configuration, in an index, on a drive."""
+"""Facets and cohorts that the user defines: in the configuration, in an index, on a drive."""
 
 import json
 from collections import Counter
@@ -40,7 +40,7 @@ def counts(index: Index, facet: str) -> dict[str, int]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Two women; KVP is there, is text, is nonsense, is missing; a sidecar is cut off, a study has no episode."""
+    """Two clients. KVP is a number, text, nonsense or missing. A sidecar is cut off, a study has no episode."""
     tree = Tree(tmp_path / "db")
     screening = {"left_opinion": "ON", "L": {"DateTaken": "2012-05-01", "EquipmentMakeModel": "LORAD SELENIA"}}
     client = tree.client("demd1").episode("1", SCREENING=screening)
@@ -64,7 +64,7 @@ def source(tree: Tree) -> Source:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is read of the source for facets of the user: names of NBSS files and of sidecars."""
+    """The names of the NBSS files and sidecars that facets of the user read."""
     names: list[str] = []
     document, content = ClientReader.document, ClientReader.content
 
@@ -108,7 +108,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             '[facets.unit]\nnbss = "SCREENING.L.EquipmentMakeModel"',
             {"lorad-selenia": 6, "other": 1, "unlinked": 1},
         ),
-        ('[facets.woman]\nnbss = "ClientID"\nlevel = "client"', {"demd1": 6, "demd2": 2}),
+        ('[facets.person]\nnbss = "ClientID"\nlevel = "client"', {"demd1": 6, "demd2": 2}),
     ],
 )
 def test_a_facet_is_what_its_definition_finds(
@@ -166,7 +166,7 @@ def test_values_are_listed_in_the_order_of_bins_and_of_a_map(tmp_path: Path, sou
         ("SOPInstanceUID,density\n1.1.0,A\n1.1.1,\n", {"a": 1, "unknown": 7}),
     ],
 )
-def test_a_table_says_what_it_says_of_clients_studies_or_images(
+def test_a_table_gives_values_to_clients_studies_or_images(
     tmp_path: Path, source: Source, table: str, values: dict[str, int]
 ) -> None:
     (tmp_path / "density.csv").write_text(table)
@@ -289,7 +289,7 @@ def test_a_wrong_definition_is_refused_with_file_line_and_reason(
 
 
 def test_facets_are_kept_with_the_index(tmp_path: Path, source: Source) -> None:
-    facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nbins = [30]\n[facets.woman]\nnbss = "ClientID"').facets
+    facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nbins = [30]\n[facets.person]\nnbss = "ClientID"').facets
     index = refreshed(source, user_facets=facets)
     save(tmp_path / "index", index, source_fingerprint(source))
     kept = load(tmp_path / "index", source_fingerprint(source)).index
@@ -362,7 +362,7 @@ def test_part_of_an_index_has_its_facets(tmp_path: Path, source: Source, read: l
     assert read == []
 
 
-def test_a_dicom_header_is_asked_where_there_is_no_sidecar(tmp_path: Path, demo_database: Path) -> None:
+def test_a_dicom_header_is_read_without_a_sidecar(tmp_path: Path, demo_database: Path) -> None:
     text = '[facets.kvp]\ntag = "KVP"\n[facets.meaning]\ntag = "ViewCodeSequence.CodeMeaning"'
     facets = defined(tmp_path, text).facets
     images = find_source(None, demo_database / "images", _empty(tmp_path))
@@ -383,7 +383,7 @@ def _empty(place: Path) -> Path:
 
 @pytest.fixture
 def cohort(tmp_path: Path, source: Source) -> Callable[[str], tuple[list[str], list[str]]]:
-    """The images of the cohort ``it`` of a configuration, and what it names in vain."""
+    """The images of the cohort ``it`` of a configuration, and the names that it lists without a match."""
     cohorts = Cohorts(refreshed(source))
 
     def found(text: str) -> tuple[list[str], list[str]]:
@@ -407,10 +407,10 @@ ALL = ["1.1.0", "1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "2.1.0", "2.2.0"]
         ('path = "all"', ALL, []),
         ('path = "by-view/CC/by-client/demd1"', ALL[:5], []),
         ('path = "by-site/nowhere"', [], ["by-site/nowhere"]),
-        ('clients = "women.txt"', ALL[6:], ["demd9"]),
+        ('clients = "clients.txt"', ALL[6:], ["demd9"]),
         ('studies = "studies.csv"', ALL[7:], []),
         ('images = "images.csv"\ncolumn = "uid"', ["1.1.0", "2.1.0"], ["7.7"]),
-        ('clients = "women.txt"\npath = "by-view/CC"', ["2.1.0"], ["demd9"]),
+        ('clients = "clients.txt"\npath = "by-view/CC"', ["2.1.0"], ["demd9"]),
         ('path = "by-view/CC"\nexclude = { images = "images.csv", column = "uid" }', ALL[1:5], ["7.7"]),
         ('exclude = "by-client/demd1"', ALL[6:], []),
         ('path = "by-client/demd1"\nexclude = "by-view/CC"', ["1.1.5"], []),
@@ -418,14 +418,14 @@ ALL = ["1.1.0", "1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "2.1.0", "2.2.0"]
         ('path = "by-episode/unlinked"', ["2.2.0"], []),
     ],
 )
-def test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes(
+def test_a_cohort_is_a_path_lists_or_both_without_its_exclusions(
     tmp_path: Path,
     cohort: Callable[[str], tuple[list[str], list[str]]],
     text: str,
     images: list[str],
     missing: list[str],
 ) -> None:
-    (tmp_path / "women.txt").write_text("\ufeffdemd2\n\n demd9 \n", encoding="utf-8")
+    (tmp_path / "clients.txt").write_text("\ufeffdemd2\n\n demd9 \n", encoding="utf-8")
     (tmp_path / "studies.csv").write_text("x,StudyInstanceUID\n1,2.2\n2,\n")
     (tmp_path / "images.csv").write_text("\ufeffuid \n1.1.0\n2.1.0.dcm\n2.1.0.dcm.json\n7.7\n")
     assert cohort(f"[cohorts.it]\n{text}") == (images, missing)
@@ -522,7 +522,7 @@ def test_an_unclosed_quote_is_refused_because_it_would_swallow_rows(tmp_path: Pa
 
 
 def test_a_facet_may_have_the_name_of_a_level(tmp_path: Path, source: Source) -> None:
-    """What a path selects by it has nothing to do with lists of images, or with what a level holds."""
+    """Its paths do not interfere with lists of images, or with the table of the level."""
     names = ("image", "mark", "lesion", "file")
     text = "".join(f'[facets.{name}]\ntag = "KVP"\n' for name in names)
     index = refreshed(source, user_facets=defined(tmp_path, text).facets)

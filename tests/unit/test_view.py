@@ -63,7 +63,7 @@ class Both:
         self.view, self.model = view_of(path), Reference(path)
 
     def node(self, path: str) -> Directory | int | None:
-        """Return what the view has at a path, by lookups alone."""
+        """Return the node of the view at a path, found by lookups only."""
         node: Directory | int | None = self.view.root
         for name in path.split("/") if path else ():
             node = self.view.lookup(node, os.fsencode(name)) if isinstance(node, Directory) else None
@@ -122,7 +122,7 @@ class Both:
                 assert self.view.files.attributes(found) == attributes
 
     def compare_attributes(self, path: str, attributes: Attributes, node: Node) -> None:
-        """Check that a path is what the model says it is."""
+        """Check that the attributes of a path are those of the model."""
         inode, mode, nlink, uid, gid, size, mtime = attributes
         if isinstance(node, Place):
             assert mode & 0o170000 == 0o040000, path
@@ -166,7 +166,7 @@ TEXTS: st.SearchStrategy[str] = st.sampled_from(
 
 
 def image_options() -> st.SearchStrategy[dict[str, Any]]:
-    """Return options of an image: its halves and what they say."""
+    """Return options of an image: its files and their attributes."""
     halves = st.sampled_from(({}, {}, {"dcm": None}, {"has_sidecar": False}, {"suffix": ".dcm.json"}))
     header = st.fixed_dictionaries(
         {},
@@ -427,7 +427,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def open_tree() -> Iterator[Tree]:
-    """An empty database that every user may enter, as pytest's own directories may not be."""
+    """An empty database that every user may enter. The directories of pytest are private."""
     with tempfile.TemporaryDirectory(prefix="omidbfs-") as directory:
         os.chmod(directory, 0o755)
         yield Tree(Path(directory) / "db")
@@ -526,7 +526,7 @@ def test_a_literal_value_wins_over_a_complement_a_union_and_a_range(tree: Tree) 
 
 
 def test_the_name_of_a_text_wins_over_the_raw_text_of_another(tree: Tree) -> None:
-    odd = "b" * 191 + "-" + "/" * 20  # its name ends in a hash, and as a text that name has another name
+    odd = "b" * 191 + "-" + "/" * 20  # its name ends in a hash, and that name as a text has another name
     tree.client().study().image("1.1", ManufacturerModelName=odd, dcm=None)
     [name] = Both(tree.root).listed("by-model")
     tree.client("demd2").study("2").image("1.2", ManufacturerModelName=name, dcm=None)
@@ -547,7 +547,7 @@ def test_a_text_that_reads_like_a_reserved_word_is_not_that_word(tree: Tree) -> 
     assert [*both.listed("by-model/other")] == []
 
 
-def test_a_value_of_the_table_called_other_and_what_is_outside_of_it_are_one_directory(tree: Tree) -> None:
+def test_the_value_other_of_a_table_and_codes_outside_it_are_one_directory(tree: Tree) -> None:
     client = tree.client().episode("1", EpisodeType="X").episode("2", EpisodeType="Zebra")
     client.study("1.1", "1").image("1", dcm=None).study("1.2", "2").image("2", dcm=None)
     both = Both(tree.root)
@@ -797,7 +797,7 @@ def test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common(
         assert (text.mode, text.uid, text.gid, text.mtime) == (*access, newest)
 
 
-def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since(
+def test_a_file_found_changed_gains_no_access_after_a_refresh(
     open_tree: Tree,
 ) -> None:
     study = open_tree.client().study().image("1.1", dcm=b"old")
@@ -807,7 +807,7 @@ def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was
     found = old.files.facts(inode)
     assert found is not None
     old.files.update(inode, msgspec.structs.replace(found, size=9, mode=0o644))
-    study.images.chmod(0o700)  # before the source is read anew, and the file was found changed after that
+    study.images.chmod(0o700)  # before the source is read again; the file was found changed after that
     new = view_of(open_tree.root)
     new.files.continue_from(old.files, {})
     now = new.files.current(inode)
@@ -869,7 +869,7 @@ def test_texts_that_quote_the_source_need_access_to_all_of_it(open_tree: Tree) -
         assert {attributes.uid for attributes in listed.values()} == {mine}
 
 
-# Much of everything -----------------------------------------------------------------------------------------
+# Large databases ---------------------------------------------------------------------------------------------
 
 MANY = 300
 
@@ -896,7 +896,7 @@ def names_at(view: View, path: bytes) -> list[bytes]:
 
 
 class CountsLooks(tuple[TextValue, ...]):
-    """Values of a facet that know how often somebody went through them."""
+    """Values of a facet that count iterations over them."""
 
     looks = 0
 
@@ -929,7 +929,7 @@ def test_open_directories_of_one_cohort_share_its_files(many: View, monkeypatch:
     for _ in range(2):
         listings = [many.listing(at(many, path)) for path in (b"by-view/MLO", b"by-view/MLO", b"by-view/not-CC")]
         assert [listing.length for listing in listings] == [MANY // 2] * 3
-        del listings  # what nobody has open takes no room
+        del listings  # closed listings take no memory
     assert len(gathered) == 4, "two cohorts, twice"
 
 
@@ -939,7 +939,7 @@ def test_the_files_of_a_listing_take_no_more_room_than_they_must(many: View) -> 
     assert files.tolist() == [2 * row + 1 for row in range(MANY)]
 
 
-def test_a_path_that_says_the_same_again_is_the_same_cohort(many: View) -> None:
+def test_a_path_with_repeated_terms_is_the_same_cohort(many: View) -> None:
     once = at(many, b"by-view/CC/by-age/0-130")
     again = at(many, b"by-view/CC/by-age/0-130/by-view/CC/by-age/0-130/by-view/CC")
     assert again.cohort == once.cohort
@@ -978,7 +978,7 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
 
 
 class NothingDirectory(Directory):
-    """A kind of directory that the drive does not have: it narrows to nothing and lists nothing."""
+    """A new kind of directory, which narrows to no image and lists nothing."""
 
     def lookup(self, context: Context, name: bytes) -> Directory | None:
         return context.entered(self, name)

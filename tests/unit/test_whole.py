@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the process that writes them."""
+"""Files appear whole or not at all, even if their writer is killed."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def test_a_signal_that_ends_the_writer_leaves_what_was_there_and_nothing_else(
     assert (tmp_path / "file").read_text() == "older"
 
 
-def test_what_a_killed_writer_leaves_is_removed_by_the_next_and_what_others_write_is_not(tmp_path: Path) -> None:
+def test_the_next_writer_removes_the_rest_of_a_killed_one_and_no_other_file(tmp_path: Path) -> None:
     (tmp_path / ".omidbfs-notes").write_text("not ours")
     with writing(tmp_path / "one") as killed, writing(tmp_path / "two") as alive:
         killed.kill()
@@ -83,7 +83,7 @@ def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) 
     assert os.listdir(tmp_path / "large") == ["file"]
 
 
-def test_what_cannot_be_written_is_called_by_the_name_that_was_asked_for(tmp_path: Path) -> None:
+def test_an_error_of_writing_names_the_requested_file(tmp_path: Path) -> None:
     path = tmp_path / "none" / "file"
     with pytest.raises(FileNotFoundError) as caught, replacing(path):
         pytest.fail("there is no such directory")

@@ -1,4 +1,4 @@
-"""Words for people: singular and plural, and what a misspelt name was meant for."""
+"""Words for people: singular and plural, and suggestions for misspelt names."""
 
 import pytest
 
@@ -45,6 +45,6 @@ def test_a_short_word_is_close_as_a_whole_part_only() -> None:
     assert closest("gr", grades) == []
 
 
-def test_what_is_close_is_a_question_and_nothing_is_no_question() -> None:
+def test_close_names_make_a_question_and_none_makes_no_question() -> None:
     assert did_you_mean(["a", "b"]) == "did you mean a or b?"
     assert did_you_mean([]) == ""

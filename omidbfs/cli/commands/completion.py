@@ -1,4 +1,5 @@
-"""``omidbfs completion``: prints the script of click with which a shell completes commands and options.
+"""``omidbfs completion``: prints the script of click with which a shell completes commands and options. The
+command line uses it, in the main thread.
 
 At each completion the script runs omidbfs. The type of an option or argument, or its ``shell_complete``, gives the
 candidates.

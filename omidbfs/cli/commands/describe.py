@@ -1,4 +1,4 @@
-"""``omidbfs describe``: explains one image."""
+"""``omidbfs describe``: explains one image. The command line uses it, in the main thread."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,5 @@
-"""``omidbfs doctor``: checks what a drive needs of its system and its source.
+"""``omidbfs doctor``: checks what a drive needs of its system and its source. The command line uses it, in the
+main thread.
 
 Each check is independent, and none may raise an error: anything that is missing, even a Python package, is a
 finding.

@@ -1,4 +1,6 @@
-"""``omidbfs export``: chooses a format and writes a cohort in it. ``cli/main.py`` declares the command."""
+"""``omidbfs export``: chooses a format and writes a cohort in it. ``cli/main.py`` declares the command and
+uses this module, in the main thread.
+"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

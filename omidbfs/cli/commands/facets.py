@@ -1,4 +1,6 @@
-"""``omidbfs facets``: shows the facets of a cohort, their values, and the number of images of each value."""
+"""``omidbfs facets``: shows the facets of a cohort, their values, and the number of images of each value. The
+command line uses it, in the main thread.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from json import dumps

@@ -1,4 +1,6 @@
-"""``omidbfs ls``: lists what a drive would show, for people and for scripts."""
+"""``omidbfs ls``: lists what a drive would show, for people and for scripts. The command line uses it, in the
+main thread.
+"""
 
 from collections.abc import Iterator
 from json import dumps

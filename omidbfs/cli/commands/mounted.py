@@ -1,4 +1,6 @@
-"""``omidbfs refresh`` and ``omidbfs umount``: commands for a mounted drive."""
+"""``omidbfs refresh`` and ``omidbfs umount``: commands for a mounted drive. The command line uses them, in the
+main thread.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""``omidbfs report``: writes a page about a cohort, with tables and plots."""
+"""``omidbfs report``: writes a page about a cohort, with tables and plots. The command line uses it, in the
+main thread.
+"""
 
 import time
 from importlib.util import find_spec

@@ -1,4 +1,6 @@
-"""``omidbfs status``: shows the drives of this machine and their state."""
+"""``omidbfs status``: shows the drives of this machine and their state. The command line uses it, in the main
+thread, and asks the drives in a few threads.
+"""
 
 import json as json_module
 import time

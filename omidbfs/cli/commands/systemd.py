@@ -1,4 +1,6 @@
-"""``omidbfs systemd``: prints systemd units for a drive, a service and a mount."""
+"""``omidbfs systemd``: prints systemd units for a drive, a service and a mount. The command line uses it, in
+the main thread.
+"""
 
 import os
 import shutil
