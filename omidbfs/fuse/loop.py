@@ -32,8 +32,8 @@ PAUSE = 0.05
 class Reserve:
     """Memory for the buffer that a new task of pyfuse3 allocates with its first request.
 
-    pyfuse3 ends the mount if that fails. So a new task waits until there is a reserve. Meanwhile, tasks that have a
-    buffer answer. The reserve is released just before the task allocates.
+    pyfuse3 ends the mount if that fails. So a new task waits until there is a reserve. Tasks that have a
+    buffer go on. The reserve is released just before the task allocates.
     """
 
     def __init__(self) -> None:
