@@ -241,14 +241,15 @@ def mount(
             stored = session.saved()
         else:
             warn_of_links(stored.index)
-        from omidbfs.fuse.daemon import MountOptions, serve
+        from omidbfs.fuse.daemon import MountOptions, front_end, serve
         from omidbfs.serving.refresh import Refresher, Schedule, drive_of
 
         start_log(options["log_file"], foreground=foreground, syslog=options["syslog"])
         schedule = Schedule(not is_fresh, options["refresh_every"] or math.inf)
         readahead, name = options["readahead"], session.source.images or session.source.data or ""
         mount_options = MountOptions(mountpoint, name, schedule, allow_other, readahead, options["xattr"])
-        refresher = Refresher(drive_of(session, stored, readahead), session, stored, arguments)
+        drive = drive_of(session, stored, readahead, front_end())
+        refresher = Refresher(drive, session, stored, arguments)
         del stored  # a refresh can then free it
         serve(mount_options, refresher, ready)
         return 0

@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,11 @@ class MountOptions:
     has_xattrs: bool = False
 
 
+def front_end() -> Mapping[str, object]:
+    """Choose the loop that waits for requests, and return what ``status.json`` says of this front end."""
+    return {"fuse": {"loop": "omidbfs" if loop.install() else "pyfuse3"}}
+
+
 def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]) -> None:
     """Mount a drive, and answer the kernel and refresh, until it is unmounted or SIGINT or SIGTERM arrives.
 
@@ -92,7 +97,6 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    drive.front_ends["fuse"] = {"loop": "omidbfs" if loop.install() else "pyfuse3"}
     try:
         trio.run(_answer, operations, refresher, options, ready)
     except Exception:

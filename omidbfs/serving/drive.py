@@ -50,17 +50,25 @@ class Drive:
     """The current view of one source, and all files that are open.
 
     ``readahead`` is that of :class:`~omidbfs.serving.disks.Disks`. ``spool`` keeps generated files.
+    ``front_ends`` has for the name of each front end what it says of itself in ``status.json``.
     """
 
-    def __init__(self, view: View, source: Source, readahead: int = 0, *, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        view: View,
+        source: Source,
+        readahead: int = 0,
+        *,
+        spool: Spool | None = None,
+        front_ends: Mapping[str, object] | None = None,
+    ) -> None:
         self.view = view
         self.disks = Disks(readahead)
         self.reader = Reader(source, self.disks)
         self.generated = GeneratedFiles(view, spool or Spool(spool_directories()), self.disks)
         self.observers = Observers()
         self.counters = Counters()
-        self.front_ends: dict[str, Mapping[str, object]] = {}
-        """Name -> what a front end says of itself in ``status.json``."""
+        self.front_ends = front_ends or {}
         self._opened: set[Opened] = set()
         self._lists = trio.CapacityLimiter(_LISTS)
 

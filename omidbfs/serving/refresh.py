@@ -45,9 +45,15 @@ class Schedule:
     every: float = math.inf
 
 
-def drive_of(session: Session, stored: Stored, readahead: int = 0) -> Drive:
-    """Return a drive over an index; ``readahead`` is that of :class:`~omidbfs.serving.disks.Disks`."""
-    return Drive(session.drive_view(stored, _first_status()), session.source, readahead)
+def drive_of(
+    session: Session, stored: Stored, readahead: int = 0, front_ends: Mapping[str, object] | None = None
+) -> Drive:
+    """Return a drive over an index; ``readahead`` is that of :class:`~omidbfs.serving.disks.Disks`.
+
+    ``front_ends`` has for the name of each front end what it says of itself in ``status.json``.
+    """
+    view = session.drive_view(stored, {**_first_status(), "front_ends": front_ends or {}})
+    return Drive(view, session.source, readahead, front_ends=front_ends or {})
 
 
 class Refresher:
@@ -192,7 +198,7 @@ class Refresher:
         refresh = _refresh_state(self._state, self._since, self._done, self._error, self._patience.stuck())
         drive = self.drive
         shown = {"refresh": refresh, "counters": drive.counted(), "started": self._started}
-        return {**shown, "front_ends": dict(drive.front_ends)}
+        return {**shown, "front_ends": drive.front_ends}
 
 
 def _first_status() -> dict[str, object]:

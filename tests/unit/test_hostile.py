@@ -301,7 +301,7 @@ def test_an_element_of_any_length_in_a_file_of_any_size_is_refused_soon(tag: byt
     header = read_dicom(descriptor, lambda *problem: problems.append(problem))
     assert (header.Modality, header.Manufacturer) == ("MG", None)
     assert [kind for kind, _ in problems] == ["bad-dicom"]
-    assert problems[0][1].endswith("is used")
+    assert problems[0][1].endswith("are used")
     os.close(descriptor)
 
 
