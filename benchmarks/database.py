@@ -1,4 +1,4 @@
-"""A database that is large enough to measure on, written in seconds: clones of a few clients of the demo."""
+"""Writes a database that is large enough for measurements in seconds: clones of a few clients of the demo."""
 
 import os
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ def write_database(directory: Path, images: int, large: int) -> None:
 
 
 def clone_clients(directory: Path, *, tiny: bool = False) -> Iterator[int]:
-    """Write one client after the other below ``directory``, for ever; yield how many images each has.
+    """Write clients below ``directory`` without end. Yield the number of images of each.
 
-    Inventing a client takes 40 ms, cloning one 2 ms: the clone has other names and UIDs of the same length, in
-    its paths and in its files, and so stays a valid client with valid DICOM files. ``tiny`` ones end after their
-    preamble: what reads sidecars never looks, and 20,000 clients take 5 GB.
+    To invent a client takes 40 ms, to clone one 2 ms. A clone has other names and UIDs of the same length in its
+    paths and files, so it is a valid client with valid DICOM files. With ``tiny``, DICOM files end after their
+    preamble. Measures that read only sidecars do not need more, and 20,000 clients then take 5 GB.
     """
     generate(directory, _TEMPLATES, seed=1)
     names = sorted(path.name for path in (directory / "data").iterdir())

@@ -1,4 +1,4 @@
-"""``scripts/bench drive``: a drive beside bindfs, a file system that knows nothing, and the disk itself."""
+"""``scripts/bench drive``: compares a drive with bindfs, with a null file system, and with the disk itself."""
 
 import math
 import os
@@ -24,9 +24,9 @@ from rich.table import Table
 _PAGE = 4096
 _BLOCK = 1 << 20
 _PATIENCE = 2.0
-"""Seconds of one measure at one place after which it is not repeated."""
+"""A measure is not repeated at a place after this many seconds there."""
 _TIME = 120.0
-"""Seconds after which nothing is repeated."""
+"""No measure is repeated after this many seconds in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Files:
     """Names of the files, which are the same in every place."""
 
     disk: Path
-    """Where they are read without a daemon."""
+    """The directory in which they are read without a daemon."""
     everything: list[str]
     looked_up: list[str]
     small: list[str]
@@ -45,14 +45,14 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """``run`` does the work, at one place, and returns how much it was: in ``unit``."""
+    """``run`` does the work at one place, and returns the amount of work in ``unit``."""
 
     title: str
     unit: str
     run: Callable[[Place, Files], float]
     prepare: Callable[[Place, Files], None] = lambda _place, _files: None
     cold: bool = False
-    """Whether the kernel knows no names when it starts."""
+    """Whether the kernel forgets all names before each run."""
 
 
 @dataclass(slots=True)
@@ -66,15 +66,17 @@ class Best:
 
 
 @click.command()
-@click.option("--images", default=20_000, show_default=True, help="How many images; each has two files.")
-@click.option("--large", default=4, show_default=True, help="How many of them have 27 MB.")
-@click.option("--rounds", default=10, show_default=True, help="The best of at most so many runs counts.")
-@click.option("--directory", type=click.Path(path_type=Path), help="Where to work.  [default: the system's place]")
+@click.option("--images", default=20_000, show_default=True, help="The number of images. Each has two files.")
+@click.option("--large", default=4, show_default=True, help="The number of images of 27 MB.")
+@click.option("--rounds", default=10, show_default=True, help="The most runs of a measure. The best one counts.")
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="Where to work.  [default: the temporary directory]"
+)
 def drive(images: int, large: int, rounds: int, directory: Path | None) -> None:
     """Compare a drive with bindfs, with a null file system, and with the disk itself.
 
-    The null file system is written with pyfuse3 like omidbfs and does nothing: the floor. Everything is read from
-    a database made for the purpose, which the page cache holds; no figure depends on the disk.
+    The null file system uses pyfuse3 like omidbfs and does nothing: it is the floor. The command reads a database
+    that it makes and that the page cache holds, so no figure depends on the disk.
     """
     if os.geteuid() != 0:
         raise click.ClickException("drive: needs root, to empty the kernel's caches: sudo scripts/bench drive")
@@ -92,14 +94,14 @@ def drive(images: int, large: int, rounds: int, directory: Path | None) -> None:
             results[measure.title] = [Best() for _ in places]
             status.update(f"{measure.title} ...")
             for _ in range(rounds):
-                # In turn, so that what else the machine does at the time meets all of them.
+                # In turn, so that other load on the machine affects all places.
                 for place, best in zip(places, results[measure.title], strict=True):
                     if best.runs == 0 or (best.seconds < _PATIENCE and time.monotonic() < deadline):
                         _measure(measure, place, places, files, best)
         status.update("A slow disk ...")
         slow = measure_latency(work / "slow", stack, min(rounds, 3))
     title = f"{len(files.everything):,} files, {large} of them {LARGE // 10**6} MB; {os.cpu_count()} processors"
-    # As wide as it needs: what is printed is meant to be kept.
+    # The width does not depend on the terminal if the output goes to a file.
     output = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     output.print(_table(title, places, results), "", slow, sep="\n")
 
@@ -153,7 +155,7 @@ def _measure(measure: Measure, place: Place, places: list[Place], files: Files, 
     best.processor_seconds = min(best.processor_seconds, (place.processor_seconds() - processor) / amount)
 
 
-# What is measured
+# Measures
 
 
 def _command(*command: str) -> Callable[[Place, Files], float]:
@@ -253,7 +255,7 @@ MEASURES = (
 )
 
 
-# What is printed
+# Output
 
 
 def _table(title: str, places: list[Place], results: dict[str, list[Best]]) -> Table:

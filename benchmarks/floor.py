@@ -1,8 +1,8 @@
-"""The floor for building an index: walks the trees, stats every file, decodes every JSON file, and keeps nothing.
+"""The floor for building an index: walks the trees, stats every file, decodes every JSON file, keeps nothing.
 
     python floor.py SOURCE PROCESSES [whole]
 
-Sidecars are decoded as omidbfs does it, to two dozen tags, or whole; NBSS and ImageDB as plain dictionaries.
+It decodes sidecars like omidbfs, to two dozen tags, or whole. It decodes NBSS and ImageDB as plain dictionaries.
 """
 
 import os
@@ -20,7 +20,7 @@ _CLIENTS = 256
 
 
 def read(source: str, clients: Sequence[str], *, whole: bool = False) -> int:
-    """Return how many sidecars the clients have."""
+    """Return the number of sidecars of the clients."""
     documents, found = msgspec.json.Decoder(), 0
     decode = documents.decode if whole else sidecars.decode
     for tree in ("images", "data"):
@@ -47,7 +47,7 @@ def _runs(source: str) -> Iterator[Sequence[str]]:
 
 
 def main(source: str, processes: str, how: str = "") -> None:
-    """Print how many sidecars there are."""
+    """Print the number of sidecars."""
     with ProcessPoolExecutor(int(processes), mp_context=get_context("spawn")) as pool:
         print(sum(pool.map(partial(read, source, whole=how == "whole"), _runs(source))))
 

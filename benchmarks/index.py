@@ -1,4 +1,4 @@
-"""``scripts/bench index``: an index built, opened, asked and brought up to date."""
+"""``scripts/bench index``: measures how an index is built, opened, queried and brought up to date."""
 
 import json
 import os
@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(slots=True)
 class Report:
-    """The lines of the table that is printed: what, how much, and beside what."""
+    """The table to print: a title, a figure, and a comparison in each line."""
 
     table: Table
     status: Callable[[str], None]
@@ -41,9 +41,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A command that has ended: seconds from its start to its end, processor time, highest memory.
+    """A command that has ended: seconds from start to end, processor time, and peak memory in bytes.
 
-    ``processor_seconds`` and ``of_workers`` count its children.
+    ``processor_seconds`` includes its children. ``of_workers`` is the peak memory of its children.
     """
 
     seconds: float
@@ -54,15 +54,19 @@ class Run:
 
 
 @click.command()
-@click.option("--clients", default=20_000, show_default=True, help="How many clients to build an index of.")
-@click.option("--rows", default=3_000_000, show_default=True, help="Rows of the synthetic index.")
-@click.option("--omidb-clients", default=1_000, show_default=True, help="How many of them omidb summarises.")
-@click.option("--directory", type=click.Path(path_type=Path), help="Where to work.  [default: the system's place]")
+@click.option("--clients", default=20_000, show_default=True, help="The number of clients in the index.")
+@click.option("--rows", default=3_000_000, show_default=True, help="The number of rows of the synthetic index.")
+@click.option(
+    "--omidb-clients", default=1_000, show_default=True, help="The number of clients that omidb summarises."
+)
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="Where to work.  [default: the temporary directory]"
+)
 def index(clients: int, rows: int, omidb_clients: int, directory: Path | None) -> None:
-    """Measure how an index is built, opened, asked and brought up to date.
+    """Measure how an index is built, opened, queried and brought up to date.
 
-    Building is compared with `omidb summarise` and with a floor that walks, stats and decodes the same files;
-    opening is measured on a synthetic index of millions of rows. The tree takes 250 kB for each client.
+    The command compares building with `omidb summarise`, and with a floor that walks, stats and decodes the same
+    files. It measures opening on a synthetic index of millions of rows. The tree takes 250 kB for each client.
     """
     console = Console(stderr=True, highlight=False)
     table = Table("", "", "", box=None, show_header=False, title_justify="left", pad_edge=False)
@@ -88,10 +92,10 @@ def _build(work: Path, clients: int, omidb_clients: int, report: Report) -> None
     images = sum(next(writer) for _ in range(clients))
     build = ["index", str(source), f"--index={saved}", f"--workers={_WORKERS}", "--json"]
     floor = [sys.executable, str(Path(__file__).with_name("floor.py")), str(source), str(_WORKERS)]
-    os.sync()  # what is still being written would slow down what comes first
+    os.sync()  # pending writes would slow down the first run
     builds, floors = [], []
     for number in range(_ROUNDS + 1):
-        # In turn, so that what else the machine does meets both; what comes first fills the page cache.
+        # In turn, so that other load on the machine affects both. The first run fills the page cache.
         report.status("Walking, stating and decoding")
         floors.append(_run(floor))
         if number:
@@ -117,11 +121,11 @@ def _build(work: Path, clients: int, omidb_clients: int, report: Report) -> None
 
 
 def _omidb(work: Path, source: Path, clients: int, report: Report) -> float:
-    """Return images/s of omidb: with its start, but without its log."""
+    """Return images/s of omidb, including its start but without its log."""
     report.status("omidb summarise")
     chosen = sorted(os.listdir(source / "data"))[:: max(1, len(os.listdir(source / "data")) // clients)]
     listed, output = work / "clients", work / "omidb.csv"
-    # omidb takes any name from a list; without one it would look for demd* and optm* alone.
+    # omidb takes any name from a list. Without a list it finds only demd* and optm*.
     listed.write_text("".join(f"{client}\n" for client in chosen), encoding="ascii")
     program = Path(sys.executable).with_name("omidb")
     command = [str(program), "summarise", f"--clients-file={listed}", f"--log-file={os.devnull}"]
@@ -187,7 +191,7 @@ def _open(work: Path, rows: int, report: Report) -> None:
 
 
 def _alone(work: Callable[..., _Result], *arguments: object) -> _Result:
-    """Return what ``work`` returns in a process of its own."""
+    """Run ``work`` in its own process, and return its result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
@@ -197,7 +201,7 @@ def _omidbfs(*arguments: str) -> Run:
 
 
 def _run(command: list[str]) -> Run:
-    """Run a command; watch what memory it and its children take."""
+    """Run a command, and measure the memory of it and its children."""
     memory: dict[int, int] = {}
     ended = threading.Event()
     processor, start = _processor_seconds(), time.perf_counter()
@@ -210,7 +214,7 @@ def _run(command: list[str]) -> Run:
             seconds = time.perf_counter() - start
             ended.set()
             watch.join()
-            process.kill()  # where the benchmark was interrupted
+            process.kill()  # after an interrupt of the benchmark
     if process.returncode != 0:
         raise click.ClickException(f"{' '.join(command)}: ended with status {process.returncode}")
     own = memory.pop(process.pid, 0)

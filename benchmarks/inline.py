@@ -1,12 +1,12 @@
-"""omidbfs as it would be if every read were made in the loop of the drive: what threads are compared with.
+"""omidbfs with every read in the loop of the drive, without threads. The benchmarks compare threads with it.
 
 python inline.py mount --foreground SOURCE MOUNTPOINT
 """
 
 import os
 
-from omidbfs.cli import main
-from omidbfs.mount.reader import OpenFile, Reader
+from omidbfs.cli.main import main
+from omidbfs.serving.reader import OpenFile, Reader
 
 
 async def _read(self: Reader, file: OpenFile, offset: int, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Reading from a disk on which every read takes 5 ms: what threads and reading ahead are for."""
+"""Measures reads from a disk on which every read takes 5 ms. Threads and reading ahead are for such disks."""
 
 import json
 import os
@@ -18,11 +18,11 @@ _READERS = 16
 _PART = 6 << 20
 _BLOCK = 1 << 20
 _FAULTY = Path(__file__).resolve().parents[1] / "tests" / "mount" / "faulty.py"
-"""The pass-through file system that takes its time; the tests have it fail as well."""
+"""The pass-through file system that delays reads. The tests also use it, to make reads fail."""
 
 
 def measure_latency(work: Path, stack: ExitStack, rounds: int) -> Table:
-    """Return MB/s of one and of ``_READERS`` readers, each of the first ``_PART`` bytes of a file of its own."""
+    """Return MB/s of one and of ``_READERS`` readers. Each reads the first ``_PART`` bytes of its own file."""
     work.mkdir()
     write_database(work / "below", _READERS, _READERS)
     control = work / "control"

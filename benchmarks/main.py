@@ -1,4 +1,4 @@
-"""The benchmarks, one command each: ``scripts/bench`` sets up what they need and starts this."""
+"""The benchmarks, one command each. ``scripts/bench`` sets up what they need and starts this program."""
 
 import signal
 import sys
@@ -10,13 +10,13 @@ from index import index
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
-    """Measure omidbfs. Nothing is asserted: a figure means something beside those of the same run only."""
+    """Measure omidbfs. Compare a figure only with figures of the same run."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
 
 
 def _end(number: int, _frame: object) -> None:
-    # Only once: what is mounted and written has to be cleared away in peace.
+    # Only once: a second signal must not interrupt the cleaning up.
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     sys.exit(128 + number)

@@ -1,9 +1,10 @@
-"""A file system that knows nothing: the floor for any daemon on pyfuse3, and so for omidbfs.
+"""A null file system: the floor for any daemon on pyfuse3, and so for omidbfs.
 
-    python nullfs.py LIKE MOUNTPOINT
+    python nullfs.py LIKE MOUNTPOINT [stock]
 
-One flat directory with the names of the directory LIKE, every file with the same attributes but for its inode and
-one of two sizes, and the same bytes in each. Every handler does the least that the kernel accepts.
+It has one flat directory with the names of the directory LIKE. All files have the same bytes and attributes,
+except for the inode and one of two sizes. Every handler does the least that the kernel accepts. It waits for
+requests with the loop of omidbfs; with ``stock``, with that of pyfuse3.
 """
 
 import errno
@@ -16,12 +17,14 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext
 
+from omidbfs.fuse import loop
+
 SMALL, LARGE = 10_000, 27_000_000
 _FIRST_INODE = 2
 
 
 class NullFileSystem(pyfuse3.Operations):  # type: ignore[misc]
-    """``names`` are those of the files, of which the first ``large`` have ``LARGE`` bytes."""
+    """``names`` are the names of the files. The first ``large`` files have ``LARGE`` bytes."""
 
     enable_writeback_cache = False
 
@@ -49,7 +52,7 @@ class NullFileSystem(pyfuse3.Operations):  # type: ignore[misc]
         return attributes
 
     def _known(self, number: int) -> EntryAttributes:
-        # The requests are answered one by one, and the answer is copied before the next: one object will do.
+        # The kernel gets a copy of each answer before the next request, so one object is enough.
         attributes = self._large_file if number < self._large else self._small_file
         attributes.st_ino = number + _FIRST_INODE
         return attributes
@@ -104,13 +107,15 @@ async def _end_on_signal() -> None:
             pyfuse3.terminate()
 
 
-def main(like: str, mountpoint: str) -> None:
+def main(like: str, mountpoint: str, *options: str) -> None:
     """Mount, and answer until unmounted."""
     with os.scandir(os.fsencode(like)) as entries:
         sizes = sorted(((entry.stat().st_size, entry.name) for entry in entries), reverse=True)
     names = [name for _, name in sizes]
     operations = NullFileSystem(names, sum(size >= LARGE for size, _ in sizes))
     pyfuse3.init(operations, mountpoint, {"ro", "default_permissions", "fsname=nullfs", "subtype=nullfs"})
+    if "stock" not in options:
+        loop.install()
     gc.collect()
     gc.freeze()
     try:

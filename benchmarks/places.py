@@ -1,4 +1,4 @@
-"""What is compared: directories with the same files, some of them served by a daemon, and what caches hold."""
+"""The directories that the benchmarks compare, some of them served by a daemon, and the caches of the kernel."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import click
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A flat directory of files; ``daemon`` is the process that serves it, ``None`` for the disk itself."""
+    """A flat directory of files. ``daemon`` is the process that serves it, ``None`` for the disk itself."""
 
     title: str
     directory: Path
@@ -31,7 +31,7 @@ class Place:
 def mounted(title: str, command: list[str], mountpoint: Path, below: str = "") -> Iterator[Place]:
     """Run ``command``, which mounts at ``mountpoint`` and stays in the foreground, and end it afterwards."""
     mountpoint.mkdir()
-    # A session of its own: Ctrl-C is for the benchmark, which then unmounts in peace.
+    # In its own session: Ctrl-C must end only the benchmark, which then unmounts.
     daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         while not os.path.ismount(mountpoint):
@@ -39,7 +39,7 @@ def mounted(title: str, command: list[str], mountpoint: Path, below: str = "") -
                 raise click.ClickException(f"{title}: ended with status {daemon.returncode} before it was mounted")
             time.sleep(0.02)
         place = Place(title, mountpoint / below, daemon.pid)
-        os.listdir(place.directory)  # answered by the daemon: it is up
+        os.listdir(place.directory)  # the daemon has answered
         yield place
     finally:
         if subprocess.run(["umount", mountpoint], capture_output=True, check=False).returncode != 0:
@@ -52,7 +52,7 @@ def mounted(title: str, command: list[str], mountpoint: Path, below: str = "") -
 
 
 def settle(places: list[Place]) -> None:
-    """Wait until no daemon has anything left to do, such as forgetting what the kernel no longer knows."""
+    """Wait until all daemons are idle. They may still handle requests to forget inodes."""
     while True:
         before = sum(place.processor_seconds() for place in places)
         time.sleep(0.03)
@@ -66,7 +66,7 @@ def forget_names() -> None:
 
 
 def forget_contents(place: Place, names: list[str], disk: Path) -> None:
-    """Make the kernel forget what it has of these files under this place, but hold what is on the disk."""
+    """Make the kernel drop the pages of these files under this place, and cache those of the disk."""
     for name in names:
         (disk / name).read_bytes()
         if place.daemon is None:

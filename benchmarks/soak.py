@@ -1,4 +1,4 @@
-"""A drive under everything at once for minutes: does it stay as small as it was? See scripts/soak."""
+"""Keeps a drive busy for minutes and checks that its process does not grow. ``scripts/soak`` runs this program."""
 
 import argparse
 import os
@@ -22,15 +22,15 @@ from test_refresh import refresh, status  # noqa: E402
 from test_stress import Crew, Readers, Writer  # noqa: E402
 
 WARM_UP = 0.125
-"""The share of the time after which everything has happened often: what it has by then it may keep."""
+"""The share of the time for the warm-up. The process may keep what it holds after that."""
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _IDLE = 12
-"""Seconds after which threads that have nothing to do have ended."""
+"""Seconds after which idle threads have ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the process of the drive holds; memory in MB, without that of the index it maps."""
+    """What the process of the drive holds. Memory is in MB, without the mapped index."""
 
     private: float
     resident: float
@@ -40,13 +40,13 @@ class Sample:
 
 
 MEMORY = Sample(private=8, resident=16, descriptors=0, threads=0, directories=0)
-"""How much more memory there may be at the end than there was at most in the warm-up."""
+"""How much memory at the end may exceed the most in the warm-up."""
 COUNTS = Sample(private=0, resident=0, descriptors=0, threads=4, directories=8)
-"""How much more there may be of the others than at the start: then as now, nobody uses the drive."""
+"""How much the other numbers may exceed those at the start. In both cases no program uses the drive."""
 
 
 def sample(process: int, log: Path) -> Sample:
-    """Return what a drive's process holds now; the directories are those at its last refresh."""
+    """Return what the process of a drive holds now. The directories are those at its last refresh."""
     smaps = Path(f"/proc/{process}/smaps_rollup").read_text()
     sizes = {name: int(size) / 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", smaps, re.M)}
     known = re.findall(r"knows (\d+) director", log.read_text())
@@ -60,19 +60,19 @@ def sample(process: int, log: Path) -> Sample:
 
 
 class Faults:
-    """What goes wrong with a source, for a moment."""
+    """Short faults of a source."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.chance = random.Random(2)
 
     def __call__(self) -> None:
-        """Do one of them, and undo it."""
+        """Make one fault, and undo it."""
         fault: Callable[[], None] = self.chance.choice((self.file, self.file, self.file, self.tree))
         fault()
 
     def file(self) -> None:
-        """Something else is in the place of a file, or nothing."""
+        """Remove a file, or put something else in its place, for a moment."""
         files = sorted(self.writer.tree.images.glob("*/*/*.dcm"))
         if not files:
             return
@@ -92,7 +92,7 @@ class Faults:
         aside.replace(path)
 
     def tree(self) -> None:
-        """The disk is unmounted, as it were."""
+        """Take the tree away for a moment, as if its disk were unmounted."""
         away = self.writer.staging / "images"
         self.writer.tree.images.rename(away)
         time.sleep(0.2)
@@ -100,20 +100,20 @@ class Faults:
 
 
 def at_rest(mount: Path) -> None:
-    """Have the kernel forget what it may, and the drive notice: the count of directories is then a fresh one."""
+    """Make the kernel forget unused inodes. Refresh the drive, which then logs its number of directories."""
     if os.access(DROP_CACHES, os.W_OK):
         DROP_CACHES.write_text("2")
-    os.utime(next((mount.parent / "db" / "data").glob("*/*.json")))  # so that the refresh finds something
+    os.utime(next((mount.parent / "db" / "data").glob("*/*.json")))  # so that the refresh finds a change
     refresh(mount)
     time.sleep(_IDLE)
 
 
 def soak(directory: Path, minutes: float) -> bool:
-    """Run it and print what was found; return whether all is well."""
+    """Run the test and print the results. Return whether all checks passed."""
     drives = Drives(directory)
     writer = Writer(directory / "db")
     mount = drives(directory / "db")
-    drives.expect_log("the refresh failed and the drive goes on as it was")  # its source was away
+    drives.expect_log("the refresh failed and the drive goes on as it was")  # the source was away during a fault
     process, log = drives.pid(mount), drives.logs[0]
     readers, crew, faults = Readers(mount), Crew(), Faults(writer)
 
@@ -155,7 +155,7 @@ def soak(directory: Path, minutes: float) -> bool:
     warm = [found for seconds, found in samples if seconds <= minutes * 60 * WARM_UP] or [start]
     failed = report(start, [found for _, found in samples], warm, end)
     error = status(mount)["refresh"]["error"]
-    drives.close()  # fails if anything else was logged, is still mounted or still runs
+    drives.close()  # fails if another warning was logged, or something is still mounted or running
     turns = ", ".join(f"{count} {name}" for name, count in crew.turns.items())
     print(f"\n{minutes:g} minutes: {turns}; {readers.reads} files read whole, each byte compared")
     if error is not None:
@@ -166,7 +166,7 @@ def soak(directory: Path, minutes: float) -> bool:
 
 
 def report(start: Sample, samples: list[Sample], warm: list[Sample], end: Sample) -> list[str]:
-    """Print the table; return what grew beyond its bound."""
+    """Print the table. Return a line for each number that exceeds its bound."""
     failed = []
     print("| | at the start | most in the warm-up | most of all | at the end | may be |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
@@ -183,7 +183,7 @@ def report(start: Sample, samples: list[Sample], warm: list[Sample], end: Sample
 
 
 def progress(crew: Crew, seconds: float) -> None:
-    """Say how far it is, once a second, on a terminal."""
+    """Print the progress on a terminal once a second."""
     started = time.monotonic()
     while not crew.end.wait(1) and sys.stderr.isatty():
         print(f"\r{time.monotonic() - started:.0f} of {seconds:.0f} s", end="", file=sys.stderr, flush=True)
@@ -198,7 +198,7 @@ def main() -> int:
         os.environ["XDG_CACHE_HOME"] = f"{directory}/cache"
         try:
             return 0 if soak(Path(directory), options.minutes) else 1
-        finally:  # whatever went wrong, nothing is left mounted or running
+        finally:  # after any error, leave nothing mounted or running
             clean_up(Path(directory), f"DRIVES_BELOW={directory}")
 
 

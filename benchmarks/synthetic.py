@@ -1,6 +1,6 @@
-"""An index of millions of rows, made of clones of a small one, and what a process that opens it can do with it.
+"""Makes an index of millions of rows from clones of a small one, and measures how a process works with it.
 
-Every function is run in a process of its own: it starts without caches, and its memory is nobody else's.
+Each function runs in its own process. It starts without caches, and all memory of the process is its own.
 """
 
 import random
@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from omidbfs.cohort import Cohort
+from omidbfs.cohorts.cohort import Cohort
 from omidbfs.database.layout import Scanner, Source, find_source
-from omidbfs.export.formats import FORMATS
+from omidbfs.exports.formats import FORMATS
 from omidbfs.facets import BY_NAME
 from omidbfs.index.build import source_fingerprint
 from omidbfs.index.chunk import Chunk, read_chunk
 from omidbfs.index.merge import merge
 from omidbfs.index.names import Names
 from omidbfs.index.store import save
-from omidbfs.nodes import Directory
-from omidbfs.session import Session
-from omidbfs.view import View
+from omidbfs.serving.session import Session
+from omidbfs.view.nodes import Directory
+from omidbfs.view.view import View
 
 _CLIENTS = 512
 _FACETS = ("outcome", "view", "laterality", "manufacturer", "event", "marked", "age", "intent")
@@ -33,22 +33,25 @@ _LOOKUPS = 5_000
 
 
 def write(source: Path, rows: int, path: Path) -> tuple[int, int]:
-    """Write an index of at least ``rows`` rows, as if of ``source``; return the rows and the bytes that it has."""
+    """Write an index of at least ``rows`` rows that looks like one of ``source``. Return its rows and bytes."""
     found = find_source(source)
     base = read_chunk(found, Scanner(found, []).clients()[:_CLIENTS])
-    clones = -(-rows // len(base.images))
+    clones = -(-rows // len(base.values["images"]))
     index = merge([_clone(base, number) for number in range(clones)], [], found)
     save(path, index, source_fingerprint(found))
     return len(index), path.stat().st_size
 
 
 def _clone(base: Chunk, number: int) -> Chunk:
-    suffix, first = b".%d" % number, number * len(base.clients)
+    suffix, count = b".%d" % number, len(base.values["clients"])
+    names = {
+        "clients": Names.of([b"demd%08d" % (number * count + client) for client in range(count)]),
+        "studies": Names.of([name + suffix for name in base.values["studies"]]),
+        "images": Names.of([name + suffix for name in base.values["images"]]),
+    }
     return replace(
         base,
-        clients=Names.of([b"demd%08d" % (first + client) for client in range(len(base.clients))]),
-        studies=Names.of([name + suffix for name in base.studies]),
-        images=Names.of([name + suffix for name in base.images]),
+        values=base.values | names,
         image_sums=None,
         study_sums=None,
     )
@@ -56,11 +59,11 @@ def _clone(base: Chunk, number: int) -> Chunk:
 
 def _opened(source: Source, path: Path) -> View:
     session = Session(source, path, lambda: nullcontext(lambda *_: None))
-    return session.view(session.saved())
+    return session.drive_view(session.saved(), {})
 
 
 def private_bytes(source: Path, path: Path) -> tuple[int, int]:
-    """Return the memory that a process has to itself after opening the index, and how much of it opening took."""
+    """Return the private bytes of a process after it opened the index, and how many of them opening took."""
     found, before = find_source(source), _private_dirty()
     view = _opened(found, path)
     view.listing(view.root).page(0, 100)
@@ -75,7 +78,7 @@ def _private_dirty() -> int:
 
 @dataclass(frozen=True, slots=True)
 class ExportTimes:
-    """Rows and bytes that were written, processor seconds, and the most private memory that writing took."""
+    """Written rows and bytes, processor seconds, and the most private memory that writing took, in bytes."""
 
     rows: int
     size: int
@@ -84,7 +87,7 @@ class ExportTimes:
 
 
 def measure_export(source: Path, path: Path, name: str) -> ExportTimes:
-    """Make a file of everything in a format, and throw it away piece by piece."""
+    """Make an export of all images in a format, and discard it piece by piece."""
     view = _opened(find_source(source), path)
     selection = view.selection(_directory(view, b"all"))
     before = memory = _private_dirty()
@@ -111,7 +114,7 @@ def find_cohort(source: Path, path: Path, wanted: int) -> str:
 
 
 def _places(view: View, place: bytes, facets: tuple[str, ...]) -> list[bytes]:
-    """Return the places by the three most frequent values of each facet."""
+    """Return the paths below ``place`` by the three most frequent values of each facet."""
     if not facets:
         return [place]
     cohort = view.cohort(_directory(view, place)) if place else Cohort()
@@ -132,7 +135,7 @@ def _directory(view: View, place: bytes) -> Directory:
 
 @dataclass(frozen=True, slots=True)
 class CohortTimes:
-    """Seconds, and entries per second; ``first_lookup`` is that of a name before anything was listed."""
+    """Seconds, and entries per second. ``first_lookup`` is the lookup of a name before any listing."""
 
     rows: int
     first_lookup: float
@@ -143,7 +146,7 @@ class CohortTimes:
 
 
 def measure_cohort(source: Path, path: Path, place: str) -> CohortTimes:
-    """Measure a cohort in a view that nobody has asked anything yet."""
+    """Measure a cohort in a new view."""
     found = find_source(source)
     view = _opened(found, path)
     name = _some_name(_opened(found, path), place)

@@ -1,7 +1,8 @@
-"""Feeds every decoder mutated inputs. It may raise what it documents, and nothing else, soon and in little memory.
+"""Feeds every decoder mutated inputs. A decoder may raise only the errors that it documents, in bounded time and
+memory.
 
-Prints a table; the exit status is 1 if anything failed. What failed is kept in a file, and shown again by
-``scripts/fuzz --target NAME --input FILE``.
+Prints a table. The exit status is 1 if an input failed. The program keeps each failed input in a file, and
+``scripts/fuzz --target NAME --input FILE`` runs it again.
 """
 
 import argparse
@@ -26,15 +27,15 @@ from mutate import mutated  # noqa: E402
 from targets import NAMES, Target, target  # noqa: E402
 
 SLOWEST = 2.0
-"""Seconds of processor time that one input may take: some take half, on a machine that is busy."""
+"""The most processor time of one input, in seconds. On a busy machine some inputs take 0.5 s."""
 MEMORY = 2 << 30
-"""Bytes of address space that a worker may have."""
+"""The address space of a worker, in bytes."""
 BATCH = 2000
 
 
 @dataclass(slots=True)
 class Found:
-    """What a batch of inputs of one decoder gave."""
+    """The results of a batch of inputs of one decoder."""
 
     inputs: int = 0
     size: int = 0
@@ -70,7 +71,7 @@ def attempt(decoder: Target, content: bytes, found: Found) -> None:
 
 
 class Worker:
-    """One process: it keeps decoders ready, and leaves the input at hand where it can be found if it dies."""
+    """One process. It keeps decoders ready, and writes each input to a file first, in case the process dies."""
 
     def __init__(self, directory: str) -> None:
         self.scratch = Path(tempfile.mkdtemp(dir=directory))
@@ -97,11 +98,11 @@ class Worker:
 
 
 _worker: list[Worker] = []
-"""The one of this process; empty in the first."""
+"""The worker of this process. The list is empty in the main process."""
 
 
 def start(directory: str) -> None:
-    """Make a process a worker."""
+    """Make this process a worker."""
     _worker.append(Worker(directory))
 
 
@@ -111,7 +112,7 @@ def batch(task: tuple[str, range]) -> Found:
 
 
 def keep(directory: Path, name: str, content: bytes) -> Path:
-    """Write an input that failed to a file of its own."""
+    """Write a failed input to its own file."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}-{blake2b(content, digest_size=6).hexdigest()}"
     path.write_bytes(content)
@@ -119,7 +120,7 @@ def keep(directory: Path, name: str, content: bytes) -> Path:
 
 
 def fuzz(names: list[str], inputs: int, seed: int, jobs: int, kept: Path) -> bool:
-    """Try ``inputs`` inputs, divided between the decoders; return whether all is well."""
+    """Try ``inputs`` inputs, divided between the decoders. Return whether none failed."""
     each = -(-inputs // len(names))
     first = seed * 1_000_000_000
     tasks = [
@@ -171,11 +172,16 @@ def _memory_disk() -> str | None:
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=1_000_000, help="how many (default: %(default)s)")
+    parser.add_argument("--inputs", type=int, default=1_000_000, help="number of inputs (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other inputs (default: %(default)s)")
     parser.add_argument("--target", choices=NAMES, action="append", help="only this decoder; may be repeated")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: %(default)s)")
-    parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="where failures are kept")
+    parser.add_argument(
+        "--failures",
+        type=Path,
+        default=Path("fuzz-failures"),
+        help="directory for failed inputs (default: %(default)s)",
+    )
     parser.add_argument("--input", type=Path, help="only this file, in this process; needs --target")
     options = parser.parse_args()
     if options.input is None:

@@ -1,7 +1,7 @@
-"""Inputs that are nearly right: what is damaged in real databases, and what somebody might think of.
+"""Makes inputs that are nearly right: with damage as in real databases, and with hostile values.
 
-A mutation keeps the structure of its seed where that has one (JSON), so that most inputs get past the parser;
-some then lose a few bytes, too. The same number gives the same input, everywhere.
+A mutation keeps the structure of a JSON seed, so most inputs get past the parser. Some then lose a few bytes. The
+same number gives the same input on every machine.
 """
 
 import json
@@ -131,7 +131,7 @@ PIECES = (
 
 
 def mutated(number: int, seeds: Sequence[bytes], form: str) -> bytes:
-    """Return input ``number``; ``form`` is ``json`` where the seeds are, or ``bytes``."""
+    """Return input ``number``; ``form`` says what the seeds are: ``json`` or ``bytes``."""
     chance = random.Random(number)
     content = chance.choice(seeds)
     if form == "json" and chance.random() < 0.8:
@@ -151,7 +151,7 @@ def _bytes(chance: random.Random, content: bytes, seeds: Sequence[bytes]) -> byt
             return content[:place]
         case 1:  # a piece is lost
             return content[:place] + content[end:]
-        case 2:  # a piece is there twice
+        case 2:  # a piece twice
             return content[:end] + content[place:]
         case 3:  # another file goes on here
             other = chance.choice(seeds)
@@ -181,7 +181,7 @@ def _json(chance: random.Random, content: bytes, seeds: Sequence[bytes]) -> byte
 
 
 def _changed(chance: random.Random, document: Any, seeds: Sequence[bytes]) -> Any:
-    """Change one place somewhere in a document."""
+    """Change a random place in a document."""
     places = _places(document)
     if not places:
         return _value(chance, seeds)
@@ -191,7 +191,7 @@ def _changed(chance: random.Random, document: Any, seeds: Sequence[bytes]) -> An
             del holder[key]
         case 1 if isinstance(holder, dict):  # under another name
             holder[chance.choice((*TEXTS, *(str(known) for inner, known in places)))] = holder[key]
-        case 2:  # what belongs elsewhere
+        case 2:  # a value from another place
             other, name = chance.choice(places)
             holder[key] = json.loads(json.dumps(other[name]))
         case 3:

@@ -1,4 +1,4 @@
-"""What reads something that others wrote: for each, seeds, and a function that must raise nothing."""
+"""The decoders of files that others wrote. Each has seeds, and a function that must raise no error."""
 
 import contextlib
 import errno
@@ -13,30 +13,31 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from omidbfs.clinical import Windows, client_status, episode_facts, outcomes, post_ops
-from omidbfs.cohort import Cohorts
-from omidbfs.config import read_config, read_definitions
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import LONGEST, printable, safe_bytes
+from omidbfs.cli.options import read_clients
+from omidbfs.clinical.linking import all_links, match_studies, unique_links
+from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, outcomes, post_ops
+from omidbfs.cohorts.cohort import Cohorts
 from omidbfs.database.dicom import read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
-from omidbfs.database.linking import all_links, match_studies, unique_links
 from omidbfs.database.nbss import parse_nbss
-from omidbfs.database.problems import KINDS
+from omidbfs.database.pixel_format import format_of, geometry_of, orientation_of
+from omidbfs.database.problems import KINDS, Reporter
 from omidbfs.demo import generate
-from omidbfs.errors import UserError
 from omidbfs.facets import FACETS
 from omidbfs.index.build import refreshed
 from omidbfs.index.store import IndexFileError, load, save
-from omidbfs.inode import is_directory
-from omidbfs.names import LONGEST, printable, safe_bytes
-from omidbfs.nodes import Directory
-from omidbfs.options import read_clients
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.serving.configuration import read_config, read_definitions
+from omidbfs.view.inode import is_directory
+from omidbfs.view.nodes import Directory
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 CORPUS = Path(__file__).with_name("corpus")
-_SOURCE = "what tells the source"
+_SOURCE = "fingerprint"
 _EPISODES = parse_nbss(
     json.loads((CORPUS / "nbss" / "whole.json").read_bytes()), lambda kind, detail: None
 ).episodes
@@ -44,7 +45,7 @@ _EPISODES = parse_nbss(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A decoder: inputs to start from, their form (``json`` or ``bytes``), and how it is called."""
+    """A decoder: its seeds, their form (``json`` or ``bytes``), and the function that calls it."""
 
     seeds: list[bytes]
     form: str
@@ -52,15 +53,24 @@ class Target:
 
 
 def target(name: str, scratch: Path) -> Target:
-    """Return a decoder by name; ``scratch`` is an empty directory for its files."""
+    """Return a decoder by name. ``scratch`` is an empty directory for its files."""
     seeds = [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
     return _TARGETS[name](seeds, scratch)
 
 
-def _report(kind: str, detail: str) -> None:
-    assert kind in KINDS
-    assert len(detail) < 1000, "a problem is one line"
-    printable(detail).encode()
+class _Reporter(Reporter):
+    """Checks each problem, and keeps none."""
+
+    def __call__(self, kind: str, detail: str) -> None:
+        assert kind in KINDS
+        assert len(detail) < 1000, "a problem is one line"
+        printable(self.study + self.image + detail).encode()
+
+    def of(self, study: str, image: str = "") -> Reporter:
+        return _Reporter(self.file, self.problems, self.client, study, image)
+
+
+_report = _Reporter("a file", [])
 
 
 def _sidecar(content: bytes) -> None:
@@ -76,7 +86,11 @@ def _check(header: Header) -> None:
         value = getattr(header, field)
         for text in value if isinstance(value, tuple) else (value,):
             is_number = isinstance(text, (int, float)) and math.isfinite(text)
-            assert text is None or is_number or (isinstance(text, str) and text), field
+            is_text = isinstance(text, str) and (text != "" or field == "PatientOrientation")
+            assert text is None or is_number or is_text, field
+    assert {len(header.PatientOrientation), len(header.ImagerPixelSpacing)} <= {0, 2}
+    for entry in (format_of(header), geometry_of(header), orientation_of(header)):
+        assert type(entry)(*json.loads(json.dumps(entry))) == entry
 
 
 def _nbss(content: bytes) -> None:
@@ -134,7 +148,7 @@ def _component(view: View, content: bytes) -> None:
 
 
 def _refused(read: Callable[[], object]) -> str:
-    """Return the line that says why something is refused, nothing if it is not."""
+    """Return the line of a refusal, an empty text if ``read`` succeeds."""
     try:
         read()
     except UserError as error:
@@ -197,7 +211,7 @@ def _index(path: Path, content: bytes) -> None:
 
 
 def _sealed(content: bytes) -> bytes:
-    """Return an index whose checksums agree with whatever it says: what only its format can refuse."""
+    """Return an index with matching checksums, so that only the checks of its format can refuse it."""
     try:
         length = int.from_bytes(content[:8], "little")
         header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
@@ -233,7 +247,7 @@ def _of_index(seeds: list[bytes], scratch: Path) -> Target:
 
 
 def _of_config(seeds: list[bytes], scratch: Path) -> Target:
-    from omidbfs.cli import main
+    from omidbfs.cli.main import main
 
     options: dict[str, set[str]] = {
         name: {parameter.name or "" for parameter in command.params} for name, command in main.commands.items()

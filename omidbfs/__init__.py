@@ -1,4 +1,12 @@
-"""Mount an OMI-DB as a drive in which the path is the query."""
+"""Mount an OMI-DB as a drive in which the path is the query.
+
+Public are the names in ``__all__`` of this module, of ``omidbfs.facets`` and of ``omidbfs.demo``. All other
+modules are private: they may change with any version.
+"""
+
+__all__ = ["__version__"]
+
+__version__: str
 
 
 def __getattr__(name: str) -> str:

@@ -8,7 +8,7 @@ def main() -> None:
     # While that is loaded there is nothing that Ctrl-C would leave behind, and nobody wants a traceback of it.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from omidbfs.cli import main as run
+    from omidbfs.cli.main import main as run
 
     run(prog_name="omidbfs")
 

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Sourced by scripts/demo and scripts/test: what the checkout needs from the system, and its virtual environment.
+# Sets up the system packages and the virtual environment of the checkout. The other scripts source this file.
 #
 #   setup_system base|test   installs the Debian or Ubuntu packages that are missing, or says what to install
-#   setup_fuse               status 1, and one line that says why, where this user cannot use /dev/fuse
-#   setup_venv EXTRAS        installs the package, editable, into $venv; does nothing where that is up to date
+#   setup_fuse               status 1 and one line with the reason if this user cannot use /dev/fuse
+#   setup_venv EXTRAS        installs the package, editable, into $venv, unless that is up to date
 #
 # OMIDBFS_PYTHON names the Python to use; without it, it is the newest suitable one on PATH.
 # OMIDBFS_VENV names another virtual environment than .venv in the checkout.
@@ -107,7 +107,7 @@ find_missing() {
     has_compiler || missing+=('a C compiler:gcc libc6-dev')
     has_libfuse || missing+=('the headers of libfuse 3:libfuse3-dev')
     local -A tools=([pkg-config]=pkg-config [fusermount3]=fuse3)
-    [[ $1 == base ]] || tools+=([dcmdump]=dcmtk [rsync]=rsync [zsh]=zsh [fish]=fish [getfattr]=attr [ps]=procps [tar]=tar [mpirun]=openmpi-bin
+    [[ $1 == base ]] || tools+=([dcmdump]=dcmtk [jq]=jq [rsync]=rsync [zsh]=zsh [fish]=fish [getfattr]=attr [ps]=procps [tar]=tar [mpirun]=openmpi-bin
         [smbd]=samba [smbclient]=smbclient [systemd-analyze]=systemd [nsenter]=util-linux [faketime]=faketime)
     # Ubuntu has Chromium as a snap only, which needs a daemon of its own: its tests are left out there.
     [[ $1 == base ]] || ! grep -qsx 'ID=debian' /etc/os-release || tools+=([chromium]=chromium)
@@ -118,8 +118,8 @@ find_missing() {
 
 apt_get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
 apt_install() (
-    # A package may bring a service, as Samba does. The tests start their own; this one is not to start by being
-    # installed, which is what policy-rc.d is for (invoke-rc.d(8)).
+    # A package such as Samba may start a service when it is installed. The tests start their own, so policy-rc.d
+    # forbids that (invoke-rc.d(8)).
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
         trap '"${as_root[@]}" rm -f "$policy"' EXIT
@@ -200,8 +200,8 @@ setup_venv() (
 
 # --- what runs -----------------------------------------------------------------------------------------------
 
-# Mount points of omidbfs drives at or below the directories named. Reads the kernel's table, which answers where
-# a stat of a drive without its daemon does not.
+# Prints the mount points of omidbfs drives at or below the given directories. It reads the table of the kernel,
+# because stat fails on a drive without its daemon.
 mounts_below() {
     local target type directory
     while read -r _ target type _; do
@@ -213,14 +213,14 @@ mounts_below() {
     done </proc/mounts
 }
 
-# The ids of processes that were started with NAME=VALUE in their environment: a daemon keeps it for life.
+# The ids of processes that were started with NAME=VALUE in their environment. A daemon keeps it until it ends.
 processes_with() { grep -lszxF -- "$1" /proc/[0-9]*/environ | cut -d/ -f3 || true; }
 
 unmount() {
     { "$venv/bin/omidbfs" umount "$1" || fusermount3 -u -- "$1" || umount -- "$1"; } >/dev/null 2>&1
 }
 
-# end_processes NAME=VALUE: waits for them, then asks, then insists.
+# end_processes NAME=VALUE: waits for these processes, then sends SIGTERM, then SIGKILL.
 end_processes() {
     local signal pids
     for signal in 0 TERM KILL; do

@@ -1,4 +1,4 @@
-"""Databases that many tests read, and the rule that nothing is logged in silence."""
+"""Databases that many tests read, and the rule that no test logs an unexpected warning."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ settings.load_profile("omidbfs")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Leave out of coverage the tests that compare much with a model: smaller ones measure the same code."""
+    """Do not measure coverage in the large tests against a model. Smaller tests cover the same code."""
     if item.get_closest_marker("unmeasured") is None:
         return (yield)
     measuring = sys.gettrace()
@@ -32,7 +32,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Indexes that tests keep, in a place of their own."""
+    """A cache directory for the indexes of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -40,7 +40,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def demo_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean database of 25 women; not to be changed."""
+    """A clean database of 25 clients. Tests must not change it."""
     path = tmp_path_factory.mktemp("demo") / "db"
     generate(path, 25, seed=5)
     return path
@@ -48,7 +48,7 @@ def demo_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def quirky_database(tmp_path_factory: pytest.TempPathFactory) -> Quirky:
-    """A small database with every quirk; not to be changed."""
+    """A small database with every quirk. Tests must not change it."""
     path = tmp_path_factory.mktemp("quirky") / "db"
     return Quirky(path, generate(path, 3, seed=6, quirks=True))
 
@@ -65,7 +65,7 @@ class _Kept(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def _warnings_logged() -> Iterator[_Kept]:
-    """Fail a test in whose process ``omidbfs`` logged a warning or worse that it did not expect."""
+    """Fail a test if ``omidbfs`` logged an unexpected warning or worse in its process."""
     kept = _Kept()
     logger = logging.getLogger("omidbfs")
     logger.addHandler(kept)

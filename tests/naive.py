@@ -1,4 +1,4 @@
-"""A reader of an OMI-DB of its own: ``json.loads``, ``pydicom.dcmread``, loops and dictionaries.
+"""An independent reader of an OMI-DB, made of ``json.loads``, ``pydicom.dcmread``, loops and dictionaries.
 
 The reference model reads with it, so that an error of the package's readers is no error of the model. It fills
 the records of the package, which are plain data, and shares its tables of codes, which are facts. It reports no
@@ -14,10 +14,10 @@ from typing import Any
 
 import pydicom
 
+from omidbfs.clinical.linking import StudyLink
 from omidbfs.database import codes
 from omidbfs.database.header import Header
 from omidbfs.database.imagedb import BENIGN_CLASSIFICATIONS, CONSPICUITIES, MARK_FEATURES, MASS_CLASSIFICATIONS
-from omidbfs.database.linking import StudyLink
 from omidbfs.database.records import (
     OTHER,
     DbImage,
@@ -36,7 +36,7 @@ NOTHING = (None, "", "Data anonymised")
 
 
 def document(path: Path) -> Json | None:
-    """Return the object in a JSON file, ``None`` for whatever is none."""
+    """Return the object in a JSON file, ``None`` for anything else."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -45,7 +45,7 @@ def document(path: Path) -> Json | None:
 
 
 def documents(data: Path, client: str) -> tuple[Nbss | None, ImageDb | None]:
-    """Return what NBSS and ImageDB of a client say; the lower-case name wins."""
+    """Return NBSS and ImageDB of a client. The lower-case name wins."""
     found: list[Json | None] = []
     for kind in ("nbss", "imagedb"):
         places = [data / client / f"{prefix}_{client}.json" for prefix in (kind, kind.upper())]
@@ -104,7 +104,7 @@ def whole(value: object) -> int | None:
 
 
 def nbss_of(data: Json) -> Nbss:
-    """Return what ``nbss_<client>.json`` says."""
+    """Return the content of ``nbss_<client>.json``."""
     return Nbss(
         text(data, "ClientID"),
         code(data, "Classification", codes.CLASSIFICATIONS),
@@ -114,7 +114,7 @@ def nbss_of(data: Json) -> Nbss:
 
 
 def episode_of(number: str, data: Json) -> Episode:
-    """Return one episode, its lesions with what each procedure says of them."""
+    """Return one episode. Its lesions have the findings of each procedure."""
     events: list[Event] = []
     for name, key in codes.EVENTS.items():
         if not isinstance(data.get(key), dict):
@@ -160,7 +160,7 @@ def event_of(name: str, data: Json) -> Event:
 
 
 def lesion_of(side: str, number: str, data: Json, episode: Json) -> Lesion:
-    """Return one lesion, with what each procedure of its episode says of it."""
+    """Return one lesion, with the findings of each procedure of its episode."""
     position = data.get("LesionPosition")
     if isinstance(position, int) and not isinstance(position, bool):
         named = dict(enumerate(codes.LESION_POSITIONS, start=1)).get(position)
@@ -195,7 +195,7 @@ def is_uid(name: str) -> bool:
 
 
 def imagedb_of(data: Json) -> ImageDb:
-    """Return what ``imagedb_<client>.json`` says."""
+    """Return the content of ``imagedb_<client>.json``."""
     studies = {}
     for uid, said in inner(data, "STUDIES").items():
         said = said if isinstance(said, dict) else {}  # noqa: PLW2901
@@ -220,7 +220,7 @@ def image_of(marks: Json) -> DbImage:
 
 
 def mark_of(data: Json) -> Mark | None:
-    """Return a mark, ``None`` where its number or a corner cannot be read."""
+    """Return a mark, or ``None`` if its number or a corner cannot be read."""
     x1, y1, x2, y2 = (whole(data.get(corner)) for corner in ("X1", "Y1", "X2", "Y2"))
     if x1 is None or y1 is None or x2 is None or y2 is None or "MarkID" not in data:
         return None
@@ -331,15 +331,30 @@ TEXTS = {
     "PhotometricInterpretation": "00280004",
     "PartialView": "00281350",
     "TransferSyntaxUID": "00020010",
+    "PresentationLUTShape": "20500020",
+    "SeriesInstanceUID": "0020000E",
 }
-WHOLE = {"Rows": "00280010", "Columns": "00280011", "NumberOfFrames": "00280008"}
+WHOLE = {
+    "Rows": ("00280010", 65535),
+    "Columns": ("00280011", 65535),
+    "NumberOfFrames": ("00280008", 65535),
+    "SamplesPerPixel": ("00280002", 4),
+    "BitsAllocated": ("00280100", 64),
+    "BitsStored": ("00280101", 64),
+    "PixelRepresentation": ("00280103", 1),
+}
 REAL = {"BodyPartThickness": "001811A0", "EstimatedRadiographicMagnificationFactor": "00181114"}
 OF_FRAMES = ("BreastImplantPresent", "PartialView", *REAL)
+SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
+FORMAT = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored"),
+    *("PixelRepresentation", "PhotometricInterpretation", "PresentationLUTShape", "TransferSyntaxUID"),
+)
 STORAGE_OF_TOMOSYNTHESES = "1.2.840.10008.5.1.4.1.1.13.1.3"
 
 
 def header_of(sidecar: Path | None, dcm: Path | None) -> Header:
-    """Return the header of an image: its sidecar says, else its DICOM file, else nobody."""
+    """Return the header of an image, from its sidecar, else from its DICOM file, else an empty one."""
     data = document(sidecar) if sidecar is not None else None
     if data is None and dcm is not None:
         data = of_dicom(dcm)
@@ -347,7 +362,7 @@ def header_of(sidecar: Path | None, dcm: Path | None) -> Header:
 
 
 def of_dicom(path: Path) -> Json | None:
-    """Return the header of a DICOM file in the DICOM JSON model, ``None`` where there is none."""
+    """Return the header of a DICOM file in the DICOM JSON model, or ``None`` without one."""
     try:
         with warnings.catch_warnings(action="ignore"):
             dataset = pydicom.dcmread(path, stop_before_pixels=True)
@@ -357,7 +372,7 @@ def of_dicom(path: Path) -> Json | None:
                     del dataset[tag]  # the file ends in it
             found: Json = dataset.to_json_dict()
             found["00020010"] = {"Value": [str(dataset.file_meta.TransferSyntaxUID)]}
-    except Exception:  # no DICOM, in whatever way pydicom says so
+    except Exception:  # no DICOM: pydicom raises different errors
         return None
     return found
 
@@ -369,7 +384,7 @@ def values(data: Json, tag: str) -> list[Any]:
 
 
 def stated(value: object) -> str | None:
-    """Return a value as text, ``None`` where it says nothing."""
+    """Return a value as text, ``None`` if it is not stated."""
     found = str(value).strip(" \0") if isinstance(value, (str, int, float)) else ""
     return None if found in NOTHING else found
 
@@ -382,7 +397,7 @@ def number(value: object) -> float | None:
 
 
 def said_of(data: Json) -> Header:
-    """Return what a dataset says; what several frames say of themselves stands for what the whole does not."""
+    """Return the attributes of a dataset. Attributes of frames fill in for missing ones of the whole."""
     places = [data]
     frames = whole(stated(next(iter(values(data, "00280008")), None))) or 1
     sop_class = stated(next(iter(values(data, "00080016")), None))
@@ -399,8 +414,16 @@ def said_of(data: Json) -> Header:
         return places if keyword in OF_FRAMES else places[:1]
 
     found: Json = {keyword: stated(first(tag, within(keyword))) for keyword, tag in TEXTS.items()}
-    found |= {keyword: whole(stated(first(tag, within(keyword)))) for keyword, tag in WHOLE.items()}
+    for keyword, (tag, most) in WHOLE.items():
+        numeral = number(first(tag, places[:1]))
+        found[keyword] = int(numeral) if numeral is not None and 0 <= numeral <= most else None
     found |= {keyword: number(first(tag, within(keyword))) for keyword, tag in REAL.items()}
+    oriented = next((each for place in places if (each := values(place, "00200020"))), [])[:2]
+    ends = [stated(end) or "" for end in (*oriented, "", "")][:2]
+    found["PatientOrientation"] = tuple(ends) if any(ends) else ()
+    spaced = next((each for place in places if (each := values(place, "00181164"))), [])
+    lengths = [length for one in spaced if (length := number(one)) is not None and 0 < length < 1000]
+    found["ImagerPixelSpacing"] = tuple(lengths) if len(lengths) == len(spaced) == 2 else ()
     found["FrameLaterality"] = stated(first("00209072", places[1:]))
     found["ImageType"] = tuple(text for one in values(data, "00080008") if (text := stated(one)) is not None)
     viewed = next((place for place in places if values(place, "00540220")), data)
@@ -410,3 +433,30 @@ def said_of(data: Json) -> Header:
     found["ViewCode"] = stated(next(iter(values(view, "00080100")), None))
     found["ViewModifierCodes"] = tuple(one for one in named if one is not None)
     return Header(**found)
+
+
+# Pixels ----------------------------------------------------------------------------------------------------
+
+
+def pixels_of(sidecar: Path | None, dcm: Path | None) -> Json:
+    """Return the pixel format of an image. Its DICOM file gives the size if its sidecar does not."""
+    said = header_of(sidecar, dcm)
+    found = {keyword: getattr(said, keyword) for keyword in FORMAT}
+    is_short = any(not found[keyword] for keyword in SIZES)
+    is_short |= said.SOPClassUID == STORAGE_OF_TOMOSYNTHESES and not found["NumberOfFrames"]
+    if is_short and dcm is not None and sidecar is not None:
+        header = header_of(None, dcm)
+        for keyword in FORMAT:
+            if not found[keyword] and (keyword != "PixelRepresentation" or found[keyword] is None):
+                found[keyword] = getattr(header, keyword)
+    for keyword in (*SIZES, "NumberOfFrames"):
+        found[keyword] = found[keyword] or None
+    return found
+
+
+def chest_wall_side(header: Header, laterality: str | None) -> str | None:
+    """Return the side of the image at which the chest wall is."""
+    rows = header.PatientOrientation[0].upper() if header.PatientOrientation else ""
+    if rows in ("A", "P"):
+        return "left" if rows == "A" else "right"
+    return "left" if laterality == "L" else "right" if laterality == "R" else None

@@ -1,4 +1,4 @@
-"""A plain model of the drive: what is on disk, as a dict of paths, by loops and dictionaries alone.
+"""A plain model of the drive: the source as a dictionary of paths, made with loops and dictionaries only.
 
 Files are found here by walking the source, and read by :mod:`naive`, without the package. Which values an image
 has comes from the facets' token functions, which :mod:`test_naive_facets` compares with a second opinion. No
@@ -15,13 +15,13 @@ from typing import Any
 
 from naive import documents, header_of, links_of
 
-from omidbfs.clinical import Windows, client_status, episode_facts, outcome, post_op
-from omidbfs.database.client import ClientRecord, StudyRecord
-from omidbfs.database.linking import StudyLink
+from omidbfs.base.names import digest, safe_bytes
+from omidbfs.clinical.client import ClientRecord, StudyRecord
+from omidbfs.clinical.linking import StudyLink
+from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, outcome, post_op
 from omidbfs.database.records import DbImage, Episode, FileFacts
 from omidbfs.database.study import ImageRecord
 from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject
-from omidbfs.names import digest, safe_name
 
 RESERVED = ("unknown", "other", "none", "unlinked")
 KINDS = ("dcm", "json")
@@ -31,7 +31,7 @@ TEXTS = {"README.txt", ".omidbfs/status.json", ".omidbfs/facets.json", ".omidbfs
 
 @dataclass(frozen=True)
 class File:
-    """A source file, and what the drive has to say of it."""
+    """A source file, and its attributes on the drive."""
 
     source: str
     size: int
@@ -67,7 +67,7 @@ class Place:
     study: str = ""
 
     def shown(self) -> list[Image]:
-        """Return the images of which there is something to show."""
+        """Return the images with at least one file to show."""
         return [image for image in self.images if any(kind in image.files for kind in self.kinds)]
 
 
@@ -91,7 +91,7 @@ class Reference:
         self.duplicates = {name for name, count in occurrences.items() if count > 1}
         self.root = Place("root", tuple(self.images))
 
-    # What there is
+    # Content of the source
 
     def _read(self, windows: Windows) -> None:
         for client in self._clients():
@@ -100,7 +100,7 @@ class Reference:
             facts = {number: episode_facts(episode) for number, episode in episodes.items()}
             every = list(facts.values())
             self.numbers |= facts.keys()
-            self.episodes |= {f"{client}~{safe_name(number).decode()}" for number in facts}
+            self.episodes |= {f"{client}~{safe_bytes(os.fsencode(number)).decode()}" for number in facts}
             in_data = {entry.name for entry in self._studies("data", client)}
             links, all_links = links_of(nbss, imagedb, in_data)
             subject = Subject(
@@ -118,11 +118,11 @@ class Reference:
                 subject.study = self._study(study, images, subject.client, episodes)
                 for record in subject.study.images:
                     subject.image = record
-                    name = safe_name(record.name).decode()
-                    image = Image(client, safe_name(study).decode(), name, images[record.name])
+                    name = safe_bytes(os.fsencode(record.name)).decode()
+                    image = Image(client, safe_bytes(os.fsencode(study)).decode(), name, images[record.name])
                     if subject.study.episode is not None:
                         image.number = subject.study.episode.id
-                        image.episode = f"{client}~{safe_name(image.number).decode()}"
+                        image.episode = f"{client}~{safe_bytes(os.fsencode(image.number)).decode()}"
                     for facet in FACETS:
                         if facet.tokens is not None:
                             image.tokens[facet.name] = list(dict.fromkeys(facet.tokens(subject)))
@@ -201,7 +201,7 @@ class Reference:
                     mode &= ~(0o700 >> 3 * who)
         return File(str(path), facts.st_size, facts.st_mtime_ns, mode, facts.st_uid, facts.st_gid)
 
-    # What is where
+    # Paths
 
     def flat_name(self, image: Image) -> str:
         """Return the name of an image in flat cohorts; where it would be too long, a hash stands for the study."""
@@ -227,14 +227,14 @@ class Reference:
             for image in shown:
                 nodes |= self._pair(place, image, self.flat_name(image))
         elif place.shape == "client":
-            hers = [image for image in shown if image.client == place.client]
-            if "json" in place.kinds and (place.whole or hers):
+            of_client = [image for image in shown if image.client == place.client]
+            if "json" in place.kinds and (place.whole or of_client):
                 nodes |= self.documents[place.client]
             nodes |= {
                 image.study: Place(
                     "study", place.images, place.kinds, False, client=place.client, study=image.study
                 )
-                for image in hers
+                for image in of_client
             }
         elif place.shape == "study":
             for image in shown:
@@ -333,7 +333,7 @@ class Reference:
                 return (
                     (lambda image: image.episode == text) if text in self.episodes or text == "unlinked" else None
                 )
-            numbers = {number for number in self.numbers if safe_name(number).decode() == number}
+            numbers = {number for number in self.numbers if safe_bytes(os.fsencode(number)).decode() == number}
             return (lambda image: image.number == text) if text in numbers else None
         if facet.kind is Kind.NAME:
             names = {image.study for image in self.images} if facet.name == "study" else set(self.documents)

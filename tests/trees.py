@@ -7,10 +7,17 @@ that name their place: no image that has a sidecar is ever parsed.
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from omidbfs.base.progress import Progress
+from omidbfs.database.layout import Source
 from omidbfs.database.problems import Problem
+from omidbfs.index.build import refreshed
+from omidbfs.index.classification import Classification, classified
+from omidbfs.index.columns import Index
+from omidbfs.index.executors import Work
 
 TAGS = {
     "Manufacturer": "00080070",
@@ -29,7 +36,7 @@ Json = dict[str, object]
 
 @dataclass(frozen=True)
 class Quirky:
-    """A database in which everything is odd that can be, and the problems planted in it."""
+    """A database with every oddity, and the problems planted in it."""
 
     path: Path
     problems: list[Problem]
@@ -74,7 +81,7 @@ class Tree:
 
 
 class Client:
-    """A client; ``nbss`` and ``imagedb`` say whether she has these files."""
+    """A client. ``nbss`` and ``imagedb`` say whether it has these files."""
 
     def __init__(
         self,
@@ -99,7 +106,7 @@ class Client:
         self.write()
 
     def write(self) -> None:
-        """Write NBSS and ImageDB as they now are."""
+        """Write NBSS and ImageDB."""
         for kind, document in self.documents.items():
             if self.has[kind]:
                 (self.data / f"{kind}_{self.name}.json").write_text(json.dumps(document))
@@ -164,3 +171,13 @@ class Study:
     def client(self, name: str, **options: object) -> Client:
         """Add another client to the tree."""
         return self.of.tree.client(name, **options)
+
+
+def build_index(
+    source: Source,
+    classification: Classification,
+    only: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> Index:
+    """Return the index of a source under a classification, read in this process."""
+    return classified(refreshed(source, None, Work(progress=progress), only), classification)

@@ -1,1 +1,1 @@
-"""An OMI-DB tree on disk, read into records. Nothing here knows of facets, indexes or FUSE."""
+"""Reads an OMI-DB tree on disk into records. Nothing here depends on facets, indexes or FUSE."""

@@ -1,4 +1,7 @@
-"""Which boxes of marks mean something in an image of a known size."""
+"""Decides whether the bounding box of a mark is valid in an image of known size.
+
+The reader of a study uses it. Pure functions: any thread may call them.
+"""
 
 from omidbfs.database.records import Mark
 
@@ -8,10 +11,10 @@ MOSTLY_OUTSIDE = "more than half of it is outside of its image"
 
 
 def box_problem(mark: Mark, rows: int, columns: int) -> str | None:
-    """Return what is wrong with the box of a mark, ``None`` if it can be used.
+    """Return what is wrong with the bounding box of a mark, ``None`` if nothing is.
 
-    Corners in the wrong order are no problem, nor is a box that reaches beyond the image with at most half of its
-    area: it is plain what is meant. ``omidbfs.export.coco`` judges by the same rules, for many marks at once.
+    Corners may be in the wrong order, and up to half of the area may lie outside the image: the intended box is
+    clear. ``omidbfs.exports.coco`` applies the same rules to many marks at once.
     """
     whole = inside = 1
     for one, other, size in ((mark.x1, mark.x2, columns), (mark.y1, mark.y2, rows)):

@@ -1,73 +1,34 @@
-"""One client, whole: its files, what they say, and every oddity met on the way.
+"""Reads the files of one client into records, and reports every problem found in them.
 
-Images are found on disk; JSON only describes them. Reading a client never raises for what the client holds.
+Executors that build an index use it, and so does every part that reads one file of the source again. A reader
+belongs to one thread. Images are found on disk; JSON only describes them. No content of a client raises an error.
 """
 
-import datetime
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
-
-from omidbfs.database.access import TreeReader, read_file
 from omidbfs.database.header import Header, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
-from omidbfs.database.layout import ClientFiles, Scanner, Source
-from omidbfs.database.linking import (
-    UNLINKED,
-    StudyLink,
-    all_links,
-    match_studies,
-    study_list_conflicts,
-    unique_links,
-)
+from omidbfs.database.layout import ClientFiles, Source
 from omidbfs.database.nbss import parse_nbss
-from omidbfs.database.problems import Problem, Report, reporter
-from omidbfs.database.records import DbImage, Episode, FileFacts, ImageDb, Nbss
+from omidbfs.database.permissions import TreeReader, read_file
+from omidbfs.database.problems import Problem, Report, Reporter
+from omidbfs.database.records import DbImage, ImageDb, Nbss
 from omidbfs.database.study import MAX_JSON, ImageRecord, StudyReader
-from omidbfs.names import printable
 
 _Document = TypeVar("_Document", Nbss, ImageDb)
 
 
-class StudyRecord(msgspec.Struct, frozen=True, gc=False):  # as the records
-    """One study on disk, with the episode it belongs to and the names of the events it is linked to.
-
-    ``all_events`` are those that ``link all`` gives, where a link need not be unique; ``date`` is as in ImageDB.
-    """
-
-    name: str
-    images: tuple[ImageRecord, ...]
-    episode: Episode | None
-    events: tuple[str, ...]
-    all_events: tuple[str, ...]
-    date: datetime.date | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRecord:
-    """One client. ``links`` covers every study of ImageDB, on disk or not; ``in_data`` as in ``ClientFiles``.
-
-    ``all_links`` are the links with events also where those are not unique.
-    """
-
-    name: str
-    documents: dict[str, FileFacts]
-    nbss: Nbss | None
-    imagedb: ImageDb | None
-    studies: tuple[StudyRecord, ...]
-    links: dict[str, StudyLink]
-    all_links: dict[str, StudyLink]
-    in_data: frozenset[str]
-
-
 class ClientReader:
-    """Reads clients of one source. Holds two directory descriptors: use it as a context manager."""
+    """Reads clients of one source. Holds two directory descriptors: use it as a context manager.
 
-    def __init__(self, source: Source) -> None:
+    Without ``headers`` it reads only NBSS and ImageDB, and the headers of images are empty.
+    """
+
+    def __init__(self, source: Source, *, headers: bool = True) -> None:
         self.source = source
+        self._headers = headers
         follow = source.follow_symlinks
         self._trees = (
             TreeReader(source.images, follow_symlinks=follow) if source.images is not None else None,
@@ -82,42 +43,31 @@ class ClientReader:
             if tree is not None:
                 tree.close()
 
-    def read(self, files: ClientFiles, problems: list[Problem]) -> ClientRecord:
-        """Return the record of a client; what is odd is appended to ``problems``."""
-        name, label = files.name, self.source.data_label
-        place = f"{label}/{name}"
-        nbss = self._document(files, "nbss", parse_nbss, problems)
-        imagedb = self._document(files, "imagedb", parse_imagedb, problems)
-        db_studies = imagedb.studies if imagedb is not None else {}
-        document = self._document_name(files, "imagedb")
-        report = reporter(f"{place}/{document}", problems)
-        known = nbss.episodes if nbss is not None else ()
-        listed_studies = list(db_studies.values())
-        matches = match_studies(known, listed_studies, report if nbss is not None else _silent)
-        links = unique_links(listed_studies, matches, files.in_data)
-        every_link = all_links(listed_studies, matches)
-        study_list_conflicts(known, links, report)
-        episodes = {episode.id: episode for episode in known}
-        studies = []
-        for study, images in sorted(files.studies.items()):
-            link, all_link = links.get(study, UNLINKED), every_link.get(study, UNLINKED)
-            listed = self._listed(files, study, imagedb, problems)
-            with StudyReader(self.source, self._trees, f"{name}/{study}", listed, problems) as reader:
-                records = [reader.image(image, images[image]) for image in sorted(images)]
-            episode = episodes[link.episode] if link.episode is not None else None
-            date = db_studies[study].date if study in db_studies else None
-            studies.append(StudyRecord(study, tuple(records), episode, link.events, all_link.events, date))
-        for study, db_study in db_studies.items():
-            if study not in files.studies:
-                report("study-not-on-disk", f"study {printable(study)}")
-                continue
-            on_disk = files.studies[study]
-            missing = [image for series in db_study.series.values() for image in series if image not in on_disk]
-            for image in dict.fromkeys(missing):
-                report("image-not-on-disk", f"image {printable(image)} of study {printable(study)}")
-        return ClientRecord(
-            name, files.documents, nbss, imagedb, tuple(studies), links, every_link, frozenset(files.in_data)
+    def documents(self, files: ClientFiles, problems: list[Problem]) -> tuple[Nbss | None, ImageDb | None]:
+        """Return the NBSS and ImageDB records of a client; problems are appended to ``problems``."""
+        return (
+            self._document(files, "nbss", parse_nbss, problems),
+            self._document(files, "imagedb", parse_imagedb, problems),
         )
+
+    def images(
+        self, files: ClientFiles, study: str, imagedb: ImageDb | None, problems: list[Problem]
+    ) -> tuple[ImageRecord, ...]:
+        """Return the images of a study on disk, in the order of their names."""
+        images, listed = files.studies[study], self._listed(files, study, imagedb, problems)
+        if not self._headers:
+            found = ((name, images[name], (listed or {}).get(name)) for name in sorted(images))
+            return tuple(
+                ImageRecord(name, one.dcm, one.sidecar, one.sidecar_suffix, Header(), entry)
+                for name, one, entry in found
+            )
+        with StudyReader(self.source, self._trees, files.name, study, listed, problems) as reader:
+            return tuple(reader.image(image, images[image]) for image in sorted(images))
+
+    def imagedb_report(self, files: ClientFiles, problems: list[Problem]) -> Reporter:
+        """Return the reporter for problems of the ImageDB file of a client."""
+        place = f"{self.source.data_label}/{files.name}/{self._document_name(files, 'imagedb')}"
+        return Reporter(place, problems, files.name)
 
     def sidecar(self, client: str, study: str, image: str, suffix: str) -> dict[str, object]:
         """Return the whole JSON sidecar of an image, ``{}`` where it cannot be read."""
@@ -134,7 +84,7 @@ class ClientReader:
             return {}
 
     def content(self, client: str, study: str, name: str) -> bytes:
-        """Return the content of a sidecar, nothing where it cannot be read."""
+        """Return the content of a sidecar, ``b""`` where it cannot be read."""
         try:
             return self._read_data(client, study, name)
         except OSError:
@@ -143,16 +93,19 @@ class ClientReader:
     def attributes(
         self, client: str, study: str, image: str, paths: Sequence[tuple[str, ...]]
     ) -> dict[tuple[str, ...], str | None]:
-        """Return what the header of a DICOM file says at some paths of tags (``header.dicom_texts``)."""
+        """Return the values in the header of a DICOM file at some paths of tags.
+
+        See :func:`~omidbfs.database.dicom.dicom_texts`.
+        """
         try:
-            with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
+            with StudyReader(self.source, self._trees, client, study, None, []) as reader:
                 return reader.texts(image, paths)
         except OSError:
             return {}
 
     def dicom(self, client: str, study: str, image: str, report: Report) -> Header:
-        """Return the header in a DICOM file, as far as it can be read; what is in the way is reported."""
-        with StudyReader(self.source, self._trees, f"{client}/{study}", None, []) as reader:
+        """Return the header of a DICOM file as far as it can be read; report what prevents the rest."""
+        with StudyReader(self.source, self._trees, client, study, None, []) as reader:
             return reader.dicom(image, report)
 
     def _document_name(self, files: ClientFiles, kind: str) -> str:
@@ -163,16 +116,16 @@ class ClientReader:
         self,
         files: ClientFiles,
         kind: str,
-        parse: Callable[[object, Report], _Document],
+        parse: Callable[[object, Reporter], _Document],
         problems: list[Problem],
     ) -> _Document | None:
         place = f"{self.source.data_label}/{files.name}"
         document = self._document_name(files, kind)
         if document not in files.documents:
             if self.source.data is not None:
-                reporter(place, problems)(f"{kind}-missing", f"no {kind}_{files.name}.json")
+                Reporter(place, problems, files.name)(f"{kind}-missing", f"no {kind}_{files.name}.json")
             return None
-        report = reporter(f"{place}/{document}", problems)
+        report = Reporter(f"{place}/{document}", problems, files.name)
         try:
             parsed = parse(load_json(self._read_data(files.name, document)), report)
         except OSError as error:
@@ -188,12 +141,12 @@ class ClientReader:
     def _listed(
         self, files: ClientFiles, study: str, imagedb: ImageDb | None, problems: list[Problem]
     ) -> dict[str, DbImage] | None:
-        """Return what ImageDB lists for a study, image by image; ``None`` if it has nothing to say of it."""
+        """Return the entries of ImageDB for the images of a study; ``None`` if it does not list the study."""
         if imagedb is None:
             return None
         if study not in imagedb.studies:
             label = self.source.data_label if study in files.in_data else self.source.images_label
-            reporter(f"{label}/{files.name}/{printable(study)}", problems)("study-not-in-imagedb", "")
+            Reporter(f"{label}/{files.name}/{study}", problems, files.name, study)("study-not-in-imagedb", "")
             return None
         listed: dict[str, DbImage] = {}
         for series in imagedb.studies[study].series.values():
@@ -212,14 +165,5 @@ class ClientReader:
         return read_file(data, os.fsencode("/".join(parts)), MAX_JSON)
 
 
-def read_client(scanner: Scanner, reader: ClientReader, name: str, problems: list[Problem]) -> ClientRecord:
-    """Return one client of the source, listed and read."""
-    return reader.read(scanner.client(name), problems)
-
-
 def _joined(one: DbImage, other: DbImage) -> DbImage:
     return DbImage(one.marks + other.marks, one.unread_marks + other.unread_marks)
-
-
-def _silent(kind: str, detail: str) -> None:
-    """Report nothing: ``nbss-missing`` says it all."""

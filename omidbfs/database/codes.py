@@ -1,7 +1,10 @@
-"""Codes of NBSS (tables DS0026) and their texts, as in ``omidb.episode``, ``omidb.events``, ``omidb.lesion``."""
+"""Codes of NBSS (tables DS0026) and their texts, as in ``omidb.episode``, ``omidb.events``, ``omidb.lesion``.
+
+The reader of NBSS, the clinical rules and the facets use these constants, from any thread.
+"""
 
 CLASSIFICATIONS: dict[str, str] = {"N": "Normal", "B": "Benign", "M": "Malignant", "CI": "Interval Cancer"}
-"""Of a client, as shipped (``omidb.client.Status``)."""
+"""Classification of a client in the source (``omidb.client.Status``)."""
 
 EPISODE_TYPES: dict[str, str] = {
     "CA": "Continued Assessment",
@@ -45,7 +48,7 @@ SIDE_OPINIONS: dict[str, str] = {
     "OS": "Suspicious",
     "OU": "Uncertain",
 }
-"""Of one breast after a procedure (``omidb.events.SideOpinion``)."""
+"""Opinion on one breast after a procedure (``omidb.events.SideOpinion``)."""
 
 OPINIONS: dict[str, str] = {
     "A1": "Assess normal",
@@ -106,7 +109,7 @@ OPINIONS: dict[str, str] = {
     "U4": "USS suspicious",
     "U5": "USS malig",
 }
-"""Of one lesion after a procedure (``omidb.events.Opinion``)."""
+"""Opinion on one lesion after a procedure (``omidb.events.Opinion``)."""
 
 LESION_DESCRIPTIONS: dict[str, str] = {
     "AS": "Asymmetry",
@@ -153,10 +156,10 @@ DCIS_GRADES: dict[str, str] = {"NDH": "High", "NDI": "Intermediate", "NDL": "Low
 """``omidb.lesion.DCISGrade``."""
 
 HORMONE_STATUSES: dict[str, str] = {"RP": "Positive", "RN": "Negative", "RU": "Unknown"}
-"""Of the oestrogen (ER) and progesterone (PR) receptors."""
+"""Status of the oestrogen (ER) and progesterone (PR) receptors."""
 
 HER2_STATUSES: dict[str, str] = {"RP": "Positive", "RN": "Negative", "RB": "Borderline", "RU": "Unknown"}
-"""Of the HER2 receptor."""
+"""Status of the HER2 receptor."""
 
 EVENTS: dict[str, str] = {
     "screening": "SCREENING",

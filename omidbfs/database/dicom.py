@@ -1,8 +1,8 @@
-"""The attributes of one image from its DICOM header, where there is no sidecar to use; through pydicom.
+"""Reads the attributes of one image from its DICOM header, with pydicom, where the image has no usable sidecar.
 
-A header is read up to the last attribute that is wanted, and no farther: what follows may be large or cut off.
-What stands before an error counts. No more of a file is looked at than :data:`MAX_DICOM`, whatever lengths its
-elements claim.
+The reader of a study uses it. A call changes global settings of pydicom, so a process makes one call at a time.
+Reading stops after the last attribute that is wanted, since the rest may be large or cut off. Attributes before an
+error count. No more than :data:`MAX_DICOM` bytes of a file are read, whatever lengths its elements claim.
 """
 
 import errno
@@ -17,36 +17,58 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from omidbfs.database.dataset import MODIFIERS, VIEW_CODES, numbered, stated
-from omidbfs.database.header import ACQUISITIONS, GROUPS, IMAGE_TYPE, NUMBERS, TAGS, Header, has_groups, header_of
+from omidbfs.database.header import (
+    ACQUISITIONS,
+    GROUPS,
+    IMAGE_TYPE,
+    NUMBERS,
+    ORIENTATION,
+    SPACING,
+    TAGS,
+    Header,
+    has_groups,
+    header_of,
+)
 from omidbfs.database.problems import Report
 
 MAX_DICOM = 16 << 20
-"""Most bytes of a DICOM file that are read, or inflated, for its header: a thousand times what headers have."""
+"""Most bytes of a DICOM file that are read, or inflated, for its header: a thousand times a usual header."""
 
 MAX_READS = 200_000
-"""Most pieces that a header is read in: headers have a thousand, those of tomosyntheses some ten thousand."""
+"""Most reads of one header: a usual header takes a thousand, that of a tomosynthesis some ten thousand."""
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\0")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _FILE_META = 0x0002
 _META_AT = 144
-"""Where in a file the group begins whose length it states: after preamble, magic word and that length."""
+"""Offset in bytes of the part of the file meta group that FileMetaInformationGroupLength measures."""
 _SHARED, _PER_FRAME = (int(tag, 16) for tag in GROUPS)
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _PLAIN = frozenset(
     int(tag, 16)
-    for tag in (*TAGS.values(), *NUMBERS.values(), IMAGE_TYPE, ACQUISITIONS, VIEW_CODES, MODIFIERS)
+    for tag in (
+        *TAGS.values(),
+        *NUMBERS.values(),
+        IMAGE_TYPE,
+        ORIENTATION,
+        SPACING,
+        ACQUISITIONS,
+        VIEW_CODES,
+        MODIFIERS,
+    )
     if int(tag, 16) >> 16 != _FILE_META
 )
+_FAR = frozenset({int(TAGS["PresentationLUTShape"], 16)})
+"""Attributes far behind all others. Reading gives them up at an element of undefined length or a damaged one."""
 _WITH_GROUPS = _PLAIN | {_SHARED, _PER_FRAME}
 
 
 def read_dicom(descriptor: int, report: Report) -> Header:
-    """Return the header of the DICOM file open as ``descriptor``, which stays open; as far as it can be read.
+    """Return the header of the DICOM file open as ``descriptor``, as far as it can be read; leave it open.
 
-    What cannot be read is a problem ``bad-dicom``, or ``unreadable`` if the system refuses. Nothing is raised.
-    Functional groups are read of tomosyntheses, and of what else has several frames.
+    A damaged header is reported as ``bad-dicom``, a refusal of the system as ``unreadable``. Nothing is raised.
+    Functional groups are read for tomosyntheses and for other images with several frames.
     """
     problems: list[tuple[str, str]] = []
     with _quiet():
@@ -65,9 +87,9 @@ def _silent(kind: str, detail: str) -> None:
 
 
 def dicom_texts(descriptor: int, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
-    """Return what a DICOM header says at paths of tags (``00540220``, ``00080104``: in the first item).
+    """Return the texts in a DICOM header at paths of tags (``00540220``, ``00080104``: in the first item).
 
-    A tag may have the number of a value or item behind it: ``00080008[3]``. What cannot be read is ``None``.
+    The number of a value or item may follow a tag: ``00080008[3]``. A text that cannot be read is ``None``.
     """
     first = [numbered(path[0])[0] for path in paths]
     with _quiet():
@@ -84,17 +106,17 @@ def _text_at(dataset: Any, path: Sequence[str]) -> str | None:
         tag, place = numbered(last)
         where = dataset.file_meta if int(tag, 16) >> 16 == _FILE_META else dataset
         return stated(_values(where, int(tag, 16))[place - 1])
-    except Exception:  # absent or damaged, in whatever way pydicom says so
+    except Exception:  # absent or damaged; pydicom raises nearly anything
         return None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Have pydicom take values as they are, and keep them to itself."""
-    from pydicom import config  # here: most databases never need it, and it takes 0.2 s to import
+    """Keep pydicom from validating values, and from quoting them in warnings and logs."""
+    from pydicom import config  # not at the top: the import takes 0.2 s, and few databases need it
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd values are no news here, and a log must not quote them
+        warnings.simplefilter("ignore")  # a log must not quote values
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)
         mode, config.settings.reading_validation_mode = config.settings.reading_validation_mode, config.IGNORE
         try:
@@ -104,19 +126,20 @@ def _quiet() -> Iterator[None]:
 
 
 def _dataset(descriptor: int, tags: frozenset[int], problems: list[tuple[str, str]]) -> Any:
-    """Return the elements with ``tags`` that stand before an error, if there is one; ``None`` where none does."""
-    last = max(tags)
+    """Return the elements with ``tags``, in a damaged header those before the error; ``None`` if none is read."""
+    last, needed = max(tags), max(tags - _FAR, default=0)
     begun: list[int] = []
 
     def is_beyond(tag: int, vr: str | None, length: int) -> bool:
         begun.append(tag)
-        return tag > last or tag in _PIXELS
+        return tag > last or tag in _PIXELS or (tag > needed and length == _UNDEFINED_LENGTH)
 
     try:
         dataset = _partial(descriptor, tags, is_beyond)
     except Exception as error:  # pydicom raises nearly anything on damaged input
-        problems.append(_problem(error))
-        before = len(begun)  # pydicom drops what it had: read it again, up to the element that was too much
+        if not begun or begun[-1] <= needed:
+            problems.append(_problem(error))
+        before = len(begun)  # pydicom drops the elements before the error: read again up to the bad one
 
         def is_at_the_error(tag: int, vr: str | None, length: int) -> bool:
             begun.append(tag)
@@ -124,15 +147,16 @@ def _dataset(descriptor: int, tags: frozenset[int], problems: list[tuple[str, st
 
         try:
             return _partial(descriptor, tags, is_at_the_error) if before else None
-        except Exception:  # it is damaged before its first element, too
+        except Exception:  # damaged before its first element
             return None
     if _is_meta_cut_off(dataset, descriptor):
         problems.append(_problem(EOFError()))
         return None
     cut_off = [tag for tag in tags if tag in dataset and _is_cut_off(_raw(dataset, tag))]
-    for tag in cut_off:  # pydicom reads "ML" of an "MLO" at the end of the file
+    for tag in cut_off:  # at the end of a file pydicom reads "MLO" as "ML" without an error
         del dataset[tag]
-        problems.append(_problem(EOFError()))
+        if tag <= needed:
+            problems.append(_problem(EOFError()))
     return dataset
 
 
@@ -143,30 +167,30 @@ def _partial(descriptor: int, tags: frozenset[int], is_beyond: Callable[[int, st
     os.lseek(descriptor, 0, os.SEEK_SET)
     with _beginning(descriptor) as stream:
         dataset = read_partial(stream, is_beyond, specific_tags=sorted(tags))
-        if isinstance(stream, _Inflated):  # inflated here: the file still is as it is
+        if isinstance(stream, _Inflated):  # the stream is inflated; the file itself is not
             dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
         return dataset
 
 
 def _problem(error: Exception) -> tuple[str, str]:
-    """Return kind and detail of what went wrong, without quoting the file."""
+    """Return kind and detail of the problem that an error is, without quoting the file."""
     from pydicom.errors import InvalidDicomError
 
     if isinstance(error, InvalidDicomError):
         return "bad-dicom", "not a DICOM file"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return "bad-dicom", "an attribute reaches beyond the first 16 MB; what stands before it is used"
+        return "bad-dicom", "an attribute reaches beyond the first 16 MB; the attributes before it are used"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
-        return "bad-dicom", f"more than {MAX_READS:,} pieces; what stands before is used"
+        return "bad-dicom", f"more than {MAX_READS:,} pieces; the attributes in them are used"
     if isinstance(error, OSError) and error.errno is not None:
         return "unreadable", os.strerror(error.errno)
     if isinstance(error, (EOFError, OSError, struct.error)):
-        return "bad-dicom", "the header is cut off; what stands before is used"
-    return "bad-dicom", f"the header is damaged ({type(error).__name__}); what stands before is used"
+        return "bad-dicom", "the header is cut off; the attributes before that are used"
+    return "bad-dicom", f"the header is damaged ({type(error).__name__}); the attributes before that are used"
 
 
 class _Bounded(io.FileIO):
-    """A file of which so many bytes can be read: an element may claim any length, and a file have any size."""
+    """A file that gives at most :data:`MAX_DICOM` bytes: its size and the lengths in it may be anything."""
 
     left = MAX_DICOM
 
@@ -179,7 +203,7 @@ class _Bounded(io.FileIO):
 
 
 class _InPieces(io.BufferedIOBase):
-    """A stream that gives no more than so many pieces: 16 MB of zeros are two million empty elements."""
+    """A stream that allows at most :data:`MAX_READS` reads: 16 MB of zeros are two million empty elements."""
 
     left = MAX_READS
 
@@ -203,8 +227,9 @@ def _beginning(descriptor: int) -> BinaryIO:
     start = os.pread(descriptor, 4096, 0)
     if _DEFLATED not in start:
         return _Opened(_Bounded(descriptor, closefd=False))
-    # pydicom inflates all of it at once, and a megabyte may stand for a gigabyte (PS3.5, A.5). The file meta
-    # information starts with its own length and says, after it is inflated here, that there is nothing to inflate.
+    # pydicom would inflate the whole file at once (PS3.5, A.5), and a megabyte may become a gigabyte. The dataset
+    # is inflated here instead, and the stream claims a transfer syntax without deflation. The file meta group
+    # starts with its own length.
     content = os.pread(descriptor, MAX_DICOM, 0)
     end = 144 + int.from_bytes(content[140:144], "little")
     try:
@@ -215,15 +240,15 @@ def _beginning(descriptor: int) -> BinaryIO:
 
 
 def _raw(dataset: Any, tag: int) -> Any:
-    """Return an element as it was read; ``None`` where it is absent.
+    """Return an element before decoding; ``None`` where it is absent.
 
-    Without ``keep_deferred`` pydicom decodes one without a value, and raises for one of an unknown VR.
+    Without ``keep_deferred`` pydicom decodes an element that has no value, and raises if its VR is unknown.
     """
     return dataset.get_item(tag, keep_deferred=True)
 
 
 def _is_cut_off(element: Any) -> bool:
-    """Return whether the file ends inside an element as read, not yet decoded (``RawDataElement``)."""
+    """Return whether the file ends inside an element that is not decoded yet (``RawDataElement``)."""
     length = getattr(element, "length", _UNDEFINED_LENGTH)
     return length != _UNDEFINED_LENGTH and len(element.value or b"") < length
 
@@ -237,7 +262,7 @@ def _is_meta_cut_off(dataset: Any, descriptor: int) -> bool:
 
 
 def _document(dataset: Any) -> dict[str, Any]:
-    """Return a dataset in the DICOM JSON model, its values as texts; of frames the first."""
+    """Return a dataset in the DICOM JSON model, with values as texts and with the first frame only."""
     tags, syntax = dataset.keys(), int(TAGS["TransferSyntaxUID"], 16)
     found = {f"{tag:08X}": {"Value": values} for tag in tags if (values := _values(dataset, tag))}
     if hasattr(dataset, "file_meta") and (values := _values(dataset.file_meta, syntax)):
@@ -251,7 +276,7 @@ def _values(dataset: Any, tag: int) -> list[Any]:
         value = element.value
         if element.VR == "SQ":
             return [_document(item) for item in (value[:1] if tag == _PER_FRAME else value)]
-    except Exception:  # absent, or not to be decoded as what it is: then as it stands
+    except Exception:  # absent, or its value does not fit its VR: then use the raw value
         value = getattr(_raw(dataset, tag), "value", None)
     values = value if isinstance(value, MutableSequence) else [value]
     return [one.decode("latin-1") if isinstance(one, bytes) else str(one) for one in values if one is not None]

@@ -1,8 +1,9 @@
-"""The attributes of one image: from its JSON sidecar, or from the DICOM header where there is none to use.
+"""The attributes of one image, from its JSON sidecar or from a DICOM header in the same form.
 
-The sidecar follows the DICOM JSON model (PS3.18, F.2), and a DICOM header is brought into that form
-(``dicom.py``): both are read by the same rules. A tag is found by its place in the dataset: nested sequences
-repeat the same tags. What a multi-frame image says in its functional groups is found there.
+The reader of a study uses it. Pure functions: any thread may call them. A sidecar follows the DICOM JSON model
+(PS3.18, F.2), and ``dicom.py`` converts a DICOM header to that model, so that the same rules apply to both. Tags
+count at their place in the dataset only, since nested sequences repeat them. A multi-frame image states some
+attributes in its functional groups.
 """
 
 import json
@@ -15,6 +16,8 @@ import msgspec
 import orjson
 
 from omidbfs.database.dataset import CODE_VALUE, LARGEST, MODIFIERS, VIEW_CODES, Elements, number, stated
+from omidbfs.database.dataset import orientation as read_orientation
+from omidbfs.database.dataset import spacing as read_spacing
 from omidbfs.database.problems import Report
 from omidbfs.database.uids import TOMOSYNTHESIS
 from omidbfs.database.values import ANONYMISED
@@ -23,9 +26,11 @@ from omidbfs.database.values import ANONYMISED
 class Header(msgspec.Struct, frozen=True, gc=False):  # made 5 x as fast as a frozen dataclass
     """First values of the attributes that facets need, under their DICOM keywords; ``None`` is "not stated".
 
-    ``ViewCode`` is the code value of the first item of ViewCodeSequence (0054,0220), ``ViewModifierCodes``
-    those of the ViewModifierCodeSequence (0054,0222) in it and beside it. ``ImageType`` has all values that are
-    stated. What a multi-frame image says in :data:`IN_GROUPS` stands here as if it said it of the whole.
+    ``ViewCode`` is the code value of the first item of ViewCodeSequence (0054,0220). ``ViewModifierCodes`` are the
+    code values of ViewModifierCodeSequence (0054,0222) inside that item and beside the sequence. ``ImageType`` has
+    all stated values. ``PatientOrientation`` has no values or two, one of which may be empty.
+    ``ImagerPixelSpacing`` is between rows and between columns, in mm. The attributes of :data:`IN_GROUPS` may come
+    from the functional groups of a multi-frame image.
     """
 
     SOPInstanceUID: str | None = None
@@ -51,6 +56,14 @@ class Header(msgspec.Struct, frozen=True, gc=False):  # made 5 x as fast as a fr
     ViewCode: str | None = None
     ViewModifierCodes: tuple[str, ...] = ()
     ImageType: tuple[str, ...] = ()
+    PresentationLUTShape: str | None = None
+    SeriesInstanceUID: str | None = None
+    SamplesPerPixel: int | None = None
+    BitsAllocated: int | None = None
+    BitsStored: int | None = None
+    PixelRepresentation: int | None = None
+    PatientOrientation: tuple[str, ...] = ()
+    ImagerPixelSpacing: tuple[float, ...] = ()
 
 
 TAGS = {
@@ -68,6 +81,8 @@ TAGS = {
     "PhotometricInterpretation": "00280004",
     "PartialView": "00281350",
     "TransferSyntaxUID": "00020010",
+    "PresentationLUTShape": "20500020",
+    "SeriesInstanceUID": "0020000E",
 }
 """Keyword -> tag of the attributes of :class:`Header` that are text."""
 
@@ -77,8 +92,16 @@ NUMBERS = {
     "NumberOfFrames": "00280008",
     "BodyPartThickness": "001811A0",
     "EstimatedRadiographicMagnificationFactor": "00181114",
+    "SamplesPerPixel": "00280002",
+    "BitsAllocated": "00280100",
+    "BitsStored": "00280101",
+    "PixelRepresentation": "00280103",
 }
-"""Keyword -> tag of those that are numbers."""
+"""Keyword -> tag of the attributes of :class:`Header` that are numbers."""
+
+IMAGE_TYPE = "00080008"
+ORIENTATION, SPACING = "00200020", "00181164"
+"""PatientOrientation, ImagerPixelSpacing."""
 
 IN_GROUPS = {
     "FrameLaterality": "00209072",
@@ -86,21 +109,23 @@ IN_GROUPS = {
     "PartialView": TAGS["PartialView"],
     "BodyPartThickness": NUMBERS["BodyPartThickness"],
     "EstimatedRadiographicMagnificationFactor": NUMBERS["EstimatedRadiographicMagnificationFactor"],
+    "PatientOrientation": ORIENTATION,
+    "ImagerPixelSpacing": SPACING,
 }
-"""Keyword -> tag of what functional groups (PS3.3, C.7.6.16) and acquisition (C.8.21.3.4) say beside the view."""
+"""Keyword -> tag of attributes, besides the view, in functional groups (PS3.3, C.7.6.16) and in the acquisition
+(C.8.21.3.4)."""
 
-IMAGE_TYPE = "00080008"
 ACQUISITIONS = "00189507"
 """X-Ray 3D Acquisition Sequence."""
 GROUPS = ("52009229", "52009230")
-"""Shared and Per-frame Functional Groups Sequence; of the latter the first frame speaks for all."""
+"""Shared and Per-frame Functional Groups Sequence; only the first frame of the latter is read."""
 
 MAX_DOCUMENT = 16 << 20
-"""Most bytes of JSON that are decoded whole: as Python objects they take up to 30 times as much memory."""
+"""Most bytes of JSON that are decoded whole: Python objects take up to 30 times as much memory."""
 
 
-# The typed decoder picks a dozen tags out of 120 without building the rest: 4.5 x the standard json module.
-# What has several values where one belongs is left to the slower reader, which reports it.
+# The typed decoder picks these tags out of 120 without building the rest, 4.5 times as fast as the standard json
+# module. It refuses several values where one belongs; the slower reader then reports them.
 class _Text(msgspec.Struct, gc=False):
     Value: Annotated[list[str | None], msgspec.Meta(max_length=1)] | None = None
 
@@ -111,6 +136,10 @@ class _Texts(msgspec.Struct, gc=False):
 
 class _Number(msgspec.Struct, gc=False):
     Value: Annotated[list[int | float | str | None], msgspec.Meta(max_length=1)] | None = None
+
+
+class _Numbers(msgspec.Struct, gc=False):
+    Value: list[int | float | str | None] | None = None
 
 
 class _Code(msgspec.Struct, gc=False, rename={"code": CODE_VALUE}):
@@ -134,14 +163,16 @@ class _Views(msgspec.Struct, gc=False):
     Value: list[_View] | None = None
 
 
-_SEQUENCES = {
+_OTHERS = {
     "ImageType": IMAGE_TYPE,
+    "PatientOrientation": ORIENTATION,
+    "ImagerPixelSpacing": SPACING,
     "Views": VIEW_CODES,
     "Modifiers": MODIFIERS,
 }
 
 
-class _Sidecar(msgspec.Struct, gc=False, rename={**TAGS, **NUMBERS, **_SEQUENCES}):
+class _Sidecar(msgspec.Struct, gc=False, rename={**TAGS, **NUMBERS, **_OTHERS}):
     TransferSyntaxUID: _Text | None = None
     ImageType: _Texts | None = None
     SOPClassUID: _Text | None = None
@@ -152,34 +183,42 @@ class _Sidecar(msgspec.Struct, gc=False, rename={**TAGS, **NUMBERS, **_SEQUENCES
     ManufacturerModelName: _Text | None = None
     PatientAge: _Text | None = None
     EstimatedRadiographicMagnificationFactor: _Number | None = None
+    ImagerPixelSpacing: _Numbers | None = None
     BodyPartThickness: _Number | None = None
     ViewPosition: _Text | None = None
+    SeriesInstanceUID: _Text | None = None
+    PatientOrientation: _Texts | None = None
     Laterality: _Text | None = None
     ImageLaterality: _Text | None = None
+    SamplesPerPixel: _Number | None = None
     PhotometricInterpretation: _Text | None = None
     NumberOfFrames: _Number | None = None
     Rows: _Number | None = None
     Columns: _Number | None = None
+    BitsAllocated: _Number | None = None
+    BitsStored: _Number | None = None
+    PixelRepresentation: _Number | None = None
     BreastImplantPresent: _Text | None = None
     PartialView: _Text | None = None
     Views: _Views | None = None
     Modifiers: _Modifiers | None = None
+    PresentationLUTShape: _Text | None = None
 
 
 _decoder = msgspec.json.Decoder(_Sidecar)
 
 
 class JsonError(ValueError):
-    """A file is not a JSON object; the message says what is wrong with it, without quoting it."""
+    """A file is not a JSON object; the message says why, without quoting the file."""
 
 
 def load_json(content: bytes) -> dict[str, object]:
-    """Return the JSON object in ``content``: by orjson, or by the more tolerant standard module.
+    """Return the JSON object in ``content``, read by orjson or else by the more tolerant standard module.
 
     Raises
     ------
     JsonError
-        Empty, cut off, nested too deeply, larger than :data:`MAX_DOCUMENT`, or not an object.
+        The content is empty, cut off, nested too deeply, larger than :data:`MAX_DOCUMENT`, or not an object.
     """
     if len(content) > MAX_DOCUMENT:
         raise JsonError("larger than 16 MB")
@@ -188,7 +227,7 @@ def load_json(content: bytes) -> dict[str, object]:
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
-        try:  # NaN, huge integers, a byte order mark, UTF-16: orjson is right to refuse them, json reads them
+        try:  # orjson refuses NaN, huge integers, a byte order mark and UTF-16; json reads them
             document = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise JsonError("cut off or not valid JSON") from error
@@ -203,7 +242,7 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
     Raises
     ------
     JsonError
-        The content is no JSON object.
+        The content is not a JSON object.
     """
     try:
         sidecar = _decoder.decode(content)
@@ -240,6 +279,16 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
         _text(view.code),
         tuple(codes),
         _all_stated(tuple(sidecar.ImageType.Value)) if sidecar.ImageType and sidecar.ImageType.Value else (),
+        _text(sidecar.PresentationLUTShape),
+        _text(sidecar.SeriesInstanceUID),
+        _whole(sidecar.SamplesPerPixel, "SamplesPerPixel", report),
+        _whole(sidecar.BitsAllocated, "BitsAllocated", report),
+        _whole(sidecar.BitsStored, "BitsStored", report),
+        _whole(sidecar.PixelRepresentation, "PixelRepresentation", report),
+        read_orientation(oriented.Value, report)
+        if (oriented := sidecar.PatientOrientation) and oriented.Value
+        else (),
+        read_spacing(spaced.Value, report) if (spaced := sidecar.ImagerPixelSpacing) and spaced.Value else (),
     )
     return (
         _with_groups(header, _whole_document(content, report), Elements(report)) if has_groups(header) else header
@@ -247,12 +296,12 @@ def decode_sidecar(content: bytes, report: Report) -> Header:
 
 
 def has_groups(header: Header) -> bool:
-    """Return whether an image says part of what it says in functional groups: where it has several frames."""
+    """Return whether an image may state attributes in functional groups: a tomosynthesis or several frames."""
     return header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1
 
 
 def _whole_document(content: bytes, report: Report) -> dict[str, Any]:
-    """Return a whole sidecar, of which the typed decoder has read what it knows; nothing where that is refused."""
+    """Return the whole dataset of a sidecar that the typed decoder has read, ``{}`` where JSON is refused."""
     try:
         return load_json(content)
     except JsonError as error:
@@ -260,7 +309,7 @@ def _whole_document(content: bytes, report: Report) -> dict[str, Any]:
         return {}
 
 
-@lru_cache(1024)  # of the few that there are
+@lru_cache(1024)  # a database has few different ones
 def _all_stated(values: tuple[str | None, ...]) -> tuple[str, ...]:
     return tuple(text for value in values if (text := stated(value)) is not None)
 
@@ -276,7 +325,7 @@ def _whole(element: _Number | None, keyword: str, report: Report) -> int | None:
     if element is None or not element.Value:
         return None
     value = element.Value[0]
-    if type(value) is int and 0 <= value <= LARGEST:  # as nearly always
+    if type(value) is int and 0 <= value <= LARGEST[keyword]:  # as nearly always
         return value
     return number(element.Value, keyword, report)  # type: ignore[return-value]
 
@@ -284,17 +333,17 @@ def _whole(element: _Number | None, keyword: str, report: Report) -> int | None:
 def _real(element: _Number | None, keyword: str, report: Report) -> float | None:
     if element is None or not element.Value:
         return None
-    value = element.Value[0]  # JSON that the typed decoder takes has no number that is not finite
+    value = element.Value[0]  # the typed decoder accepts finite numbers only
     if type(value) is float:
         return value
     return number(element.Value, keyword, report)
 
 
-# Without types -------------------------------------------------------------------------------------------------
+# Any dataset ---------------------------------------------------------------------------------------------------
 
 
 def header_of(document: dict[str, Any], report: Report) -> Header:
-    """Return the header in a dataset in the DICOM JSON model, whatever its values are."""
+    """Return the header in a dataset in the DICOM JSON model, whatever the types of its values are."""
     elements = Elements(report)
     texts: dict[str, Any] = {keyword: elements.text(document, tag, keyword) for keyword, tag in TAGS.items()}
     numbers: dict[str, Any] = {
@@ -302,27 +351,42 @@ def header_of(document: dict[str, Any], report: Report) -> Header:
     }
     code, modifiers = elements.view(document)
     image_type = elements.texts(document, IMAGE_TYPE)
-    header = Header(**texts, **numbers, ViewCode=code, ViewModifierCodes=modifiers, ImageType=image_type)
+    header = Header(
+        **texts,
+        **numbers,
+        ViewCode=code,
+        ViewModifierCodes=modifiers,
+        ImageType=image_type,
+        PatientOrientation=elements.orientation(document, ORIENTATION),
+        ImagerPixelSpacing=elements.spacing(document, SPACING),
+    )
     return _with_groups(header, document, elements) if has_groups(header) else header
 
 
 def _with_groups(header: Header, document: dict[str, Any], elements: Elements) -> Header:
-    """Return a header with what functional groups and acquisition say where the dataset says nothing."""
+    """Return a header, completed by functional groups and acquisition where the dataset states nothing."""
     found: dict[str, Any] = {}
     for item in _macros(document, elements):
         for keyword, tag in IN_GROUPS.items():
-            if tag in item and found.get(keyword, getattr(header, keyword)) is None:
-                read = elements.number if keyword in NUMBERS else elements.text
-                found[keyword] = read(item, tag, keyword)
+            if tag in item and found.get(keyword, getattr(header, keyword)) in (None, ()):
+                found[keyword] = _in_group(item, keyword, tag, elements)
         if header.ViewCode is None and found.get("ViewCode") is None and VIEW_CODES in item:
             found["ViewCode"], found["ViewModifierCodes"] = elements.view(item)
     return msgspec.structs.replace(header, **found) if found else header
 
 
+def _in_group(item: dict[str, object], keyword: str, tag: str, elements: Elements) -> object:
+    if tag == ORIENTATION:
+        return elements.orientation(item, tag)
+    if tag == SPACING:
+        return elements.spacing(item, tag)
+    return (elements.number if keyword in NUMBERS else elements.text)(item, tag, keyword)
+
+
 def _macros(document: dict[str, Any], elements: Elements) -> Iterator[dict[str, object]]:
-    """Yield the items in which a multi-frame image describes itself: of its first acquisition, of each macro."""
+    """Yield the item of the first acquisition of a multi-frame image, and the first item of each macro."""
     yield from elements.items(document, ACQUISITIONS)[:1]
     for tag in GROUPS:
         for group in elements.items(document, tag)[:1]:
-            for macro in filter(_TAG.fullmatch, group):  # a key that is no tag may be as long as the file
+            for macro in filter(_TAG.fullmatch, group):  # a key that is not a tag may be as long as the file
                 yield from elements.items(group, macro)[:1]

@@ -1,12 +1,13 @@
-"""``imagedb_<client>.json`` -> :class:`~omidbfs.database.records.ImageDb`, marks included.
+"""Reads ``imagedb_<client>.json`` into :class:`~omidbfs.database.records.ImageDb`, with marks.
 
-Which series, images and marks count is as in ``omidb`` 0.13.1 (``client_parser.ClientParser.parse_series``,
-``utilities.IUID_REG``). Nothing in this module raises, whatever the JSON holds.
+The reader of a client uses it. Pure functions: any thread may call them. Nothing in this module raises, whatever
+the JSON holds. The same series, images and marks count as in ``omidb`` 0.13.1
+(``client_parser.ClientParser.parse_series``, ``utilities.IUID_REG``).
 """
 
 import re
 
-from omidbfs.database.problems import Report
+from omidbfs.database.problems import Report, Reporter
 from omidbfs.database.records import DbImage, DbStudy, ImageDb, Mark
 from omidbfs.database.values import (
     Where,
@@ -37,7 +38,7 @@ MARK_FEATURES: tuple[str, ...] = (
     "SutureCalcification",
     "Vascular",
 )
-"""The flags of a mark, by their JSON keys; set where the value is truthy, otherwise not stated."""
+"""JSON keys of the flags of a mark. A truthy value sets a flag; otherwise the flag is not stated."""
 
 CONSPICUITIES: dict[str, str] = {
     "obvious": "Obvious",
@@ -69,8 +70,8 @@ BENIGN_CLASSIFICATIONS: dict[str, str] = {
 }
 """``omidb.mark.BenignClassification``, its spelling included."""
 
-UNLINKED = "UNLINKED"
-"""What ``LinkedNBSSLesionNumber`` says where a mark belongs to no lesion."""
+_NO_LESION = "UNLINKED"
+"""The value of ``LinkedNBSSLesionNumber`` for a mark that belongs to no lesion."""
 
 _CONSPICUITIES = accepted(CONSPICUITIES)
 _MASS_CLASSIFICATIONS = accepted(MASS_CLASSIFICATIONS)
@@ -79,15 +80,15 @@ _FEATURES = frozenset(MARK_FEATURES)
 _UID = re.compile(r"[\d+.]+$")
 _NO_MARKS = DbImage()
 _NOTHING: tuple[object, ...] = ("", {})
-"""What stands for no marks, besides null."""
+"""Values that mean "no marks", besides null."""
 
 
-def parse_imagedb(document: object, report: Report) -> ImageDb:
-    """Return what ``imagedb_<client>.json``, decoded, says of studies, series, images and marks.
+def parse_imagedb(document: object, report: Reporter) -> ImageDb:
+    """Return the studies, series, images and marks in the decoded ``imagedb_<client>.json``.
 
-    A study, series or image is there if its key is, whatever its value; only a key that is not a UID is
-    left out. Never raises: a value of the wrong type or format is reported as ``odd-value`` and taken as
-    absent, a code outside its table as ``unknown-code``, a mark that ``omidb`` cannot read as ``bad-mark``.
+    A study, series or image exists if its key does, whatever the value. A key that is not a UID is left out. Never
+    raises. A value of the wrong type or format is reported as ``odd-value`` and counts as absent. A code outside
+    its table is reported as ``unknown-code``, and a mark that ``omidb`` cannot read as ``bad-mark``.
     """
     where = "the document"
     if not isinstance(document, dict):
@@ -97,12 +98,13 @@ def parse_imagedb(document: object, report: Report) -> ImageDb:
     return ImageDb(
         client_id=read_name(document, "ClientID", where, report),
         site=read_name(document, "Site", where, report),
-        studies={uid: _study(uid, read_object(studies, uid, "STUDIES", report) or {}, report) for uid in studies},
+        studies={uid: _study(uid, studies, report.of(uid)) for uid in studies},
     )
 
 
-def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
+def _study(uid: str, studies: dict[str, object], report: Reporter) -> DbStudy:
     where = (None, "study", uid)
+    data = read_object(studies, uid, "STUDIES", report) or {}
     series: dict[str, dict[str, DbImage]] = {}
     for key, value in data.items():
         if _UID.match(key):
@@ -114,13 +116,13 @@ def _study(uid: str, data: dict[str, object], report: Report) -> DbStudy:
     return DbStudy(
         id=uid,
         date=read_date(data, "StudyDate", where, report),
-        # A number names no episode, even one written alike: the keys that omidb compares it with are text.
+        # A number names no episode, even if its digits match: omidb compares it with keys, which are text.
         episode_id=read_text(data, "EpisodeID", where, report),
         series=series,
     )
 
 
-def _series(data: dict[str, object], where: Where, report: Report) -> dict[str, DbImage]:
+def _series(data: dict[str, object], where: Where, report: Reporter) -> dict[str, DbImage]:
     images: dict[str, DbImage] = {}
     is_uid = _UID.match
     for key, value in data.items():
@@ -130,8 +132,9 @@ def _series(data: dict[str, object], where: Where, report: Report) -> dict[str, 
         elif value is None or value in _NOTHING:
             images[key] = _NO_MARKS
         else:
-            marks = read_object(data, key, where, report) or {}
-            images[key] = _image(marks, (None, "image", key), report)
+            of_image = report.of(report.study, key)
+            marks = read_object(data, key, where, of_image) or {}
+            images[key] = _image(marks, (None, "image", key), of_image)
     return images
 
 
@@ -151,7 +154,7 @@ def _mark(data: dict[str, object], where: Where, report: Report) -> Mark | None:
     """Return the mark, or ``None`` where ``omidb.client_parser.ClientParser._parse_mark`` raises."""
     try:
         identifier = str(data["MarkID"])
-        # int() takes numbers and text alike, as omidb has it; the rest is caught below.
+        # As in omidb, int() accepts numbers and text; the handler below catches everything else.
         x1, y1, x2, y2 = (int(data[corner]) for corner in ("X1", "Y1", "X2", "Y2"))  # type: ignore[call-overload]
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
@@ -170,12 +173,12 @@ def _mark(data: dict[str, object], where: Where, report: Report) -> Mark | None:
 
 
 def _lesion_numbers(data: dict[str, object], where: Where, report: Report) -> frozenset[str] | None:
-    """Return the numbers that a mark names: in a text with commas, in a list, or one number by itself.
+    """Return the lesion numbers of a mark, from a text with commas, a list or a single number.
 
-    ``omidb`` has them of a text only, and of anything else says that the mark is linked to no lesion.
+    ``omidb`` reads them from a text only, and takes a mark with anything else as linked to no lesion.
     """
     value = data.get("LinkedNBSSLesionNumber")
-    if absent(value) or value == UNLINKED:
+    if absent(value) or value == _NO_LESION:
         return None
     texts = [as_text(number) for number in value] if isinstance(value, list) else [as_text(value)]
     try:

@@ -1,7 +1,8 @@
-"""``nbss_<client>.json`` -> :class:`~omidbfs.database.records.Nbss`.
+"""Reads ``nbss_<client>.json`` into :class:`~omidbfs.database.records.Nbss`.
 
-As ``omidb.client_parser.ClientParser``, but for a value that cannot be understood: there the whole client is
-skipped, here it is reported and taken as absent. Nothing in this module raises, whatever the JSON holds.
+The reader of a client uses it. Pure functions: any thread may call them. Nothing in this module raises, whatever
+the JSON holds. The rules are those of ``omidb.client_parser.ClientParser``, except for a value that cannot be
+understood: ``omidb`` skips the whole client, this module reports the value and takes it as absent.
 """
 
 from datetime import date
@@ -49,7 +50,7 @@ _OPINIONS = accepted(OPINIONS)
 _CLOSED = {"Y": True, "N": False}
 _ETHNICITY = ("Ethnicity", "EthnicGroup")
 _LESION_DESCRIPTIONS = accepted(LESION_DESCRIPTIONS)
-# omidb's enumeration has no texts but the numbers 1, 2, ..., and accepts those.
+# The enumeration of omidb has the numbers 1, 2, ... in place of texts, and accepts them.
 _LESION_POSITIONS: Accepted = {
     **accepted(LESION_POSITIONS),
     **dict(enumerate(LESION_POSITIONS, start=1)),
@@ -70,11 +71,12 @@ _Lesions = dict[tuple[str, str], Lesion]
 
 
 def parse_nbss(document: object, report: Report) -> Nbss:
-    """Return what ``nbss_<client>.json``, decoded, says (``omidb.client_parser.ClientParser.parse_episodes``).
+    """Return the content of the decoded ``nbss_<client>.json``.
 
-    Every object at the top is an episode. Never raises: a value of the wrong type or format is reported as
-    ``odd-value`` and taken as absent, a code outside its table as ``unknown-code``; side opinions outside
-    the table are then ``None``, every other code :data:`~omidbfs.database.records.OTHER`.
+    Every object at the top level is an episode. Never raises. A value of the wrong type or format is reported as
+    ``odd-value`` and counts as absent. A code outside its table is reported as ``unknown-code``; it becomes
+    ``None`` as the opinion on a side or a lesion, else :data:`~omidbfs.database.records.OTHER`.
+    Rule: ``omidb.client_parser.ClientParser.parse_episodes``.
     """
     if not isinstance(document, dict):
         report("odd-value", f"the document is {shown(document)}, not an object")
@@ -94,7 +96,7 @@ def parse_nbss(document: object, report: Report) -> Nbss:
 
 def _episode(episode_id: str, data: dict[str, object], report: Report) -> Episode:
     where = (None, "episode", episode_id)
-    # The lesions come first: each event then adds what it says of them while it collects their dates.
+    # The lesions come first: each event adds its findings to them while it collects its dates.
     lesions = _lesions(data, where, report)
     return Episode(
         id=episode_id,
@@ -128,7 +130,7 @@ def _year(data: dict[str, object], key: str, where: Where, report: Report) -> in
     if absent(value):
         return None
     try:
-        year = int(value)  # type: ignore[call-overload]  # numbers and text alike, as omidb has it
+        year = int(value)  # type: ignore[call-overload]  # numbers and text, as in omidb
     except (TypeError, ValueError, OverflowError):
         year = 0
     if 1 <= year <= 9999:
@@ -138,7 +140,7 @@ def _year(data: dict[str, object], key: str, where: Where, report: Report) -> in
 
 
 def _events(data: dict[str, object], lesions: _Lesions, where: Where, report: Report) -> tuple[Event, ...] | None:
-    """``omidb.client_parser.ClientParser.parse_events``."""
+    """Return the events of an episode (``omidb.client_parser.ClientParser.parse_events``)."""
     events: list[Event] = []
     for name, key in EVENTS.items():
         event = read_object(data, key, where, report)
@@ -177,7 +179,7 @@ def _screening(data: dict[str, object], where: Where, report: Report) -> Event:
 
 
 def _procedure(name: str, data: dict[str, object], lesions: _Lesions, where: Where, report: Report) -> Event:
-    """Return the event, and add what it says of each of ``lesions`` to that lesion's ``procedures``."""
+    """Return the event, and add its findings on each of ``lesions`` to the ``procedures`` of that lesion."""
     dates: dict[date, None] = {}
     for side in SIDES:
         numbers = read_object(data, side, where, report) or {}
@@ -192,7 +194,7 @@ def _procedure(name: str, data: dict[str, object], lesions: _Lesions, where: Whe
             lesion = lesions.get((side, number))
             if lesion is not None:
                 lesion.procedures[name] = _pathology(details, day, place, report)
-    # Lesions without a number are not in the source: the date of the whole event stands for theirs.
+    # The source does not list lesions without a number: the date of the whole event stands for theirs.
     day = read_date(data, "dateperformed", where, report)
     if day is not None:
         dates[day] = None
@@ -233,7 +235,10 @@ def _pathology(data: dict[str, object], day: date | None, where: Where, report: 
 
 
 def _lesions(data: dict[str, object], where: Where, report: Report) -> _Lesions:
-    """``omidb.client_parser.ClientParser._parse_lesions``, but a lesion number may occur on both sides."""
+    """Return the lesions of an episode by side and number, which may occur on both sides.
+
+    Otherwise as in ``omidb.client_parser.ClientParser._parse_lesions``.
+    """
     lesions: _Lesions = {}
     sides = read_object(data, "LESION", where, report)
     if not sides:

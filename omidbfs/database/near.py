@@ -1,19 +1,22 @@
-"""Where the two trees of a source are, and which source was meant by a directory near one."""
+"""Finds the two trees of a source, and suggests a source for a directory near one.
+
+``layout.py`` uses it. The functions only read the disk: any thread may call them.
+"""
 
 import os
 from itertools import islice
 from pathlib import Path
 
 ROOTS = ("", "image_db/sharing/standard", "sharing/standard", "sharing/omi-db", "FFDM")
-"""Where below SOURCE the two trees are looked for, in this order."""
+"""Directories below SOURCE that may hold the two trees, in the order of search."""
 _UP = 4
-"""Levels that a study is below its source."""
+"""Number of levels between a study and its source."""
 _MOST = 1000
-"""Entries of a directory that are looked at."""
+"""Most entries of a directory that are examined."""
 
 
 def trees_below(path: Path) -> dict[str, Path]:
-    """Return the trees that a source has, by name; none for what is no source."""
+    """Return the trees of a source by name, none for a directory that is not a source."""
     for root in ROOTS:
         base = Path(os.path.realpath(path / root))
         trees = {
@@ -28,9 +31,9 @@ def trees_below(path: Path) -> dict[str, Path]:
 
 
 def sources_near(path: Path, most: int = 3) -> list[str]:
-    """Return the source that a directory lies in, as a tree or client of it, else the sources that lie in it.
+    """Return the source around a directory (a tree or a client, say), or else the sources directly in it.
 
-    They are named as ``path`` is: from the root, or from the current directory.
+    The paths are absolute if ``path`` is, and otherwise relative to the current directory.
     """
     place = Path(os.path.realpath(path))
     for parent in place.parents[:_UP]:

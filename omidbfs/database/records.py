@@ -1,8 +1,8 @@
-"""The records that an OMI-DB is read into: what the source says, and nothing inferred from it.
+"""The records of an OMI-DB: the statements of the source, and nothing inferred from them.
 
-All are frozen; as structs of msgspec they are made 5 x as fast as dataclasses, and there are dozens for each
-client. Codes are the database's own (``CI``, ``OM``, ``G2``); ``None`` means that the source does
-not say, and :data:`OTHER` that it says something outside the code's table.
+The readers of the source make them; the clinical rules, the index and the exports use them. They are frozen, for
+any thread. A client has dozens, and a Struct is made 5 times as fast as a dataclass. Codes are those of the
+database (``CI``, ``OM``, ``G2``). ``None`` means "not stated", :data:`OTHER` a code outside its table.
 """
 
 import datetime
@@ -15,7 +15,7 @@ OTHER = "other"
 
 
 class FileFacts(msgspec.Struct, frozen=True, gc=False):
-    """What ``stat`` said of one source file: size in bytes, times in nanoseconds, permissions, owner."""
+    """Facts of one source file from ``stat``: size in bytes, time in nanoseconds, permissions, owner."""
 
     size: int
     mtime_ns: int
@@ -25,11 +25,11 @@ class FileFacts(msgspec.Struct, frozen=True, gc=False):
 
 
 FIRST_TIME, LAST_TIME = -(1 << 63), (1 << 63) - 1
-"""The times that 64 bits of nanoseconds hold: from 1677-09-21 to 2262-04-11. A file system may know others."""
+"""The first and the last time that fit into 64 bits of nanoseconds: 1677-09-21 and 2262-04-11."""
 
 
 def mtime_of(found: os.stat_result) -> int:
-    """Return the modification time of a file in nanoseconds; one outside of 64 bits is the nearest inside."""
+    """Return the modification time of a file in nanoseconds, or else the nearest time that fits into 64 bits."""
     time = found.st_mtime_ns
     return time if FIRST_TIME <= time <= LAST_TIME else max(FIRST_TIME, min(time, LAST_TIME))
 
@@ -41,8 +41,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One medical procedure of an episode (``omidb.events.BaseEvent`` and ``Screening``).
 
     ``name`` is one of ``codes.EVENTS`` (``screening``, ``assessment``, ...); opinions are side opinions
-    (``OB OM ON OS OU``); ``dates`` are distinct, in file order. The readings are what readers said of each breast
-    at screening (``OPINIONS``).
+    (``OB OM ON OS OU``); ``dates`` are distinct, in file order. The readings are the reader opinions on each
+    breast at screening (``OPINIONS``).
     """
 
     name: str
@@ -54,7 +54,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Pathology(msgspec.Struct, frozen=True, gc=False):
-    """What one procedure says of one lesion (``omidb.lesion.LesionSurgery``, ``LesionBiopsyWide``, ...)."""
+    """Findings of one procedure on one lesion (``omidb.lesion.LesionSurgery``, ``LesionBiopsyWide``, ...)."""
 
     date: datetime.date | None = None
     opinion: str | None = None
@@ -72,7 +72,7 @@ class Pathology(msgspec.Struct, frozen=True, gc=False):
 class Lesion(msgspec.Struct, frozen=True, gc=False):
     """One lesion of an episode, known by (``side``, ``number``): a number alone can occur on both sides.
 
-    ``procedures`` maps an event name (plus ``interval_cancer``) to what it says of this lesion.
+    ``procedures`` maps the name of an event, or ``interval_cancer``, to its findings on this lesion.
     """
 
     side: str
@@ -86,9 +86,9 @@ class Lesion(msgspec.Struct, frozen=True, gc=False):
 class Episode(msgspec.Struct, frozen=True, gc=False):
     """One NBSS episode; ``id`` is unique within its client only.
 
-    ``events`` is ``None`` where the source names no event at all, otherwise in the order of ``codes.EVENTS``,
-    with one entry per screening. ``study_list`` are the UIDs that the source lists as its studies; links go by
-    other rules (:mod:`omidbfs.database.linking`).
+    ``events`` is ``None`` if the source names no event. Otherwise it is in the order of ``codes.EVENTS``, with one
+    entry for each screening. ``study_list`` holds the UIDs in StudyList; links follow other rules
+    (:mod:`omidbfs.clinical.linking`).
     """
 
     id: str
@@ -105,7 +105,7 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
 
 class Nbss(msgspec.Struct, frozen=True, gc=False):
-    """``nbss_<client>.json``: the classification as shipped (``N B M CI``) and the episodes in file order."""
+    """``nbss_<client>.json``: the classification in the source (``N B M CI``) and the episodes in file order."""
 
     client_id: str | None
     classification: str | None
@@ -117,10 +117,10 @@ class Nbss(msgspec.Struct, frozen=True, gc=False):
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """One region of interest; the box is in pixels, corners as the source gives them.
+    """One region of interest; the bounding box is in pixels, with the corners of the source.
 
-    ``features`` are the flags that are set; a flag that is not there was not stated. ``lesion_numbers`` is
-    ``None`` where the mark is linked to no lesion.
+    ``features`` holds the flags that are set; a missing flag is not stated. ``lesion_numbers`` is ``None`` if the
+    mark is linked to no lesion.
     """
 
     id: str
@@ -136,14 +136,14 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
 
 class DbImage(msgspec.Struct, frozen=True, gc=False):
-    """An image as ImageDB lists it. ``unread_marks`` counts marks that could not be read."""
+    """An image in ImageDB. ``unread_marks`` is the number of marks that cannot be read."""
 
     marks: tuple[Mark, ...] = ()
     unread_marks: int = 0
 
 
 class DbStudy(msgspec.Struct, frozen=True, gc=False):
-    """A study as ImageDB lists it: ``series`` maps series UID to image UID to image, in file order."""
+    """A study in ImageDB: ``series`` maps series UID to image UID to image, in file order."""
 
     id: str
     date: datetime.date | None

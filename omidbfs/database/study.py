@@ -1,4 +1,7 @@
-"""The images of one study: their files, what describes them, and every oddity met on the way."""
+"""Reads the images of one study: their files, headers and ImageDB entries, and the problems found in them.
+
+:class:`~omidbfs.database.client.ClientReader` uses it. A reader belongs to one thread.
+"""
 
 import os
 from collections.abc import Sequence
@@ -7,25 +10,28 @@ from types import TracebackType
 
 import msgspec
 
-from omidbfs.database.access import TreeReader, read_listed
 from omidbfs.database.boxes import box_problem
 from omidbfs.database.dicom import dicom_texts, read_dicom
 from omidbfs.database.header import Header, JsonError, decode_sidecar
 from omidbfs.database.layout import ImageFiles, Source
-from omidbfs.database.problems import Problem, Report, reporter
+from omidbfs.database.permissions import TreeReader, read_listed
+from omidbfs.database.pixel_format import completed, lacks_size
+from omidbfs.database.problems import Problem, Report, Reporter
 from omidbfs.database.records import DbImage, FileFacts
 from omidbfs.database.terms import oddities
 from omidbfs.database.values import shown
-from omidbfs.names import printable
 
 MAX_JSON = 64 << 20
-"""Largest JSON file that is read, in bytes; real ones have 10 kB, and the largest NBSS files a few MB."""
+"""Largest JSON file that is read, in bytes; usual files have 10 kB, the largest NBSS files a few MB."""
 
 _DCM, _SIDECAR = 0, 1
 
 
-class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one for each image
-    """One image: ``name`` as on disk without suffix, the facts of its files, its header, its ImageDB entry."""
+class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # a Struct, as FileFacts: there is one for each image
+    """One image: ``name`` as on disk without suffix, the facts of its files, its header, its ImageDB entry.
+
+    ``pixels`` is the header completed from the DICOM file, where the sidecar lacks the size of the pixels.
+    """
 
     name: str
     dcm: FileFacts | None
@@ -33,33 +39,40 @@ class ImageRecord(msgspec.Struct, frozen=True, gc=False):  # as FileFacts: one f
     sidecar_suffix: str
     header: Header
     listed: DbImage | None
+    pixels: Header | None = None
 
 
 def other_image(name: str, header: Header) -> str | None:
-    """Return what is wrong if a header says that it is of another image than the one of this name."""
+    """Return what is wrong if a header names another image than ``name``, otherwise ``None``."""
     uid = header.SOPInstanceUID
-    if uid is None or name in (uid, f"{uid}.dcm"):  # as the second of two sidecars of an image is named
+    if uid is None or name in (uid, f"{uid}.dcm"):  # the name of a second sidecar
         return None
     return f"its SOPInstanceUID is {shown(uid)}"
+
+
+def _silent(kind: str, detail: str) -> None:
+    pass
 
 
 class StudyReader:
     """Reads the images of one study; a context manager. Images are found on disk; JSON only describes them.
 
-    ``listed`` is what ImageDB lists for the study, ``None`` if it has nothing to say of it.
+    ``listed`` holds the images that ImageDB lists for the study, ``None`` if it does not list the study.
     """
 
     def __init__(
         self,
         source: Source,
         trees: tuple[TreeReader | None, TreeReader | None],
-        place: str,
+        client: str,
+        study: str,
         listed: dict[str, DbImage] | None,
         problems: list[Problem],
     ) -> None:
         self._source = source
         self._trees = trees
-        self._place = place
+        self._client, self._study = client, study
+        self._place = f"{client}/{study}"
         self._listed = listed
         self._problems = problems
         self._directory: int | None = None
@@ -74,7 +87,7 @@ class StudyReader:
             os.close(self._directory)
 
     def image(self, name: str, files: ImageFiles) -> ImageRecord:
-        """Return the record of one image; never raises for what is on disk."""
+        """Return the record of one image; never raises for the state of the disk."""
         dcm, sidecar, listed = files.dcm, files.sidecar, self._listed
         entry = listed.get(name) if listed is not None else None
         if not files.double:
@@ -94,10 +107,14 @@ class StudyReader:
                 problem = box_problem(mark, header.Rows, header.Columns)
                 if problem is not None:
                     self._report(name, files, described_by, "odd-box", f"mark {shown(mark.id)}: {problem}")
-        return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry)
+        pixels = None
+        if described_by == _SIDECAR and dcm is not None and dcm.size and lacks_size(header):
+            # The file is read for sizes only: `omidbfs check --dicom` reports its problems.
+            pixels = completed(header, self.dicom(name, _silent))
+        return ImageRecord(name, dcm, sidecar, files.sidecar_suffix, header, entry, pixels)
 
     def _header(self, name: str, files: ImageFiles) -> tuple[Header, int]:
-        """Return the header of an image, and which of its files says it."""
+        """Return the header of an image, and the file that it comes from."""
         dcm, sidecar = files.dcm, files.sidecar
         is_empty = dcm is not None and dcm.size == 0
         if is_empty:
@@ -115,7 +132,7 @@ class StudyReader:
         return Header(), _DCM if sidecar is None else _SIDECAR
 
     def dicom(self, name: str, report: Report) -> Header:
-        """Return the header in a DICOM file, as far as it can be read; what is in the way is reported."""
+        """Return the header of a DICOM file as far as it can be read; report what prevents the rest."""
         try:
             descriptor = self._opened(name)
         except OSError as error:
@@ -127,7 +144,13 @@ class StudyReader:
             os.close(descriptor)
 
     def texts(self, name: str, paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
-        """Return what the header in a DICOM file says at some paths of tags; an OSError if it cannot be opened."""
+        """Return the texts in the header of a DICOM file at paths of tags.
+
+        Raises
+        ------
+        OSError
+            The file cannot be opened.
+        """
         descriptor = self._opened(name)
         try:
             return dicom_texts(descriptor, paths)
@@ -140,7 +163,7 @@ class StudyReader:
         return images.open(os.fsencode(f"{self._place}/{name}.dcm"))
 
     def _sidecar(self, name: str, size: int) -> bytes:
-        # Opened from the study's directory: a third of the way through the tree, once, and not for each image.
+        # The path to the directory of the study, three levels, is resolved once and not for each image.
         data = self._trees[_SIDECAR]
         assert data is not None
         if self._directory is None:
@@ -150,4 +173,5 @@ class StudyReader:
     def _report(self, name: str, files: ImageFiles, tree: int, kind: str, detail: str = "") -> None:
         label = self._source.images_label if tree == _DCM else self._source.data_label
         suffix = ".dcm" if tree == _DCM else files.sidecar_suffix
-        reporter(printable(f"{label}/{self._place}/{name}{suffix}"), self._problems)(kind, detail)
+        place = f"{label}/{self._place}/{name}{suffix}"
+        Reporter(place, self._problems, self._client, self._study, name)(kind, detail)

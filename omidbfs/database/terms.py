@@ -1,7 +1,8 @@
-"""What the values of a header mean, and which of them are odd: one reading for facets and for problems.
+"""Interprets the values of a header, and finds the problems among them.
 
-As for NBSS and ImageDB (``values.py``), a coded value outside of its table is an ``unknown-code`` and counts as
-:data:`OTHER`; one whose format cannot be understood is an ``odd-value`` and counts as absent.
+The facets, the index and the reader of a study use it, so that facets and problems agree. Pure functions: any
+thread may call them. As in NBSS and ImageDB (``values.py``), a coded value outside its table counts as
+:data:`OTHER` and is an ``unknown-code``; a value of unknown format counts as absent and is an ``odd-value``.
 """
 
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 from omidbfs.database.header import Header
 from omidbfs.database.records import OTHER
-from omidbfs.database.uids import SOP_CLASSES, TOMOSYNTHESIS, TRANSFER_SYNTAXES
+from omidbfs.database.uids import LONGEST_UID, SOP_CLASSES, TOMOSYNTHESIS, TRANSFER_SYNTAXES
 from omidbfs.database.values import shown
 from omidbfs.database.views import is_side, modifier_of_code, read_position, side, view, view_of_code
 
@@ -38,38 +39,39 @@ IMAGE_TYPES: dict[str, tuple[str, frozenset[str]]] = {
     "original": ("of none of these kinds, as it was taken", frozenset({"ORIGINAL"})),
     "derived": ("of none of these kinds, made of another image", frozenset({"DERIVED"})),
 }
-"""Value -> meaning, and the values of ImageType that say so (PS3.3, C.8.11.7.1.4, C.8.21.6.1.1); first wins."""
+"""Kind -> meaning, and the values of ImageType that indicate it (PS3.3, C.8.11.7.1.4, C.8.21.6.1.1). The first
+kind that fits wins."""
 
 _OF_TOMOSYNTHESIS = frozenset({"TOMO_SCOUT"}).union(
     *(IMAGE_TYPES[name][1] for name in ("synthetic-2d", "tomosynthesis-projection", "tomosynthesis"))
 )
-"""Values of ImageType that only tomosyntheses, their projections and what is made of them have."""
+"""Values of ImageType that only tomosyntheses, their projections and images derived from them have."""
 _AGE = re.compile(r"0*([0-9]+)\s*([YMWD]?)", re.ASCII | re.IGNORECASE)
 _AGE_UNITS = {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}
 
 
 def among(text: str | None, codes: dict[str, str]) -> str | None:
-    """Return what a text stands for, in whatever case; :data:`OTHER` outside of ``codes``, ``None`` for none."""
+    """Return the entry of ``codes`` for a text in any case, else :data:`OTHER`; ``None`` for ``None``."""
     return None if text is None else codes.get(text.strip().upper(), OTHER)
 
 
 def intent(header: Header) -> str | None:
-    """Return ``presentation``, ``processing``, ``other``, ``None`` where nothing is stated."""
+    """Return ``presentation``, ``processing`` or ``other``; ``None`` where nothing is stated."""
     return among(header.PresentationIntentType, INTENTS)
 
 
 def laterality(header: Header) -> str | None:
-    """Return ``L``, ``R`` or ``B``, ``other``, ``None`` where nothing is stated."""
+    """Return ``L``, ``R``, ``B`` or ``other``; ``None`` where nothing is stated."""
     return side(header.ImageLaterality, header.FrameLaterality, header.Laterality, header.ViewPosition)[0]
 
 
 def view_of(header: Header) -> str | None:
-    """Return the ACR code of the view, ``other`` outside of the tables, ``None`` where nothing is stated."""
+    """Return the ACR code of the view, ``other`` outside the tables, ``None`` where nothing is stated."""
     return view(header.ViewPosition, header.ViewCode)[0]
 
 
 def view_modifiers(header: Header) -> tuple[str, ...]:
-    """Return the modifiers of the view, by codes and by position, ``other`` for what is outside of the table."""
+    """Return the modifiers of the view, from codes and ViewPosition; ``other`` for a code outside the table."""
     read = read_position(header.ViewPosition) if header.ViewPosition is not None else None
     coded = [modifier_of_code(code) or OTHER for code in header.ViewModifierCodes]
     return tuple(dict.fromkeys((*coded, *(read.modifiers if read is not None else ()))))
@@ -79,7 +81,8 @@ def view_modifiers(header: Header) -> tuple[str, ...]:
 def age_in_years(text: str) -> int | None:
     """Return whole years of a PatientAge (DICOM AS, or a bare number): ``064Y``, ``780M``, ``65``.
 
-    ``None`` is no age, and ``000Y`` says none either. Units are as in ``omidb.utilities.parse_age``.
+    ``None`` means that the text is not an age, or that it is ``000Y``. Units are as in
+    ``omidb.utilities.parse_age``.
     """
     match = _AGE.fullmatch(text.strip())
     number = int(match[1][:9]) if match is not None else 0
@@ -88,7 +91,7 @@ def age_in_years(text: str) -> int | None:
 
 @lru_cache(1024)
 def image_type(values: tuple[str, ...]) -> str | None:
-    """Return the kind of an image by all values of its ImageType, ``other`` for none, ``None`` without values."""
+    """Return the kind of an image from its ImageType, ``other`` if no kind fits, ``None`` without values."""
     said = {value.upper() for value in values}
     return next((name for name, (_, names) in IMAGE_TYPES.items() if said & names), OTHER if values else None)
 
@@ -99,7 +102,7 @@ def _is_of_tomosynthesis(values: tuple[str, ...]) -> bool:
 
 
 def is_tomosynthesis(header: Header) -> bool | None:
-    """Return whether an image is a tomosynthesis, a projection of one, or made of one; ``None`` is unknown."""
+    """Return whether an image is a tomosynthesis, a projection or derived from one; ``None`` is unknown."""
     if header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1:
         return True
     if _is_of_tomosynthesis(header.ImageType):
@@ -107,7 +110,7 @@ def is_tomosynthesis(header: Header) -> bool | None:
     return None if header.SOPClassUID is None else False
 
 
-# What is odd ---------------------------------------------------------------------------------------------------
+# Problems ------------------------------------------------------------------------------------------------------
 
 _TABLES: dict[str, Callable[[str], bool]] = {
     "SOPClassUID": SOP_CLASSES.__contains__,
@@ -127,14 +130,19 @@ _said_by = attrgetter(*_TABLES, "ViewModifierCodes", "ImageType")
 
 
 def oddities(header: Header) -> tuple[tuple[str, str], ...]:
-    """Return kind and detail of the problems of a header: values outside of their tables, and what contradicts."""
-    found, age = _odd_codes(*_said_by(header)), header.PatientAge
+    """Return kind and detail of the problems of a header: values outside their tables, and contradictions."""
+    found, age, series = _odd_codes(*_said_by(header)), header.PatientAge, header.SeriesInstanceUID
+    if series is not None and len(series) > LONGEST_UID:
+        found = (
+            *found,
+            ("odd-value", f"SeriesInstanceUID has {len(series)} characters, not {LONGEST_UID} at most"),
+        )
     if age is None or age_in_years(age) is not None or _AGE.fullmatch(age.strip()):
         return found
     return (*found, ("odd-value", f"PatientAge is {shown(age)}, not an age"))
 
 
-@lru_cache(4096)  # nearly all images say what another one says: 1 us in place of 9
+@lru_cache(4096)  # nearly all images repeat the values of another: 1 us instead of 9
 def _odd_codes(*said: Any) -> tuple[tuple[str, str], ...]:
     *texts, modifiers, types = said
     of = dict(zip(_TABLES, texts, strict=True))
@@ -158,7 +166,7 @@ def _odd_codes(*said: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _named(sides: dict[str, str | None]) -> Iterator[str]:
-    """Yield the places of a header that name a side, and what they say, in the order in which they count."""
+    """Yield the attributes of a header that name a side, with their values, in the order of precedence."""
     for place, (keyword, text) in enumerate(sides.items()):
         alone = [text if number == place else None for number in range(len(sides))]
         if side(*alone)[0] not in (None, OTHER):

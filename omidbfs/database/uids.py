@@ -1,4 +1,10 @@
-"""Unique identifiers that facets name (DICOM PS3.6, annex A): UID -> name on the drive, name in the standard."""
+"""Unique identifiers (DICOM PS3.6, annex A): UID -> name on the drive, name in the standard.
+
+The facets and the readers of headers use these constants, from any thread.
+"""
+
+LONGEST_UID = 64
+"""Most characters of a UID (PS3.5, 9)."""
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 
@@ -23,6 +29,12 @@ SOP_CLASSES: dict[str, tuple[str, str]] = {
 }
 TOMOSYNTHESIS = frozenset(_STORAGE + uid for uid in ("13.1.3", "13.1.4", "13.1.5"))
 """The SOP classes of tomosyntheses and of their projections."""
+MULTI_FRAME = TOMOSYNTHESIS | {
+    _STORAGE + uid
+    for uid in ("3.1", "7.1", "7.2", "7.3", "7.4", "12.1", "12.1.1", "12.2", "12.2.1", "13.1.1", "13.1.2")
+}
+"""The SOP classes whose images state NumberOfFrames (PS3.3, C.7.6.6): those of tomosyntheses, ultrasound,
+secondary capture, fluoroscopy and three-dimensional X-rays."""
 
 _SYNTAX = "1.2.840.10008.1.2"
 

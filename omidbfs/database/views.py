@@ -1,4 +1,7 @@
-"""Views, view modifiers and sides of a mammogram (DICOM PS3.16, CID 4014 and 4015), however they are written."""
+"""Reads views, view modifiers and sides of a mammogram in any spelling (DICOM PS3.16, CID 4014 and 4015).
+
+``terms.py`` and the facets use it. Pure functions: any thread may call them.
+"""
 
 import re
 from collections.abc import Iterable
@@ -56,11 +59,11 @@ _AFTER = {
     "CV": "cleavage",
     "TAN": "tangential",
 }
-"""How the ACR writes modifiers before and after a view; those after also stand alone (CID 4015)."""
+"""ACR spelling of modifiers before and after a view; those after a view may also stand alone (CID 4015)."""
 
 _SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R", "B": "B", "BOTH": "B", "BILATERAL": "B"}
 _NO_SIDE = frozenset({"U", "UNPAIRED"})
-"""What says that there is no pair, which of a breast says nothing."""
+"""Lateralities of unpaired body parts. For a breast they count as "not stated"."""
 
 _VIEW_OF_CODE = {code: view for view, (_, codes) in VIEWS.items() for code in codes}
 _MODIFIER_OF_CODE = {code: name for name, codes in MODIFIERS.items() for code in codes}
@@ -78,20 +81,20 @@ _POSITION = re.compile(
 
 
 class Position(NamedTuple):
-    """What a ViewPosition names: the side (``L``, ``R``), the ACR code of the view, the modifiers."""
+    """The content of a ViewPosition: the side (``L``, ``R``), the ACR code of the view, the modifiers."""
 
     side: str | None
     view: str | None
     modifiers: tuple[str, ...]
 
 
-@lru_cache(1024)  # of the few texts that there are, asked for each image
+@lru_cache(1024)  # a database has few different texts, and each image needs one
 def read_position(text: str) -> Position | None:
-    """Return what a ViewPosition (0018,5101) names, ``None`` for what is outside of the tables.
+    """Return the content of a ViewPosition (0018,5101), ``None`` for a text outside the tables.
 
-    A side may stand before the view, modifiers on both sides of it, blanks, hyphens and underscores between:
-    ``LMLO``, ``RIGHT CC``, ``R-MLO``, ``CCID``, ``AT``. What can be read as a view or a modifier alone is that:
-    ``LM`` is a view, and ``RM`` a modifier.
+    A side may precede the view, and modifiers may precede and follow it, with blanks, hyphens and underscores
+    between them: ``LMLO``, ``RIGHT CC``, ``R-MLO``, ``CCID``, ``AT``. A whole text that is a view or a modifier is
+    read as such: ``LM`` is a view, and ``RM`` a modifier.
     """
     name = _SEPARATOR.sub("", text.upper().strip(" \0"))
     if name in VIEWS:
@@ -99,7 +102,7 @@ def read_position(text: str) -> Position | None:
     if name in _AFTER:
         return Position(None, None, (_AFTER[name],))
     match = _POSITION.fullmatch(name)
-    if match is None or not (match["view"] or match["after"]) or name == "LAT":  # that is lateral
+    if match is None or not (match["view"] or match["after"]) or name == "LAT":  # LAT is lateral, not L and AT
         return None
     after = re.findall(_any_of(_AFTER), match["after"])
     modifiers = [*(_BEFORE[letter] for letter in match["before"] or ""), *(_AFTER[one] for one in after)]
@@ -121,7 +124,7 @@ def modifier_of_code(code: str) -> str | None:
 def view(position: str | None, code: str | None) -> tuple[str | None, bool]:
     """Return the view of an image, and whether its two sources disagree.
 
-    The code says, else the position. ``None`` is "not stated", :data:`OTHER` "outside of the table".
+    The code wins over the position. ``None`` means "not stated", :data:`OTHER` "outside the table".
     """
     read = read_position(position) if position is not None else None
     by_code = view_of_code(code) if code is not None else None
@@ -142,9 +145,9 @@ def side(
 ) -> tuple[str | None, bool]:
     """Return the side of an image (``L``, ``R``, ``B``), and whether its sources disagree.
 
-    They are, the first one that names a side first: ImageLaterality, FrameLaterality, Laterality (of the series,
-    of which both sides say nothing of an image that states its own), and the side in ViewPosition. ``None`` is
-    "not stated", :data:`OTHER` "outside of the table".
+    The first source that names a side wins: ImageLaterality, FrameLaterality, Laterality, the side in
+    ViewPosition. Laterality belongs to the series: if it names both sides, an image with a side of its own ignores
+    it. ``None`` means "not stated", :data:`OTHER` "outside the table".
     """
     stated = [text.strip().upper() for text in (image, frame, series) if text is not None]
     read = read_position(position) if position is not None else None

@@ -1,4 +1,4 @@
-"""The X-ray units, sites and mammographic views of the demo."""
+"""The X-ray units, sites and mammographic views of the demo: constants that all its modules use."""
 
 from dataclasses import dataclass
 from random import Random
@@ -6,9 +6,9 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One X-ray unit: the values of its DICOM headers that never change.
+    """One X-ray unit: the constant values of its DICOM headers.
 
-    ``pixel_spacing`` is ImagerPixelSpacing in mm at full size; ``years`` are the true years it was in use.
+    ``pixel_spacing`` is ImagerPixelSpacing in mm at full size; ``years`` are the true years of its use.
     """
 
     manufacturer: str
@@ -137,7 +137,7 @@ SITES: dict[str, tuple[Machine, ...]] = {
         ),
     ),
 }
-"""The sites and the units each one has used."""
+"""Site -> the units that it has used."""
 
 
 def machine_of(site: str, year: int, random: Random) -> Machine:
@@ -148,7 +148,7 @@ def machine_of(site: str, year: int, random: Random) -> Machine:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view, CID 4014: ACR name, SNOMED code as real headers give it, and PatientOrientation by side.
+    """One view (CID 4014): ACR name, SNOMED code as in real headers, and PatientOrientation by side.
 
     ``angle`` is PositionerPrimaryAngle in degrees.
     """
@@ -160,8 +160,8 @@ class View:
     angle: int
 
 
-# The image is as it hangs: the chest wall of the left breast at the left edge, that of the right breast at
-# the right edge, so that LCC and RCC stand back to back. Rows of a left image therefore run to anterior.
+# Images hang with the chest wall of a left breast at the left edge and that of a right breast at the right edge:
+# LCC and RCC stand back to back. Rows of a left image therefore run to anterior.
 _AXIAL = {"L": ("A", "R"), "R": ("P", "L")}
 
 VIEWS: dict[str, View] = {

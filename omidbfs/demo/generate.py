@@ -1,4 +1,4 @@
-"""The demo in one call."""
+"""Writes the whole demo in one call. ``omidbfs demo`` and the tests use it."""
 
 import os
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from random import Random
 
 import orjson
 
+from omidbfs.base.errors import UserError
 from omidbfs.database.problems import Problem
 from omidbfs.demo.history import story_of
 from omidbfs.demo.quirks import QUIRKS, strays_in_the_trees
 from omidbfs.demo.subject import STORY, Subject
 from omidbfs.demo.tree import FULL, SMALL, Writer, settle
 from omidbfs.demo.variants import VARIANTS
-from omidbfs.errors import UserError
 
 
 class DemoError(UserError):
-    """The demo cannot be written there; the message is one line for people."""
+    """The demo cannot be written; the message is one line for users."""
 
 
 def client_name(number: int, seed: int) -> str:
@@ -38,22 +38,22 @@ def generate(
 ) -> list[Problem]:
     """Write a synthetic OMI-DB of ``clients`` clients below ``directory``.
 
-    The same ``seed`` gives the same tree, to the byte and to the modification time, and the same first
-    clients whatever their number. Images are 104 x 80 pixels of a true field of view, or 3328 x 2560 with
-    ``full_size`` (17 MB each). With ``quirks`` more clients follow, always of small images, that have what
-    real databases have in store, and ``quirks.jsonl`` names the problems. ``progress`` is called with the
-    numbers of clients done and to do, quirks not counted.
+    The same ``seed`` gives the same tree, with the same bytes and modification times. A larger number of clients
+    adds clients and leaves the first ones as they are. Images have 104 x 80 pixels, or 3328 x 2560 with
+    ``full_size`` (17 MB each), and the same field of view. With ``quirks`` more clients follow, always with small
+    images, that have the unusual forms and errors of real databases, and ``quirks.jsonl`` lists the problems.
+    ``progress`` is called with the number of clients done and the number of clients, without those of quirks.
 
     Returns
     -------
     list of Problem
-        The problems planted, sorted; those whose detail starts with ``deep:`` show only to who reads every
-        header. Without ``quirks`` there is none.
+        The planted problems, sorted; none without ``quirks``. Only a reader of every DICOM header finds those
+        whose detail starts with ``deep:``.
 
     Raises
     ------
     DemoError
-        ``directory`` cannot be made, or is not empty, or ``clients`` is negative.
+        ``directory`` cannot be made or is not empty, or ``clients`` is negative.
     """
     _claim(directory, clients)
     writer = Writer(directory, FULL if full_size else SMALL, seed)
@@ -88,7 +88,7 @@ def _claim(directory: Path, clients: int) -> None:
 
 
 def _plant(directory: Path, seed: int) -> list[Problem]:
-    """Write the clients that something is odd about, and return the problems."""
+    """Write the clients with unusual forms and errors, and return the problems."""
     writer = Writer(directory, SMALL, seed)
     made: list[Subject] = []
 
@@ -109,7 +109,7 @@ def _plant(directory: Path, seed: int) -> list[Problem]:
 
 
 def _date_strays(directory: Path) -> None:
-    """Give all that belongs to no client the start of the epoch."""
+    """Set the modification time of everything outside clients to the start of the epoch."""
     strays = [*(directory / "data").glob("optm_tmp/*"), *(directory / "data").glob("optm_tmp")]
     for place in (
         *strays,

@@ -1,8 +1,8 @@
-"""An image -> the bytes of its DICOM file and of its sidecar (PS3.3 A.26, Digital Mammography X-Ray Image IOD).
+"""Makes the bytes of the DICOM file and the sidecar of an image (PS3.3 A.26, Digital Mammography X-Ray Image IOD).
 
-Elements in Explicit VR Little Endian stand by themselves, so that a header is put together of layers (unit,
-study, image) each of which pydicom encodes once, as bytes and as the DICOM JSON model (PS3.18 F): a header
-built whole for every image takes 4.9 ms, of layers 2.7 ms.
+``tree`` uses it. Elements in Explicit VR Little Endian do not depend on each other. A header is therefore composed
+of layers (unit, study, image). Pydicom encodes each layer once, as bytes and in the DICOM JSON model (PS3.18 F). A
+header takes 2.7 ms this way; encoding a whole header for every image would take 4.9 ms.
 """
 
 import json
@@ -75,7 +75,7 @@ def _fill(dataset: Dataset, **values: Any) -> Dataset:
 
 
 def unit_layer(machine: Machine, matrix: Matrix) -> Layer:
-    """Return what every image of one X-ray unit says."""
+    """Return the elements that all images of one X-ray unit share."""
     spacing = machine.pixel_spacing * FULL_ROWS / matrix.rows
     height, width = round(spacing * matrix.rows), round(spacing * matrix.columns)
     dataset = _fill(
@@ -145,7 +145,7 @@ def unit_layer(machine: Machine, matrix: Matrix) -> Layer:
 
 
 def study_layer(history: History, study: Study, random: Random) -> Layer:
-    """Return what every image of one study says."""
+    """Return the elements that all images of one study share."""
     day, time = f"{study.day:%Y%m%d}", f"{study.minute // 60:02d}{study.minute % 60:02d}00"
     dataset = _fill(
         Dataset(),
@@ -224,7 +224,7 @@ def _exposure(dataset: Dataset, study: Study, image: Image, random: Random) -> N
 
 
 def _presentation(dataset: Dataset, study: Study, image: Image, matrix: Matrix) -> None:
-    """Set what depends on the intent (PS3.3 C.8.11.3: LOG and IDENTITY, or LIN and INVERSE)."""
+    """Set the elements that depend on the intent (PS3.3 C.8.11.3: LOG and IDENTITY, or LIN and INVERSE)."""
     shown = image.intent == PRESENTATION
     _fill(
         dataset,
@@ -260,7 +260,7 @@ def _presentation(dataset: Dataset, study: Study, image: Image, matrix: Matrix) 
 
 
 def image_layer(study: Study, image: Image, matrix: Matrix, random: Random) -> Layer:
-    """Return what one image says of itself."""
+    """Return the elements of one image alone."""
     view = VIEWS[image.view]
     at = datetime(2000, 1, 1) + timedelta(minutes=study.minute + 2 * image.number, seconds=image.number)
     angle = view.angle if image.side == "L" else -view.angle
@@ -311,6 +311,6 @@ def dicom_of(image: Image, header: Layer, pixels: bytes) -> bytes:
 
 
 def sidecar_of(header: Layer) -> bytes:
-    """Return the sidecar: ``header`` in the DICOM JSON model, and the transfer syntax as OMI-DB adds it."""
+    """Return the sidecar: ``header`` in the DICOM JSON model, with the transfer syntax that OMI-DB adds."""
     syntax = {"00020010": {"vr": "UI", "Value": [ExplicitVRLittleEndian]}}
     return json.dumps(syntax | {tag: header[tag][1] for tag in sorted(header)}).encode()

@@ -1,7 +1,7 @@
-"""Who was screened when, and what was found: the part of a client that is not yet any file.
+"""Invents the history of a client: the dates of screening, and the findings. The other modules write it to files.
 
-A client's history is drawn from a deck of stories, so that every story, and with them every outcome that
-``omidb`` 0.13.1 knows, occurs once in each ``len(DECK)`` clients whatever the seed.
+The history of a client is a story drawn from a deck. Each run of ``len(DECK)`` clients therefore has every story
+once, and with them every outcome of ``omidb`` 0.13.1, for any seed.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ EVENTS: dict[str, dict[str, str | None]] = {
     "undated": {"SCREENING": "Normal"},
     "surgery-uncertain": {"SCREENING": "Suspicious", "ASSESSMENT": "Uncertain", "SURGERY": "Uncertain"},
 }
-"""The events of each finding, in the order of time, and the opinion on the affected side."""
+"""Finding -> its events, in order of time, with the opinion on the affected side."""
 
 CANCERS = ("cancer", "dcis", "bilateral", "interval", "interval-unproven")
 """Findings with a malignant lesion."""
@@ -70,7 +70,7 @@ DECK: tuple[tuple[tuple[str, int], ...], ...] = (
     *((_N, ("interval-contradicted", 18)), ((_LOST, 36), _N), (("events-lost", 36), _N)),
     *((("undated", 36), _N), (("surgery-uncertain", 36), _N)),
 )
-"""The stories: what was found, and the months since the visit before."""
+"""The stories: for each visit the finding, and the months since the previous visit."""
 
 _TYPES = {"follow-up": "CF", "referred": "G"}
 _DELAYS = {"ASSESSMENT": (12, 24), "BIOPSYFINE": (0, 0), "BIOPSYWIDE": (0, 8), "SURGERY": (24, 50)}
@@ -78,7 +78,7 @@ _DELAYS = {"ASSESSMENT": (12, 24), "BIOPSYFINE": (0, 0), "BIOPSYWIDE": (0, 8), "
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """One lesion and where it lies: fractions of the breast, see :func:`omidbfs.demo.anatomy.box_of`.
+    """One lesion and its place in fractions of the breast, see :func:`omidbfs.demo.anatomy.box_of`.
 
     ``appearance`` is ``mass``, ``calcification`` or ``distortion``.
     """
@@ -93,7 +93,7 @@ class Lesion:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One episode. ``start`` and the ``dates`` of its events are shifted; the true year is kept apart."""
+    """One episode. ``start`` and the ``dates`` of its events are shifted; a field of its own has the true year."""
 
     id: str
     finding: str
@@ -123,7 +123,7 @@ class History:
 
 
 def story_of(number: int, seed: int) -> tuple[tuple[str, int], ...]:
-    """Return the story of the ``number``-th client (from 0): a card of the deck, shuffled for every round."""
+    """Return the story of the ``number``-th client (from 0) from the deck, which each round shuffles again."""
     deck = list(DECK)
     Random(f"{seed}/deck/{number // len(deck)}").shuffle(deck)
     return deck[number % len(deck)]

@@ -1,4 +1,4 @@
-"""Episodes as studies, images and marks, and as ``imagedb_<client>.json`` has them."""
+"""Makes the studies, images and marks of episodes, and ``imagedb_<client>.json``. ``tree`` uses it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ROOT = "1.2.826.0.1.3680043.9.3218.1.1"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box around a lesion, in pixels from the top left, and what a reader said of it."""
+    """The bounding box of a lesion, in pixels from the top left, and the judgement of a reader."""
 
     id: int
     box: Box
@@ -27,7 +27,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image; ``source`` is the UID of the image FOR PROCESSING that it was or would have been made of."""
+    """One image; ``source`` is the UID of the image FOR PROCESSING behind it, which need not exist."""
 
     uid: str
     series: str
@@ -63,7 +63,7 @@ class Matrix:
 
 
 def uids(client: int, random: Random) -> Iterator[str]:
-    """Yield UIDs in the manner of OMI-DB, at most 64 characters, that no other client number has."""
+    """Yield UIDs in the style of OMI-DB, with at most 64 characters; each client number has UIDs of its own."""
     stem = f"{random.randint(10**7, 10**8 - 1)}.{random.randint(1000, 9999)}.{1480000000000 + client * 7919}"
     for number in range(random.randint(1, 300), 10**6):
         yield f"{ROOT}.{stem}.{number}.0"
@@ -105,7 +105,7 @@ def _benign(mark: Mark, random: Random) -> Mark:
 
 @dataclass(slots=True)
 class Camera:
-    """Takes the studies of one client."""
+    """Makes the studies of one client."""
 
     history: History
     matrix: Matrix
@@ -146,7 +146,7 @@ class Camera:
     def _findings(
         self, episode: Episode, later: Episode | None, side: str, view: str, modifiers: tuple[str, ...]
     ) -> tuple[tuple[Lesion, ...], tuple[Mark, ...]]:
-        """Return the lesions that an image shows, and the marks that somebody has drawn on it."""
+        """Return the lesions that an image shows, and the marks on it."""
         own = tuple(lesion for lesion in episode.lesions if lesion.side == side)
         coming = later.lesions if later is not None and later.is_cancer and not own else ()
         priors = tuple(lesion for lesion in coming if lesion.side == side)

@@ -1,4 +1,7 @@
-"""Episodes as ``nbss_<client>.json`` has them (NBSS tables DS0026; keys as ``omidb.client_parser`` reads them)."""
+"""Makes ``nbss_<client>.json`` of episodes (NBSS tables DS0026; keys of ``omidb.client_parser``).
+
+``tree`` uses it.
+"""
 
 from datetime import date
 from random import Random

@@ -1,4 +1,4 @@
-"""What goes wrong in headers, as :mod:`~omidbfs.demo.quirks` has it for everything else."""
+"""Errors in the headers of real databases; :mod:`~omidbfs.demo.quirks` has all others."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _CONTRADICTED = "deep: the DICOM file says something else"
 
 
 def odd_values(make: Make) -> Iterator[Problem]:
-    """Write a side and a view that are none, a thickness with a comma, and a range of ages."""
+    """Write an invalid side, an invalid view, a thickness with a comma and a range of ages."""
     c = make()
     side, view, thickness, age = c.first.images[:4]
     for image, tag, text, kind in (
@@ -41,7 +41,7 @@ def sides_disagree(make: Make) -> Iterator[Problem]:
 
 
 def sidecar_of_another_image(make: Make) -> Iterator[Problem]:
-    """Copy the JSON of one image over that of another, of the other side."""
+    """Copy the JSON of one image over that of an image of the other side."""
     c = make()
     image = c.first.images[0]
     other = next(one for one in c.first.images if one.side != image.side)
@@ -51,7 +51,7 @@ def sidecar_of_another_image(make: Make) -> Iterator[Problem]:
 
 
 def header_cut_off(make: Make) -> Iterator[Problem]:
-    """Cut a DICOM file in its manufacturer, and lose its sidecar."""
+    """Cut off a DICOM file in Manufacturer, and delete its sidecar."""
     c = make()
     image = c.first.images[0]
     place = c.dcm(c.first, image)

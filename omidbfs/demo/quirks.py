@@ -1,6 +1,7 @@
-"""What goes wrong in real databases: each accident happens to a client of its own.
+"""Errors of real databases. Each function makes one kind of error, in a client of its own.
 
-Beside it stands every problem that a reader has to report for it (:data:`~omidbfs.database.problems.KINDS`).
+It yields every problem that a reader has to report for it (:data:`~omidbfs.database.problems.KINDS`). ``generate``
+and the tests use the functions.
 """
 
 import os
@@ -18,7 +19,7 @@ STRANGER = "1.2.826.0.1.3680043.9.3218.1.1.10000001.1000.1480000000000"
 
 
 def strays_in_the_trees(root: Path) -> Iterator[Problem]:
-    """Leave things that are no clients in both trees; nothing inside a foreign directory counts."""
+    """Leave entries that are not clients in both trees; the content of a foreign directory is no problem."""
     (root / "images" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
     yield Problem("images/Thumbs.db", "unexpected-entry", "not a client directory")
     (root / "data" / "notes.txt").write_text("copied on Tuesday\n")
@@ -29,7 +30,7 @@ def strays_in_the_trees(root: Path) -> Iterator[Problem]:
 
 
 def strays_in_a_client(make: Make) -> Iterator[Problem]:
-    """Leave notes beside studies and images, and each half of a pair in the tree of the other."""
+    """Leave notes beside studies and images, and files of each kind in the tree of the other."""
     c = make()
     study, uid = c.first, c.first.images[0].uid
     for place in (
@@ -56,7 +57,7 @@ def no_regular_file(make: Make) -> Iterator[Problem]:
 
 
 def link_out_of_the_source(make: Make) -> Iterator[Problem]:
-    """Put a symbolic link to a file of the machine where a DICOM file belongs."""
+    """Put a symbolic link to a file outside the source where a DICOM file belongs."""
     c = make()
     place = c.dcm(c.first, f"{STRANGER}.3.0")
     place.symlink_to("/etc/hostname")
@@ -93,7 +94,7 @@ def _copy(source: Subject, target: Subject, place: Any, number: int) -> str:
 
 
 def uid_in_two_studies(make: Make) -> Iterator[Problem]:
-    """File an image of one study in another, too."""
+    """Copy an image of one study into another."""
     c = make()
     uid = _copy(c, c, c.second, 0)
     for study in (c.first, c.second):
@@ -101,7 +102,7 @@ def uid_in_two_studies(make: Make) -> Iterator[Problem]:
 
 
 def uid_in_two_clients(make: Make) -> Iterator[Problem]:
-    """File an image of one client under another, too; there without its sidecar."""
+    """Copy an image of one client to another, without its sidecar."""
     c, other = make(), make()
     uid = _copy(c, other, other.second, 1)
     other.sidecar(other.second, uid).unlink()
@@ -111,14 +112,14 @@ def uid_in_two_clients(make: Make) -> Iterator[Problem]:
 
 
 def nbss_missing(make: Make) -> Iterator[Problem]:
-    """Lose NBSS."""
+    """Delete NBSS."""
     c = make()
     c.nbss.unlink()
     yield c.problem(c.data, "nbss-missing", "")
 
 
 def imagedb_missing(make: Make) -> Iterator[Problem]:
-    """Lose ImageDB: then nobody knows which images there should be."""
+    """Delete ImageDB, so that the expected images are unknown."""
     c = make()
     c.imagedb.unlink()
     yield c.problem(c.data, "imagedb-missing", "")
@@ -145,7 +146,7 @@ def images_missing(make: Make) -> Iterator[Problem]:
 
 
 def halves_missing(make: Make) -> Iterator[Problem]:
-    """Lose one half of a pair, either way."""
+    """Delete the sidecar of one image and the DICOM file of another."""
     c = make()
     place = c.dcm(c.first, c.first.images[0])
     place.unlink()
@@ -156,7 +157,7 @@ def halves_missing(make: Make) -> Iterator[Problem]:
 
 
 def _spoil(place: Path) -> Iterator[str]:
-    """Make three bad JSON files of a good one, one after the other."""
+    """Replace a good JSON file by three bad ones in turn, and yield what is wrong with each."""
     content = place.read_bytes()
     for bad, why in ((b"", "empty"), (content[: len(content) // 2], "cut off"), (b"[1, 2]", "not an object")):
         place.write_bytes(bad)
@@ -174,7 +175,7 @@ def bad_documents(make: Make) -> Iterator[Problem]:
 
 
 def bad_sidecars(make: Make) -> Iterator[Problem]:
-    """Write sidecars empty, cut off, or as a list: the DICOM headers stand in."""
+    """Write sidecars empty, cut off, or as a list, so that the DICOM headers count."""
     c = make()
     for times, image in enumerate(c.first.images[:3], start=1):
         place = c.sidecar(c.first, image)
@@ -183,7 +184,7 @@ def bad_sidecars(make: Make) -> Iterator[Problem]:
 
 
 def bad_dicom(make: Make) -> Iterator[Problem]:
-    """Damage DICOM files: without a sidecar, with a bad one, to nothing, and with a good one."""
+    """Damage DICOM files without a sidecar, with a bad one and with a good one; empty another."""
     c = make()
     bare, doubtful, empty, hidden = c.first.images[:4]
     for image in (bare, doubtful, hidden):
@@ -210,7 +211,7 @@ def wrong_clients(make: Make) -> Iterator[Problem]:
 
 
 def odd_date(make: Make) -> Iterator[Problem]:
-    """Give a study a date that is none: it then counts as absent."""
+    """Give a study an invalid date, which counts as absent."""
     c = make()
     with listed(c, c.first) as study:
         study["StudyDate"] = "someday"
@@ -220,7 +221,7 @@ def odd_date(make: Make) -> Iterator[Problem]:
 
 
 def odd_year(make: Make) -> Iterator[Problem]:
-    """Give an episode a year that is none."""
+    """Give an episode an invalid year."""
     c = make()
     with last_episode(c) as episode:
         episode["ActualEpisodeOpenedYear"] = "20x2"
@@ -228,7 +229,7 @@ def odd_year(make: Make) -> Iterator[Problem]:
 
 
 def odd_event(make: Make) -> Iterator[Problem]:
-    """Make an event a remark."""
+    """Replace an event by a remark."""
     c = make()
     with last_episode(c) as episode:
         episode["ASSESSMENT"] = "see notes"
@@ -244,7 +245,7 @@ def unknown_code(make: Make) -> Iterator[Problem]:
 
 
 def bad_marks(make: Make) -> Iterator[Problem]:
-    """Draw two marks on an image, one without a readable corner, one without its number."""
+    """Add two marks to an image, one with an invalid corner and one without MarkID."""
     c = make()
     image = c.first.images[0]
     box: dict[str, Any] = {"MarkID": 1, "X1": "10", "Y1": "10", "X2": "14", "Y2": "14", "Mass": 1}
@@ -256,7 +257,7 @@ def bad_marks(make: Make) -> Iterator[Problem]:
 
 
 def odd_boxes(make: Make) -> Iterator[Problem]:
-    """Draw a mark without area, one outside of its image, and one of which the greater part is."""
+    """Add a mark without area, one outside its image and one mostly outside its image."""
     c = make()
     image = c.first.images[0]
     boxes = (("10", "10", "10", "40"), ("90000", "10", "90040", "40"), ("-60", "10", "40", "40"))
@@ -270,7 +271,7 @@ def odd_boxes(make: Make) -> Iterator[Problem]:
 
 
 def view_conflict(make: Make) -> Iterator[Problem]:
-    """Call a CC view MLO in ViewPosition, and leave its code as it is."""
+    """Write MLO into the ViewPosition of a CC view, and keep its code."""
     c = make()
     image = next(image for image in c.first.images if image.view == "CC")
     place = c.sidecar(c.first, image)
@@ -280,7 +281,7 @@ def view_conflict(make: Make) -> Iterator[Problem]:
 
 
 def study_date_missing(make: Make) -> Iterator[Problem]:
-    """Lose the date of a study."""
+    """Delete the date of a study."""
     c = make()
     with listed(c, c.first) as study:
         study["StudyDate"] = None
@@ -289,7 +290,7 @@ def study_date_missing(make: Make) -> Iterator[Problem]:
 
 
 def episode_id_missing(make: Make) -> Iterator[Problem]:
-    """Lose the episode of studies: null in one, no key in the other."""
+    """Remove the EpisodeID of two studies: null in one, no key in the other."""
     c = make()
     with listed(c, c.first) as study:
         study["EpisodeID"] = None
@@ -308,7 +309,7 @@ def episode_id_unknown(make: Make) -> Iterator[Problem]:
 
 
 def study_list_conflict(make: Make) -> Iterator[Problem]:
-    """List a study under another episode than that of which it is."""
+    """List a study in StudyList of another episode than its own."""
     c = make()
     with last_episode(c) as episode:
         episode["StudyList"] += f", {c.first.uid}"
@@ -318,7 +319,7 @@ def study_list_conflict(make: Make) -> Iterator[Problem]:
 
 
 def study_not_in_imagedb(make: Make) -> Iterator[Problem]:
-    """Strike a study from ImageDB."""
+    """Delete a study from ImageDB."""
     c = make()
     with edited(c.imagedb) as imagedb:
         del imagedb["STUDIES"][c.first.uid]
@@ -326,7 +327,7 @@ def study_not_in_imagedb(make: Make) -> Iterator[Problem]:
 
 
 def study_not_on_disk(make: Make) -> Iterator[Problem]:
-    """Lose all files of a study; its images are then not missed one by one."""
+    """Delete all files of a study; its images are no further problems."""
     c = make()
     shutil.rmtree(c.data / c.first.uid)
     shutil.rmtree(c.images / c.first.uid)
@@ -334,7 +335,7 @@ def study_not_on_disk(make: Make) -> Iterator[Problem]:
 
 
 def image_not_in_imagedb(make: Make) -> Iterator[Problem]:
-    """Strike two images from ImageDB, one of which has lost its sidecar."""
+    """Delete two images from ImageDB, and the sidecar of one of them."""
     c = make()
     whole, half = c.first.images[:2]
     with listed(c, c.first) as study:
@@ -347,7 +348,7 @@ def image_not_in_imagedb(make: Make) -> Iterator[Problem]:
 
 
 def image_not_on_disk(make: Make) -> Iterator[Problem]:
-    """Lose both halves of an image."""
+    """Delete both files of an image."""
     c = make()
     image = c.first.images[0]
     c.dcm(c.first, image).unlink()
@@ -389,4 +390,4 @@ QUIRKS = (
     *HEADER_QUIRKS,
     study_list_conflict,
 )
-"""Everything that happens to clients; :func:`strays_in_the_trees` happens beside them."""
+"""All errors in clients; :func:`strays_in_the_trees` makes those outside clients."""

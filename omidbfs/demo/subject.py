@@ -1,4 +1,4 @@
-"""A written client in the hands of a quirk or a variant: where its files are, and how to change them."""
+"""A written client that a quirk or a variant changes: the paths of its files, and functions to edit them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ STORY = (("normal", 36), ("cancer", 36))
 
 
 class Subject:
-    """A client of :data:`STORY` that something is done to. ``first`` and ``second`` are its screening studies."""
+    """A client with the history :data:`STORY`. ``first`` and ``second`` are its screening studies."""
 
     def __init__(self, client: Written) -> None:
         self.client = client
@@ -58,12 +58,12 @@ class Subject:
 
 
 Make = Callable[[], Subject]
-"""Writes another client and returns it."""
+"""A function that writes another client and returns it."""
 
 
 @contextmanager
 def edited(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON object in ``path``, and write it back as it was left."""
+    """Yield the JSON object in ``path``, and write it back with the changes of the block."""
     document = orjson.loads(path.read_bytes())
     yield document
     path.write_bytes(orjson.dumps(document))
@@ -71,7 +71,7 @@ def edited(path: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def dataset(path: Path) -> Iterator[Dataset]:
-    """Yield the DICOM file in ``path``, and write it back as it was left."""
+    """Yield the DICOM file in ``path``, and write it back with the changes of the block."""
     found = dcmread(path)
     yield found
     found.save_as(path)
@@ -85,13 +85,13 @@ def described(found: Dataset) -> dict[str, Any]:
 
 @contextmanager
 def listed(subject: Subject, study: Study) -> Iterator[dict[str, Any]]:
-    """Yield what ImageDB says of ``study``, and write it back as it was left."""
+    """Yield the entry of ``study`` in ImageDB, and write it back with the changes of the block."""
     with edited(subject.imagedb) as imagedb:
         yield imagedb["STUDIES"][study.uid]
 
 
 @contextmanager
 def last_episode(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Yield the last episode in NBSS, the one with the cancer, and write it back as it was left."""
+    """Yield the last episode in NBSS, that of the cancer, and write it back with the changes of the block."""
     with edited(subject.nbss) as nbss:
         yield nbss[subject.client.history.episodes[-1].id]

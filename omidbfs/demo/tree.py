@@ -1,4 +1,4 @@
-"""A client -> files, byte for byte and to the second the same whenever it is written again."""
+"""Writes the files of a client; every run writes the same bytes and modification times. ``generate`` uses it."""
 
 import calendar
 import os
@@ -8,20 +8,20 @@ from random import Random
 
 import orjson
 
-from omidbfs.demo.anatomy import Plates
 from omidbfs.demo.equipment import Machine, machine_of
 from omidbfs.demo.header import Layer, dicom_of, image_layer, sidecar_of, study_layer, unit_layer
 from omidbfs.demo.history import History, history_of
 from omidbfs.demo.imaging import Camera, Matrix, Study, imagedb_of, studies_of, uids
 from omidbfs.demo.nbss import nbss_of
+from omidbfs.demo.plates import Plates
 
 SMALL, FULL = Matrix(104, 80), Matrix(3328, 2560)
-"""Rows and columns by default (1/32 each way), and of a real detector."""
+"""Rows and columns by default (1/32 of a real detector each), and those of a real detector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A client as it was written below ``root``."""
+    """A client that was written below ``root``."""
 
     root: Path
     history: History
@@ -29,7 +29,7 @@ class Written:
 
     @property
     def name(self) -> str:
-        """Return the name of the client, which is that of its directories."""
+        """Return the name of the client and of its directories."""
         return self.history.client
 
 
@@ -42,7 +42,7 @@ class Writer:
         self._units: dict[Machine, Layer] = {}
 
     def write(self, number: int, name: str, story: tuple[tuple[str, int], ...]) -> Written:
-        """Invent the client ``name`` along ``story`` and write it; ``number`` makes its UIDs its own."""
+        """Invent the client ``name`` after ``story``, and write it; ``number`` makes its UIDs unique."""
         random = Random(f"{self.seed}/client/{number}")
         history = history_of(name, story, random)
         machines = {
@@ -83,7 +83,7 @@ class Writer:
 
 
 def settle(client: Written) -> None:
-    """Give everything of ``client`` the time of its study, and the rest that of its last study."""
+    """Set modification times: of each study to the time of the study, of the rest to that of the last study."""
     times = {study.uid: _seconds(study) for study in client.studies}
     last = max(times.values(), default=0)
     for tree in ("images", "data"):

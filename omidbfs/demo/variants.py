@@ -1,4 +1,7 @@
-"""What looks odd in real databases and is no problem: none of this may be reported."""
+"""Unusual forms in real databases that are no problem: a reader must not report them.
+
+``generate`` and the tests use the functions. Each changes a client of its own.
+"""
 
 import re
 from collections.abc import Callable
@@ -33,7 +36,7 @@ _TEXTS = {
     "G2": "II",
     "NDH": "High",
     "IN": "Ductal/NST",
-    # Opinions of a side come as texts; here they get their codes.
+    # Side opinions are written as texts; these are their codes.
     "Normal": "ON",
     "Suspicious": "OS",
     "Malignant": "OM",
@@ -90,7 +93,7 @@ def compact_dates(make: Make) -> None:
 
 
 def ages(make: Make) -> None:
-    """Write ages in every manner seen, and those that say nothing."""
+    """Write ages in every known form, and values that mean "not stated"."""
     c = make()
     elements: list[Json] = [
         {"vr": "AS", "Value": ["000Y"]},
@@ -110,7 +113,7 @@ def ages(make: Make) -> None:
 
 
 def numbers(make: Make) -> None:
-    """Write numbers where others have digits, and the reverse, lists for commas, flags that are not set."""
+    """Write numbers instead of digits and the reverse, lists instead of commas, and flags that are not set."""
     c = make()
     boxes: tuple[Json, ...] = (
         {"MarkID": 11, "X1": 10, "Y1": 40, "X2": 16, "Y2": 46, "LinkedNBSSLesionNumber": "1", "Mass": "Mass"},
@@ -132,7 +135,7 @@ def numbers(make: Make) -> None:
 
 
 def manufacturers(make: Make) -> None:
-    """Write the makers' other names, and models in free text."""
+    """Write other names of manufacturers, and models in free text."""
     makers = ("LORAD", "Philips Medical Systems", "GE HEALTHCARE", "Hologic, Inc. ", "Data anonymised", "")
 
     def change(header: Json, study: Study, image: Image) -> None:
@@ -146,7 +149,7 @@ def manufacturers(make: Make) -> None:
 
 
 def sides_in_views(make: Make) -> None:
-    """Put the side before the view (LMLO, RIGHT CC), in half of the images only there or in the series."""
+    """Put the side before the view (LMLO, RIGHT CC); in half of the images only there or in the series."""
     words = {"L": "LEFT", "R": "RIGHT"}
 
     def change(header: Json, study: Study, image: Image) -> None:
@@ -161,7 +164,7 @@ def sides_in_views(make: Make) -> None:
 
 
 def modifiers_in_views(make: Make) -> None:
-    """Write that implants were displaced in ViewPosition (CCID), and leave their codes out."""
+    """State in ViewPosition only, without codes, that implants were displaced (CCID)."""
 
     def change(header: Json, study: Study, image: Image) -> None:
         if study is c.first:
@@ -174,7 +177,7 @@ def modifiers_in_views(make: Make) -> None:
 
 
 def tomosyntheses(make: Make) -> None:
-    """Store a study as tomosyntheses that say side and thickness in sequences, the other as their 2D images."""
+    """Turn one study into tomosyntheses with side and thickness in sequences, the other into their 2D images."""
     kinds = (["ORIGINAL", "PRIMARY", "TOMO_PROJ"], ["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"])
     c = make()
     for study in (c.first, c.second):
@@ -202,7 +205,7 @@ def _as_tomosynthesis(dicom: Dataset, image: Image) -> None:
 
 
 def snomed_ct(make: Make) -> None:
-    """Code views as today's standard has it (PS3.16, CID 4014), or by position alone."""
+    """State views by codes of the current standard (PS3.16, CID 4014), or by ViewPosition alone."""
     codes = {"CC": "399162004", "MLO": "399368009", "ML": "399260004", "XCCL": "399192008"}
 
     def change(header: Json, study: Study, image: Image) -> None:
@@ -220,7 +223,7 @@ def snomed_ct(make: Make) -> None:
 
 
 def bare_records(make: Make) -> None:
-    """Leave out of NBSS all that may be left out, and write null or "" in place of events."""
+    """Delete all optional values of NBSS, and write null or "" instead of events."""
     c = make()
     with edited(c.nbss) as nbss:
         del nbss["ClientID"], nbss["Classification"]
@@ -236,7 +239,7 @@ def bare_records(make: Make) -> None:
 
 
 def anonymised(make: Make) -> None:
-    """Write "Data anonymised" where others have a value; it counts as empty."""
+    """Write "Data anonymised" instead of values; it counts as empty."""
 
     def change(header: Json, study: Study, image: Image) -> None:
         for tag in ("00081090", "00185101", "00281300"):
@@ -249,7 +252,7 @@ def anonymised(make: Make) -> None:
 
 
 def empty_elements(make: Make) -> None:
-    """Leave elements without values: Value [] or no Value at all."""
+    """Write elements without values: an empty Value, or none."""
 
     def change(header: Json, study: Study, image: Image) -> None:
         for tag in ("00080070", "00101010", "00185101", "00281300"):
@@ -285,4 +288,4 @@ VARIANTS = (
     empty_elements,
     images_without_marks,
 )
-"""Each makes a client of its own and returns nothing: there is nothing to report."""
+"""The variants. They return nothing, since there is nothing to report."""

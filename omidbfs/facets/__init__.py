@@ -1,18 +1,36 @@
-"""The facets: what images are grouped by. Adding a facet is adding one entry to a registry.
+"""Facets: the attributes that group images.
 
-``clinical``, ``image``, ``breast`` and ``mark`` hold those that the program has, ``user`` makes those that a user
-defines.
+All floors above use them. They are pure data and pure functions, for any thread.
+
+``clinical``, ``image``, ``breast`` and ``mark`` hold the facets of the program. A new facet is one entry there, a
+test, and a new ``docs/facets.md``, which ``scripts/facets-doc`` generates. If the facet needs an attribute that
+:class:`~omidbfs.database.header.Header` lacks, ``database/header.py`` changes too. ``defined`` reads the facets
+that a user defines.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.database.records import OTHER
 from omidbfs.facets.breast import BREAST_FACETS
 from omidbfs.facets.clinical import CLINICAL_FACETS
 from omidbfs.facets.image import IMAGE_FACETS
 from omidbfs.facets.mark import MARK_FACETS
-from omidbfs.facets.model import NONE, RESERVED, UNKNOWN, UNLINKED, Facet, Kind, Subject, Token, Value
+from omidbfs.facets.model import (
+    NONE,
+    RESERVED,
+    UNKNOWN,
+    UNLINKED,
+    Facet,
+    Key,
+    Kind,
+    Level,
+    Subject,
+    Tag,
+    Token,
+    Value,
+)
 
 FACETS: tuple[Facet, ...] = (
     *CLINICAL_FACETS,
@@ -22,10 +40,10 @@ FACETS: tuple[Facet, ...] = (
     Facet(
         "file-type",
         "dcm or json: narrows the files of a cohort, not its images",
-        "file",
-        "file name",
+        Level.FILE,
+        ("file name",),
         Kind.FILE,
-        values=(Value("dcm", "dcm"), Value("json", "json")),
+        values=tuple(Value(kind.name, kind.name) for kind in FILE_KINDS),
     ),
 )
 """The facets that every index has."""
@@ -34,13 +52,13 @@ BY_NAME: Mapping[str, Facet] = {facet.name: facet for facet in FACETS}
 
 
 def named(facet: str, code: str | None) -> str | None:
-    """Return the name on the drive of a code in one of :data:`FACETS`; what its table has not keeps its own."""
+    """Return the name on the drive for a code of one of :data:`FACETS`, or the code if its table lacks it."""
     return next((value.label for value in BY_NAME[facet].values if value.code == code), code)
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The facets of one index: :data:`FACETS`, and those of ``user``, who may define more."""
+    """The facets of one index: :data:`FACETS`, then ``user``, the facets that the user defines."""
 
     user: tuple[Facet, ...] = ()
     facets: tuple[Facet, ...] = field(init=False)
@@ -61,9 +79,12 @@ __all__ = [
     "UNKNOWN",
     "UNLINKED",
     "Facet",
+    "Key",
     "Kind",
+    "Level",
     "Registry",
     "Subject",
+    "Tag",
     "Token",
     "Value",
     "named",

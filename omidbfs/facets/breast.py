@@ -1,11 +1,15 @@
-"""Facets of what was found in the image's own breast."""
+"""Facets of the opinions on the imaged breast.
+
+The registry of facets includes them. The workers that build an index call their functions, which are pure but for
+the caches in :class:`~omidbfs.facets.model.Subject`.
+"""
 
 from collections.abc import Hashable
 
 from omidbfs.database.codes import SIDE_OPINIONS
 from omidbfs.database.records import OTHER, Episode
 from omidbfs.database.terms import laterality
-from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Subject, Value, one, table
+from omidbfs.facets.model import NONE, UNLINKED, Facet, Kind, Level, Subject, Value, one, table
 from omidbfs.facets.tables import READING_OPINIONS
 
 _WORST_FIRST = ("OM", "OS", "OU", "OB", "ON")
@@ -13,8 +17,8 @@ _DECISIVE = ("surgery", "biopsy_wide", "biopsy_fine")
 
 
 def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None, str | None]:
-    """Return the worst opinion after biopsy or surgery of one breast, and the readers' at screening."""
-    # Remembered while the woman is at hand: otherwise found anew for each image, 2 us.
+    """Return the worst opinion on one breast after biopsy or surgery, and the reader opinion at screening."""
+    # Cached for each client: computing it for every image takes 2 us.
     found = subject.opinions.get((episode.id, side))
     if found is None:
         is_left, decisive, first = side == "L", set(), None
@@ -29,7 +33,7 @@ def _opinions(subject: Subject, episode: Episode, side: str) -> tuple[str | None
 
 
 def _of_breast(subject: Subject) -> Hashable:
-    """Return the side of the image and the opinions of that breast: all that their facets depend on."""
+    """Return all that these facets depend on: the side of the image, or the opinions on that breast."""
     episode, side = subject.study.episode, laterality(subject.image.header)
     if episode is None or side not in ("L", "R"):
         return episode is None, side
@@ -54,9 +58,9 @@ def _reading_opinion(subject: Subject) -> str | None:
 BREAST_FACETS: tuple[Facet, ...] = (
     Facet(
         "side-opinion",
-        "the worst opinion of the image's own breast after biopsy or surgery in the episode",
-        "image",
-        "NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",
+        "the worst opinion on the imaged breast after biopsy or surgery in the episode",
+        Level.IMAGE,
+        ("NBSS left_opinion, right_opinion of SURGERY, BIOPSYWIDE, BIOPSYFINE; laterality of the image",),
         Kind.TABLE,
         one(_side_opinion),
         _of_breast,
@@ -64,9 +68,9 @@ BREAST_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "reading-opinion",
-        "the readers' opinion of the image's own breast at screening",
-        "image",
-        "NBSS SCREENING, L and R, Opinion; laterality of the image",
+        "the reader opinion on the imaged breast at screening",
+        Level.IMAGE,
+        ("NBSS SCREENING, L and R, Opinion; laterality of the image",),
         Kind.TABLE,
         one(_reading_opinion),
         _of_breast,

@@ -1,10 +1,21 @@
-"""Facets of the client, of its episodes and studies."""
+"""Facets of the client, of its episodes and of its studies.
+
+The registry of facets includes them. The workers that build an index call their functions, which are pure.
+"""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 
-from omidbfs.clinical import CLIENT_STATUSES, OUTCOMES, STATUSES, UNDEFINED_OUTCOMES
+from omidbfs.base.names import slug
+from omidbfs.clinical.outcomes import (
+    CLIENT_STATUSES,
+    OUTCOMES,
+    STATUS_LABELS,
+    STATUSES,
+    UNDEFINED,
+    UNDEFINED_OUTCOMES,
+)
 from omidbfs.database.codes import EPISODE_ACTIONS, EPISODE_TYPES, EVENTS
 from omidbfs.database.terms import intent, laterality, view_of
 from omidbfs.facets.model import (
@@ -13,28 +24,18 @@ from omidbfs.facets.model import (
     YES_NO,
     Facet,
     Kind,
+    Level,
     Subject,
     Token,
     Value,
+    imagedb,
+    nbss,
     of_episode,
     one,
     table,
     yes_no,
 )
-from omidbfs.names import slug
 
-UNDEFINED = "undefined"
-
-_STATUS_LABELS = {
-    "CI": "interval-cancer",
-    "CIP": "interval-cancer-prior",
-    "M": "malignant",
-    "MP": "malignant-prior",
-    "B": "benign",
-    "NAB": "normal-assessed-biopsied",
-    "NA": "normal-assessed",
-    "N": "normal",
-}
 _UNDEFINED_LABELS = {
     "InvalidEvents": "invalid-events",
     "InvalidFollowUp": "invalid-follow-up",
@@ -94,7 +95,7 @@ def _linked(subject: Subject, events: Iterable[str]) -> Sequence[Token]:
 
 
 def fold_of(client: str) -> int:
-    """Return 0 to 9, the same for a client in every database and version: a split never leaks a client."""
+    """Return 0 to 9. A client has the same fold in every database and version, so a split never leaks a client."""
     return int.from_bytes(blake2b(client.encode(), digest_size=8).digest(), "big") % 10
 
 
@@ -104,7 +105,7 @@ _view_fields = attrgetter(
 
 
 def _study_views(subject: Subject) -> Hashable:
-    """Return all that the facet ``standard-views`` depends on."""
+    """Return what the facet ``standard-views`` depends on."""
     return tuple([_view_fields(image.header) for image in subject.study.images])
 
 
@@ -119,14 +120,14 @@ def _standard_views(subject: Subject) -> str:
 
 
 def _links(subject: Subject) -> Hashable:
-    """Return all that the facets of a study and of its episode depend on."""
+    """Return what the facets of episodes and of events depend on."""
     study = subject.study
     episode = study.episode
     if episode is None:
         return None
     decided = subject.facts[episode.id].status, subject.outcomes[episode.id].code, subject.post_ops[episode.id]
-    said = episode.type, episode.action, episode.is_closed, episode.actual_opened_year
-    return decided, said, study.events, study.all_events
+    stated = episode.type, episode.action, episode.is_closed, episode.actual_opened_year
+    return decided, stated, study.events, study.all_events
 
 
 def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:
@@ -134,39 +135,45 @@ def _events(labels: Mapping[str, str]) -> tuple[Value, ...]:
 
 
 _OF_CLIENT: tuple[Facet, ...] = (
-    Facet("client", "the client; inside, its part of the real tree", "client", "directory name", Kind.NAME),
+    Facet(
+        "client",
+        "the client; its directory is the real tree of the client",
+        Level.CLIENT,
+        ("directory name",),
+        Kind.NAME,
+    ),
     Facet(
         "client-status",
-        "the most serious of the client's episodes",
-        "client",
-        "NBSS (omidb.client.Client.status)",
+        "the most serious status among the client's episodes",
+        Level.CLIENT,
+        ("NBSS (omidb.client.Client.status)",),
         Kind.TABLE,
         one(lambda subject: subject.client_status),
-        values=table(CLIENT_STATUSES, _STATUS_LABELS),
+        values=table(CLIENT_STATUSES, STATUS_LABELS),
     ),
     Facet(
         "classification",
         "the classification of the client as shipped",
-        "client",
-        "NBSS Classification",
+        Level.CLIENT,
+        ("NBSS ", nbss("Classification")),
         Kind.TABLE,
         one(_classification),
-        values=table(_CLASSIFICATIONS, _STATUS_LABELS),
+        values=table(_CLASSIFICATIONS, STATUS_LABELS),
     ),
-    Facet("site", "the screening centre", "client", "ImageDB Site", Kind.TEXT, one(_site)),
+    Facet("site", "the screening centre", Level.CLIENT, ("ImageDB ", imagedb("Site")), Kind.TEXT, one(_site)),
     Facet(
         "ethnicity",
         "the client's ethnic group",
-        "client",
-        "NBSS Ethnicity, else EthnicGroup",
+        Level.CLIENT,
+        ("NBSS ", nbss("Ethnicity"), ", else ", nbss("EthnicGroup")),
         Kind.TEXT,
         one(_ethnicity),
     ),
     Facet(
         "fold",
-        "ten parts of the clients, about equal in large databases, not stratified; no two share a client",
-        "client",
-        "hash of the client",
+        "one of ten disjoint groups of clients, of about equal size in large databases, not stratified",
+        Level.CLIENT,
+        ("hash of the client",),
         Kind.NUMBER,
         one(lambda subject: fold_of(subject.client.name)),
         highest=9,
@@ -174,22 +181,22 @@ _OF_CLIENT: tuple[Facet, ...] = (
 )
 
 _OF_EPISODE: tuple[Facet, ...] = (
-    Facet("episode", "the episode, as <client>~<number>", "episode", "key in NBSS", Kind.NAME),
+    Facet("episode", "the episode, as <client>~<number>", Level.EPISODE, ("key in NBSS",), Kind.NAME),
     Facet(
         "outcome",
-        "what became of the episode, by its own events and the episodes after it",
-        "episode",
-        "NBSS events and types (omidb.classificationtools.episode_outcome)",
+        "the outcome of the episode, from its own events and the episodes after it",
+        Level.EPISODE,
+        ("NBSS events and types (omidb.classificationtools.episode_outcome)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: outcome_tokens(subject.outcomes[episode].code)[0]),
         _links,
-        values=(*table(OUTCOMES, _STATUS_LABELS), _UNDEFINED_VALUE),
+        values=(*table(OUTCOMES, STATUS_LABELS), _UNDEFINED_VALUE),
     ),
     Facet(
         "undefined-outcome",
         "why the outcome is undefined",
-        "episode",
-        "NBSS events and types (omidb.classificationtools.UndefinedEpisodeOutcome)",
+        Level.EPISODE,
+        ("NBSS events and types (omidb.classificationtools.UndefinedEpisodeOutcome)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: outcome_tokens(subject.outcomes[episode].code)[1]),
         _links,
@@ -197,19 +204,19 @@ _OF_EPISODE: tuple[Facet, ...] = (
     ),
     Facet(
         "episode-status",
-        "what the episode's own events say",
-        "episode",
-        "NBSS events and type (omidb.episode.Episode.status)",
+        "the status of the episode, from its own events only",
+        Level.EPISODE,
+        ("NBSS events and type (omidb.episode.Episode.status)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: subject.facts[episode].status or UNDEFINED),
         _links,
-        values=(*table(STATUSES, _STATUS_LABELS), _UNDEFINED_VALUE),
+        values=(*table(STATUSES, STATUS_LABELS), _UNDEFINED_VALUE),
     ),
     Facet(
         "episode-type",
         "why the episode was opened",
-        "episode",
-        "NBSS EpisodeType",
+        Level.EPISODE,
+        ("NBSS ", nbss("EpisodeType")),
         Kind.TABLE,
         one(_episode_type),
         _links,
@@ -217,9 +224,9 @@ _OF_EPISODE: tuple[Facet, ...] = (
     ),
     Facet(
         "episode-action",
-        "what was decided in the end",
-        "episode",
-        "NBSS EpisodeAction",
+        "the final decision of the episode",
+        Level.EPISODE,
+        ("NBSS ", nbss("EpisodeAction")),
         Kind.TABLE,
         one(_episode_action),
         _links,
@@ -227,9 +234,9 @@ _OF_EPISODE: tuple[Facet, ...] = (
     ),
     Facet(
         "post-op",
-        "whether surgery or an interval cancer came before the episode",
-        "episode",
-        "NBSS events and types (omidb.classificationtools.is_post_op)",
+        "whether surgery or an interval cancer preceded the episode",
+        Level.EPISODE,
+        ("NBSS events and types (omidb.classificationtools.is_post_op)",),
         Kind.TABLE,
         of_episode(lambda subject, episode: yes_no(subject.post_ops[episode])),
         _links,
@@ -238,8 +245,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "closed",
         "whether the episode is closed",
-        "episode",
-        "NBSS EpisodeIsClosed",
+        Level.EPISODE,
+        ("NBSS ", nbss("EpisodeIsClosed")),
         Kind.TABLE,
         one(_closed),
         _links,
@@ -248,8 +255,8 @@ _OF_EPISODE: tuple[Facet, ...] = (
     Facet(
         "year",
         "the true year in which the episode was opened (study dates are shifted)",
-        "episode",
-        "NBSS ActualEpisodeOpenedYear",
+        Level.EPISODE,
+        ("NBSS ", nbss("ActualEpisodeOpenedYear")),
         Kind.NUMBER,
         one(_year),
         _links,
@@ -259,12 +266,12 @@ _OF_EPISODE: tuple[Facet, ...] = (
 )
 
 _OF_STUDY: tuple[Facet, ...] = (
-    Facet("study", "the examination", "study", "directory name", Kind.NAME),
+    Facet("study", "the examination", Level.STUDY, ("directory name",), Kind.NAME),
     Facet(
         "event",
         "the procedures that the study belongs to",
-        "study",
-        "NBSS events on the study's date",
+        Level.STUDY,
+        ("NBSS events on the study's date",),
         Kind.TABLE,
         lambda subject: _linked(subject, subject.study.events),
         _links,
@@ -273,9 +280,9 @@ _OF_STUDY: tuple[Facet, ...] = (
     ),
     Facet(
         "event-link-all",
-        "the procedures that the study may belong to, also where that is not unique (--link-all)",
-        "study",
-        "NBSS events on the study's date, else all of its episode",
+        "the procedures that the study may belong to, even if the link is not unique (--link-all)",
+        Level.STUDY,
+        ("NBSS events on the study's date, else all events of its episode",),
         Kind.TABLE,
         lambda subject: _linked(subject, subject.study.all_events),
         _links,
@@ -284,16 +291,18 @@ _OF_STUDY: tuple[Facet, ...] = (
     ),
     Facet(
         "standard-views",
-        "whether CC and MLO of both breasts are there, of one intent and nothing else (complete-4)",
-        "study",
-        "view, laterality and intent of the study's images; images of one intent are looked at together",
+        "whether the study has CC and MLO of both breasts in one intent (complete-4: and no other image of it)",
+        Level.STUDY,
+        ("view, laterality and intent of the study's images; each intent is judged separately",),
         Kind.TABLE,
         one(_standard_views),
         _study_views,
         values=(
             Value("complete-4", "complete-4", (), "exactly L-CC, L-MLO, R-CC and R-MLO, of one intent"),
-            Value("extra", "extra", (), "these four, and more images of their intent; complete-4,extra has both"),
-            Value("incomplete", "incomplete", (), "one of the four is missing"),
+            Value(
+                "extra", "extra", (), "these four and more images of the same intent; complete-4,extra has both"
+            ),
+            Value("incomplete", "incomplete", (), "no intent has all four"),
         ),
     ),
 )

@@ -1,11 +1,15 @@
-"""Facets of one image: what its header says, which of its files there are, what was found in its breast."""
+"""Facets of one image: the attributes of its header, and which of its files exist.
+
+The registry of facets includes them. The workers that build an index call their functions once for each distinct
+``depends_on``. The functions are pure.
+"""
 
 import re
 from collections.abc import Container, Hashable, Sequence
 from operator import attrgetter
 
+from omidbfs.base.names import slug
 from omidbfs.database import uids
-from omidbfs.database.header import Header
 from omidbfs.database.records import OTHER
 from omidbfs.database.terms import (
     IMAGE_TYPES,
@@ -26,14 +30,15 @@ from omidbfs.facets.model import (
     YES_NO,
     Facet,
     Kind,
+    Level,
     Subject,
     Token,
     Value,
     one,
+    tag,
     yes_no,
 )
 from omidbfs.facets.tables import SOP_CLASSES, TRANSFER_SYNTAXES
-from omidbfs.names import slug
 
 _VENDORS = (
     ("hologic", "hologic"),
@@ -49,30 +54,46 @@ _VENDORS = (
 _CODE = re.compile(r"[a-z0-9-]+")
 
 
-# What depends on what. Fields that few images share are left out of the header and stand alone.
-_ALONE = (
-    "PatientAge",
-    "BodyPartThickness",
-    "EstimatedRadiographicMagnificationFactor",
+SHARED = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PresentationIntentType",
+    "ViewPosition",
+    "Laterality",
+    "ImageLaterality",
+    "BreastImplantPresent",
+    "SOPClassUID",
+    "Modality",
+    "PhotometricInterpretation",
+    "PartialView",
+    "TransferSyntaxUID",
+    "Rows",
+    "Columns",
+    "FrameLaterality",
+    "ViewCode",
+    "ViewModifierCodes",
 )
-_OF_TYPE = ("ImageType", "SOPClassUID", "NumberOfFrames")
-_LEFT_OUT = (*_ALONE, "ImageType", "SOPInstanceUID")
-_shared_fields = attrgetter(*(name for name in Header.__struct_fields__ if name not in _LEFT_OUT))
+"""Header fields that facets read and whose values many images share. Other fields have keys of their own."""
+OF_TYPE = ("SOPClassUID", "NumberOfFrames", "ImageType")
+"""Header fields that state the type of an image."""
+
+_shared_fields = attrgetter(*SHARED)
 
 
 def of_header(subject: Subject) -> Hashable:
-    """Return all fields of the header that many images share."""
+    """Return the values of the :data:`SHARED` fields."""
     return _shared_fields(subject.image.header)
 
 
-_of_age, _of_thickness, _of_magnification = (attrgetter(f"image.header.{name}") for name in _ALONE)
-_of_type = attrgetter(*(f"image.header.{name}" for name in _OF_TYPE))
-
-
-_FRAMES = (
-    ("SharedFunctionalGroupsSequence", "(5200,9229).(0020,9071).(0020,9072)"),
-    ("PerFrameFunctionalGroupsSequence", "(5200,9230).(0020,9071).(0020,9072)"),
+_of_age, _of_thickness, _of_magnification = (
+    attrgetter(f"image.header.{name}")
+    for name in ("PatientAge", "BodyPartThickness", "EstimatedRadiographicMagnificationFactor")
 )
+_of_type = attrgetter(*(f"image.header.{name}" for name in OF_TYPE))
+
+
+_FRAME_LATERALITY = "FrameAnatomySequence.FrameLaterality"
+_MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
 
 
 def _of_files(subject: Subject) -> Hashable:
@@ -90,13 +111,13 @@ def _view_modifiers(subject: Subject) -> Sequence[Token]:
 
 
 def vendor(text: str) -> str:
-    """Return the value of a Manufacturer: one name for the spellings of one company, else the text's slug."""
+    """Return the name for a Manufacturer: one name for all spellings of a company, else the slug of the text."""
     name = slug(text)
     return next((company for start, company in _VENDORS if f"{name}-".startswith(start)), name)
 
 
 def code_label(text: str) -> str:
-    """Return the name of a DICOM code string (MG, YBR_FULL): in capitals, with underscores; otherwise a slug."""
+    """Return the name for a DICOM code string (MG, YBR_FULL), in capitals with underscores, or else the slug."""
     name = slug(text)
     return name.upper().replace("-", "_") if _CODE.fullmatch(name) else name
 
@@ -133,8 +154,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "view",
         "the projection",
-        "image",
-        "ViewPosition (0018,5101), ViewCodeSequence (0054,0220)",
+        Level.IMAGE,
+        (tag("ViewPosition", "00185101"), ", ", tag("ViewCodeSequence", "00540220")),
         Kind.TABLE,
         one(lambda subject: view_of(subject.image.header)),
         of_header,
@@ -143,9 +164,14 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "view-modifier",
         "how the projection was modified",
-        "image",
-        "ViewCodeSequence.ViewModifierCodeSequence (0054,0220).(0054,0222), ViewModifierCodeSequence (0054,0222), "
-        "ViewPosition (0018,5101)",
+        Level.IMAGE,
+        (
+            tag("ViewCodeSequence.ViewModifierCodeSequence", "00540220", "00540222"),
+            ", ",
+            tag("ViewModifierCodeSequence", "00540222"),
+            ", ",
+            tag("ViewPosition", "00185101"),
+        ),
         Kind.TABLE,
         _view_modifiers,
         of_header,
@@ -154,11 +180,19 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "laterality",
-        "the breast",
-        "image",
-        "ImageLaterality (0020,0062), else "
-        + "".join(f"{sequence}.FrameAnatomySequence.FrameLaterality {tags}, else " for sequence, tags in _FRAMES)
-        + "Laterality (0020,0060), else ViewPosition (0018,5101)",
+        "the breast: left, right or both",
+        Level.IMAGE,
+        (
+            tag("ImageLaterality", "00200062"),
+            ", else ",
+            tag(f"SharedFunctionalGroupsSequence.{_FRAME_LATERALITY}", "52009229", "00209071", "00209072"),
+            ", else ",
+            tag(f"PerFrameFunctionalGroupsSequence.{_FRAME_LATERALITY}", "52009230", "00209071", "00209072"),
+            ", else ",
+            tag("Laterality", "00200060"),
+            ", else ",
+            tag("ViewPosition", "00185101"),
+        ),
         Kind.TABLE,
         one(lambda subject: laterality(subject.image.header)),
         of_header,
@@ -170,9 +204,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "intent",
-        "for presentation to a reader, or for processing",
-        "image",
-        "PresentationIntentType (0008,0068)",
+        "whether the image is for presentation to a reader or for processing",
+        Level.IMAGE,
+        (tag("PresentationIntentType", "00080068"),),
         Kind.TABLE,
         one(lambda subject: intent(subject.image.header)),
         of_header,
@@ -183,9 +217,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "sop-class",
-        "what kind of object the file holds",
-        "image",
-        "SOPClassUID (0008,0016)",
+        "the kind of DICOM object",
+        Level.IMAGE,
+        (tag("SOPClassUID", "00080016"),),
         Kind.TABLE,
         one(lambda subject: _uid(subject.image.header.SOPClassUID, uids.SOP_CLASSES)),
         of_header,
@@ -194,8 +228,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "modality",
         "the type of the device",
-        "image",
-        "Modality (0008,0060)",
+        Level.IMAGE,
+        (tag("Modality", "00080060"),),
         Kind.TEXT,
         one(lambda subject: subject.image.header.Modality),
         of_header,
@@ -203,9 +237,15 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "tomosynthesis",
-        "whether it is a tomosynthesis, one of its projections, or a 2D image made of it",
-        "image",
-        "SOPClassUID (0008,0016); NumberOfFrames (0028,0008) above 1; ImageType (0008,0008)",
+        "whether the image is a tomosynthesis, one of its projections, or a 2D image made from it",
+        Level.IMAGE,
+        (
+            tag("SOPClassUID", "00080016"),
+            "; ",
+            tag("NumberOfFrames", "00280008"),
+            " above 1; ",
+            tag("ImageType", "00080008"),
+        ),
         Kind.TABLE,
         one(lambda subject: yes_no(is_tomosynthesis(subject.image.header))),
         _of_type,
@@ -213,9 +253,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "image-type",
-        "how the image came about",
-        "image",
-        "ImageType (0008,0008), all values",
+        "how the image was made",
+        Level.IMAGE,
+        (tag("ImageType", "00080008"), ", all values"),
         Kind.TABLE,
         one(lambda subject: image_type(subject.image.header.ImageType)),
         _of_type,
@@ -225,9 +265,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "manufacturer",
-        "who made the unit",
-        "image",
-        "Manufacturer (0008,0070)",
+        "the manufacturer of the unit",
+        Level.IMAGE,
+        (tag("Manufacturer", "00080070"),),
         Kind.TEXT,
         one(lambda subject: subject.image.header.Manufacturer),
         of_header,
@@ -235,18 +275,18 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "model",
-        "the unit's model",
-        "image",
-        "ManufacturerModelName (0008,1090)",
+        "the model of the unit",
+        Level.IMAGE,
+        (tag("ManufacturerModelName", "00081090"),),
         Kind.TEXT,
         one(lambda subject: subject.image.header.ManufacturerModelName),
         of_header,
     ),
     Facet(
         "age",
-        "the woman's age at the examination in years, in bands of five",
-        "image",
-        "PatientAge (0010,1010)",
+        "the client's age at the examination in years, in bands of five",
+        Level.IMAGE,
+        (tag("PatientAge", "00101010"),),
         Kind.NUMBER,
         one(_age),
         _of_age,
@@ -255,9 +295,13 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "thickness",
-        "the thickness of the compressed breast in mm, in bands of ten",
-        "image",
-        "BodyPartThickness (0018,11A0), else XRay3DAcquisitionSequence.BodyPartThickness (0018,9507).(0018,11A0)",
+        "the compressed breast thickness in mm, in bands of ten",
+        Level.IMAGE,
+        (
+            tag("BodyPartThickness", "001811A0"),
+            ", else ",
+            tag("XRay3DAcquisitionSequence.BodyPartThickness", "00189507", "001811A0"),
+        ),
         Kind.NUMBER,
         one(_thickness),
         _of_thickness,
@@ -266,10 +310,13 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "magnification",
-        "the factor of magnification, to one tenth",
-        "image",
-        "EstimatedRadiographicMagnificationFactor (0018,1114), else "
-        "XRay3DAcquisitionSequence.EstimatedRadiographicMagnificationFactor (0018,9507).(0018,1114)",
+        "the magnification factor, to one tenth",
+        Level.IMAGE,
+        (
+            tag(_MAGNIFICATION, "00181114"),
+            ", else ",
+            tag(f"XRay3DAcquisitionSequence.{_MAGNIFICATION}", "00189507", "00181114"),
+        ),
         Kind.TEXT,
         one(_magnification),
         _of_magnification,
@@ -277,8 +324,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "implant",
         "whether the breast has an implant",
-        "image",
-        "BreastImplantPresent (0028,1300)",
+        Level.IMAGE,
+        (tag("BreastImplantPresent", "00281300"),),
         Kind.TABLE,
         one(lambda subject: among(subject.image.header.BreastImplantPresent, YES_NO_TEXTS)),
         of_header,
@@ -286,9 +333,9 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "partial-view",
-        "whether the image shows a part of the breast only",
-        "image",
-        "PartialView (0028,1350)",
+        "whether the image shows only a part of the breast",
+        Level.IMAGE,
+        (tag("PartialView", "00281350"),),
         Kind.TABLE,
         one(lambda subject: among(subject.image.header.PartialView, YES_NO_TEXTS)),
         of_header,
@@ -297,8 +344,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "matrix-size",
         "rows x columns",
-        "image",
-        "Rows (0028,0010), Columns (0028,0011)",
+        Level.IMAGE,
+        (tag("Rows", "00280010"), ", ", tag("Columns", "00280011")),
         Kind.TEXT,
         one(_matrix_size),
         of_header,
@@ -306,8 +353,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "photometric-interpretation",
         "whether high values are dark or bright",
-        "image",
-        "PhotometricInterpretation (0028,0004)",
+        Level.IMAGE,
+        (tag("PhotometricInterpretation", "00280004"),),
         Kind.TEXT,
         one(lambda subject: subject.image.header.PhotometricInterpretation),
         of_header,
@@ -316,8 +363,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "transfer-syntax",
         "how the file is encoded",
-        "image",
-        "TransferSyntaxUID (0002,0010)",
+        Level.IMAGE,
+        (tag("TransferSyntaxUID", "00020010"),),
         Kind.TABLE,
         one(lambda subject: _uid(subject.image.header.TransferSyntaxUID, uids.TRANSFER_SYNTAXES)),
         of_header,
@@ -326,8 +373,8 @@ IMAGE_FACETS: tuple[Facet, ...] = (
     Facet(
         "files",
         "which files of the image exist",
-        "image",
-        "directory",
+        Level.IMAGE,
+        ("directory",),
         Kind.TABLE,
         one(_files),
         _of_files,

@@ -1,14 +1,17 @@
-"""Facets of the marks in an image, and of the lesions that they are linked to.
+"""Facets of the marks in an image, and of the lesions that the marks are linked to.
 
-A mark names lesions by number; together with the side of the image that is a lesion of the study's episode.
-Nothing is guessed: where a number, the side or the episode is missing, so is the lesion.
+The registry of facets includes them. The workers that build an index call their functions, which are pure but for
+the caches in :class:`~omidbfs.facets.model.Subject`.
+
+A mark gives the numbers of its lesions. A number and the side of the image identify a lesion of the study's
+episode. Without a number, a side or an episode there is no link.
 """
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
 
-from omidbfs.clinical import LESION_STATUSES, lesion_grade, lesion_status
+from omidbfs.clinical.outcomes import LESION_STATUSES, lesion_grade, lesion_status
 from omidbfs.database.codes import (
     DCIS_GRADES,
     DISEASE_GRADES,
@@ -27,6 +30,7 @@ from omidbfs.facets.model import (
     YES_NO,
     Facet,
     Kind,
+    Level,
     Subject,
     Token,
     Value,
@@ -55,13 +59,13 @@ _described = attrgetter("features", "conspicuity", "mass_classification", "benig
 
 
 def _of_listing(subject: Subject) -> Hashable:
-    """Return how many marks there are, and whether that is known: what the facets depend on that count them."""
+    """Return what the facets that count marks depend on: how many there are, or ``None`` if that is unknown."""
     listed = subject.image.listed
     return None if listed is None else (len(listed.marks), listed.unread_marks)
 
 
 def _of_marks(subject: Subject) -> Hashable:
-    """Return what the facets depend on that tell of the marks themselves."""
+    """Return what the facets that describe marks depend on."""
     listed = subject.image.listed
     if listed is None or not listed.marks:
         return None if listed is None else listed.unread_marks
@@ -69,22 +73,22 @@ def _of_marks(subject: Subject) -> Hashable:
 
 
 def _of_lesions(subject: Subject) -> Hashable:
-    """Return what the facets depend on that tell of the lesions of marks: lesions alike share their codes."""
+    """Return what the facets that describe lesions of marks depend on: equal lesions share their codes."""
     listed = subject.image.listed
     if listed is None or not listed.marks:
         return None if listed is None else listed.unread_marks
     return subject.study.episode is None, tuple(
         [
             mark.lesion_numbers is None
-            or tuple([_said_of(subject, lesion) for lesion in lesions_of(subject, mark)])
+            or tuple([_facts_of(subject, lesion) for lesion in lesions_of(subject, mark)])
             for mark in listed.marks
         ]
     )
 
 
-def _said_of(subject: Subject, lesion: Lesion) -> Hashable:
-    """Return what each of the facets of lesions says of one."""
-    # Remembered while the woman is at hand: four images and more show the same lesion, and this takes 6 us.
+def _facts_of(subject: Subject, lesion: Lesion) -> Hashable:
+    """Return what each facet of lesions says about one lesion."""
+    # Cached for each client: this takes 6 us, and four or more images show the same lesion.
     known = subject.lesions.get(id(lesion))
     if known is None:
         known = subject.lesions[id(lesion)] = tuple([read(lesion) for read in _OF_LESION])
@@ -102,7 +106,7 @@ def _mark_count(subject: Subject) -> Token | None:
 
 
 def _each_mark(read: Callable[[Subject, Mark], Iterable[Token]]) -> Callable[[Subject], Sequence[Token]]:
-    """Return the tokens of all marks of an image, ``none`` where there are none."""
+    """Return the tokens of all marks of an image, or ``none`` if it has no marks."""
 
     def tokens(subject: Subject) -> Sequence[Token]:
         listed = subject.image.listed
@@ -116,7 +120,7 @@ def _each_mark(read: Callable[[Subject, Mark], Iterable[Token]]) -> Callable[[Su
 
 
 def lesions_of(subject: Subject, mark: Mark) -> list[Lesion]:
-    """Return the lesions that a mark is linked to, in the order of NBSS: by number, and the side of the image."""
+    """Return the lesions with the mark's numbers and the side of its image, in the order of NBSS."""
     episode, side = subject.study.episode, laterality(subject.image.header)
     if episode is None or mark.lesion_numbers is None:
         return []
@@ -139,7 +143,7 @@ def _link(subject: Subject, mark: Mark) -> Iterable[Token]:
 
 
 def _receptor(name: str) -> Callable[[Lesion], str | None]:
-    """Return a reader of a receptor's status: after surgery, else after biopsy."""
+    """Return a function that reads the status of a receptor: after surgery, else after biopsy."""
 
     def read(lesion: Lesion) -> str | None:
         examined = (lesion.procedures.get(event) for event in ("surgery", "biopsy_wide"))
@@ -162,7 +166,7 @@ _OF_LESION: tuple[Callable[[Lesion], str | None], ...] = (
     _progesterone,
     _her2,
 )
-"""All that facets say of a lesion."""
+"""Everything that facets read from a lesion."""
 
 
 def _capitals(text: str) -> str:
@@ -170,7 +174,7 @@ def _capitals(text: str) -> str:
 
 
 def _names(texts: Mapping[str, str]) -> tuple[Value, ...]:
-    """Return the values of a table whose codes are words; those that every facet has are not repeated."""
+    """Return the values of a table whose codes are words, without the words that every facet has."""
     return tuple(
         Value(code, re.sub("^not-", "un", code.replace("_", "-")), (code, text), text)
         for code, text in texts.items()
@@ -184,8 +188,8 @@ def _receptor_facet(
     return Facet(
         name,
         f"the {description} receptor status of the lesions that marks are linked to",
-        "lesion",
-        f"NBSS {key} of SURGERY, else BIOPSYWIDE",
+        Level.LESION,
+        (f"NBSS {key} of SURGERY, else BIOPSYWIDE",),
         Kind.TABLE,
         _each_lesion(read),
         _of_lesions,
@@ -198,8 +202,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "marked",
         "whether a radiologist marked a region",
-        "image",
-        "ImageDB marks",
+        Level.IMAGE,
+        ("ImageDB marks",),
         Kind.TABLE,
         one(_marked),
         _of_listing,
@@ -207,9 +211,9 @@ MARK_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "mark-count",
-        "how many regions are marked",
-        "image",
-        "ImageDB marks",
+        "the number of marked regions",
+        Level.IMAGE,
+        ("ImageDB marks",),
         Kind.NUMBER,
         one(_mark_count),
         _of_listing,
@@ -217,9 +221,9 @@ MARK_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "mark-feature",
-        "what the marks show",
-        "mark",
-        "ImageDB flags of a mark: Mass, WithCalcification, ...",
+        "the features of the marks",
+        Level.MARK,
+        ("ImageDB flags of a mark: Mass, WithCalcification, ...",),
         Kind.TABLE,
         _each_mark(lambda _, mark: [name for name in MARK_FEATURES if name in mark.features] or (UNKNOWN,)),
         _of_marks,
@@ -229,8 +233,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "conspicuity",
         "how easily the marks are seen",
-        "mark",
-        "ImageDB Conspicuity",
+        Level.MARK,
+        ("ImageDB Conspicuity",),
         Kind.TABLE,
         _each_mark(lambda _, mark: (mark.conspicuity or UNKNOWN,)),
         _of_marks,
@@ -239,9 +243,9 @@ MARK_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "mass-classification",
-        "the margins of marked masses",
-        "mark",
-        "ImageDB MassClassification",
+        "the margins of the marked masses",
+        Level.MARK,
+        ("ImageDB MassClassification",),
         Kind.TABLE,
         _each_mark(lambda _, mark: (mark.mass_classification or UNKNOWN,)),
         _of_marks,
@@ -250,9 +254,9 @@ MARK_FACETS: tuple[Facet, ...] = (
     ),
     Facet(
         "benign-classification",
-        "the kind of marked benign calcifications",
-        "mark",
-        "ImageDB BenignClassification",
+        "the kind of the marked benign calcifications",
+        Level.MARK,
+        ("ImageDB BenignClassification",),
         Kind.TABLE,
         _each_mark(lambda _, mark: (mark.benign_classification or UNKNOWN,)),
         _of_marks,
@@ -262,8 +266,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "lesion-link",
         "whether the marks are linked to lesions of the episode",
-        "mark",
-        "ImageDB LinkedNBSSLesionNumber, laterality of the image, NBSS LESION",
+        Level.MARK,
+        ("ImageDB LinkedNBSSLesionNumber, laterality of the image, NBSS LESION",),
         Kind.TABLE,
         _each_mark(_link),
         _of_lesions,
@@ -277,8 +281,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "lesion-status",
         "whether the lesions that marks are linked to are invasive",
-        "lesion",
-        "NBSS pathology of BIOPSYWIDE and SURGERY (omidb.lesion.Lesion.status)",
+        Level.LESION,
+        ("NBSS pathology of BIOPSYWIDE and SURGERY (omidb.lesion.Lesion.status)",),
         Kind.TABLE,
         _each_lesion(lesion_status),
         _of_lesions,
@@ -288,8 +292,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "grade",
         "the grade of the lesions that marks are linked to",
-        "lesion",
-        "NBSS DiseaseGrade, else DcisGrade, of SURGERY, else BIOPSYWIDE (omidb.lesion.Lesion.grade)",
+        Level.LESION,
+        ("NBSS DiseaseGrade, else DcisGrade, of SURGERY, else BIOPSYWIDE (omidb.lesion.Lesion.grade)",),
         Kind.TABLE,
         _each_lesion(lesion_grade),
         _of_lesions,
@@ -299,8 +303,8 @@ MARK_FACETS: tuple[Facet, ...] = (
     Facet(
         "lesion-description",
         "what the lesions that marks are linked to look like",
-        "lesion",
-        "NBSS LESION LesionDescription",
+        Level.LESION,
+        ("NBSS LESION LesionDescription",),
         Kind.TABLE,
         _each_lesion(lambda lesion: lesion.description),
         _of_lesions,

@@ -1,4 +1,7 @@
-"""Tables of values: SOP classes and transfer syntaxes (DICOM PS3.6, annex A), opinions of readers (NBSS)."""
+"""Tables of values for facets: SOP classes, transfer syntaxes and reader opinions.
+
+The modules of facets use them. They are constants, for any thread. Sources: DICOM PS3.6, annex A; NBSS.
+"""
 
 from omidbfs.database import uids
 from omidbfs.facets.model import Value
@@ -24,4 +27,4 @@ READING_OPINIONS: dict[str, tuple[str, str]] = {
     "RM": ("malignant", "R Malignant"),
     "RO": ("unreported", "R Unreported"),
 }
-"""Code of a reader's opinion of one breast at screening -> its name on the drive, its text in NBSS."""
+"""Code of a reader opinion on one breast at screening -> its name on the drive, its text in NBSS."""

@@ -1,1 +1,1 @@
-"""The metadata index: an OMI-DB as columns and posting lists, one row per image."""
+"""The metadata index: an OMI-DB as columns, one row per image. Cohorts and everything above them use it."""

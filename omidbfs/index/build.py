@@ -1,8 +1,10 @@
-"""Building an index and bringing one up to date: only clients whose files changed are read.
+"""Building and refreshing an index. A refresh reads only the clients whose files changed.
 
-The unit of work is a run of clients, handed to an executor. A refresh lists every client and compares a digest
-of names, sizes, times (``st_ctime``, too) and permissions with the one in the index; what differs is read again,
-everything else is taken over column by column.
+Sessions and commands call these functions, from a thread that may wait. An executor reads runs of clients.
+
+A refresh lists every client. It takes a digest of names, sizes, times (including ``st_ctime``) and permissions,
+and compares it with the digest in the index. Clients whose digest differs are read again. The columns of all
+others are copied.
 """
 
 import os
@@ -15,25 +17,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
 from omidbfs.database.layout import Scanner, Source, listing_digest
 from omidbfs.database.problems import OF_LISTS, Problem
-from omidbfs.errors import UserError
-from omidbfs.facets.user import Definition
+from omidbfs.facets.defined import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
-from omidbfs.index.classification import Classification, classified
 from omidbfs.index.columns import Index
+from omidbfs.index.completion import completed, needs_everything
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.merge import merge
-from omidbfs.index.slices import client_of, problems_by_client, slices_of
+from omidbfs.index.slices import problems_by_client, slices_of
 from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
-from omidbfs.index.user import with_user_facets
-from omidbfs.names import printable
-from omidbfs.progress import Progress
+from omidbfs.index.user_facets import with_user_facets
 
 CLIENTS_PER_CHUNK = 512
-"""Most clients that are read at a time."""
+"""Most clients in one task of an executor."""
 _SAMPLE = 8
-"""How many clients of a saved index are looked for, to know its source again."""
+"""How many clients of a saved index are looked up in a source, to tell whether it is the source of the index."""
 
 
 def refreshed(
@@ -43,16 +44,18 @@ def refreshed(
     only: Collection[str] | None = None,
     user_facets: Sequence[Definition] = (),
 ) -> Index:
-    """Return the index of the source as it is now; ``previous`` itself where nothing has changed.
+    """Return the current index of the source, or ``previous`` itself if nothing has changed.
 
-    ``only`` names the clients to read; by default all are. ``user_facets`` are those that it has besides all
-    others; where they alone have changed, no more is read than they need. Outcomes are made with all windows off,
-    and events linked uniquely; so must ``previous`` have been.
+    ``only`` names the clients to read, by default all. ``user_facets`` are the facets that the user defines. If
+    nothing else has changed, only the files that they need are read. If ``previous`` lacks facets of the program,
+    they are made from NBSS and ImageDB if these suffice, or else every client is read.
+
+    Outcomes are decided with all windows off, and events are linked uniquely. The same must hold for ``previous``.
 
     Raises
     ------
     UserError
-        The source went away meanwhile: what was read of it is not to be believed.
+        The source was replaced or became unreachable, so the data read so far are unreliable.
     """
     work = work or Work()
     with _staying(source):
@@ -62,9 +65,16 @@ def refreshed(
             problems += clients_not_on_disk(only, set(clients))
             clients = [client for client in clients if client in only]
         changed = _changed(source, clients, previous, work)
+        if previous is not None and previous.lacking:
+            if needs_everything(previous):
+                changed = set(clients)
+            else:
+                unchanged = [client for client in clients if client not in changed]
+                previous, meanwhile = completed(previous, source, list(_runs(unchanged, work.workers)), work)
+                changed |= meanwhile
         if previous is not None and not changed and len(clients) == len(previous.clients):
-            of_trees = (problem for problem in previous.each_problem() if problem.kind not in OF_LISTS)
-            known = {problem for problem in of_trees if client_of(problem) is None}
+            others = (problem for problem in previous.each_problem() if not problem.client)
+            known = {problem for problem in others if problem.kind not in OF_LISTS}
             if known == set(problems):
                 if previous.registry.user == tuple(one.facet() for one in user_facets):
                     return previous
@@ -75,13 +85,16 @@ def refreshed(
 
 
 def with_facets(index: Index, source: Source, user_facets: Sequence[Definition], work: Work) -> Index:
-    """Return an index with other facets of a user's; only what these need is read."""
+    """Return an index with ``user_facets`` in place of the facets that the user defined before.
+
+    Only the files that they need are read.
+    """
     return with_user_facets(index, source, user_facets, index, work, CLIENTS_PER_CHUNK)
 
 
 @contextmanager
 def _staying(source: Source) -> Iterator[None]:
-    """Raise ``UserError`` if the source is another at the end, or gone, whatever reading it came to."""
+    """Raise ``UserError`` at the end of the block if the source was replaced or is gone."""
     before = source_fingerprint(source)
     try:
         yield
@@ -93,21 +106,11 @@ def _staying(source: Source) -> Iterator[None]:
 
 def _compare(source: Source, before: str) -> None:
     if source_fingerprint(source) != before:
-        raise UserError(f"{next(source.trees())}: the source was replaced or unmounted while it was read")
-
-
-def build_index(
-    source: Source,
-    classification: Classification,
-    only: Collection[str] | None = None,
-    progress: Progress | None = None,
-) -> Index:
-    """Read the source, in this process, and return its index under a classification."""
-    return classified(refreshed(source, None, Work(progress=progress), only), classification)
+        raise UserError("the source was replaced or unmounted while it was read", place=next(source.trees()))
 
 
 def source_fingerprint(source: Source) -> str:
-    """Return what tells one source from another (:func:`~omidbfs.index.store.fingerprint`).
+    """Return a text that identifies a source (:func:`~omidbfs.index.store.fingerprint`).
 
     Raises
     ------
@@ -118,17 +121,17 @@ def source_fingerprint(source: Source) -> str:
         return fingerprint(source)
     except OSError as error:
         raise UserError(
-            f"{error.filename}: the source is gone ({error.strerror}); is its disk mounted?"
+            f"the source is gone ({error.strerror})", "is its disk mounted?", place=error.filename
         ) from error
 
 
 def saved_index(path: Path, source: Source) -> Stored:
-    """Return the index of a source that is saved at ``path``.
+    """Return the saved index of a source.
 
     Raises
     ------
     IndexFileError
-        There is none that can be used.
+        There is no usable index of this source at ``path``.
     UserError
         The source is gone.
     """
@@ -140,7 +143,7 @@ def saved_index(path: Path, source: Source) -> Stored:
 
 
 def _has_clients_of(index: Index, source: Source) -> bool:
-    """Return whether some client of an index is in a source, by a sample; an empty index has those of any."""
+    """Return whether the source has a client from a sample of the index. The answer for an empty index is yes."""
     clients = index.clients
     sample = {number * len(clients) // _SAMPLE for number in range(_SAMPLE)} if len(clients) else set()
     return not sample or any(_may_be_there(source, clients[ordinal].decode()) for ordinal in sample)
@@ -152,14 +155,14 @@ def _may_be_there(source: Source, client: str) -> bool:
             os.lstat(f"{tree}/{client}")
         except FileNotFoundError:
             continue
-        except OSError:  # a disk that fails says nothing of whose it is
+        except OSError:  # a failing disk does not show that the client is missing
             return True
         return True
     return False
 
 
 def clients_not_on_disk(only: Collection[str], on_disk: Collection[str]) -> list[Problem]:
-    """Return a problem for each client that was asked for and is not there."""
+    """Return a problem for each client in ``only`` that the source does not have."""
     return [
         Problem(printable(name), "client-not-on-disk", "named in the list of clients")
         for name in sorted(only)
@@ -168,7 +171,7 @@ def clients_not_on_disk(only: Collection[str], on_disk: Collection[str]) -> list
 
 
 def _runs(clients: Sequence[str], workers: int) -> Iterator[Sequence[str]]:
-    """Yield runs of clients, shorter ones in the end where all of several workers are to be done together."""
+    """Yield runs of clients. With several workers the last runs are shorter, so that all workers end together."""
     start = 0
     while start < len(clients):
         size = CLIENTS_PER_CHUNK
@@ -179,7 +182,7 @@ def _runs(clients: Sequence[str], workers: int) -> Iterator[Sequence[str]]:
 
 
 def _changed(source: Source, clients: Sequence[str], previous: Index | None, work: Work) -> set[str]:
-    """Return the clients that are new, or whose files are not as in the previous index."""
+    """Return the clients that are new, or whose files differ from the previous index."""
     if previous is None:
         return set(clients)
     known = dict(zip(previous.clients, previous.client_digest.tolist(), strict=True))
@@ -195,7 +198,7 @@ def _changed(source: Source, clients: Sequence[str], previous: Index | None, wor
 
 
 def digests_of(source: Source, clients: Sequence[str]) -> NDArray[np.uint64]:
-    """Return the digest of each client as she is on disk now."""
+    """Return the digest of the files of each client on disk."""
     problems: list[Problem] = []
     scanner = Scanner(source, problems)
     digests = []
@@ -212,7 +215,7 @@ def _chunks(
     previous: Index | None,
     work: Work,
 ) -> list[Chunk]:
-    """Return the chunks of all clients in order: read where changed, slices of the previous index elsewhere."""
+    """Return the chunks of all clients in order: changed clients are read, others are slices of ``previous``."""
     segments = [(is_changed, list(run)) for is_changed, run in groupby(clients, changed.__contains__)]
     runs = [run for is_changed, segment in segments if is_changed for run in _runs(segment, work.workers)]
     read = in_order(work.executor, work.workers, partial(read_chunk, source), runs)
@@ -226,7 +229,7 @@ def _chunks(
             continue
         for run in _runs(segment, work.workers):
             chunks.append(next(read))
-            done, images = done + len(run), images + len(chunks[-1].images)
+            done, images = done + len(run), images + len(chunks[-1].values["images"])
             if work.progress is not None:
                 work.progress("reading", done, len(changed), images)
     return chunks

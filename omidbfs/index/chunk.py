@@ -1,32 +1,48 @@
-"""Part of an index: the columns of a run of clients, made wherever the clients are read and merged afterwards."""
+"""Chunks: a chunk holds the columns of a run of clients.
+
+The workers of an executor make chunks (:func:`read_chunk`), each in one thread, and ``merge`` joins them into an
+index. ``slices`` cuts chunks out of an index.
+"""
 
 import os
 from array import array
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.clinical import EpisodeFacts, Windows, client_status, decided, episode_facts
-from omidbfs.database.client import ClientReader, ClientRecord
+from omidbfs.base.names import LONGEST, safe_bytes
+from omidbfs.clinical.client import ClientRecord, client_record
+from omidbfs.clinical.outcomes import EpisodeFacts, Windows, client_status, decided, episode_facts
+from omidbfs.database.client import ClientReader
+from omidbfs.database.header import Header
 from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
+from omidbfs.database.pixel_format import (
+    format_key,
+    format_of,
+    geometry_key,
+    geometry_of,
+    orientation_key,
+    orientation_of,
+    uid,
+)
 from omidbfs.database.problems import Problem
 from omidbfs.database.records import FileFacts
-from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Subject, Token
-from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, FileColumns, smallest
-from omidbfs.index.episodes import EpisodeColumns, EpisodeLists
-from omidbfs.index.marks import MarkColumns, MarkLists
+from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Level, Subject, Token
+from omidbfs.index.columns import COLUMNS, FIRST_CODE, LISTS, RESERVED_CODES
+from omidbfs.index.episodes import add_episodes
+from omidbfs.index.marks import add_marks
 from omidbfs.index.names import Names, checksums
-from omidbfs.names import LONGEST, safe_bytes
+from omidbfs.index.schema import Column, Values, smallest
 
 Keys = Callable[[Subject], Hashable]
 
 
-def _by_dependence(levels: Collection[str]) -> dict[Keys, tuple[Facet, ...]]:
-    """Return the coded facets of some levels, together those that depend on the same."""
+def _by_dependence(levels: Collection[Level]) -> dict[Keys, tuple[Facet, ...]]:
+    """Return the coded facets of some levels, grouped by ``depends_on``."""
     groups: dict[Keys, list[Facet]] = {}
     for facet in FACETS:
         if facet.tokens is not None and facet.level in levels:
@@ -36,9 +52,9 @@ def _by_dependence(levels: Collection[str]) -> dict[Keys, tuple[Facet, ...]]:
 
 
 _CODED = tuple(facet for facet in FACETS if facet.tokens is not None)
-_OF_CLIENT = tuple(facet for facet in _CODED if facet.level == "client")
-_OF_STUDY = _by_dependence(("episode", "study"))
-_OF_IMAGE = _by_dependence(("image", "mark", "lesion"))
+_OF_CLIENT = tuple(facet for facet in _CODED if facet.level is Level.CLIENT)
+_OF_STUDY = _by_dependence((Level.EPISODE, Level.STUDY))
+_OF_IMAGE = _by_dependence((Level.IMAGE, Level.MARK, Level.LESION))
 _OTHER = RESERVED_CODES["other"]
 _TABLE_CODES = {
     facet.name: {value.code: code for code, value in enumerate(facet.values, FIRST_CODE)} for facet in _CODED
@@ -48,11 +64,11 @@ _UID_BYTES = b"0123456789."
 
 Accesses = dict[tuple[int, int, int] | None, int]
 Codes = tuple[int | tuple[int, ...], ...]
-"""For each of some facets its code, or its codes where it has several values."""
+"""The code of each facet of a group, or its codes if the facet has several values."""
 
 
 class _Known(dict[Token, int]):
-    """The codes of the tokens of a facet; those of free texts, which are in ``texts``, as they come."""
+    """Token -> code of one facet. A new free text gets the next code and is appended to ``texts``."""
 
     def __init__(self, facet: Facet) -> None:
         super().__init__()
@@ -78,9 +94,9 @@ class _Known(dict[Token, int]):
 
 @dataclass(slots=True)
 class _Table:
-    """The codes of some facets: ``rows`` are positions in ``codes``, one for each study or image.
+    """The codes of a group of facets: ``rows`` has a position in ``codes`` for each study or image.
 
-    What has the same key has the same codes; ``known`` maps key to position.
+    Studies or images with equal keys share their codes. ``known`` maps a key to its position.
     """
 
     facets: tuple[Facet, ...]
@@ -92,37 +108,26 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The columns of some clients; see :class:`~omidbfs.index.columns.Index` for what they mean.
+    """The columns of some clients; :class:`~omidbfs.index.columns.Index` describes their meaning.
 
-    Rows, ordinals and the codes of accesses, texts and combinations count from the start of the chunk.
-    ``client_studies`` and ``study_images`` say how many studies each client and images each study has;
-    ``texts`` holds, for each code of a free-text facet, the texts that it stands for. ``identity`` is known of
-    what was indexed before and has not changed; ``image_sums`` and ``study_sums`` are the checksums of names,
-    where whoever made the chunk has taken them.
+    ``values`` are the columns of ``COLUMNS`` by name, and ``lists`` holds the entries that their codes stand for.
+    Rows, ordinals and the codes of lists, texts and combinations count from the start of the chunk.
+    ``client_studies`` is the number of studies of each client, and ``study_images`` the number of images of each
+    study. ``texts`` holds, for each code of a free-text facet, the texts that it stands for. A slice of an index
+    has ``identity`` and ``client_identity``. A chunk that was read has ``image_sums`` and ``study_sums``, the
+    checksums of names.
     """
 
-    clients: Names
-    studies: Names
-    images: Names
+    values: Values
+    lists: dict[str, Sequence[Any]]
     client_studies: NDArray[np.uint32]
     study_images: NDArray[np.uint32]
-    study_episode: NDArray[np.int32]
-    study_date: NDArray[np.int32]
-    matrix: NDArray[np.uint16]
-    marks: MarkColumns
-    episodes: EpisodeColumns
-    dcm: FileColumns
-    json: FileColumns
-    documents: FileColumns
-    long_suffix: NDArray[np.bool_]
-    accesses: tuple[tuple[int, int, int], ...]
     columns: dict[str, NDArray[np.unsignedinteger]]
     combinations: dict[str, tuple[tuple[int, ...], ...]]
     texts: dict[str, tuple[tuple[str, ...], ...]]
     raw_images: dict[int, str]
     raw_studies: dict[int, str]
     problems: list[Problem]
-    client_digest: NDArray[np.uint64]
     image_sums: NDArray[np.uint32] | None = None
     study_sums: NDArray[np.uint32] | None = None
     identity: NDArray[np.uint32] | None = None
@@ -130,70 +135,84 @@ class Chunk:
 
 
 @dataclass(slots=True)
-class _FileLists:
-    """:class:`~omidbfs.index.columns.FileColumns` in the making; ``accesses`` gives the codes, as they come."""
+class _Listing:
+    """The entries of a list in the order of their first use, and ``codes``, the column with their positions.
 
-    accesses: Accesses
-    sizes: "array[int]" = field(default_factory=partial(array, "Q"))
-    mtimes: "array[int]" = field(default_factory=partial(array, "q"))
-    codes: "array[int]" = field(default_factory=partial(array, "I"))
+    Headers with equal keys share an entry. ``known`` maps a key to its position.
+    """
 
-    def extend(self, facts: Sequence[FileFacts | None]) -> None:
-        """Append files, ``None`` where there is none."""
-        # Numbers in arrays, not the records: what is kept of each image makes all others slower to allocate.
-        self.sizes.extend([0 if fact is None else fact.size for fact in facts])
-        self.mtimes.extend([0 if fact is None else fact.mtime_ns for fact in facts])
-        for fact in facts:
-            access = None if fact is None else (fact.mode, fact.uid, fact.gid)
-            code = self.accesses.get(access)
-            self.codes.append(self.accesses.setdefault(access, len(self.accesses)) if code is None else code)
+    nothing: tuple[Any, ...]
+    key_of: Callable[[Header], Hashable]
+    entry_of: Callable[[Header], tuple[Any, ...]]
+    codes: "array[int]"
+    known: dict[Hashable, int] = field(default_factory=dict)
+    entries: dict[tuple[Any, ...], int] = field(init=False)
 
-    def columns(self) -> FileColumns:
-        """Return the columns."""
-        return FileColumns(
-            np.array(self.sizes, np.uint64), np.array(self.mtimes, np.int64), np.array(self.codes, np.uint32)
-        )
+    def __post_init__(self) -> None:
+        self.entries = {self.nothing: 0}
+
+    def extend(self, headers: Sequence[Header]) -> None:
+        """Append the codes of headers."""
+        key_of, known, codes = self.key_of, self.known, self.codes
+        for header in headers:
+            code = known.get(key_of(header))
+            codes.append(self._new(header) if code is None else code)
+
+    def _new(self, header: Header) -> int:
+        code = self.entries.setdefault(self.entry_of(header), len(self.entries))
+        self.known[self.key_of(header)] = code
+        return code
+
+
+_matrix = attrgetter("Rows", "Columns")
+
+
+def _numbers(column: Column) -> "array[int]":
+    return array("Q" if column.dtype is np.uint64 else "q")
 
 
 class ChunkBuilder:
-    """Takes clients in ascending order and gives their chunk.
+    """Takes clients in ascending order and makes their chunk.
 
-    Most images share their attributes with others, so the codes of a header are found once and remembered, apart
-    from what few share, such as the woman's age: coding every image anew took a third of the time of reading the
-    source (scripts/bench index).
+    Most images share their attributes with others, so the codes of a header are computed once and cached.
+    Attributes that few images share, such as the client's age, have caches of their own. Coding every image
+    separately would take a third of the time of reading the source (scripts/bench index).
     """
 
     def __init__(self, problems: list[Problem]) -> None:
         self._problems = problems
-        self._clients: list[bytes] = []
-        self._digests: list[int] = []
+        # Numbers in arrays, not records: every object that is kept makes further allocations slower.
+        self._found: dict[str, Any] = {one.name: [] if one.dtype is None else _numbers(one) for one in COLUMNS}
+        self._accesses: Accesses = {None: 0}
+        self._listings = {
+            name: _Listing(LISTS[name].nothing, key_of, entry_of, self._found[codes])
+            for name, codes, key_of, entry_of in (
+                ("pixel_formats", "format_of", format_key, format_of),
+                ("geometries", "geometry_of", geometry_key, geometry_of),
+                ("orientations", "orientation_of", orientation_key, orientation_of),
+            )
+        }
         self._studies: list[str] = []
         self._images: list[str] = []
         self._client_studies: list[int] = []
         self._study_images: list[int] = []
-        self._study_episode: list[int] = []
-        self._study_date: list[int] = []
-        self._matrix = array("H")
-        self._marks = MarkLists()
         self._client_codes: list[Codes] = []
         self._of_study = [_Table(facets, keys) for keys, facets in _OF_STUDY.items()]
         self._of_image = [_Table(facets, keys) for keys, facets in _OF_IMAGE.items()]
         self._known = {facet.name: _Known(facet) for facet in _CODED}
-        self._episodes = EpisodeLists()
-        self._accesses: Accesses = {None: 0}
-        self._dcm, self._json, self._documents = (_FileLists(self._accesses) for _ in range(3))
-        self._long_suffix: list[bool] = []
 
     def add(self, client: ClientRecord, digest: int) -> None:
-        """Append the rows of one client, and the digest of her files."""
-        self._clients.append(client.name.encode())
-        self._digests.append(digest)
-        self._documents.extend([client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS])
+        """Append the rows of one client, and the digest of the client's files."""
+        found = self._found
+        found["clients"].append(client.name.encode())
+        found["client_digest"].append(digest)
+        self._add_files("documents", [client.documents.get(f"{prefix}{client.name}.json") for prefix in DOCUMENTS])
         subject = subject_of(client)
-        first_episode = len(self._episodes)
+        first_episode = len(found["episodes.ids"])
         episodes = client.nbss.episodes if client.nbss is not None else ()
-        self._episodes.add(episodes, list(subject.facts.values()), list(subject.outcomes.values()))
+        add_episodes(found, episodes, list(subject.facts.values()), list(subject.outcomes.values()))
         position = {id_: first_episode + number for number, id_ in enumerate(subject.facts)}
+        series: dict[str, int] = {}
         studies = [study for study in client.studies if study.images]
         self._client_studies.append(len(studies))
         self._client_codes.append(self._codes(_OF_CLIENT, subject))
@@ -202,32 +221,60 @@ class ChunkBuilder:
             images = study.images
             self._studies.append(study.name)
             self._study_images.append(len(images))
-            self._study_episode.append(-1 if study.episode is None else position[study.episode.id])
-            self._study_date.append(0 if study.date is None else study.date.toordinal())
+            found["study_episode"].append(-1 if study.episode is None else position[study.episode.id])
+            found["study_date"].append(0 if study.date is None else study.date.toordinal())
             for table in self._of_study:
                 row = table.known.get(table.key_of(subject))
                 table.rows.append(self._new_row(table, subject) if row is None else row)
             first_row = len(self._images)
             self._images += [image.name for image in images]
-            self._dcm.extend([image.dcm for image in images])
-            self._json.extend([image.sidecar for image in images])
-            self._long_suffix += [image.sidecar_suffix == ".dcm.json" for image in images]
-            for image in images:
-                self._matrix.append(image.header.Rows or 0)
-                self._matrix.append(image.header.Columns or 0)
+            self._add_files("dcm", [image.dcm for image in images])
+            self._add_files("json", [image.sidecar for image in images])
+            found["long_suffix"].extend([image.sidecar_suffix == ".dcm.json" for image in images])
+            found["matrix"].extend([side or 0 for image in images for side in _matrix(image.header)])
+            headers = [image.header for image in images]
+            self._listings["pixel_formats"].extend([image.pixels or image.header for image in images])
+            self._listings["geometries"].extend(headers)
+            self._listings["orientations"].extend(headers)
+            found["series_of"].extend([self._series(series, header.SeriesInstanceUID) for header in headers])
             for row, image in enumerate(images, first_row):
+                if image.header.SOPInstanceUID != image.name:
+                    found["other_uid_of"].append(row)
+                    found["other_uids"].append(uid(image.header.SOPInstanceUID))
                 if image.listed is not None and image.listed.marks:
-                    self._marks.add(row, image.listed.marks)
-            # Table by table, not image by image: what belongs to a table is looked up once a study, 2 us an image.
+                    add_marks(found, row, image.listed.marks)
+            # Table by table, not image by image: looking up the attributes of a table would take 2 us an image.
             for table in self._of_image:
                 key_of, known, rows = table.key_of, table.known, table.rows
                 for image in images:
                     subject.image = image
-                    found = known.get(key_of(subject))
-                    rows.append(self._new_row(table, subject) if found is None else found)
+                    place = known.get(key_of(subject))
+                    rows.append(self._new_row(table, subject) if place is None else place)
+
+    def _series(self, known: dict[str, int], name: str | None) -> int:
+        """Return the ordinal of a series of a client, -1 for none; a new series gets the next ordinal."""
+        if name is None:
+            return -1
+        ordinal = known.get(name)
+        if ordinal is None:
+            names, encoded = self._found["series_uids"], uid(name)
+            ordinal = known[name] = len(names) if encoded else -1
+            names += [encoded] if encoded else []
+        return ordinal
+
+    def _add_files(self, name: str, facts: Sequence[FileFacts | None]) -> None:
+        """Append the facts of files, ``None`` for a missing file."""
+        found, accesses = self._found, self._accesses
+        found[f"{name}.size"].extend([0 if fact is None else fact.size for fact in facts])
+        found[f"{name}.mtime"].extend([0 if fact is None else fact.mtime_ns for fact in facts])
+        codes = found[f"{name}.access"]
+        for fact in facts:
+            access = None if fact is None else (fact.mode, fact.uid, fact.gid)
+            code = accesses.get(access)
+            codes.append(accesses.setdefault(access, len(accesses)) if code is None else code)
 
     def _new_row(self, table: _Table, subject: Subject) -> int:
-        """Return a row with the codes of the study or image at hand, which all that have its key share."""
+        """Return the position of new codes, those of the current study or image."""
         row = table.known[table.key_of(subject)] = len(table.codes)
         table.codes.append(self._codes(table.facets, subject))
         return row
@@ -245,7 +292,9 @@ class ChunkBuilder:
         studies, study_sums, raw_studies = _on_the_drive(self._studies)
         study_images = np.array(self._study_images, np.uint32)
         per_study = np.repeat(np.arange(len(self._studies), dtype=np.intp), study_images)
-        per_client = np.repeat(np.arange(len(self._clients), dtype=np.intp), self._client_studies)[per_study]
+        per_client = np.repeat(np.arange(len(self._client_studies), dtype=np.intp), self._client_studies)[
+            per_study
+        ]
         columns: dict[str, NDArray[np.unsignedinteger]] = {}
         combinations: dict[str, tuple[tuple[int, ...], ...]] = {}
         for facets, table, entries in (
@@ -260,22 +309,18 @@ class ChunkBuilder:
                     codes = [known.setdefault(combination, len(known)) for combination in codes]
                     combinations[facet.name] = tuple(known)
                 columns[facet.name] = smallest(np.array(codes, np.uint32))[entries]
+        self._found |= {"images": images, "studies": studies}
         return Chunk(
-            clients=Names.of(self._clients),
-            studies=studies,
-            images=images,
+            values={
+                one.name: found if isinstance(found := self._found[one.name], Names) else one.of(found)
+                for one in COLUMNS
+            },
+            lists={
+                "accesses": tuple(self._accesses),
+                **{name: tuple(listing.entries) for name, listing in self._listings.items()},
+            },
             client_studies=np.array(self._client_studies, np.uint32),
             study_images=study_images,
-            study_episode=np.array(self._study_episode, np.int32),
-            study_date=np.array(self._study_date, np.int32),
-            matrix=np.array(self._matrix, np.uint16).reshape(-1, 2),
-            marks=self._marks.columns(),
-            episodes=self._episodes.columns(),
-            dcm=self._dcm.columns(),
-            json=self._json.columns(),
-            documents=self._documents.columns(),
-            long_suffix=np.array(self._long_suffix, np.bool_),
-            accesses=tuple(access for access in self._accesses if access is not None),
             columns=columns,
             combinations=combinations,
             texts={
@@ -284,32 +329,31 @@ class ChunkBuilder:
             raw_images=raw_images,
             raw_studies=raw_studies,
             problems=self._problems,
-            client_digest=np.array(self._digests, np.uint64),
             image_sums=image_sums,
             study_sums=study_sums,
         )
 
 
-def read_chunk(source: Source, clients: Sequence[str]) -> Chunk:
-    """Read some clients of the source."""
+def read_chunk(source: Source, clients: Sequence[str], *, headers: bool = True) -> Chunk:
+    """Return the chunk of some clients, read from the source, with or without the headers of their images."""
     problems: list[Problem] = []
     builder = ChunkBuilder(problems)
     scanner = Scanner(source, problems)
-    with ClientReader(source) as reader:
+    with ClientReader(source, headers=headers) as reader:
         for client in clients:
             listed = len(problems)
             files = scanner.client(client)
             digest = listing_digest(files, problems[listed:])
-            builder.add(reader.read(files, problems), digest)
+            builder.add(client_record(reader, files, problems), digest)
         return builder.finish()
 
 
 def _on_the_drive(raw: Sequence[str]) -> tuple[Names, NDArray[np.uint32], dict[int, str]]:
-    """Return the names on the drive, their checksums, and by ordinal the names on disk that are not the same."""
+    """Return the names on the drive, their checksums, and by ordinal the names on disk that differ."""
     encoded = [os.fsencode(name) for name in raw]
     on_disk = Names.of(encoded)
     lengths, first = np.diff(on_disk.offsets), on_disk.heap[on_disk.offsets[:-1]]
-    # Nearly all are UIDs, which they show together at once: to look at each takes as long as to stat its file.
+    # Nearly all names are UIDs. All are tested together: a test of each takes as long as a stat of its file.
     only_uids = not on_disk.heap.tobytes().translate(None, _UID_BYTES)
     if only_uids and (first != ord(".")).all() and (lengths <= LONGEST).all():
         return on_disk, checksums(encoded), {}
@@ -319,7 +363,7 @@ def _on_the_drive(raw: Sequence[str]) -> tuple[Names, NDArray[np.uint32], dict[i
 
 
 def subject_of(client: ClientRecord, windows: Windows | None = None) -> Subject:
-    """Return what facets need of a client; study and image are still to be set."""
+    """Return the subject for the facets of a client. The caller sets ``study`` and ``image``."""
     episodes = client.nbss.episodes if client.nbss is not None else ()
     facts: dict[str, EpisodeFacts] = {episode.id: episode_facts(episode) for episode in episodes}
     everything = list(facts.values())

@@ -1,35 +1,41 @@
-"""How episodes are classified and linked: parameters of what is shown, not of what is read.
+"""Classification: the windows of outcomes, and how studies are linked to events.
 
-An index is built, and kept, with all windows off and unique links; any other classification is made from it.
+Sessions and commands use it. It is pure, for any thread. A saved index always has all windows off and unique
+links. :func:`classified` derives any other classification from it.
 """
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from omidbfs.clinical import Windows
-from omidbfs.index.columns import RESERVED_CODES, Index
-from omidbfs.index.episodes import outcome_columns
+from omidbfs.clinical.outcomes import Windows
+from omidbfs.facets import BY_NAME
+from omidbfs.facets.clinical import outcome_tokens
+from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, Index
+from omidbfs.index.episodes import OUTCOME_CODES
 
 LINK_ALL = "event-link-all"
-"""The facet that ``event`` becomes with ``--link-all``."""
+"""The facet whose values ``event`` has with ``--link-all``."""
+
+_FACETS = ("outcome", "undefined-outcome")
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The windows of the outcomes, and whether studies are linked to events even where not uniquely."""
+    """The windows of outcomes, and whether studies are linked to events even if the link is not unique."""
 
     windows: Windows = field(default_factory=Windows)
     link_all: bool = False
 
 
 def classified(index: Index, wanted: Classification) -> Index:
-    """Return an index under another classification, from what it holds: the source is not read again."""
+    """Return an index under another classification. The source is not read."""
     if wanted.windows != Windows():
         decided = index.episodes.reclassified(wanted.windows)
         columns = dict(index.columns)
-        for facet, codes in outcome_columns(decided).items():
-            of_episode = np.append(codes, np.uint8(RESERVED_CODES["unlinked"]))  # -1, no episode, is the last
+        for facet, codes in _outcome_columns(decided).items():
+            of_episode = np.append(codes, np.uint8(RESERVED_CODES["unlinked"]))  # -1, no episode, reads the last
             columns[facet] = of_episode[index.study_episode][index.study_of]
         index = replace(index, episodes=replace(index.episodes, outcome=decided), columns=columns)
     if wanted.link_all:
@@ -37,3 +43,13 @@ def classified(index: Index, wanted: Classification) -> Index:
         columns, combinations = {**index.columns, **linked[0]}, {**index.combinations, **linked[1]}
         index = replace(index, columns=columns, combinations=combinations)
     return index
+
+
+def _outcome_columns(decided: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """Return, for each of the facets of outcomes, the codes that stand for those in the column ``outcome``."""
+    tables = np.zeros((len(_FACETS), len(OUTCOME_CODES)), np.uint8)
+    for code, outcome in enumerate(OUTCOME_CODES):
+        for number, (facet, token) in enumerate(zip(_FACETS, outcome_tokens(outcome), strict=True)):
+            known = {value.code: place for place, value in enumerate(BY_NAME[facet].values, FIRST_CODE)}
+            tables[number, code] = {**RESERVED_CODES, **known}["unknown" if token is None else token]
+    return {facet: found[decided] for facet, found in zip(_FACETS, tables, strict=True)}

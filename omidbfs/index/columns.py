@@ -1,46 +1,61 @@
-"""The index: one row per image, sorted by client, study and image; see DESIGN in ``docs/architecture.md``."""
+"""The index: one row per image, sorted by client, study and image; see "The index" in ``docs/architecture.md``.
+
+All floors above read it. It is immutable and safe in any thread.
+"""
 
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, FileKind
 from omidbfs.database.layout import DOCUMENTS
+from omidbfs.database.pixel_format import Geometry, Orientation, PixelFormat
 from omidbfs.database.problems import Problem
-from omidbfs.facets import RESERVED, Registry
+from omidbfs.facets import FACETS, RESERVED, Registry
+from omidbfs.index.episodes import EpisodeColumns
+from omidbfs.index.marks import MarkColumns
 from omidbfs.index.names import Names, NameTable
-
-if TYPE_CHECKING:
-    from omidbfs.index.episodes import EpisodeColumns
-    from omidbfs.index.marks import MarkColumns
+from omidbfs.index.schema import (
+    CLIENT,
+    EPISODE,
+    IMAGE,
+    MARK,
+    SERIES,
+    STUDY,
+    UID,
+    Column,
+    Derived,
+    Listed,
+    Part,
+    columns_of,
+    declared,
+)
 
 RESERVED_CODES: Mapping[str, int] = {word: code for code, word in enumerate(RESERVED)}
 """``unknown`` 0, ``other`` 1, ``none`` 2, ``unlinked`` 3: the first codes of every facet."""
 
 FIRST_CODE = len(RESERVED)
-"""Code of the first value of a table, of the lowest number, of the first text."""
-
-DCM, JSON = 0, 1
-"""The two files of an image, as a position."""
+"""Code of the first value of a table, of the lowest number, or of the first text."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileColumns:
-    """Facts of one file per row (or of the documents of one client per row: shape ``(clients, 4)``).
+    """Facts of files: one file per row, or the four documents of one client per row (shape ``(clients, 4)``).
 
-    ``size`` in bytes (uint64, or uint32 where that is enough), ``mtime`` in ns (int64), ``access`` (uint16, or
-    uint32 where that is not enough) points into ``Index.accesses``; access 0 says that there is no such file.
+    ``size`` is in bytes (uint32, or uint64 if needed) and ``mtime`` in ns (int64). ``access`` (uint16, or uint32
+    if needed) is a position in ``Index.accesses``; 0 means that there is no such file.
     """
 
-    size: NDArray[np.unsignedinteger]
-    mtime: NDArray[np.int64]
-    access: NDArray[np.unsignedinteger]
+    size: Annotated[NDArray[np.unsignedinteger], Column(least=np.uint32)]
+    mtime: Annotated[NDArray[np.int64], Column()]
+    access: Annotated[NDArray[np.unsignedinteger], Column(least=np.uint16, codes_in="accesses")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +67,12 @@ class TextValue:
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Yield slices of so many rows, for what numpy does with 8 bytes for each of them, such as to count codes.
+    """Yield slices that cover ``count`` rows, for operations of numpy that take 8 bytes a row, such as counting.
 
-    All 3 million at once would take 24 MB, which the allocator then keeps.
+    Without slices, 3 million rows would take 24 MB, which the allocator would keep.
     """
     for start in range(0, count, 1 << 16):
         yield slice(start, start + (1 << 16))
-
-
-def smallest(column: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Return a column in the smallest type that holds it."""
-    return column.astype(np.min_scalar_type(int(column.max(initial=0))))
 
 
 def runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -72,12 +82,12 @@ def runs(column: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int
 
 
 def occupied(bounds: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return between which neighbouring bounds there are rows."""
+    """Return the ordinals that have rows, from the bounds of their runs."""
     return np.flatnonzero(bounds[1:] > bounds[:-1]).astype(np.uint32)
 
 
 def counted(column: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
-    """Return how often each code occurs, up to the highest that does."""
+    """Return how often each code occurs, up to the highest code that occurs."""
     codes = int(column.max(initial=0)) + 1
     counts = np.zeros(codes, np.int64)
     for rows in blocks(len(column)):
@@ -86,7 +96,7 @@ def counted(column: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
 
 
 def top(column: NDArray[np.unsignedinteger]) -> int:
-    """Return a number above every code of a column, without looking at each where codes are small."""
+    """Return a number above every code of a column. It does not scan the column if its items are small."""
     return int(np.iinfo(column.dtype).max) + 1 if column.itemsize < 4 else int(column.max(initial=0)) + 1
 
 
@@ -99,7 +109,7 @@ _Decoded = TypeVar("_Decoded")
 
 
 def _decoded(lines: bytes | memoryview, decoder: "msgspec.json.Decoder[_Decoded]") -> Iterator[_Decoded]:
-    """Yield what each line says; there may be one for each image, so they are decoded a megabyte at a time."""
+    """Yield each line decoded, a megabyte of lines at a time, as there may be one for each image."""
     start, size = 0, 1 << 20
     while start < len(lines):
         part = bytes(lines[start : start + size])
@@ -110,40 +120,57 @@ def _decoded(lines: bytes | memoryview, decoder: "msgspec.json.Decoder[_Decoded]
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Everything that is known of a database, immutable.
+    """Everything that is known about a database. Immutable; rows are images.
 
-    Rows are images. ``study_of`` and ``client_of`` are ordinals (uint32); ``study_rows`` and ``client_rows``
-    (length n + 1) give the rows of study or client ``i`` as ``[i], [i + 1]``. ``identity`` never changes for an
-    image and is never given to another; ``row_of`` is its inverse. ``long_suffix`` marks sidecars named
-    ``.dcm.json``. ``columns`` holds the codes of each facet of ``registry``; of one with several values they are
-    positions in ``combinations``, whose items are the codes that an image has together. ``duplicates`` are the
-    rows whose image UID occurs more than once; ``studies_unique`` says that no study UID does. ``raw_images`` and
-    ``raw_studies`` name what is called otherwise on disk. ``study_episode`` points into ``episodes``, -1 for a
-    study that is linked to none; ``study_date`` (int32) is a proleptic ordinal, 0 where ImageDB has none.
-    ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``client_digest``
-    changes with any file of a client, so that a refresh reads only clients that changed. ``problem_lines`` is
-    ``problems.jsonl``: of a saved index a part of its file, not a copy.
+    Places
+        ``study_of`` and ``client_of`` (uint32) are the ordinals of each row. ``study_rows`` and ``client_rows``
+        (length n + 1) give the rows of study or client ``i`` as ``[i], [i + 1]``.
+    Identities
+        ``identity`` never changes for an image, and no other image ever gets it; ``row_of`` is its inverse.
+        ``client_identity`` and ``client_ordinal`` are the same for clients.
+    Names
+        ``raw_images`` and ``raw_studies`` map ordinals to names on disk that differ from those on the drive.
+        ``duplicates`` are the rows whose image UID occurs more than once. ``studies_unique`` is true if no study
+        UID does. ``long_suffix`` marks sidecars named ``.dcm.json``.
+    Facets
+        ``columns`` holds the codes of each facet of ``registry``. For a facet with several values they are
+        positions in ``combinations``, whose items are the codes that an image has together.
+    Episodes and dates
+        ``study_episode`` points into ``episodes``, -1 for a study without an episode. ``study_date`` (int32) is a
+        proleptic ordinal, 0 if ImageDB has no date.
+    Pixels
+        ``matrix`` (uint16, shape ``(n, 2)``) is rows and columns of each image, 0 for unknown. ``format_of``,
+        ``geometry_of`` and ``orientation_of`` are positions in ``pixel_formats``, ``geometries`` and
+        ``orientations``.
+    UIDs
+        ``series_of`` points into ``series_uids``, which are grouped by client, -1 for an image whose series is
+        unknown. ``other_uid_of`` are the rows, ascending, of the images whose SOPInstanceUID in the header differs
+        from their name or is missing. ``other_uids`` are these UIDs, empty for missing.
+    Source
+        ``client_digest`` changes with any file of a client, so that a refresh reads only changed clients.
+        ``newest`` is the latest modification time of a file in ns. ``problem_lines`` is ``problems.jsonl``; in a
+        saved index it is a part of the mapped file, not a copy.
     """
 
-    images: Names
-    image_table: NameTable
-    studies: Names
-    study_table: NameTable
-    clients: Names
-    client_table: NameTable
-    study_of: NDArray[np.uint32]
-    client_of: NDArray[np.uint32]
-    study_client: NDArray[np.uint32]
-    study_rows: NDArray[np.uint32]
-    client_rows: NDArray[np.uint32]
-    identity: NDArray[np.uint32]
-    row_of: NDArray[np.uint32]
-    client_identity: NDArray[np.uint32]
-    client_ordinal: NDArray[np.uint32]
-    files: tuple[FileColumns, FileColumns]
-    documents: FileColumns
-    long_suffix: NDArray[np.bool_]
-    accesses: tuple[tuple[int, int, int], ...]
+    images: Annotated[Names, Column(IMAGE)]
+    image_table: Annotated[NameTable, Derived("images")]
+    studies: Annotated[Names, Column(STUDY)]
+    study_table: Annotated[NameTable, Derived("studies")]
+    clients: Annotated[Names, Column(CLIENT)]
+    client_table: Annotated[NameTable, Derived("clients")]
+    study_of: Annotated[NDArray[np.uint32], Derived()]
+    client_of: Annotated[NDArray[np.uint32], Derived()]
+    study_client: Annotated[NDArray[np.uint32], Derived()]
+    study_rows: Annotated[NDArray[np.uint32], Derived()]
+    client_rows: Annotated[NDArray[np.uint32], Derived()]
+    identity: Annotated[NDArray[np.uint32], Derived()]
+    row_of: Annotated[NDArray[np.uint32], Derived()]
+    client_identity: Annotated[NDArray[np.uint32], Derived()]
+    client_ordinal: Annotated[NDArray[np.uint32], Derived()]
+    files: Annotated[tuple[FileColumns, ...], Part(IMAGE, each_of=tuple(kind.name for kind in FILE_KINDS))]
+    documents: Annotated[FileColumns, Part(CLIENT, width=len(DOCUMENTS))]
+    long_suffix: Annotated[NDArray[np.bool_], Column(IMAGE)]
+    accesses: Annotated[tuple[tuple[int, int, int], ...], Listed((0, 0, 0))]
     columns: Mapping[str, NDArray[np.unsignedinteger]]
     combinations: Mapping[str, tuple[tuple[int, ...], ...]]
     texts: Mapping[str, tuple[TextValue, ...]]
@@ -153,33 +180,48 @@ class Index:
     raw_studies: Mapping[int, str]
     newest: int
     problem_lines: bytes | memoryview
-    episodes: "EpisodeColumns"
-    episode_table: NameTable
-    study_episode: NDArray[np.int32]
-    study_date: NDArray[np.int32]
-    matrix: NDArray[np.uint16]
-    marks: "MarkColumns"
-    client_digest: NDArray[np.uint64]
+    episodes: Annotated[EpisodeColumns, Part(EPISODE)]
+    episode_table: Annotated[NameTable, Derived("episodes.ids")]
+    study_episode: Annotated[NDArray[np.int32], Column(STUDY, points_to=EPISODE)]
+    study_date: Annotated[NDArray[np.int32], Column(STUDY)]
+    matrix: Annotated[NDArray[np.uint16], Column(IMAGE, width=2)]
+    marks: Annotated[MarkColumns, Part(MARK)]
+    client_digest: Annotated[NDArray[np.uint64], Column(CLIENT)]
+    format_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="pixel_formats")]
+    geometry_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="geometries")]
+    orientation_of: Annotated[NDArray[np.unsignedinteger], Column(IMAGE, np.uint8, codes_in="orientations")]
+    pixel_formats: Annotated[tuple[PixelFormat, ...], Listed(PixelFormat())]
+    geometries: Annotated[tuple[Geometry, ...], Listed(Geometry())]
+    orientations: Annotated[tuple[Orientation, ...], Listed(Orientation())]
+    series_of: Annotated[NDArray[np.int32], Column(IMAGE, points_to=SERIES)]
+    series_uids: Annotated[Names, Column(SERIES)]
+    other_uid_of: Annotated[NDArray[np.uint32], Column(UID, points_to=IMAGE)]
+    other_uids: Annotated[Names, Column(UID)]
     registry: Registry = field(default_factory=Registry)
 
     def __len__(self) -> int:
         return len(self.study_of)
 
     @property
+    def lacking(self) -> tuple[str, ...]:
+        """The facets of the program that a saved index does not have, or has with another definition."""
+        return tuple(one.name for one in FACETS if one.tokens is not None and one.name not in self.columns)
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is odd in the source, sorted; read anew from ``problem_lines`` at every use."""
+        """The problems of the source, sorted. Each use decodes ``problem_lines``."""
         return tuple(self.each_problem())
 
     def each_problem(self) -> Iterator[Problem]:
-        """Yield the same, one by one."""
+        """Yield the problems of the source, sorted. Each call decodes ``problem_lines``."""
         return _decoded(self.problem_lines, _problem_decoder)
 
     def problem_kinds(self) -> dict[str, int]:
-        """Return how many problems there are of each kind, sorted; counted anew at every use."""
+        """Return the number of problems of each kind, sorted by kind. Each call counts them."""
         return dict(sorted(Counter(one.kind for one in _decoded(self.problem_lines, _kind_decoder)).items()))
 
     def on_disk(self, row: int) -> tuple[str, str]:
-        """Return the names of an image's study and of the image itself as on disk."""
+        """Return the names on disk of an image's study and of the image."""
         study = self.study_of.item(row)
         image_name, study_name = self.raw_images.get(row), self.raw_studies.get(study)
         return (
@@ -188,12 +230,12 @@ class Index:
         )
 
     def sidecar_suffix(self, row: int) -> str:
-        """Return how the name of an image's JSON ends on disk."""
+        """Return the suffix of an image's JSON on disk."""
         return ".dcm.json" if self.long_suffix[row] else ".json"
 
-    def image_path(self, row: int, kind: int) -> bytes:
-        """Return the path of a file of an image as on disk, relative to its tree."""
-        # In bytes all along: half the time, at every opening.
+    def image_path(self, row: int, kind: FileKind) -> bytes:
+        """Return the path on disk of a file of an image, relative to its tree."""
+        # Bytes throughout halve the time, which every opening of a file takes.
         number = self.study_of.item(row)
         raw_image, raw_study = self.raw_images.get(row), self.raw_studies.get(number)
         client = self.clients[self.client_of.item(row)]
@@ -203,18 +245,53 @@ class Index:
             client,
             study,
             image,
-            b".dcm" if kind == DCM else self.sidecar_suffix(row).encode(),
+            kind.suffix if kind is DCM else self.sidecar_suffix(row).encode(),
         )
 
     def document_name(self, client: int, slot: int) -> bytes:
         """Return the name of an NBSS or ImageDB file, on disk and on the drive."""
         return DOCUMENTS[slot].encode() + self.clients[client] + b".json"
 
+    def pixel_format(self, row: int) -> PixelFormat:
+        """Return the storage format of an image's pixels."""
+        return self.pixel_formats[self.format_of.item(row)]
+
+    def geometry(self, row: int) -> Geometry:
+        """Return the size of an image's pixels."""
+        return self.geometries[self.geometry_of.item(row)]
+
+    def orientation(self, row: int) -> Orientation:
+        """Return the PatientOrientation of an image, and the side of its chest wall."""
+        return self.orientations[self.orientation_of.item(row)]
+
+    def chest_wall_side(self, row: int) -> str | None:
+        """Return the side of the chest wall in an image: ``left`` or ``right``, ``None`` for unknown."""
+        return self.orientation(row).chest_wall_side
+
+    def series(self, row: int) -> str | None:
+        """Return the SeriesInstanceUID of an image, ``None`` for unknown."""
+        ordinal = self.series_of.item(row)
+        return None if ordinal < 0 else self.series_uids[ordinal].decode("utf-8", "surrogatepass")
+
+    def sop_instance_uid(self, row: int) -> str | None:
+        """Return the SOPInstanceUID in the header of an image, ``None`` for unknown."""
+        place = int(np.searchsorted(self.other_uid_of, row))
+        if place < len(self.other_uid_of) and self.other_uid_of[place] == row:
+            return self.other_uids[place].decode("utf-8", "surrogatepass") or None
+        return self.on_disk(row)[1]
+
     def codes_of(self, facet: str, row: int) -> tuple[int, ...]:
         """Return the codes that an image has in a coded facet."""
         code = int(self.columns[facet][row])
         return self.combinations[facet][code] if facet in self.combinations else (code,)
 
-    def has_file(self, row: int, kind: int) -> bool:
-        """Return whether the image has its DICOM file or its JSON."""
-        return bool(self.files[kind].access[row])
+    def has_file(self, row: int, kind: FileKind) -> bool:
+        """Return whether an image has a file of a kind."""
+        return bool(self.files[kind.number].access[row])
+
+
+COLUMNS = tuple(columns_of(Index))
+"""The table of columns, which ``chunk``, ``merge``, ``slices`` and ``store`` follow."""
+
+LISTS: Mapping[str, Listed] = declared(Index, Listed)
+"""The lists in which codes are positions, with the first entry of each."""

@@ -1,4 +1,7 @@
-"""Where the clients of a source are read: here, in local processes, or on a cluster, all through one interface."""
+"""Executors: clients are read in this process, in local processes, or on a cluster, all through one interface.
+
+Sessions choose an executor, and ``build.py`` gives it tasks from one thread.
+"""
 
 import gc
 import os
@@ -15,15 +18,15 @@ from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from omidbfs.errors import UserError
-from omidbfs.process import ENDING, handled_ending, leave, safe_imports
-from omidbfs.progress import Progress
+from omidbfs.base.errors import UserError
+from omidbfs.base.process import ENDING, handled_ending, leave, safe_imports
+from omidbfs.base.progress import Progress
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _AHEAD = 3
-"""How many tasks wait for each worker: enough to keep it busy, few enough to bound what is in memory."""
+"""How many tasks wait for each worker: enough to keep it busy, few enough to bound the memory."""
 
 _PATIENCE = 10.0
 """Seconds that a scheduler may take to answer."""
@@ -31,7 +34,7 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How the work is done: by whom (``None``: this process), how many of them, and who is told."""
+    """How work is done: the executor (``None``: this process), its number of workers, and a report of progress."""
 
     executor: Executor | None = None
     workers: int = 1
@@ -64,7 +67,7 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
         if workers == 1:
             yield None
             return
-        with safe_imports(), handled_ending(leave):  # a pool has to be put in order
+        with safe_imports(), handled_ending(leave):  # the pool has to be shut down at the end
             # spawn: a fork would copy a process that may hold a mount, threads and locks.
             with _held_back():
                 pool = _Pool(workers, mp_context=get_context("spawn"), initializer=_start_worker)
@@ -82,15 +85,15 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
         with _mpi() as executor:
             yield executor
     else:
-        raise UserError(f"--executor {name}: not known; use local, dask://HOST:PORT or mpi")
+        raise UserError("not known", "use local, dask://HOST:PORT or mpi", f"--executor {name}")
 
 
 @contextmanager
 def _held_back() -> Iterator[None]:
-    """Keep signals that are sent to everybody from what is started here, processes and threads.
+    """Block signals in the processes and threads that are started in the block.
 
-    A terminal sends SIGINT and SIGHUP so, systemd SIGTERM. This thread gets them at the end of the block, when the
-    pool knows all that it has started.
+    A terminal sends SIGINT and SIGHUP to a whole group of processes, and systemd SIGTERM. This thread gets them at
+    the end of the block, when the pool knows all that it has started.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING})
     try:
@@ -100,7 +103,7 @@ def _held_back() -> Iterator[None]:
 
 
 class _Pool(ProcessPoolExecutor):
-    """Local processes that no signal for all of us reaches, and that can be ended in the middle of their work."""
+    """Local processes that block signals to the whole group, and that can be killed at any moment."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Give a task to the pool."""
@@ -108,14 +111,14 @@ class _Pool(ProcessPoolExecutor):
             return super().submit(fn, *args, **kwargs)
 
     def give_up(self) -> None:
-        """End every process at once, also those that are not up yet; after that the pool can be shut down."""
-        # One may be in the middle of writing a result, or of reading a task. The threads of the pool wait for the
-        # rest for ever if this process keeps the other ends of these pipes, which it does not use, open. Of a pool
-        # that is broken, since a process was killed, its own thread closes them.
+        """Kill every process at once, even those that are still starting. The pool can be shut down afterwards."""
+        # A process may be in the middle of writing a result or reading a task. The threads of the pool would wait
+        # for the rest for ever if this process kept its unused ends of these pipes open. If the pool is broken,
+        # because a process was killed, its own thread closes them.
         if not self._broken:
             self._result_queue._writer.close()  # type: ignore[attr-defined]
             self._call_queue._reader.close()  # type: ignore[attr-defined]
-        for process in [*self._processes.values()]:  # SIGTERM, which that thread sends them, they hold back
+        for process in [*self._processes.values()]:  # they block SIGTERM, which that thread sends
             process.kill()
 
 
@@ -126,10 +129,10 @@ def _dask(address: str) -> Iterator[Executor]:
         from distributed.client import ClosedClientError
     except ImportError:
         raise UserError(
-            "--executor dask: not installed; pip install 'omidbfs[dask]', on the workers too"
+            "not installed", "pip install 'omidbfs[dask]', on the workers too", place="--executor dask"
         ) from None
     try:
-        # Client would try again and again, and not say why.
+        # Client would retry for a long time and not say why.
         socket.create_connection(_host_and_port(address), _PATIENCE).close()
         client = Client(f"tcp://{address}", timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -138,7 +141,7 @@ def _dask(address: str) -> Iterator[Executor]:
         with watched(client.get_executor(pure=False), lambda: client.status == "closed") as executor:
             yield executor
     except KilledWorker:
-        raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
+        raise UserError("a worker process was killed, maybe for lack of memory", "try fewer --workers") from None
     except (CancelledError, ClosedClientError):
         raise UserError(f"--executor dask://{address}: no scheduler answers there (it went away)") from None
     finally:
@@ -146,7 +149,7 @@ def _dask(address: str) -> Iterator[Executor]:
 
 
 class _Watched(Executor):
-    """An executor whose tasks all end, even where what runs them goes away and says nothing of it."""
+    """An executor whose tasks all end, even if their workers vanish without a message."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -161,18 +164,18 @@ class _Watched(Executor):
         return future
 
     def give_up(self) -> None:
-        """End every task that waits for its result as cancelled."""
+        """End every unfinished task as cancelled."""
         with self._lock:
             waiting = [future for future in self._submitted if not future.done()]
         for future in waiting:
-            with suppress(InvalidStateError):  # ended at this very moment
+            with suppress(InvalidStateError):  # it has just ended
                 future.set_exception(CancelledError())
 
 
 @contextmanager
 def watched(executor: Executor, is_lost: Callable[[], bool]) -> Iterator[Executor]:
-    """Give an executor whose tasks end with ``CancelledError`` once ``is_lost`` says that nobody runs them."""
-    # The futures of Dask whose results were under way when the scheduler went away never end.
+    """Give an executor whose tasks end with ``CancelledError`` once ``is_lost`` returns true."""
+    # When a Dask scheduler goes away, futures whose results were in transfer never end.
     outer, ended = _Watched(executor), Event()
 
     def watch() -> None:
@@ -200,9 +203,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def _mpi() -> Iterator[Executor]:
     try:
         from mpi4py.futures import MPIPoolExecutor
-    except (ImportError, RuntimeError):  # the latter where there is no MPI library
+    except (ImportError, RuntimeError):  # the latter if there is no MPI library
         raise UserError(
-            "--executor mpi: not installed; pip install 'omidbfs[mpi]' (needs an MPI library)"
+            "not installed", "pip install 'omidbfs[mpi]' (needs an MPI library)", place="--executor mpi"
         ) from None
     with MPIPoolExecutor() as executor:
         yield executor
@@ -211,7 +214,7 @@ def _mpi() -> Iterator[Executor]:
 def in_order(
     executor: Executor | None, workers: int, work: Callable[[_Task], _Result], tasks: Iterable[_Task]
 ) -> Iterator[_Result]:
-    """Yield ``work(task)`` for each task, in order, with few tasks ahead of the one at hand.
+    """Yield ``work(task)`` for each task, in order, with few tasks submitted ahead.
 
     Raises
     ------
@@ -219,7 +222,7 @@ def in_order(
         A local worker was killed.
     """
     tasks = list(tasks)
-    if executor is None or len(tasks) == 1:  # not worth starting anybody for
+    if executor is None or len(tasks) == 1:  # one task is not worth starting workers
         yield from map(work, tasks)
         return
     waiting: deque[Future[_Result]] = deque()
@@ -231,25 +234,25 @@ def in_order(
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError("a worker process was killed, maybe for want of memory; try fewer --workers") from None
+        raise UserError("a worker process was killed, maybe for lack of memory", "try fewer --workers") from None
     finally:
-        if not isinstance(executor, _Pool):  # that ends with its processes, and stumbles over what is cancelled
+        if not isinstance(executor, _Pool):  # a pool ends with its processes, and fails on cancelled futures
             for future in waiting:
                 future.cancel()
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the process that gives the work, end with it, and look for cycles less often."""
+    """Prepare a worker: ignore Ctrl-C, end with the parent process, and collect garbage less often."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
-    # Reading makes next to no cycles, but objects without end: Python would look through them every 700, which
-    # takes 5 % of the time. What pydicom leaves behind is still found.
+    # Reading makes hardly any reference cycles but very many objects. By default Python would search them for
+    # cycles after every 700, which takes 5 % of the time. Cycles that pydicom leaves are still found.
     gc.freeze()
     gc.set_threshold(100_000)
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it has, however that ended."""
+    """End this process when its parent process has ended for any reason."""
     parent = parent_process()
     assert parent is not None, "this is a worker"
     parent.join()

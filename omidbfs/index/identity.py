@@ -1,7 +1,7 @@
-"""Identities: the numbers that inodes are made of.
+"""Identities: the numbers from which inodes are made.
 
-An image keeps its number as long as its client, study and name stay, whatever else comes and goes; a number
-that was given is never given to another image. Clients likewise.
+``merge`` assigns them, in the thread that makes an index. An image keeps its number as long as its client, study
+and name stay the same. A number is never reused for another image. The same holds for clients.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import Index
 
 NOBODY = 0xFFFFFFFF
-"""In an inverse: the number belongs to nothing that is left."""
+"""Entry of an inverse for a number without an image or client in the index."""
 
 Identities = tuple[NDArray[np.uint32], NDArray[np.uint32]]
 """The numbers in the order of rows, and their inverse."""
@@ -39,9 +39,9 @@ def client_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identi
     for chunk in chunks:
         numbers = chunk.client_identity
         if numbers is None:
-            known = [-1] * len(chunk.clients)
+            known = [-1] * len(chunk.values["clients"])
             if previous is not None:
-                found = [previous.client_table.find(name) for name in chunk.clients]
+                found = [previous.client_table.find(name) for name in chunk.values["clients"]]
                 known = [int(previous.client_identity[old[0]]) if old else -1 for old in found]
             numbers, free = _numbered(known, free)
         parts.append(numbers)
@@ -50,13 +50,13 @@ def client_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identi
 
 def _known_images(chunk: Chunk, previous: Index | None) -> list[int]:
     if previous is None:
-        return [-1] * len(chunk.images)
+        return [-1] * len(chunk.values["images"])
     known: list[int] = []
-    images, study, row = list(chunk.images), 0, 0
-    for client, studies in zip(chunk.clients, chunk.client_studies.tolist(), strict=True):
+    images, studies, study, row = list(chunk.values["images"]), chunk.values["studies"], 0, 0
+    for client, count_of_studies in zip(chunk.values["clients"], chunk.client_studies.tolist(), strict=True):
         numbers = _identities_of(client, previous)
-        for _ in range(studies):
-            name, count = chunk.studies[study], int(chunk.study_images[study])
+        for _ in range(count_of_studies):
+            name, count = studies[study], int(chunk.study_images[study])
             known += [numbers.get((name, image), -1) for image in images[row : row + count]]
             study, row = study + 1, row + count
     return known
@@ -73,7 +73,7 @@ def _identities_of(client: bytes, index: Index) -> dict[tuple[bytes, bytes], int
 
 
 def _numbered(known: list[int], free: int) -> tuple[NDArray[np.uint32], int]:
-    """Return the known numbers, with fresh ones from ``free`` on for -1, and the next free one."""
+    """Return the numbers, with new ones from ``free`` on in place of -1, and the next free number."""
     numbers = np.array(known, np.int64)
     fresh = np.flatnonzero(numbers < 0)
     numbers[fresh] = np.arange(free, free + len(fresh))

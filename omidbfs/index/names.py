@@ -1,4 +1,7 @@
-"""Many names in one heap, and a hash table from name to ordinal."""
+"""Many names in one heap, and a hash table from name to ordinal.
+
+The index and everything above it use them. They are immutable, for any thread.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,14 +12,15 @@ from numpy.typing import NDArray
 
 _EMPTY = 0xFFFFFFFF
 _FEW = 64
-"""Slots that are looked at one by one: only names that occur many times take more."""
+"""Slots that are compared one by one. Only names that occur many times need more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """``n`` names: ``heap`` is uint8, ``offsets`` is uint64, or uint32 where that is enough, of length ``n + 1``.
+    """``n`` names: ``heap`` (uint8), and ``offsets`` (uint32, or uint64 if needed) of length ``n + 1``.
 
-    A list of 3 million ``bytes`` objects would take 300 MB of private memory; this is file-backed.
+    A list of 3 million ``bytes`` objects would take 300 MB of private memory. The arrays of a saved index are
+    mapped from its file.
     """
 
     heap: NDArray[np.uint8]
@@ -37,7 +41,7 @@ class Names:
 
     def take(self, ordinals: NDArray[np.integer]) -> list[bytes]:
         """Return the names of ``ordinals``, in their order."""
-        # One memoryview, sliced: three times as fast as a numpy slice for each name (scripts/bench drive).
+        # Slices of one memoryview are three times as fast as slices of the array (scripts/bench drive).
         heap = self.heap.data
         starts, ends = self.offsets[ordinals].tolist(), self.offsets[ordinals + np.uint8(1)].tolist()
         return [bytes(heap[start:end]) for start, end in zip(starts, ends, strict=True)]
@@ -53,14 +57,14 @@ class Names:
 
 
 def joined_names(parts: Sequence[Names]) -> Names:
-    """Return the names of all parts, one after the other."""
+    """Return the concatenated names of all parts."""
     heap = np.concatenate([part.heap for part in parts] or [np.zeros(0, np.uint8)])
     lengths = np.concatenate([np.diff(part.offsets) for part in parts] or [np.zeros(0, np.uint64)])
     return Names(heap, shorter(np.concatenate([np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)])))
 
 
 def shorter(column: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Return a column in four bytes if that is enough, as it nearly always is: 17 bytes less for each image."""
+    """Return a column as uint32 if its values fit, which saves 17 bytes for each image."""
     return column.astype(np.uint32) if int(column.max(initial=0)) < 1 << 32 else column
 
 
@@ -71,19 +75,22 @@ def checksums(names: Names | Sequence[bytes]) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True, slots=True)
 class NameTable:
-    """Open addressing on crc32: ``slots`` is uint32, a power of two, ordinals or ``0xFFFFFFFF`` for empty."""
+    """A hash table with open addressing on crc32.
+
+    ``slots`` (uint32, its length a power of two) holds ordinals, or ``0xFFFFFFFF`` for an empty slot.
+    """
 
     names: Names
     slots: NDArray[np.uint32]
 
     @classmethod
     def of(cls, names: Names, sums: NDArray[np.uint32] | None = None) -> "NameTable":
-        """Return the table of ``names``, repeated or not; ``sums`` are their checksums, if known."""
+        """Return the table of ``names``, which may repeat; ``sums`` are their checksums, if known."""
         sums = checksums(names) if sums is None else sums
         size = 1 << max(3, (2 * len(names) - 1).bit_length())
         slots = np.full(size, _EMPTY, np.uint32)
-        # Linear probing, all at once: in the order of the slots that they want, each has its own or the next one
-        # after the slot of the one before. Who comes out at the end goes on at the start.
+        # Linear probing for all names at once: they are sorted by their wanted slots. Each gets its wanted slot or
+        # the next one after the slot of the previous name. Those beyond the end take the free slots at the start.
         wanted = sums & np.uint32(size - 1)
         order = np.argsort(wanted).astype(np.uint32)
         before = np.arange(len(names))
@@ -94,7 +101,7 @@ class NameTable:
         return cls(names, slots)
 
     def find(self, name: bytes) -> list[int]:
-        """Return the ordinals of ``name``, ascending; empty if there is none. About 1 us."""
+        """Return the ordinals of ``name``, ascending, in about 1 us; empty if there is none."""
         slots, names = self.slots, self.names
         mask = len(slots) - 1
         start = crc32(name) & mask
@@ -109,7 +116,7 @@ class NameTable:
         return self._found_at_once(name, start)
 
     def _found_at_once(self, name: bytes, start: int) -> list[int]:
-        """Return the same, of the whole run of slots from ``start`` to an empty one: 10 ms for a million names."""
+        """Return the same, for a long run of slots from ``start`` on: 10 ms for a million names."""
         slots, offsets, heap = np.roll(self.slots, -start), self.names.offsets, self.names.heap
         run = slots[: int(np.argmax(slots == _EMPTY))]
         run = run[offsets[run + np.uint32(1)] - offsets[run] == len(name)]
@@ -120,7 +127,7 @@ class NameTable:
 
 
 def duplicated(names: Names, sums: NDArray[np.uint32] | None = None) -> NDArray[np.uint32]:
-    """Return the ordinals of all names that occur more than once, ascending; ``sums`` as for the table."""
+    """Return the ordinals of all names that occur more than once, ascending; ``sums`` are checksums, if known."""
     sums = checksums(names) if sums is None else sums
     order = np.argsort(sums, kind="stable")
     same = sums[order][1:] == sums[order][:-1]
@@ -131,12 +138,20 @@ def duplicated(names: Names, sums: NDArray[np.uint32] | None = None) -> NDArray[
     return np.sort(np.array(_in_groups(groups.values()), np.uint32))
 
 
-def first_of_each(names: Names, ordinals: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return those of ``ordinals`` at which a name occurs for the first time."""
+def first_of_each(names: Names, ordinals: NDArray[np.integer]) -> NDArray[np.uint32]:
+    """Return the ``ordinals`` at which a name occurs for the first time."""
     first: dict[bytes, int] = {}
     for ordinal, name in zip(ordinals.tolist(), names.take(ordinals), strict=True):
         first.setdefault(name, ordinal)
     return np.array(list(first.values()), np.uint32)
+
+
+def spread(names: Names, ordinals: NDArray[np.integer]) -> list[bytes]:
+    """Return the names of ordinals. It is fast if neighbouring ordinals are often equal."""
+    changes = np.flatnonzero(np.diff(ordinals, prepend=ordinals[:1] + 1))
+    distinct = np.array(names.take(ordinals[changes]), object)
+    texts: list[bytes] = np.repeat(distinct, np.diff(changes, append=len(ordinals))).tolist()
+    return texts
 
 
 def _in_groups(groups: Iterable[list[int]]) -> list[int]:

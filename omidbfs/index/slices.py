@@ -1,55 +1,47 @@
-"""Parts of an index as chunks: what a refresh takes over of the clients that have not changed."""
+"""Slices: parts of an index as chunks, for a refresh that keeps the clients that have not changed.
+
+``build`` uses them, and sessions use :func:`only_clients`, in the thread that makes an index.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.database.layout import CLIENT_NAME, Source
-from omidbfs.database.problems import OF_LISTS, Problem
+from omidbfs.database.layout import Source
+from omidbfs.database.problems import Problem
 from omidbfs.index.chunk import Chunk
-from omidbfs.index.columns import FileColumns, Index
-from omidbfs.index.episodes import COLUMNS, EpisodeColumns
+from omidbfs.index.columns import COLUMNS, LISTS, Index
 from omidbfs.index.merge import merge
-from omidbfs.index.user import carried_over
-
-_OF_THE_TREE = ("unexpected-entry", "symlink", "tree-missing", "client-not-on-disk")
-
-
-def client_of(problem: Problem) -> str | None:
-    """Return the client that a problem belongs to, ``None`` for one of the trees themselves."""
-    parts = problem.file.split("/")
-    if problem.kind in OF_LISTS or len(parts) < 2 or not CLIENT_NAME.fullmatch(parts[1]):
-        return None
-    return None if len(parts) == 2 and problem.kind in _OF_THE_TREE else parts[1]
+from omidbfs.index.schema import CLIENT, EPISODE, IMAGE, MARK, SERIES, STUDY, UID, sliced, values_of
+from omidbfs.index.user_facets import carried_over
 
 
 def slices_of(
     index: Index, clients: Sequence[bytes], problems: Mapping[bytes, Sequence[Problem]]
 ) -> Iterator[Chunk]:
-    """Yield chunks with the columns of ``clients``, each a run of neighbours in the index, and their problems."""
+    """Yield chunks of ``clients`` with their problems. Each chunk is a run of neighbours in the index."""
     ordinals = np.array([index.client_table.find(client)[0] for client in clients], np.intp)
     for run in np.split(ordinals, np.flatnonzero(np.diff(ordinals) != 1) + 1):
         yield _slice(index, int(run[0]), int(run[-1]) + 1, problems)
 
 
 def problems_by_client(index: Index) -> Mapping[bytes, Sequence[Problem]]:
-    """Return the problems of each client, but for those that are found anew whenever an index is made."""
+    """Return the problems of each client, except those that every merge finds again."""
     problems: dict[bytes, list[Problem]] = {}
     for problem in index.each_problem():
-        client = client_of(problem)
-        if client is not None and problem.kind != "duplicate-uid":
-            problems.setdefault(client.encode(), []).append(problem)
+        if problem.client and problem.kind != "duplicate-uid":
+            problems.setdefault(problem.client.encode(), []).append(problem)
     return problems
 
 
 def only_clients(index: Index, clients: Collection[str], problems: Iterable[Problem], source: Source) -> Index:
-    """Return an index with some of the clients, under the identities that they have in the whole.
+    """Return an index with some of the clients, which keep their identities.
 
-    ``problems`` are added to those of the trees and of the clients.
+    ``problems`` are added to the problems of the trees and of these clients.
     """
     kept = [name for name in index.clients if name.decode() in clients]
-    of_trees = [problem for problem in index.each_problem() if client_of(problem) is None]
+    of_trees = [problem for problem in index.each_problem() if not problem.client]
     chunks = list(slices_of(index, kept, problems_by_client(index))) if kept else []
     return carried_over(merge(chunks, [*of_trees, *problems], source, index), index)
 
@@ -59,47 +51,36 @@ def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, Sequence
     of_client = index.study_client
     studies = slice(int(np.searchsorted(of_client, first)), int(np.searchsorted(of_client, end)))
     per_client = index.episodes.per_client
-    episodes = slice(int(per_client[:first].sum()), int(per_client[:end].sum()))
-    clients = slice(first, end)
+    start = int(per_client[:first].sum())
+    inside = {
+        CLIENT: slice(first, end),
+        STUDY: studies,
+        IMAGE: rows,
+        EPISODE: slice(start, start + int(per_client[first:end].sum())),
+        MARK: index.marks.of_rows(rows.start, rows.stop),
+        SERIES: _pointed_to(index.series_of[rows]),
+        UID: slice(*np.searchsorted(index.other_uid_of, [rows.start, rows.stop]).tolist()),
+    }
     return Chunk(
-        clients=index.clients.between(first, end),
-        studies=index.studies.between(studies.start, studies.stop),
-        images=index.images.between(rows.start, rows.stop),
+        values=sliced(COLUMNS, values_of(index), inside),
+        lists={name: getattr(index, name) for name in LISTS},
         client_studies=np.bincount(of_client[studies] - np.uint32(first), minlength=end - first).astype(np.uint32),
         study_images=np.diff(index.study_rows[studies.start : studies.stop + 1]),
-        study_episode=_shifted(index.study_episode[studies], episodes.start),
-        study_date=index.study_date[studies],
-        matrix=index.matrix[rows],
-        marks=index.marks.part(rows),
-        episodes=_episodes(index.episodes, clients, episodes),
-        dcm=_files(index.files[0], rows),
-        json=_files(index.files[1], rows),
-        documents=_files(index.documents, clients),
-        long_suffix=index.long_suffix[rows],
-        accesses=index.accesses[1:],
         columns={name: column[rows].astype(np.uint32) for name, column in index.columns.items()},
         combinations=dict(index.combinations),
         texts={name: tuple(value.raw for value in values) for name, values in index.texts.items()},
         raw_images=_raw(index.raw_images, rows),
         raw_studies=_raw(index.raw_studies, studies),
         problems=[problem for name in index.clients.between(first, end) for problem in problems.get(name, ())],
-        client_digest=index.client_digest[clients],
         identity=index.identity[rows],
-        client_identity=index.client_identity[clients],
+        client_identity=index.client_identity[first:end],
     )
 
 
-def _files(files: FileColumns, rows: slice) -> FileColumns:
-    return FileColumns(files.size[rows].reshape(-1), files.mtime[rows].reshape(-1), files.access[rows].reshape(-1))
-
-
-def _episodes(episodes: EpisodeColumns, clients: slice, rows: slice) -> EpisodeColumns:
-    columns = {name: getattr(episodes, name)[clients if name == "per_client" else rows] for name in COLUMNS}
-    return EpisodeColumns(ids=episodes.ids.between(rows.start, rows.stop), **columns)
-
-
-def _shifted(pointers: NDArray[np.int32], start: int) -> NDArray[np.int32]:
-    return np.where(pointers < 0, np.int32(-1), pointers - np.int32(start))
+def _pointed_to(pointers: NDArray[np.int32]) -> slice:
+    """Return the slice of ordinals that pointers point to. It has no gaps."""
+    known = pointers[pointers >= 0]
+    return slice(int(known.min()), int(known.max()) + 1) if len(known) else slice(0, 0)
 
 
 def _raw(names: Mapping[int, str], rows: slice) -> dict[int, str]:

@@ -1,9 +1,11 @@
 """The index on disk: one file in the safetensors format, opened by mapping it into memory.
 
-The format: a little-endian uint64 with the length of the header, the header (JSON: name -> dtype, shape, place;
-``__metadata__``: text -> text), the raw little-endian arrays. The metadata hold a schema version, the
-fingerprint of the source, and a CRC-32 of every array and of the header itself. Nothing is trusted that does
-not agree with them. The file holds patient data: mode 0600.
+Sessions save and load it, from a thread that may wait for a disk.
+
+The file has a little-endian uint64 with the length of the header, the header (JSON: name -> dtype, shape, place;
+``__metadata__``: text -> text), and the raw little-endian arrays. The metadata hold a schema version, the
+fingerprint of the source, and a CRC-32 of every array and of the header. A file that does not agree with them is
+refused. The file holds patient data, so its mode is 0600.
 """
 
 import json
@@ -11,7 +13,7 @@ import mmap
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -23,20 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from omidbfs.database.access import born, patiently
+from omidbfs.base.errors import UserError
+from omidbfs.base.places import user_directory
+from omidbfs.base.whole import replacing
 from omidbfs.database.layout import Source
-from omidbfs.errors import UserError
-from omidbfs.facets import FACETS, Facet, Kind, Registry
-from omidbfs.index import episodes, marks
-from omidbfs.index.columns import FileColumns, Index, TextValue
-from omidbfs.index.episodes import EpisodeColumns
-from omidbfs.index.marks import MarkColumns
-from omidbfs.index.names import Names, NameTable
-from omidbfs.places import user_directory
-from omidbfs.whole import replacing
+from omidbfs.database.permissions import born, patiently
+from omidbfs.facets import BY_NAME, Facet, Registry
+from omidbfs.facets.defined import stored_facet
+from omidbfs.index.columns import COLUMNS, LISTS, Index, TextValue
+from omidbfs.index.names import NameTable
+from omidbfs.index.schema import Derived, arrays_of, declared, fields_of, values_in, values_of
 
-SCHEMA = "3"
-"""Changes with any change to what the arrays mean."""
+SCHEMA = "4"
+"""Version of the format. It changes with any change to the meaning of the arrays."""
 
 _DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 _DTYPES |= {"I32": np.int32, "I64": np.int64}
@@ -44,38 +45,21 @@ _DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _FORMAT = "omidbfs index"
 _METADATA = ("format", "schema", "source", "checksums", "header")
 _UNSEALED = "........"
-"""Stands in the header for its own checksum while that is taken."""
+"""Placeholder in the header for its own checksum, while that is computed."""
 _LONGEST_HEADER = 1 << 24
 _NOT_OURS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-"""What a header raises that is JSON, and even whole, but was not written by :func:`save`."""
-_NAMES = ("images", "studies", "clients")
-_TABLES = {"images": "image_table", "studies": "study_table", "clients": "client_table"}
-_HEAPS = {"episodes": ("episodes", "ids"), "marks": ("marks", "ids"), "lesions": ("marks", "lesions")}
-"""Array -> where in the index the names are that it and its offsets hold."""
-_FILES = ("dcm", "json", "documents")
-_PLAIN = (
-    "study_of",
-    "client_of",
-    "study_client",
-    "study_rows",
-    "client_rows",
-    "identity",
-    "row_of",
-    "client_identity",
-    "client_ordinal",
-    "long_suffix",
-    "study_episode",
-    "study_date",
-    "matrix",
-    "client_digest",
-)
-_FILE_COLUMNS = ("size", "mtime", "access")
+"""Exceptions from a header that is valid JSON but was not written by :func:`save`."""
+_DERIVED: Mapping[str, Derived] = declared(Index, Derived)
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class IndexFileError(Exception):
-    """An index file cannot be used; the message says why, in a few words: missing, damaged, older, foreign."""
+    """An index file cannot be used. The message gives the reason in a few words, such as missing or damaged."""
+
+
+class NoIndexError(IndexFileError):
+    """There is no index file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +71,12 @@ class Stored:
 
 
 def default_path(source: Source) -> Path:
-    """Return where the index of a source is kept unless ``--index`` says otherwise: in the user's cache.
+    """Return the default place for the index of a source, in the user's cache.
 
     Raises
     ------
     UserError
-        The user has no home.
+        The user has no home directory.
     """
     cache = user_directory("cache")
     if cache is None:
@@ -102,33 +86,31 @@ def default_path(source: Source) -> Path:
 
 
 def fingerprint(source: Source) -> str:
-    """Return what tells one source from another: the same from every machine that mounts the same disk.
+    """Return a text that identifies a source on every machine that mounts its disk.
 
-    It holds the number of each root's inode and the time at which it came to be, as disks that were filled in the
-    same way give the same numbers; see :func:`is_of`.
+    It holds the inode and the birth time of each root, because disks that were filled in the same way have the
+    same inodes. :func:`is_of` compares fingerprints.
 
     Raises
     ------
     OSError
-        A tree cannot be reached: the disk is not mounted.
+        A tree cannot be reached, because its disk is not mounted.
     """
     trees = (source.images, source.data)
-    registry = [(facet.name, facet.kind.name, [value.code for value in facet.values]) for facet in FACETS]
     facts = {
         "inodes": [os.stat(tree).st_ino if tree is not None else None for tree in trees],
         "born": [born(tree) if tree is not None else None for tree in trees],
         "labels": [source.images_label, source.data_label],
         "follow_symlinks": source.follow_symlinks,
-        "facets": blake2b(repr(registry).encode(), digest_size=8).hexdigest(),
     }
     return json.dumps(facts)
 
 
 def is_of(saved: str, now: str) -> bool:
-    """Return whether two fingerprints are of one source.
+    """Return whether two fingerprints belong to the same source.
 
-    Not every file system says when a directory came to be; an NFS server may know what its clients do not. What
-    one of both does not know does not count.
+    Not every file system gives the birth time of a directory, and an NFS server may know birth times that its
+    clients do not. A birth time counts only if both fingerprints have it.
     """
     if saved == now:
         return True
@@ -141,19 +123,19 @@ def is_of(saved: str, now: str) -> bool:
 
 
 def is_certain(source_fingerprint: str) -> bool:
-    """Return whether a fingerprint says when a root of the source came to be: then no other source has it."""
+    """Return whether a fingerprint has the birth time of a root: then no other source has the same fingerprint."""
     return any(json.loads(source_fingerprint)["born"])
 
 
 def may_replace(path: Path) -> bool:
-    """Return whether there is nothing at ``path``, an empty file, or an index of ours: nothing else is ever lost.
+    """Return whether ``path`` does not exist, is an empty file, or has the header of an index of any version.
 
-    Ours is a file with the header of an index, of any version, whatever follows it.
+    omidbfs never replaces another file.
 
     Raises
     ------
     PermissionError
-        Nobody may look at what is there.
+        The user may not read the file.
     """
     try:
         with open(path, "rb", opener=_opened) as stream:
@@ -163,7 +145,7 @@ def may_replace(path: Path) -> bool:
             length = int.from_bytes(start, "little")
             text = stream.read(length) if length <= _LONGEST_HEADER else b""
     except (FileNotFoundError, NotADirectoryError):
-        return True  # or writing will say what is in the way
+        return True  # if something else is in the way, writing reports it
     except PermissionError:
         raise
     except OSError:
@@ -172,7 +154,7 @@ def may_replace(path: Path) -> bool:
 
 
 def _metadata_of(header: bytes) -> dict[str, str] | None:
-    """Return the metadata of an index of ours by its header; ``None`` if that is not one."""
+    """Return the metadata in the header of an index; ``None`` if it is not the header of an index."""
     try:
         metadata = json.loads(header)["__metadata__"]
         is_ours = metadata["format"] == _FORMAT and all(isinstance(metadata[name], str) for name in _METADATA)
@@ -182,16 +164,16 @@ def _metadata_of(header: bytes) -> dict[str, str] | None:
 
 
 def save(path: Path, index: Index, source_fingerprint: str) -> None:
-    """Write an index with all windows off and unique links, whole or not at all (:func:`omidbfs.whole.replacing`).
+    """Write an index with all windows off and unique links, completely or not at all (:mod:`omidbfs.base.whole`).
 
     Raises
     ------
     OSError
-        The file cannot be written; an old one is untouched.
+        The file cannot be written. An old file stays as it was.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     arrays = _arrays(index)
-    # Large items first, so that each array is aligned to its items.
+    # Arrays with large items come first, so that each array is aligned to its items.
     names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, object] = {}
     checksums, place = {}, 0
@@ -220,7 +202,7 @@ def save(path: Path, index: Index, source_fingerprint: str) -> None:
 def load(path: Path, source_fingerprint: str) -> Stored:
     """Map the index at ``path`` into memory.
 
-    Every checksum is compared first: 0.1 s for the 500 MB of 3 million images (scripts/bench index).
+    Every checksum is compared first, which takes 0.1 s for the 500 MB of 3 million images (scripts/bench index).
 
     Raises
     ------
@@ -236,14 +218,14 @@ def load(path: Path, source_fingerprint: str) -> Stored:
                 raise IndexFileError("damaged: shorter than its header")
             content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
-        raise IndexFileError("missing") from None
+        raise NoIndexError("missing") from None
     except OSError as error:
         raise IndexFileError(f"cannot be read: {error.strerror}") from error
     try:
         header, data = _header(content)
         metadata = header.pop("__metadata__")
         if not is_of(metadata["source"], source_fingerprint):
-            raise IndexFileError("of another source, or of other facets")
+            raise IndexFileError("of another source")
         arrays = {name: _array(entry, data) for name, entry in header.items()}
         _compare(arrays, json.loads(metadata["checksums"]))
         return _stored(arrays)
@@ -252,12 +234,12 @@ def load(path: Path, source_fingerprint: str) -> Stored:
 
 
 def _opened(path: str, flags: int) -> int:
-    # A pipe would wait for a writer. Another may have a lease on an index, as Samba has where it is shared.
+    # Without O_NONBLOCK, opening a pipe waits for a writer. Another program, such as Samba, may hold a lease.
     return patiently(os.open, path, flags | os.O_NONBLOCK)
 
 
 def _header(content: memoryview) -> tuple[dict[str, Any], memoryview]:
-    """Return the header of a file of ours and the data behind it."""
+    """Return the header of an index file and the data after it."""
     length = int.from_bytes(content[:8], "little")
     if length > min(len(content) - 8, _LONGEST_HEADER):
         raise IndexFileError("damaged or no index")
@@ -291,7 +273,7 @@ def _compare(arrays: Arrays, checksums: Mapping[str, int]) -> None:
         array = arrays[name]
         return crc32(array.reshape(-1).view(np.uint8).data if array.size else b"") != checksums[name]
 
-    with ThreadPoolExecutor(2) as threads:  # crc32 lets go of the interpreter
+    with ThreadPoolExecutor(2) as threads:  # crc32 releases the interpreter lock
         for name, is_damaged in zip(arrays, threads.map(damaged, arrays), strict=True):
             if is_damaged:
                 raise IndexFileError(f"damaged: {name}")
@@ -301,33 +283,23 @@ def _compare(arrays: Arrays, checksums: Mapping[str, int]) -> None:
 
 
 def _arrays(index: Index) -> Arrays:
-    arrays: Arrays = {name: getattr(index, name) for name in _PLAIN}
-    for name in _NAMES:
-        names, table = getattr(index, name), getattr(index, _TABLES[name])
-        arrays |= {f"{name}.heap": names.heap, f"{name}.offsets": names.offsets, f"{name}.slots": table.slots}
-    for label, files in zip(_FILES, (*index.files, index.documents), strict=True):
-        arrays |= {f"{label}.{field}": getattr(files, field) for field in _FILE_COLUMNS}
+    arrays: Arrays = arrays_of(COLUMNS, values_of(index))
+    for field, derived in _DERIVED.items():
+        value = getattr(index, field)
+        arrays |= {f"{derived.names}.slots": value.slots} if derived.names else {field: value}
     arrays |= {f"columns.{name}": column for name, column in index.columns.items()}
-    arrays |= {f"episodes.{field}": getattr(index.episodes, field) for field in episodes.COLUMNS}
-    arrays |= {f"marks.{field}": getattr(index.marks, field) for field in marks.COLUMNS}
-    for name, (part, names_in_it) in _HEAPS.items():
-        found = getattr(getattr(index, part), names_in_it)
-        arrays |= {f"{name}.heap": found.heap, f"{name}.offsets": found.offsets}
-    arrays["episodes.slots"] = index.episode_table.slots
     arrays["duplicates"] = np.array(index.duplicates.to_array(), np.uint32)
     arrays["problems"] = np.frombuffer(index.problem_lines, np.uint8)
     meta = {
-        "accesses": index.accesses,
+        "lists": {name: getattr(index, name) for name in LISTS},
         "texts": {name: [[value.label, value.raw] for value in values] for name, values in index.texts.items()},
         "raw_images": list(index.raw_images.items()),
         "raw_studies": list(index.raw_studies.items()),
         "studies_unique": index.studies_unique,
         "newest": index.newest,
         "combinations": index.combinations,
-        "user": [
-            [facet.name, facet.description, facet.level, facet.source, facet.definition]
-            for facet in index.registry.user
-        ],
+        "facets": {name: definition_of(BY_NAME[name]) for name in index.columns if name in BY_NAME},
+        "user": [[facet.name, facet.definition] for facet in index.registry.user],
         "written": time.time(),
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -335,37 +307,34 @@ def _arrays(index: Index) -> Arrays:
 
 
 def _stored(arrays: Arrays) -> Stored:
-    def columns(label: str) -> FileColumns:
-        return FileColumns(*(arrays[f"{label}.{field}"] for field in _FILE_COLUMNS))
-
-    def names(label: str) -> Names:
-        return Names(arrays[f"{label}.heap"], arrays[f"{label}.offsets"])
-
     meta = json.loads(arrays["meta"].tobytes())
-    heaps: dict[str, Any] = {}
-    for name in _NAMES:
-        heaps[name] = names(name)
-        heaps[_TABLES[name]] = NameTable(heaps[name], arrays[f"{name}.slots"])
-    coded = {facet.name for facet in FACETS if facet.tokens is not None} | {name for name, *_ in meta["user"]}
-    if any(f"columns.{name}" not in arrays for name in coded):
-        raise LookupError
-    ids = names("episodes")
-    plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
+    values = values_in(COLUMNS, arrays)
+    # Facets whose definition has changed are left out, and facets of the user whose names the program now uses.
+    own = {
+        name
+        for name, definition in meta["facets"].items()
+        if name in BY_NAME and definition == definition_of(BY_NAME[name])
+    }
+    user = [stored_facet(definition) for name, definition in meta["user"] if name not in BY_NAME]
+    coded = own | {facet.name for facet in user}
+    whole = fields_of(Index, values)
+    for field, derived in _DERIVED.items():
+        slots = f"{derived.names}.slots"
+        whole[field] = NameTable(values[derived.names], arrays[slots]) if derived.names else arrays[field]
+    for name, listed in LISTS.items():
+        whole[name] = tuple(_entry(listed.nothing, one) for one in meta["lists"][name])
     index = Index(
-        **plain,
-        **heaps,
-        files=(columns("dcm"), columns("json")),
-        documents=columns("documents"),
-        accesses=tuple((mode, uid, gid) for mode, uid, gid in meta["accesses"]),
-        columns={
-            key.removeprefix("columns."): array for key, array in arrays.items() if key.startswith("columns.")
-        },
+        **whole,
+        columns={name: arrays[f"columns.{name}"] for name in coded},
         combinations={
-            name: tuple(tuple(one) for one in combinations) for name, combinations in meta["combinations"].items()
+            name: tuple(tuple(one) for one in combinations)
+            for name, combinations in meta["combinations"].items()
+            if name in coded
         },
         texts={
             name: tuple(TextValue(label, tuple(raw)) for label, raw in values)
             for name, values in meta["texts"].items()
+            if name in coded
         },
         duplicates=BitMap(arrays["duplicates"]),
         studies_unique=meta["studies_unique"],
@@ -373,17 +342,26 @@ def _stored(arrays: Arrays) -> Stored:
         raw_studies=dict(meta["raw_studies"]),
         newest=meta["newest"],
         problem_lines=arrays["problems"].data,
-        episodes=EpisodeColumns(ids=ids, **{name: arrays[f"episodes.{name}"] for name in episodes.COLUMNS}),
-        episode_table=NameTable(ids, arrays["episodes.slots"]),
-        marks=MarkColumns(
-            ids=names("marks"),
-            lesions=names("lesions"),
-            **{name: arrays[f"marks.{name}"] for name in marks.COLUMNS},
-        ),
-        registry=Registry(tuple(_user_facet(*said) for said in meta["user"])),
+        registry=Registry(tuple(user)),
     )
     return Stored(index, meta["written"])
 
 
-def _user_facet(name: str, description: str, level: str, source: str, definition: str) -> Facet:
-    return Facet(name, description, level, source, Kind.TEXT, definition=definition)
+def _entry(nothing: tuple[Any, ...], stored: Sequence[Any]) -> tuple[Any, ...]:
+    """Return an entry of a list, in the class of ``nothing`` and with as many items."""
+    entry: tuple[Any, ...] = getattr(nothing, "_make", tuple)(stored)
+    if len(entry) != len(nothing):
+        raise ValueError
+    return entry
+
+
+def definition_of(facet: Facet) -> str:
+    """Return a text that changes with the meaning of the codes of a facet of the program, and with its places.
+
+    A change of the code that reads the facet shows only in ``definition`` of the facet.
+    """
+    places = [tag.path for tag in facet.tags], [(key.document, key.path) for key in facet.keys]
+    codes = [value.code for value in facet.values]
+    numbers = (facet.lowest, facet.highest)
+    facts = (facet.kind.name, facet.several, numbers, codes, places, facet.label.__name__, facet.definition)
+    return blake2b(repr(facts).encode(), digest_size=8).hexdigest()

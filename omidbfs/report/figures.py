@@ -1,6 +1,7 @@
-"""The numbers of a report: tables of counts, each with its unit and its denominator. Nothing is dropped.
+"""The numbers of a report: tables of counts, each with its unit and its denominator.
 
-What the source does not say is a row or a column of its own. No table names a woman, a study or an image.
+Used by ``omidbfs report``. Pure functions of an index: any thread may call them. No image is left out: values that
+the source does not state have a row or a column of their own. No table names a client, a study or an image.
 """
 
 from collections import Counter
@@ -10,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.base.words import counted
+from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON
 from omidbfs.database.imagedb import MARK_FEATURES
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import OTHER, RESERVED, UNKNOWN, UNLINKED, Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON
-from omidbfs.words import counted
+from omidbfs.index.columns import FIRST_CODE
 
-UNITS = ("women", "episodes", "studies", "images")
+UNITS = ("clients", "episodes", "studies", "images")
 TOTAL = "total"
 _MOST_COLUMNS = 8
 _BAND = 5
@@ -27,10 +29,12 @@ Codes = NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Counts. ``rows`` are (label, one count for each column); the last one, ``total``, counts each unit once.
+    """A table of counts. ``rows`` are (label, one count per column). The last, ``total``, counts each member once.
 
-    ``note`` says what is counted and out of what. ``of`` holds the denominator of each column, 0 where there is
-    none. ``several`` says that a unit can be in more than one row.
+    ``what`` heads the labels of the rows. ``note`` says what is counted and out of what. ``of`` holds the
+    denominator of each column, or 0 if there is none. ``several`` says that a member can be in more than one row.
+    ``unit`` is the unit of all columns, if they share one. ``ticks`` are short labels of the rows without the
+    total, for an axis.
     """
 
     key: str
@@ -41,6 +45,8 @@ class Table:
     rows: tuple[tuple[str, tuple[int, ...]], ...]
     of: tuple[int, ...]
     several: bool = False
+    unit: str = ""
+    ticks: tuple[str, ...] = ()
 
     def body(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Return the rows without the total."""
@@ -49,15 +55,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """The ages of the women of one outcome: how many state one, and median and quartiles of these, in years."""
+    """The ages of the clients of one outcome: how many state an age, and quartiles of these ages in years."""
 
     outcome: str
-    women: int
+    clients: int
     stated: int
     quartiles: tuple[float, float, float] | None
 
     def words(self) -> str:
-        """Return median and quartiles, as the plot and the table have them."""
+        """Return median and quartiles as text, for the plot and the table."""
         if self.quartiles is None:
             return "not known"
         low, middle, high = self.quartiles
@@ -66,7 +72,7 @@ class Ages:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All numbers of a report, for a cohort and for the whole database that it is taken from."""
+    """All numbers of a report: for a cohort, and for the whole database from which it is taken."""
 
     cohort: dict[str, int]
     source: dict[str, int]
@@ -75,23 +81,25 @@ class Figures:
 
 
 class _Selected:
-    """The images of a cohort, with what each belongs to. Columns have an entry for each image."""
+    """The images of a cohort, and the study, client and episode of each. Columns have one entry per image."""
 
     def __init__(self, cohorts: Cohorts, cohort: Cohort) -> None:
         index = self.index = cohorts.index
         self.cohorts, self.cohort = cohorts, cohort
         self.rows = cohorts.row_array(cohort)
         self.study = index.study_of[self.rows].astype(np.int64)
-        self.woman = index.client_of[self.rows].astype(np.int64)
+        self.client = index.client_of[self.rows].astype(np.int64)
         self.episode = index.study_episode[self.study].astype(np.int64)  # -1: none
         self.image = np.arange(len(self.rows))
         self.counts = {unit: len(_distinct(self.members(unit))) for unit in UNITS}
 
     def members(self, unit: str) -> Codes:
-        return {"women": self.woman, "episodes": self.episode, "studies": self.study, "images": self.image}[unit]
+        return {"clients": self.client, "episodes": self.episode, "studies": self.study, "images": self.image}[
+            unit
+        ]
 
     def groups(self, name: str) -> tuple[list[str], Codes]:
-        """Return the values of a single-valued facet that occur, as listed, and which of them each image has."""
+        """Return the values of a single-valued facet that occur, in order, and for each image their position."""
         facet = self.index.registry.by_name[name]
         codes = self.index.columns[name][self.rows]
         present = np.flatnonzero(np.bincount(codes)).tolist()
@@ -102,7 +110,7 @@ class _Selected:
         return list(labels), place[codes]
 
     def per_group(self, groups: Codes, number: int, unit: str) -> list[int]:
-        """Return how many different members of a unit the images of each group belong to."""
+        """Return for each group of images how many different clients, episodes, studies or images it has."""
         if not number:
             return []
         members = self.members(unit)
@@ -112,7 +120,7 @@ class _Selected:
 
 
 def _distinct(members: Codes) -> Codes:
-    """Return what is not negative, each once, ascending: a sort takes a tenth of the time of ``np.unique``."""
+    """Return the distinct numbers from 0 up, ascending. A sort takes a tenth of the time of ``np.unique``."""
     ordered = np.sort(members[members >= 0])
     return ordered[np.flatnonzero(np.diff(ordered, prepend=-1))]
 
@@ -124,8 +132,10 @@ def figures(cohorts: Cohorts, cohort: Cohort) -> Figures:
     tables = (
         _by_outcome(chosen),
         _crossed(chosen, "views", "Views and sides", "view", "laterality", "images"),
-        _by_value(chosen, "intent", "Intent", "intent", ("women", "studies", "images")),
-        _by_value(chosen, "standard-views", "Complete studies", "standard-views", ("women", "studies", "images")),
+        _by_value(chosen, "intent", "Intent", "intent", ("clients", "studies", "images")),
+        _by_value(
+            chosen, "standard-views", "Complete studies", "standard-views", ("clients", "studies", "images")
+        ),
         _crossed(chosen, "manufacturer", "Manufacturer by year", "year", "manufacturer", "studies"),
         ages,
         _marks(chosen),
@@ -139,7 +149,7 @@ def figures(cohorts: Cohorts, cohort: Cohort) -> Figures:
 
 
 def _by_outcome(chosen: _Selected) -> Table:
-    return _by_value(chosen, "outcome", "Women, episodes, studies and images by outcome", "outcome", UNITS)
+    return _by_value(chosen, "outcome", "Clients, episodes, studies and images by outcome", "outcome", UNITS)
 
 
 def _by_value(chosen: _Selected, key: str, title: str, facet: str, units: tuple[str, ...]) -> Table:
@@ -148,14 +158,14 @@ def _by_value(chosen: _Selected, key: str, title: str, facet: str, units: tuple[
     totals = tuple(chosen.counts[unit] for unit in units)
     note = (
         f"Number (share) of {_listed(units)} with an image of each value of by-{facet}; shares are of the "
-        "column's total. One with several is counted in each, and once in the total."
+        "column's total. A member with several values is counted in each, and once in the total."
     )
     rows = [(label, tuple(column[place] for column in columns)) for place, label in enumerate(labels)]
     return Table(key, title, note, facet, units, (*rows, (TOTAL, totals)), totals, several=True)
 
 
 def _crossed(chosen: _Selected, key: str, title: str, down: str, across: str, unit: str) -> Table:
-    """Return how many of a unit have each pair of values of two facets, with totals either way."""
+    """Return how many members of a unit have each pair of values of two facets, with totals both ways."""
     row_labels, row_groups = chosen.groups(down)
     column_labels, column_groups = _most_frequent(*chosen.groups(across))
     width = len(column_labels)
@@ -169,14 +179,15 @@ def _crossed(chosen: _Selected, key: str, title: str, down: str, across: str, un
     ]
     note = f"Number of {unit} by {down} and {across}, out of {total:,}; shares are of all of them."
     if unit != "images":
-        note += " One with several is counted in each, and once in the totals."
+        note += " A member with several values is counted in each, and once in the totals."
     totals = (TOTAL, (*by_column, total))
     of = (total,) * (width + 1)
-    return Table(key, title, note, down, (*column_labels, TOTAL), (*rows, totals), of, several=unit != "images")
+    columns = (*column_labels, TOTAL)
+    return Table(key, title, note, down, columns, (*rows, totals), of, several=unit != "images", unit=unit)
 
 
 def _most_frequent(labels: list[str], groups: Codes) -> tuple[list[str], Codes]:
-    """Return the values with those beyond the most frequent ones made one."""
+    """Return the values, with all but the most frequent ones joined to one."""
     if len(labels) <= _MOST_COLUMNS:
         return labels, groups
     images = np.bincount(groups, minlength=len(labels))
@@ -189,43 +200,46 @@ def _most_frequent(labels: list[str], groups: Codes) -> tuple[list[str], Codes]:
 
 
 def _ages(chosen: _Selected) -> tuple[Table, tuple[Ages, ...]]:
-    """Return each woman's age at the first examination with each outcome: the lowest that these images state."""
+    """Return each client's age at the first examination with each outcome: the lowest that these images state."""
     labels, groups = chosen.groups("outcome")
     lowest = chosen.index.registry.by_name["age"].lowest
     ages = chosen.index.columns["age"][chosen.rows].astype(np.int64) - FIRST_CODE + lowest
-    ages[ages < lowest] = 1 << 20  # not stated, or no number: more than any age
-    pairs, inverse = np.unique((groups << 32) | chosen.woman, return_inverse=True)
+    ages[ages < lowest] = 1 << 20  # not stated, or not a number: more than any age
+    pairs, inverse = np.unique((groups << 32) | chosen.client, return_inverse=True)
     first = np.full(len(pairs), 1 << 20, np.int64)
     np.minimum.at(first, inverse, ages)
     outcome = pairs >> 32
     stated = first < 1 << 20
     bands = np.unique(first[stated] // _BAND).tolist()
-    everyone = np.full(int(chosen.woman.max(initial=-1)) + 1, 1 << 20, np.int64)
-    np.minimum.at(everyone, chosen.woman, ages)
-    women = everyone[_distinct(chosen.woman)]
+    everyone = np.full(int(chosen.client.max(initial=-1)) + 1, 1 << 20, np.int64)
+    np.minimum.at(everyone, chosen.client, ages)
+    clients = everyone[_distinct(chosen.client)]
 
     def row(inside: NDArray[np.bool_], among_all: NDArray[np.bool_]) -> tuple[int, ...]:
         found = np.bincount(outcome[inside], minlength=len(labels)).tolist() if labels else []
         return (*found, int(np.count_nonzero(among_all)))
 
-    rows = (
-        [
-            (f"{band * _BAND}-{band * _BAND + _BAND - 1}", row(first // _BAND == band, women // _BAND == band))
-            for band in range(bands[0], bands[-1] + 1)
-        ]
-        if bands
-        else []
-    )
+    lowest_of = [band * _BAND for band in range(bands[0], bands[-1] + 1)] if bands else []
+    rows = [
+        (f"{start}-{start + _BAND - 1}", row(first // _BAND == start // _BAND, clients // _BAND == start // _BAND))
+        for start in lowest_of
+    ]
+    ticks = [str(start) for start in lowest_of]
     if not stated.all():
-        rows.append((UNKNOWN, row(~stated, women >= 1 << 20)))
-    totals = row(np.ones(len(first), np.bool_), np.ones(len(women), np.bool_))
+        rows.append((UNKNOWN, row(~stated, clients >= 1 << 20)))
+        ticks.append("?")
+    totals = row(np.ones(len(first), np.bool_), np.ones(len(clients), np.bool_))
     note = (
-        "Number (share) of women by age in years at the first examination with each outcome (the lowest age that "
-        "these images state); shares are of the women with that outcome. A woman is counted once for each of her "
-        "outcomes, and once among all. Unknown: no age is stated, or none that is a number."
+        "Number (share) of clients by age in years at the first examination with each outcome (the lowest age "
+        "that these images state); shares are of the clients with that outcome. A client is counted once for each "
+        "outcome, and once among all clients. Unknown: no image states an age that is a number."
     )
-    table = Table("age", "Age by outcome", note, "age", (*labels, "all women"), (*rows, (TOTAL, totals)), totals)
-    groups_of = [(label, first[outcome == place]) for place, label in enumerate(labels)] + [("all women", women)]
+    columns = (*labels, "all clients")
+    rows.append((TOTAL, totals))
+    table = Table("age", "Age by outcome", note, "age", columns, tuple(rows), totals, ticks=tuple(ticks))
+    groups_of = [(label, first[outcome == place]) for place, label in enumerate(labels)] + [
+        ("all clients", clients)
+    ]
     return table, tuple(_quartiles(label, found) for label, found in groups_of)
 
 
@@ -264,12 +278,12 @@ def _marks(chosen: _Selected) -> Table:
         rows.append((UNKNOWN, silent))
     total = row(np.ones(len(mine), np.bool_))
     images = _distinct(marks.row[mine].astype(np.int64))
-    women = len(_distinct(index.client_of[images].astype(np.int64)))
+    clients = len(_distinct(index.client_of[images].astype(np.int64)))
     note = (
         f"Number (share) of marks by feature and conspicuity, out of {counted(len(mine), 'mark', ',')} in "
-        f"{counted(len(images), 'image', ',')} of {counted(women, 'woman', ',')}. "
+        f"{counted(len(images), 'image', ',')} of {counted(clients, 'client', ',')}. "
         "A mark with several features is counted in each, and once in the total. "
-        "A feature that is not stated is not known to be absent."
+        "A feature that is not stated may still be present."
     )
     of = (len(mine),) * (len(columns) + 1)
     return Table("marks", "Marks", note, "feature", (*columns, TOTAL), (*rows, (TOTAL, total)), of, several=True)
@@ -277,24 +291,24 @@ def _marks(chosen: _Selected) -> Table:
 
 def _files(chosen: _Selected) -> Table:
     index, rows = chosen.index, chosen.rows
-    present = [index.files[kind].access[rows] != 0 for kind in (DCM, JSON)]
+    present = [index.files[kind].access[rows] != 0 for kind in FILE_KINDS]
     counted = (
         ("DICOM file and JSON", present[DCM] & present[JSON]),
         ("DICOM file without JSON", present[DCM] & ~present[JSON]),
         ("JSON without DICOM file", ~present[DCM] & present[JSON]),
     )
     table = [
-        (label, (len(_distinct(chosen.woman[which])), int(np.count_nonzero(which)))) for label, which in counted
+        (label, (len(_distinct(chosen.client[which])), int(np.count_nonzero(which)))) for label, which in counted
     ]
-    totals = (chosen.counts["women"], len(rows))
-    note = "Number (share) of images with one or both of their files, and of the women they are of."
+    totals = (chosen.counts["clients"], len(rows))
+    note = "Number (share) of images with one or both of their files, and of the clients of these images."
     return Table(
-        "files", "Files", note, "files", ("women", "images"), (*table, (TOTAL, totals)), totals, several=True
+        "files", "Files", note, "files", ("clients", "images"), (*table, (TOTAL, totals)), totals, several=True
     )
 
 
 def _missing(chosen: _Selected) -> Table:
-    """Return for each facet how many images say nothing of it, something odd, or have no episode to ask."""
+    """Return for each facet how many images have no value, a value outside the table, or no episode."""
     words = (UNKNOWN, OTHER, UNLINKED)
     rows = []
     for facet in chosen.index.registry.facets:
@@ -304,9 +318,9 @@ def _missing(chosen: _Selected) -> Table:
         rows.append((f"by-{facet.name}", tuple(found.get(word, 0) for word in words)))
     total = len(chosen.rows)
     note = (
-        f"Number (share) of images, out of {total:,}, of which a facet is unknown (the source does not say), "
-        "other (it says something outside the table) or unlinked (the image belongs to no episode). "
-        "The plot has only facets of which something is missing."
+        f"Number (share) of images, out of {total:,}, for which a facet is unknown (the source does not say), "
+        "other (a value outside the table) or unlinked (the image belongs to no episode). "
+        "The plot shows only facets with such images."
     )
     return Table("missing", "Missing data", note, "facet", words, tuple(rows), (total,) * len(words), several=True)
 
@@ -314,17 +328,15 @@ def _missing(chosen: _Selected) -> Table:
 def _problems(chosen: _Selected) -> Table:
     problems: Sequence[str]
     if chosen.cohort == EVERYTHING:
-        problems = [problem.kind for problem in chosen.index.problems]
+        problems = [problem.kind for problem in chosen.index.each_problem()]
         scope = "in the source"
     else:
-        women = {name.decode() for name in chosen.index.clients.take(_distinct(chosen.woman))}
-        problems = [
-            problem.kind for problem in chosen.index.problems if (problem.file.split("/")[1:2] or [""])[0] in women
-        ]
-        scope = "in the directories of the women of the cohort"
+        clients = {name.decode() for name in chosen.index.clients.take(_distinct(chosen.client))}
+        problems = [problem.kind for problem in chosen.index.each_problem() if problem.client in clients]
+        scope = "in the directories of the clients of the cohort"
     counted = Counter(problems)
     rows = [(kind, (counted[kind],)) for kind in KINDS if counted[kind]]
-    note = f"Number (share) of problems {scope} by kind; omidbfs check lists each of them."
+    note = f"Number (share) of problems {scope} by kind; omidbfs check lists each problem."
     totals = (len(problems),)
     return Table("problems", "Damaged data", note, "kind", ("problems",), (*rows, (TOTAL, totals)), totals)
 

@@ -1,7 +1,7 @@
-"""The page of a report: HTML that stands alone, in which every plot has the table of its numbers beside it.
+"""The page of a report: self-contained HTML, in which a table of the numbers follows every plot.
 
-Counts carry ``data-n`` with the plain number, tables and rows ``data-table`` and ``data-row``: a program can read
-the page.
+Used by ``omidbfs report``. Pure functions, called in the thread that draws. Programs can read the page: counts
+have the plain number in ``data-n``, rows have ``data-row``, and tables have ``data-table``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,14 +63,14 @@ footer { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: .8rem; }
 """
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Nothing is loaded from anywhere, whatever the page holds."""
+"""Forbids the browser to load anything."""
 
 _DRAWN = {
     "views": "laterality",
     "manufacturer": "manufacturer",
     "marks": "conspicuity",
 }
-"""Table -> what its columns are, where a bar is divided by them."""
+"""Table -> the title of the legend, for plots whose bars are divided by the columns of the table."""
 
 
 def page(figures: Figures, facts: Mapping[str, str], definition: str, version: str, when: str) -> str:
@@ -79,11 +79,11 @@ def page(figures: Figures, facts: Mapping[str, str], definition: str, version: s
     Parameters
     ----------
     facts
-        What else there is to know of the cohort: name -> text.
+        Further facts about the cohort: name -> text.
     definition
-        The path of the cohort, without identifiers; empty for everything.
+        The path of the cohort, without identifiers; empty for the whole database.
     when
-        The date, as text; the only thing that differs between two reports on the same cohort.
+        The date, as text. Two reports on the same cohort differ only in it.
     """
     title = "Report on an OMI-DB" if not definition else f"Report on {definition}"
     shown = f"<code>{escape(definition)}</code>" if definition else "every image of the database"
@@ -100,12 +100,12 @@ def page(figures: Figures, facts: Mapping[str, str], definition: str, version: s
         _cards(figures),
     ]
     if not figures.cohort["images"]:
-        parts.append("<p><strong>The cohort is empty: no image satisfies its definition.</strong></p>")
+        parts.append("<p><strong>The cohort is empty: no image matches its definition.</strong></p>")
     parts += [_section(table, figures) for table in figures.tables.values()]
     parts.append(
-        "<footer>Shares are rounded to one decimal. Small counts may point to a woman: look at them before the "
-        "page leaves those who may see the database. Outcomes, links and status are by the rules of omidb 0.13.1."
-        "</footer>\n</body>\n</html>\n"
+        "<footer>Shares are rounded to one decimal. Small counts may identify a client: check them before you "
+        "give this page to anyone who may not see the database. Outcomes, links and status follow the rules of "
+        "omidb 0.13.1.</footer>\n</body>\n</html>\n"
     )
     return "\n".join(parts)
 
@@ -146,7 +146,7 @@ def _plot(table: Table, ages: Sequence[Ages]) -> str | None:
 
 
 def _described(table: Table, drawing: str) -> str:
-    """Return a drawing with its description, for those who do not see it."""
+    """Return a drawing with a description for screen readers."""
     largest = sorted(table.body(), key=lambda row: -row[1][-1])[:3]
     of = "" if not table.of[-1] else f" of {table.of[-1]:,}"
     words = ", ".join(f"{label} {values[-1]:,}" for label, values in largest)
@@ -179,7 +179,7 @@ def _table(table: Table) -> str:
 
 _NOT_KNOWN = (UNKNOWN, OTHER, UNLINKED)
 _MANY = 8
-"""With more columns, shares stand below their counts."""
+"""In tables with more columns, shares stand below their counts."""
 
 
 def _in_brackets(label: str, count: int, of: int) -> str:
@@ -195,10 +195,10 @@ def _quartiles(ages: Sequence[Ages]) -> str:
     for found in ages:
         rows.append(
             f'<tr data-row="{escape(found.outcome)}"><th scope="row">{escape(found.outcome)}</th>'
-            f'<td data-n="{found.women}">{found.women:,}</td><td data-n="{found.stated}">{found.stated:,}</td>'
+            f'<td data-n="{found.clients}">{found.clients:,}</td><td data-n="{found.stated}">{found.stated:,}</td>'
             f"<td>{found.words()}</td></tr>"
         )
-    head = "<th scope='col'>outcome</th><th scope='col'>women</th><th scope='col'>age stated</th>"
+    head = "<th scope='col'>outcome</th><th scope='col'>clients</th><th scope='col'>age stated</th>"
     head += "<th scope='col'>median [quartiles], years</th>"
     return (
         f'<div class="wide"><table data-table="age-quartiles"><thead><tr>{head}</tr></thead>\n'

@@ -1,14 +1,16 @@
-"""The plots of a report, as SVG that stands inside a page: no fonts, no links, no identifier twice.
+"""The plots of a report, as SVG elements of a page: without fonts and links, each with identifiers of its own.
 
-Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind people tell apart; hatches do
-the same in black and white, and every bar that has room carries its number.
+Used by ``page``. One thread draws, because matplotlib keeps its settings for the whole process.
+
+The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell
+apart. Hatches tell bars apart in black and white. Every bar with enough room shows its number.
 """
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from omidbfs.facets import OTHER, UNKNOWN, UNLINKED
 from omidbfs.report.figures import TOTAL, Ages, Table
@@ -21,8 +23,10 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 _HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "+++")
 _QUIET = "#BBBBBB"
 _RESERVED = {UNKNOWN: ("#DDDDDD", "////"), OTHER: ("#AAAAAA", "...."), UNLINKED: ("#777777", "")}
+_SVG, _XLINK_HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+"""ElementTree's prefix of names in the namespace of SVG, and the attribute that refers to another element."""
 _WIDTH = 9.0
-"""Inches; the page scales it."""
+"""Width of a plot in inches. The page scales the plot."""
 
 _STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -39,21 +43,21 @@ _STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.6,
     "legend.fontsize": 8,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: it can be read aloud, found and copied
+    "svg.fonttype": "none",  # text stays text, for search, copying and screen readers
     "svg.hashsalt": "omidbfs",
 }
 
 
 @contextmanager
 def _canvas(key: str, height: float, **grid: Any) -> "Iterator[tuple[Figure, Any, list[str]]]":
-    """Yield a figure, its axes, and a list to which the finished SVG is appended."""
+    """Yield a figure, its axes, and a list. The finished SVG is appended to this list on leaving the context."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     drawn: list[str] = []
     with matplotlib.rc_context():
-        matplotlib.rcParams.update({**matplotlib.rcParamsDefault, **_STYLE})  # whatever a user has configured
+        matplotlib.rcParams.update({**matplotlib.rcParamsDefault, **_STYLE})  # not the user's matplotlibrc
         figure = Figure(figsize=(_WIDTH, height))
         FigureCanvasSVG(figure)
         yield figure, figure.subplots(**grid), drawn
@@ -63,19 +67,33 @@ def _canvas(key: str, height: float, **grid: Any) -> "Iterator[tuple[Figure, Any
 
 
 def _inline(svg: str, key: str) -> str:
-    """Return an SVG document as an element of a page: nothing that names the network, identifiers of its own."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r"<style [^>]*>.*?</style>", "", svg, flags=re.S)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", svg)
-    svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
-    return re.sub(r"\n\s*", "\n", svg).strip()
+    """Return an SVG document as an element of a page, without addresses, with identifiers unique in the page."""
+    root = ElementTree.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in parent.findall(f"{_SVG}metadata") + parent.findall(f"{_SVG}style"):
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.attrib = {name: _own(name, value, key) for name, value in element.attrib.items()}
+        if _XLINK_HREF in element.attrib:
+            element.set("xlink:href", element.attrib.pop(_XLINK_HREF))
+        if element.tag != "text" and not (element.text or "").strip():
+            element.text = None
+        element.tail = "\n"  # so that a diff of two pages has short lines
+    root.tail = None
+    root.attrib = {"viewBox": root.attrib["viewBox"], "aria-hidden": "true"}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _own(name: str, value: str, key: str) -> str:
+    """Return the value of an attribute, with the key of the plot before each identifier in it."""
+    if name == "id":
+        return f"{key}-{value}"
+    return f"#{key}-{value[1:]}" if name == _XLINK_HREF else value.replace("url(#", f"url(#{key}-")
 
 
 def _paint(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return colour and hatch for each label; those of what is not known are the same everywhere."""
+    """Return colour and hatch for each label. Reserved values look the same in every plot."""
     named = [label for label in labels if label not in _RESERVED]
     looks = {label: (_COLOURS[place % 8], _HATCHES[place % 8]) for place, label in enumerate(named)}
     return [_RESERVED.get(label) or looks[label] for label in labels]
@@ -143,7 +161,7 @@ def _face(colour: str, hatch: str) -> dict[str, Any]:
 
 
 def columns_by(table: Table, across: str) -> str:
-    """Return upright bars, one for each row of a table, each divided by its columns."""
+    """Return upright bars, one for each row of a table, each divided by the columns."""
     rows = table.body()
     columns = [label for label in table.columns if label != TOTAL]
     with _canvas(table.key, 3.4) as (figure, axis, drawn):
@@ -154,14 +172,14 @@ def columns_by(table: Table, across: str) -> str:
             bottom = [before + count for before, count in zip(bottom, counts, strict=True)]
         slanted = {"rotation": 90 if len(rows) > 24 else 45, "ha": "right", "rotation_mode": "anchor"}
         axis.set_xticks(range(len(rows)), [label for label, _ in rows], **(slanted if len(rows) > 12 else {}))
-        axis.set_ylabel(table.note.split(" by ")[0].removeprefix("Number of "))
+        axis.set_ylabel(table.unit)
         axis.grid(True, axis="y")
         _legend(figure, across, len(columns))
     return drawn[0]
 
 
 def ages_by(table: Table, ages: Sequence[Ages]) -> str:
-    """Return a histogram for each column of a table of ages, in per cent of the women of the column."""
+    """Return a histogram for each column of a table of ages, in per cent of the clients in that column."""
     rows = table.body()
     across = 3
     down = -(-len(table.columns) // across)
@@ -175,23 +193,22 @@ def ages_by(table: Table, ages: Sequence[Ages]) -> str:
             shares = [100 * values[place] / of if of else 0 for _, values in rows]
             colours = [_QUIET if label == UNKNOWN else _COLOURS[0] for label, _ in rows]
             axis.bar(range(len(rows)), shares, color=colours, width=0.85)
-            axis.set_title(f"{found.outcome} (n = {found.women:,})")
+            axis.set_title(f"{found.outcome} (n = {found.clients:,})")
             axis.grid(True, axis="y")
             step = max(1, len(rows) // 6)
             places = list(range(0, len(rows), step))
-            names = [rows[place][0].split("-")[0] if rows[place][0] != UNKNOWN else "?" for place in places]
-            axis.set_xticks(places, names)
+            axis.set_xticks(places, [table.ticks[place] for place in places])
             axis.tick_params(labelbottom=True)
             if found.quartiles is not None and rows:
                 look = {"ha": "right", "va": "top", "transform": axis.transAxes, "fontsize": 8}
                 axis.text(0.99, 0.97, found.words(), **look)
         figure.supxlabel("age in years, from", fontsize=9)
-        figure.supylabel("women, %", fontsize=9)
+        figure.supylabel("clients, %", fontsize=9)
     return drawn[0]
 
 
 def shares(table: Table) -> str:
-    """Return for each row of a table with any count what its columns are of the whole, in per cent."""
+    """Return a bar for each row that has any count, divided by the columns, in per cent of their denominators."""
     rows = [row for row in table.body() if any(row[1])]
     with _canvas(table.key, 1.1 + 0.22 * len(rows)) as (figure, axis, drawn):
         left = [0.0] * len(rows)

@@ -1,4 +1,4 @@
-"""A Dask scheduler with workers on loopback, and the rule for what is not installed."""
+"""Starts a Dask scheduler with workers on loopback, and skips tests whose programs are missing."""
 
 import json
 import os
@@ -14,7 +14,7 @@ Process = subprocess.Popen[bytes]
 
 
 def require(what: str, is_there: bool) -> None:
-    """Skip where something is missing; fail with OMIDBFS_REQUIRE_FUSE=1, as where nothing can be mounted."""
+    """Skip a test if something is missing. With OMIDBFS_REQUIRE_FUSE=1 fail it."""
     if is_there:
         return
     if os.environ.get("OMIDBFS_REQUIRE_FUSE") == "1":
@@ -23,7 +23,7 @@ def require(what: str, is_there: bool) -> None:
 
 
 class Cluster:
-    """A Dask scheduler on loopback and its workers, in processes of their own; logs are kept in ``place``."""
+    """A Dask scheduler on loopback and its workers, in their own processes. Their logs are in ``place``."""
 
     def __init__(self, place: Path) -> None:
         self.place = place / "dask"
@@ -40,7 +40,7 @@ class Cluster:
         return self.processes[1:]
 
     def start(self, workers: int) -> None:
-        """Start it all; return when the scheduler knows its workers."""
+        """Start all processes. Return when the scheduler knows its workers."""
         file = self.place / "scheduler.json"
         self._start("scheduler", "--port=0", f"--scheduler-file={file}")
         self._until(lambda: file.is_file() and file.read_text().endswith("}"))
@@ -56,7 +56,7 @@ class Cluster:
             process.wait()
 
     def log(self) -> str:
-        """Return what all processes have said."""
+        """Return the logs of all processes."""
         return "\n".join(path.read_text() for path in sorted(self.place.glob("*.log")))
 
     def _start(self, *command: str) -> None:

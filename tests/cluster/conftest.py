@@ -1,4 +1,4 @@
-"""Clusters on this machine; all of it runs in processes of its own."""
+"""Clusters on this machine, in their own processes."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ from omidbfs.demo import generate
 
 
 @pytest.fixture(scope="session")
-def women(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with every quirk; not to be changed."""
     path = tmp_path_factory.mktemp("cluster") / "db"
     generate(path, 12, seed=8, quirks=True)

@@ -1,4 +1,4 @@
-"""A source that is read by a cluster gives the index that it gives here."""
+"""An index that a cluster builds is the index that one process builds."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ import os, sys
 from pathlib import Path
 
 from omidbfs.database.layout import find_source
-from omidbfs.errors import UserError
+from omidbfs.base.errors import UserError
 from omidbfs.index import build
 from omidbfs.index.build import Work, refreshed
 from omidbfs.index.executors import executor_for
@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 
 OF_LINKS = r"omidbfs: [0-9]+ images; symbolic links that are not followed: 1, see --follow-symlinks\n"
-"""What every index of the odd database says, and all that it says."""
+"""The expected output of every build of an index of the odd database."""
 
 
 def omidbfs(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -60,7 +60,7 @@ def omidbfs(*arguments: str | Path, **environment: str) -> "subprocess.Completed
 
 
 def arrays(path: Path) -> dict[str, list[object]]:
-    """Return all that an index file holds, but for the time it was written."""
+    """Return the content of an index file, without the time when it was written."""
     found: dict[str, np.ndarray] = safetensors.numpy.load_file(path)
     meta = json.loads(found.pop("meta").tobytes())
     assert time.time() - meta.pop("written") < 600
@@ -68,17 +68,17 @@ def arrays(path: Path) -> dict[str, list[object]]:
 
 
 @pytest.fixture(scope="session")
-def expected(women: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
+def expected(database: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
     """The index that one process makes."""
     path = tmp_path_factory.mktemp("expected") / "index"
-    done = omidbfs("index", women, "--index", path, "--workers", "1")
+    done = omidbfs("index", database, "--index", path, "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(OF_LINKS, done.stderr)
     return arrays(path)
 
 
 class Driver:
-    """A build that goes on only when it is told to, after each client."""
+    """A build that waits for permission after each client."""
 
     def __init__(self, source: Path, executor: str, index: Path) -> None:
         self.process = subprocess.Popen(
@@ -94,7 +94,7 @@ class Driver:
         return self.process.stdout.readline()
 
     def finish(self) -> tuple[str, str]:
-        """Let it go on to its end; return what it said."""
+        """Let the build finish. Return its output."""
         try:
             return self.process.communicate("\n" * 1000, timeout=60)
         finally:
@@ -106,23 +106,23 @@ class Driver:
 
 
 def test_dask_gives_the_same_index(
-    dask: Cluster, women: Path, tmp_path: Path, expected: dict[str, list[object]]
+    dask: Cluster, database: Path, tmp_path: Path, expected: dict[str, list[object]]
 ) -> None:
     path, executor = tmp_path / "index", f"dask://{dask.address}"
     for changed in (True, False):
-        done = omidbfs("index", women, "--index", path, "--executor", executor, "--json")
+        done = omidbfs("index", database, "--index", path, "--executor", executor, "--json")
         assert done.returncode == 0, dask.log()
         assert re.fullmatch(OF_LINKS, done.stderr)
         assert json.loads(done.stdout)["changed"] is changed
     assert arrays(path) == expected
-    omidbfs("index", women, "--index", path, "--executor", executor, "--rebuild")
+    omidbfs("index", database, "--index", path, "--executor", executor, "--rebuild")
     assert arrays(path) == expected
 
 
 def test_dask_gives_the_same_index_though_a_worker_is_killed(
-    dask: Cluster, women: Path, tmp_path: Path, expected: dict[str, list[object]]
+    dask: Cluster, database: Path, tmp_path: Path, expected: dict[str, list[object]]
 ) -> None:
-    driver = Driver(women, f"dask://{dask.address}", tmp_path / "index")
+    driver = Driver(database, f"dask://{dask.address}", tmp_path / "index")
     assert driver.line().startswith("reading 1 ")
     dask.workers[0].send_signal(signal.SIGKILL)
     dask.workers[0].wait()
@@ -134,9 +134,9 @@ def test_dask_gives_the_same_index_though_a_worker_is_killed(
 
 
 def test_a_scheduler_that_goes_away_ends_the_work_with_one_line(
-    dask: Cluster, women: Path, tmp_path: Path
+    dask: Cluster, database: Path, tmp_path: Path
 ) -> None:
-    driver = Driver(women, f"dask://{dask.address}", tmp_path / "index")
+    driver = Driver(database, f"dask://{dask.address}", tmp_path / "index")
     assert driver.line().startswith("reading 1 ")
     dask.scheduler.send_signal(signal.SIGKILL)
     dask.scheduler.wait()
@@ -156,12 +156,10 @@ def test_a_scheduler_that_goes_away_ends_the_work_with_one_line(
         ("", "write dask://HOST:PORT"),
     ],
 )
-def test_where_no_scheduler_is_one_line_says_so_at_once(
-    women: Path, tmp_path: Path, address: str, why: str
-) -> None:
+def test_a_missing_scheduler_is_one_line_at_once(database: Path, tmp_path: Path, address: str, why: str) -> None:
     require("the package distributed", importlib.util.find_spec("distributed") is not None)
     started = time.monotonic()
-    done = omidbfs("index", women, "--index", tmp_path / "index", "--executor", f"dask://{address}")
+    done = omidbfs("index", database, "--index", tmp_path / "index", "--executor", f"dask://{address}")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert f"--executor dask://{address}: no scheduler answers there (" in done.stderr
@@ -173,13 +171,13 @@ def test_where_no_scheduler_is_one_line_says_so_at_once(
 
 
 def test_mpi_gives_the_same_index(
-    mpirun: list[str], women: Path, tmp_path: Path, expected: dict[str, list[object]]
+    mpirun: list[str], database: Path, tmp_path: Path, expected: dict[str, list[object]]
 ) -> None:
     path = tmp_path / "index"
     program = [sys.executable, "-P", "-m", "mpi4py.futures", "-m", "omidbfs"]
     for changed in (True, False):
         done = subprocess.run(
-            [*mpirun, *program, "index", women, "--executor", "mpi", "--index", path, "--json"],
+            [*mpirun, *program, "index", database, "--executor", "mpi", "--index", path, "--json"],
             capture_output=True,
             text=True,
             timeout=60,
@@ -191,12 +189,12 @@ def test_mpi_gives_the_same_index(
 
 
 def test_mpi_gives_the_same_index_client_by_client(
-    mpirun: list[str], women: Path, tmp_path: Path, expected: dict[str, list[object]]
+    mpirun: list[str], database: Path, tmp_path: Path, expected: dict[str, list[object]]
 ) -> None:
     (tmp_path / "driver.py").write_text(DRIVER)
     program = [sys.executable, "-m", "mpi4py.futures", tmp_path / "driver.py"]
     done = subprocess.run(
-        [*mpirun, *program, women, "mpi", tmp_path / "index"],
+        [*mpirun, *program, database, "mpi", tmp_path / "index"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Real drives: what every test here needs of the system, and a factory that leaves nothing behind."""
+"""Fixtures for real drives. They check the system, and leave nothing mounted or running."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ pyfuse3.close(unmount=True)
 
 @pytest.fixture(scope="session", autouse=True)
 def fuse(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skip, with the system's own reason, where nothing can be mounted; fail with OMIDBFS_REQUIRE_FUSE=1."""
+    """Skip a test if nothing can be mounted. With OMIDBFS_REQUIRE_FUSE=1 fail it."""
     place = tmp_path_factory.mktemp("probe")
     done = subprocess.run(
         [sys.executable, "-c", _PROBE, str(place)], capture_output=True, text=True, timeout=60, check=False
@@ -35,7 +35,7 @@ def fuse(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Iterator[Drives]:
-    """``drive(source, *options)`` mounts and returns the mount point; all ends with the test."""
+    """``drive(source, *options)`` mounts a drive for the test, and returns its mount point."""
     drives = Drives(tmp_path)
     yield drives
     drives.close()
@@ -51,13 +51,13 @@ def session_drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drives]:
 
 @pytest.fixture(scope="session")
 def demo_drive(session_drive: Drives, demo_database: Path) -> Path:
-    """The clean database, mounted for all tests that only look at it."""
+    """The clean database, mounted for all tests that only read it."""
     return session_drive(demo_database)
 
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """A temporary directory that every user may enter, as pytest's own may not."""
+    """A temporary directory that every user may enter. The directories of pytest are private."""
     place = Path(tempfile.mkdtemp(prefix="omidbfs-"))
     place.chmod(0o755)
     yield place

@@ -1,4 +1,4 @@
-"""Starting drives by the real command, and seeing to it that nothing of them is left behind."""
+"""Starts drives with the real command, and checks that they leave nothing behind."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def mounted_below(directory: Path) -> list[str]:
 
 
 def processes_with(variable: str) -> list[int]:
-    """Return the processes that were started with ``variable`` in their environment; a zombie has none."""
+    """Return the processes with ``variable`` in their environment. Zombies have no environment."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         try:
@@ -59,7 +59,7 @@ class Drives:
         self._count = 0
 
     def run(self, *arguments: object, status: int | None = 0) -> "subprocess.CompletedProcess[str]":
-        """Run ``omidbfs``; check its exit status unless that is to be ``None``."""
+        """Run ``omidbfs``. Check its exit status unless ``status`` is ``None``."""
         command = [sys.executable, "-m", "omidbfs", *map(str, arguments)]
         done = subprocess.run(
             command,
@@ -82,12 +82,12 @@ class Drives:
         return place
 
     def log_file(self) -> Path:
-        """Return the name of a log that is looked at in the end."""
+        """Return the name of a new log, which ``close`` checks."""
         self.logs.append(self.directory / f"drive{len(self.logs)}.log")
         return self.logs[-1]
 
     def __call__(self, source: Path, *options: str, at: Path | None = None) -> Path:
-        """Mount in the background; the drive answers when this returns."""
+        """Mount in the background. The drive answers when this returns."""
         place = at or self.directory_for_mount()
         done = self.run("mount", source, place, "--log-file", self.log_file(), *options)
         self.mounted.append(place)
@@ -114,15 +114,15 @@ class Drives:
         assert (done.stdout, done.stderr) == ("", "")
         assert str(place) not in mounted_below(self.directory)
         assert list(place.iterdir()) == []
-        if not self.mounted:  # what a refresh had started may need a moment longer than the daemon
+        if not self.mounted:  # a process of a refresh may end a moment after the daemon
             eventually(lambda: self.processes() == [], "every process gone")
 
     def forget(self, place: Path) -> None:
-        """Say that the test has seen to the end of a drive itself."""
+        """Do not unmount this drive: the test has ended it."""
         self.mounted.remove(place)
 
     def processes(self) -> list[int]:
-        """Return the processes that were started here and still run."""
+        """Return the running processes of these drives."""
         return processes_with(self.marker)
 
     def pid(self, place: Path) -> int:
@@ -130,11 +130,11 @@ class Drives:
         return int(json.loads((place / ".omidbfs" / "status.json").read_text())["pid"])
 
     def expect_log(self, regex: str) -> None:
-        """Say that lines of level WARNING or above that match may be in the logs."""
+        """Allow matching lines of level WARNING or above in the logs."""
         self.expected.append(regex)
 
     def bad_log_lines(self) -> list[str]:
-        """Return the lines of all logs that should not be there."""
+        """Return the unexpected lines of all logs."""
         text = "".join(log.read_text() for log in self.logs if log.exists())
         return [
             line
@@ -155,7 +155,7 @@ class Drives:
 
 
 def clean_up(directory: Path, marker: str) -> None:
-    """Unmount by force whatever a failed test left, and end its processes."""
+    """Unmount by force everything that a failed test left mounted, and end its processes."""
     for place in mounted_below(directory):
         subprocess.run(["umount" if os.geteuid() == 0 else "fusermount3", *_FORCE, place], check=False)
     for process in processes_with(marker):

@@ -1,4 +1,4 @@
-"""A disk that fails on demand: a pass-through file system that reads from its control file what is to go wrong.
+"""A disk that fails on demand: a pass-through file system that reads the faults from its control file.
 
     python faulty.py BELOW MOUNTPOINT CONTROL
 

@@ -1,4 +1,4 @@
-"""What a configuration defines is on the drive, and an edited one changes it."""
+"""The drive shows what a configuration defines, and follows its changes."""
 
 import json
 import os
@@ -27,11 +27,11 @@ path = "by-density/c/by-view/CC"
 
 @pytest.fixture
 def configured(tmp_path: Path) -> tuple[Tree, Path]:
-    """A database of three women and a configuration of it."""
+    """A database of three clients, and its configuration."""
     tree = Tree(tmp_path / "db")
-    for woman, kvp in enumerate((26, 28, 30)):
+    for nth, kvp in enumerate((26, 28, 30)):
         header = {**sidecar(ViewPosition="CC"), "00180060": {"vr": "DS", "Value": [kvp]}}
-        tree.client(f"demd{woman}").study(f"1.{woman}").image(f"1.{woman}.1", header=header)
+        tree.client(f"demd{nth}").study(f"1.{nth}").image(f"1.{nth}.1", header=header)
     (tmp_path / "density.csv").write_text("client,density\ndemd0,B\ndemd1,C\n")
     (tmp_path / "train.txt").write_text("demd0\ndemd2\ndemd7\n")
     (tmp_path / "omidbfs.toml").write_text(CONFIGURATION)

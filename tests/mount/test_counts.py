@@ -1,4 +1,4 @@
-"""The drive counts directories exactly as the kernel does, whatever the kernel asks, in whatever order."""
+"""The drive counts directories exactly as the kernel does, for any requests in any order."""
 
 import tempfile
 from collections import Counter
@@ -12,16 +12,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from pyfuse3 import FUSEError, RequestContext
-from trees import Tree
+from trees import Tree, build_index
 
 from omidbfs.database.layout import find_source
-from omidbfs.index.build import build_index
+from omidbfs.fuse.operations import Operations
 from omidbfs.index.classification import Classification
-from omidbfs.inode import ROOT_INODE, is_directory
-from omidbfs.mount.operations import Operations
-from omidbfs.mount.reader import Reader
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.serving.drive import Drive
+from omidbfs.serving.reader import Reader
+from omidbfs.view.inode import ROOT_INODE, is_directory
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 CONTEXT = RequestContext()  # of root
 NAMES = st.sampled_from(
@@ -32,7 +32,7 @@ NAMES = st.sampled_from(
 )
 
 
-class Drive:
+class Databases:
     """Handlers without a mount, and two databases between which they can change."""
 
     def __init__(self, root: Path) -> None:
@@ -54,16 +54,16 @@ class Drive:
 
     def operations(self) -> Operations:
         """Return handlers that know nothing yet."""
-        return Operations(self.views[0], self.sources[0])
+        return Operations(Drive(self.views[0], self.sources[0]))
 
 
 class Kernel(RuleBasedStateMachine):
-    """Asks what a kernel may ask, and counts what it was told."""
+    """Sends random requests of a kernel, and counts the inodes in the answers."""
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, databases: Databases) -> None:
         super().__init__()
-        self.drive = drive
-        self.operations = drive.operations()
+        self.databases = databases
+        self.operations = databases.operations()
         self.told: Counter[int] = Counter()
         self.met = [ROOT_INODE]
         self.handles: list[int] = []
@@ -97,7 +97,7 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 999), name=NAMES)
     def look_up(self, pick: int, name: str) -> None:
-        """Look a name up in whatever the kernel was ever told of, files and what it has forgotten included."""
+        """Look up a name in any inode that the kernel has ever known, including files and forgotten inodes."""
         found = self.ask("lookup", self.met[-1 - pick % len(self.met)], name.encode(), CONTEXT)
         if found is not None:
             self.count(found.st_ino)
@@ -111,7 +111,7 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 999), cursor=st.integers(0, 90), room=st.integers(0, 30))
     def read_directory(self, pick: int, cursor: int, room: int) -> None:
-        """Read from anywhere, with room for a few entries."""
+        """Read at any position, with room for a few entries."""
         if self.handles:
             self.room = room
             self.ask("readdir", self.handles[pick % len(self.handles)], cursor, self)
@@ -124,7 +124,7 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(picks=st.lists(st.integers(0, 999), min_size=1, max_size=4), part=st.floats(0, 1))
     def forget(self, picks: list[int], part: float) -> None:
-        """Forget several at once, each as often as was told, or less."""
+        """Forget several inodes at once, each at most as often as the kernel has counted it."""
         known = sorted(self.told)
         chosen = {known[pick % len(known)] for pick in picks if known}
         forgotten = [(inode, max(1, round(self.told[inode] * part))) for inode in sorted(chosen)]
@@ -133,14 +133,13 @@ class Kernel(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1))
     def change(self, number: int) -> None:
-        """Let another view take the place of the one that is shown."""
-        self.operations.replace_view(
-            self.drive.views[number], Reader(self.drive.sources[number], self.operations.disks)
-        )
+        """Replace the view."""
+        drive = self.operations.drive
+        drive.replace_view(self.databases.views[number], Reader(self.databases.sources[number], drive.disks))
 
     @invariant()
     def counts_are_those_of_the_kernel(self) -> None:
-        """Check all counts: none is missing, none is left over, none is below one."""
+        """Check that the counts are those of the kernel, and all at least one."""
         directories = {inode: times for inode, times in self.told.items() if is_directory(inode)}
         assert self.operations.directories.times() == directories
 
@@ -148,17 +147,19 @@ class Kernel(RuleBasedStateMachine):
         """Forget everything, as the kernel does when a drive is unmounted."""
         trio.run(self.operations.forget, list(self.told.items()))
         assert len(self.operations.directories) == 0
-        self.operations.close()
+        self.operations.drive.close()
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Drive]:
+def pair() -> Iterator[Databases]:
     """Two databases."""
     with tempfile.TemporaryDirectory(prefix="omidbfs-") as directory:
-        yield Drive(Path(directory))
+        yield Databases(Path(directory))
 
 
-def test_directories_are_counted_as_the_kernel_counts_them(pair: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_are_counted_as_the_kernel_counts_them(
+    pair: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def reply(kernel: Kernel, name: bytes, attributes: Any, cursor: int) -> bool:
         return kernel.reply(kernel, name, attributes, cursor)
 

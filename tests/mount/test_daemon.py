@@ -1,4 +1,4 @@
-"""A drive and its system: dead mounts, who is on it, what it says of itself, systemd, and whose the files are."""
+"""A drive and its system: dead mounts, processes that use it, its status, systemd, owners of files."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_replace_leaves_a_drive_that_hangs(drive: Drives, source: Path) -> None:
 
 
 @needs_root
-def test_replace_leaves_what_is_not_ours(drive: Drives, source: Path) -> None:
+def test_replace_leaves_other_file_systems(drive: Drives, source: Path) -> None:
     place = drive.directory_for_mount()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
     try:
@@ -89,10 +89,10 @@ def test_replace_leaves_what_is_not_ours(drive: Drives, source: Path) -> None:
         subprocess.run(["umount", place], check=True)
 
 
-# Who is on it ----------------------------------------------------------------------------------------------
+# Processes that use it -------------------------------------------------------------------------------------
 
 
-def test_umount_names_the_processes_that_are_on_the_drive(drive: Drives, source: Path) -> None:
+def test_umount_names_the_processes_that_use_the_drive(drive: Drives, source: Path) -> None:
     mount = drive(source)
     script = (
         "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1); f.close(); input()"
@@ -107,7 +107,7 @@ def test_umount_names_the_processes_that_are_on_the_drive(drive: Drives, source:
         for command, place in commands
     ]
     expected = [f"{name} ({started[at].pid})" for at, name in enumerate(("sleep", "tail"))]
-    expected.append(f"({started[2].pid})")  # what it is called depends on the Python of these tests
+    expected.append(f"({started[2].pid})")  # the name depends on the Python of these tests
 
     def said() -> str:
         return drive.run("umount", mount, status=1).stderr
@@ -153,7 +153,7 @@ def test_a_drive_that_has_left_the_tree_does_not_end_the_one_that_took_its_place
 
 def test_a_starter_that_is_ended_takes_the_drive_along(drive: Drives, source: Path) -> None:
     place = drive.directory_for_mount()
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # who reads the source there waits for an answer
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a process that reads this FIFO waits
         cluster = f"dask://127.0.0.1:{silent.getsockname()[1]}"
         command = [sys.executable, "-m", "omidbfs", "mount", source, place, "--executor", cluster]
         command += ["--index", drive.directory / "an.index", "--log-file", drive.log_file()]
@@ -166,7 +166,7 @@ def test_a_starter_that_is_ended_takes_the_drive_along(drive: Drives, source: Pa
     assert mounted_below(drive.directory) == []
 
 
-# What it says of itself ------------------------------------------------------------------------------------
+# Status ------------------------------------------------------------------------------------
 
 
 def test_status_shows_each_drive_with_counters(drive: Drives, source: Path) -> None:
@@ -183,6 +183,8 @@ def test_status_shows_each_drive_with_counters(drive: Drives, source: Path) -> N
     assert 0 <= shown["index_age"] < 86_400
     assert shown["refresh"]["state"] in ("idle", "refreshing")
     after = shown["counters"]
+    said = json.loads((mount / ".omidbfs/status.json").read_text())
+    assert said["front_ends"] == {"fuse": {"loop": "omidbfs"}}
     assert after["reports"] > before["reports"]
     assert after["requests"]["open"] >= before["requests"].get("open", 0) + 2
     assert after["bytes_read"] >= before["bytes_read"] + len(b"pixels")
@@ -207,9 +209,7 @@ def test_status_marks_what_is_dead(drive: Drives, source: Path) -> None:
     assert "no drive of omidbfs" in drive.run("status", mount, status=1).stderr
 
 
-def test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_for(
-    drive: Drives, source: Path
-) -> None:
+def test_the_counters_in_the_status_change_only_on_request(drive: Drives, source: Path) -> None:
     mount = drive(source, "--verify-first")
     status = mount / ".omidbfs/status.json"
     before = json.loads(status.read_text())
@@ -220,13 +220,13 @@ def test_the_counters_of_a_drive_stand_still_in_its_status_until_they_are_asked_
     assert json.loads(status.read_text())["counters"]["bytes_read"] > before["counters"]["bytes_read"]
 
 
-def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody(drive: Drives, source: Path) -> None:
+def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_no_client(drive: Drives, source: Path) -> None:
     drive.expect_log("SIGUSR1|^(thread|task|  /|  <)")
     mount = drive(source)
     (mount / "all/1.1.1.dcm").read_bytes()
     os.kill(drive.pid(mount), signal.SIGUSR1)
     log = drive.logs[0]
-    eventually(lambda: "task omidbfs.mount.daemon._answer" in log.read_text(), "the tasks in the log")
+    eventually(lambda: "task omidbfs.fuse.daemon._answer" in log.read_text(), "the tasks in the log")
     text = log.read_text()
     assert re.search(r'"open": [1-9].*"bytes_read": [1-9]', text)
     assert "thread MainThread:" in text
@@ -236,7 +236,7 @@ def test_sigusr1_writes_stacks_and_counters_to_the_log_and_names_nobody(drive: D
     assert (mount / "all/1.1.1.dcm").read_bytes() == b"pixels"
 
 
-def test_systemd_is_told_how_a_drive_is(drive: Drives, source: Path, tmp_path: Path) -> None:
+def test_systemd_learns_the_state_of_a_drive(drive: Drives, source: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(30)
@@ -265,7 +265,7 @@ def test_systemd_is_told_how_a_drive_is(drive: Drives, source: Path, tmp_path: P
     assert process.returncode == 0
 
 
-# Whose the files are ---------------------------------------------------------------------------------------
+# Owners ---------------------------------------------------------------------------------------
 
 
 def access(path: Path) -> tuple[int, int, int]:
@@ -274,7 +274,7 @@ def access(path: Path) -> tuple[int, int, int]:
 
 
 @needs_root
-def test_an_administrator_says_whose_the_files_are(drive: Drives, open_path: Path) -> None:
+def test_root_sets_owner_and_group_of_all_files(drive: Drives, open_path: Path) -> None:
     tree = Tree(open_path / "db")
     tree.client().study().image("1.1.1", dcm=b"pixels")
     image = next(tree.root.rglob("*.dcm"))
@@ -284,17 +284,17 @@ def test_an_administrator_says_whose_the_files_are(drive: Drives, open_path: Pat
     assert access(mount / "all/1.1.1.json") == (0o440, NOBODY, NOBODY)
     assert access(mount / "all") == (0o550, NOBODY, NOBODY)
     assert access(mount / "README.txt") == (0o440, NOBODY, NOBODY)
-    # What is found changed at an opening is shown in the same way.
+    # The options also apply to a file that an open finds changed.
     image.write_bytes(b"other pixels")
     assert (mount / "all/1.1.1.dcm").read_bytes() == b"other pixels"
     assert access(mount / "all/1.1.1.dcm") == (0o440, NOBODY, NOBODY)
 
 
 @needs_root
-def test_only_who_is_named_gains(drive: Drives, open_path: Path) -> None:
+def test_only_the_named_owner_and_group_gain_access(drive: Drives, open_path: Path) -> None:
     tree = Tree(open_path / "db")
     tree.client().study().image("1.1.1", dcm=b"pixels")
-    next(tree.root.rglob("*.dcm")).chmod(0o604)  # nothing for the group, which another takes the place of
+    next(tree.root.rglob("*.dcm")).chmod(0o604)  # no bits for the group, because --gid replaces it
     (open_path / "drive").mkdir()
     mount = drive(tree.root, "--allow-other", "--uid", "1", "--gid", "2", at=open_path / "drive")
 

@@ -1,4 +1,4 @@
-"""Whatever happens below a drive concerns those alone who asked for it, and ends when its cause does."""
+"""A fault below a drive affects only the requests that meet it, and ends with its cause."""
 
 import contextlib
 import ctypes
@@ -26,9 +26,9 @@ from test_tree import dirents
 from trees import Tree
 
 from omidbfs.database.layout import find_source
-from omidbfs.mount import refresh as renewing
-from omidbfs.mount.daemon import drive as drive_of
-from omidbfs.session import Session
+from omidbfs.serving import patience
+from omidbfs.serving.refresh import Refresher, drive_of
+from omidbfs.serving.session import Session
 
 IMAGES = 40
 SIZE = 300_000
@@ -37,7 +37,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def content(number: int) -> bytes:
-    """Return the bytes of an image, which no other has."""
+    """Return the bytes of an image. No other image has the same."""
     return random.Random(number).randbytes(SIZE)
 
 
@@ -68,11 +68,11 @@ class FaultyDisk:
         return process
 
     def fails(self, on: str, name: str, **how: object) -> None:
-        """Have what is ``on`` files of this name fail with ``errno=``, take ``seconds=``, or else hang."""
+        """Make requests of kind ``on`` for files of this name fail with ``errno=``, take ``seconds=``, or hang."""
         self._rules({"on": on, "name": name, **how})
 
     def works(self) -> None:
-        """Let everything work again."""
+        """Remove all faults."""
         self._rules()
 
     def _rules(self, *rules: dict[str, object]) -> None:
@@ -81,7 +81,7 @@ class FaultyDisk:
         new.replace(self.control)
 
     def goes_away(self) -> None:
-        """Take the disk away as one that breaks down goes: whoever has it open has nothing."""
+        """Take the disk away like a broken one: open files give errors too."""
         self.process.kill()
         self.process.wait()
         command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
@@ -107,7 +107,7 @@ def mount(disk: FaultyDisk, drive: Drives) -> Iterator[Path]:
 
 @pytest.fixture
 def reading() -> Iterator[Callable[[Path], "subprocess.Popen[bytes]"]]:
-    """``reading(path)`` starts a process that reads a file, and ends it with the test."""
+    """``reading(path)`` starts a process that reads a file. The process ends with the test."""
     started = []
 
     def start(path: Path) -> "subprocess.Popen[bytes]":
@@ -139,14 +139,14 @@ def everything_else_works(mount: Path, *but: int) -> None:
 
 
 def lines_of(drive: Drives, text: str) -> list[str]:
-    """Return the lines of the log with this text; none of them names a client or an image."""
+    """Return the lines of the log with this text. Check that none names a client or an image."""
     lines = [line for line in drive.logs[-1].read_text().splitlines() if text in line]
     assert not [line for line in lines if re.search(r"demd|1\.1\.\d", line)]
     return lines
 
 
 def descriptors(process: int) -> int:
-    """Return how many descriptors a process has open."""
+    """Return the number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{process}/fd"))
 
 
@@ -155,13 +155,13 @@ def descriptors(process: int) -> int:
 
 @pytest.mark.parametrize("on", ["open", "read"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENODATA, errno.EREMOTEIO])
-def test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone(
+def test_a_caller_gets_an_error_of_the_disk_until_it_is_gone(
     drive: Drives, disk: FaultyDisk, mount: Path, on: str, number: int
 ) -> None:
     drive.expect_log("a disk of the source failed: ")
     disk.fails(on, "1.1.3.dcm", errno=number)
     for _ in range(5):
-        # A page that cannot be read is EIO, whatever the reason: so the kernel says.
+        # The kernel reports every page that cannot be read as EIO.
         fails(mount / NAMES[3], *((number,) if on == "open" else (number, errno.EIO)))
     everything_else_works(mount, 3)
     assert len(lines_of(drive, "a disk of the source failed: ")) == 1
@@ -169,9 +169,7 @@ def test_an_error_of_the_disk_is_the_caller_s_until_it_is_gone(
     everything_else_works(mount)
 
 
-def test_a_file_that_may_not_be_read_any_more_is_refused_until_it_may(
-    drive: Drives, disk: FaultyDisk, mount: Path
-) -> None:
+def test_an_unreadable_file_is_refused_until_it_is_readable(drive: Drives, disk: FaultyDisk, mount: Path) -> None:
     disk.fails("open", "1.1.3.dcm", errno=errno.EACCES)
     fails(mount / NAMES[3], errno.EACCES)
     fails(mount / NAMES[3], errno.EACCES)
@@ -181,7 +179,7 @@ def test_a_file_that_may_not_be_read_any_more_is_refused_until_it_may(
     everything_else_works(mount)
 
 
-def test_files_that_are_gone_are_said_once_and_work_when_they_are_back(drive: Drives, tmp_path: Path) -> None:
+def test_missing_files_are_logged_once_and_work_when_they_are_back(drive: Drives, tmp_path: Path) -> None:
     study = database(tmp_path / "db").images / "demd1/1.1"
     mount = drive(tmp_path / "db")
     everything_else_works(mount)
@@ -226,7 +224,7 @@ def test_a_disk_that_went_away_and_came_back_is_used_again(drive: Drives, disk: 
 # A disk that hangs
 
 
-def test_a_file_that_hangs_hangs_nobody_else(
+def test_a_file_that_hangs_stops_no_other_read(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     drive.expect_log("has not answered for 5 seconds")
@@ -240,7 +238,7 @@ def test_a_file_that_hangs_hangs_nobody_else(
     everything_else_works(mount)
 
 
-def test_files_that_hang_when_they_are_opened_hang_nobody_else(
+def test_files_that_hang_on_open_stop_no_other_read(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     drive.expect_log("has not answered for 5 seconds")
@@ -273,7 +271,7 @@ def test_a_signal_ends_a_drive_on_a_disk_that_hangs(
     eventually(lambda: mounted_below(drive.directory) == [], "unmounted")
     assert list(mount.iterdir()) == []
     assert reader.wait(60) != 0
-    disk.works()  # a thread that the kernel holds in an open cannot be ended, and with it the process
+    disk.works()  # the kernel cannot end a thread that hangs in open, nor its process
     eventually(lambda: not os.path.exists(f"/proc/{process}"), "the process gone")
 
 
@@ -284,7 +282,7 @@ def test_a_drive_on_a_disk_that_hangs_can_be_unmounted(
     disk.fails("read", "1.1.3.dcm")
     reader = reading(mount / NAMES[3])
     everything_else_works(mount, 3)
-    reader.kill()  # who uses a drive has to let go of it first, as of any other
+    reader.kill()  # programs must stop using a drive before it can be unmounted
     reader.wait()
     drive.umount(mount)
 
@@ -304,17 +302,17 @@ def test_a_signal_ends_a_drive_that_is_refreshed_from_a_disk_that_hangs(
     disk.works()
 
 
-def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
+def test_processes_stuck_in_a_disk_are_few_and_stop_no_later_refresh(
     disk: FaultyDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("the process that renews the index does not end|" + FAILED)
-    monkeypatch.setattr(renewing, "_MOST_LEFT", 2)
-    monkeypatch.setattr(renewing, "_PATIENCE", 0.3)
-    monkeypatch.setattr(renewing, "tell_kernel", lambda _: True)  # nothing is mounted of this drive
+    monkeypatch.setattr(patience, "_MOST_LEFT", 2)
+    monkeypatch.setattr(patience, "_PATIENCE", 0.3)
     index = tmp_path / "index"
     session = Session(find_source(disk.mountpoint), index, lambda: contextlib.nullcontext(lambda *_: None))
     stored, _ = session.opened(pytest.fail)
-    refresher = drive_of(session, stored, ["index", str(disk.mountpoint), "--index", str(index), "--json"])
+    arguments = ["index", str(disk.mountpoint), "--index", str(index), "--json"]
+    refresher = Refresher(drive_of(session, stored), session, stored, arguments)
     said: list[tuple[object, str]] = []
 
     def stuck() -> object:
@@ -322,15 +320,15 @@ def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
 
     async def refreshes() -> None:
         disk.fails("readdir", "1.1")
-        monkeypatch.setattr(renewing, "_STUCK", 1.0)
+        monkeypatch.setattr(patience, "_STUCK", 1.0)
         for _ in range(3):
-            await refresher._refresh()
+            await refresher.refresh()
             said.append((stuck(), refresher._error or ""))
         disk.works()
-        monkeypatch.setattr(renewing, "_STUCK", 60.0)
+        monkeypatch.setattr(patience, "_STUCK", 60.0)
         with trio.fail_after(60):
             while stuck() or refresher._error:
-                await refresher._refresh()
+                await refresher.refresh()
 
     trio.run(refreshes)
     assert [count for count, _ in said] == [1, 2, 2]
@@ -338,7 +336,7 @@ def test_processes_that_a_disk_holds_stop_no_later_refresh_and_are_few(
     assert "2 processes of earlier refreshes still wait" in said[2][1]
 
 
-def test_who_asks_a_drive_before_it_is_there_does_not_end_it(drive: Drives, disk: FaultyDisk) -> None:
+def test_a_request_before_a_drive_is_ready_does_not_end_it(drive: Drives, disk: FaultyDisk) -> None:
     disk.fails("readdir", "1.1")
     place = drive.directory_for_mount()
     command = [sys.executable, "-m", "omidbfs", "mount", disk.mountpoint, place, "--log-file", drive.log_file()]
@@ -391,7 +389,7 @@ with open(sys.argv[1], "rb") as stream:
 
 
 @pytest.mark.parametrize("size", [0, 8, 4096, 8_000_001])
-def test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte(
+def test_a_mapped_file_that_is_cut_off_or_grows_gives_no_wrong_byte(
     drive: Drives, tmp_path: Path, size: int
 ) -> None:
     length = 8_000_000  # more than the kernel reads ahead
@@ -414,7 +412,7 @@ def test_who_has_a_file_mapped_that_is_cut_off_or_grows_gets_no_wrong_byte(
     assert (mount / NAMES[0]).read_bytes() == new
 
 
-def test_a_handle_never_mixes_what_was_written_over_a_file(drive: Drives, tmp_path: Path) -> None:
+def test_a_handle_never_mixes_old_and_new_bytes_of_a_file(drive: Drives, tmp_path: Path) -> None:
     path = database(tmp_path / "db").images / "demd1/1.1/1.1.0.dcm"
     mount = drive(tmp_path / "db")
     descriptor = os.open(mount / NAMES[0], os.O_RDONLY)
@@ -427,7 +425,7 @@ def test_a_handle_never_mixes_what_was_written_over_a_file(drive: Drives, tmp_pa
         with pytest.raises(OSError) as raised:  # noqa: PT011
             os.pread(descriptor, 100, SIZE // 2)
         assert raised.value.errno in (errno.ESTALE, errno.EIO)
-        assert len(lines_of(drive, "was written to while somebody had it open")) == 1
+        assert len(lines_of(drive, "was written to while it was open")) == 1
     finally:
         os.close(descriptor)
     assert (mount / NAMES[0]).read_bytes() == content(1)
@@ -439,7 +437,7 @@ def test_a_handle_never_mixes_what_was_written_over_a_file(drive: Drives, tmp_pa
 
 @pytest.fixture
 def small_drive(drive: Drives, tmp_path: Path) -> Path:
-    """A drive whose process may have 200 descriptors."""
+    """A drive whose process may open 200 descriptors."""
     database(tmp_path / "db")
     place = drive.directory_for_mount()
     command = ["prlimit", "--nofile=200:200", sys.executable, "-m", "omidbfs", "mount", tmp_path / "db", place]
@@ -475,7 +473,7 @@ def test_a_drive_raises_its_limit_of_descriptors_itself(drive: Drives, tmp_path:
     assert soft == hard == str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
-def test_without_memory_for_threads_callers_are_told_so_and_the_drive_goes_on(
+def test_without_memory_for_threads_callers_get_an_error_and_the_drive_goes_on(
     drive: Drives, disk: FaultyDisk, mount: Path, reading: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     drive.expect_log("the system gives the drive no more memory or threads|has not answered for 5 seconds")
@@ -497,7 +495,7 @@ def test_without_memory_for_threads_callers_are_told_so_and_the_drive_goes_on(
     everything_else_works(mount)
 
 
-def test_a_thousand_may_have_files_open_at_once(drive: Drives, tmp_path: Path) -> None:
+def test_a_thousand_programs_can_have_files_open_at_once(drive: Drives, tmp_path: Path) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1500:
         pytest.skip("the system lets this process have too few files open")
     database(tmp_path / "db")
@@ -548,7 +546,7 @@ def test_a_full_disk_under_the_index_fails_the_refresh_and_nothing_else(drive: D
         subprocess.run(["umount", place], check=True)
 
 
-# What the kernel forgets, and asks for all the same
+# Requests for inodes that the kernel has forgotten
 
 
 @pytest.mark.alone
@@ -605,7 +603,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def handle_of(path: Path) -> _Handle:
-    """Return what an NFS server would give its client for a path."""
+    """Return the handle that an NFS server would give its client for a path."""
     handle, number = _Handle(size=128), ctypes.c_int()
     if _libc.name_to_handle_at(-100, os.fsencode(path), ctypes.byref(handle), ctypes.byref(number), 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -613,7 +611,7 @@ def handle_of(path: Path) -> _Handle:
 
 
 def open_by(handle: _Handle, mount: int, flags: int = os.O_RDONLY) -> int:
-    """Return a descriptor of what a handle stands for."""
+    """Return a descriptor of the file or directory of a handle."""
     descriptor: int = _libc.open_by_handle_at(mount, ctypes.byref(handle), flags)
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -634,9 +632,9 @@ def test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directorie
             Path("/proc/sys/vm/drop_caches").write_text("2\n", encoding="ascii")
             with open(open_by(file, root), "rb") as stream:
                 assert stream.read() == content(7)
-        with contextlib.suppress(OSError):  # if anybody still had it, it is as good
+        with contextlib.suppress(OSError):  # a process may still use it
             os.close(open_by(directory, root))
-        for number in range(50):  # nobody ever had these
+        for number in range(50):  # unknown inodes
             handle = _Handle.from_buffer_copy(file)
             handle.bytes[number % 8] ^= 1 + number
             with pytest.raises(OSError, match=r"[Ss]tale"):
@@ -677,7 +675,7 @@ def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first
     as_it_is = drive.environment
     drive.environment = as_it_is | {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(jumps)}
     drive.environment |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
-    drive.environment.pop("COVERAGE_PROCESS_START", None)  # measured, it would ask for the time without end
+    drive.environment.pop("COVERAGE_PROCESS_START", None)  # coverage would ask for the time without end
     mount = drive(tree.root)
     drive.environment = as_it_is  # for other commands: only the drive's clock jumps
     years = set()
@@ -693,7 +691,7 @@ def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first
 
 
 def everything_else_works_with(mount: Path, more: int) -> None:
-    """Check all images, where some with two files each have come."""
+    """Check all images after the arrival of some with two files each."""
     assert len(os.listdir(mount / "all")) == 2 * (IMAGES + more)
     for number, name in enumerate(NAMES):
         assert (mount / name).read_bytes() == content(number), name

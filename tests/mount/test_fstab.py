@@ -1,4 +1,4 @@
-"""A drive as a line of /etc/fstab: mount(8) and mount.fuse3 call us, and it is as ``omidbfs mount`` is."""
+"""A line of /etc/fstab mounts the same drive as ``omidbfs mount``, by mount(8) and mount.fuse3."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ umount "$DRIVE"
 
 @pytest.fixture
 def place(drive: Drives) -> Path:
-    """A mount point of one level, a database, and our program in a directory of its own."""
+    """A mount point, a database, and a directory with our program."""
     tree = Tree(drive.directory / "db")
     tree.client().study().image("1.1.1", dcm=b"pixels")
     (drive.directory / "bin").mkdir()
@@ -42,7 +42,7 @@ def place(drive: Drives) -> Path:
 
 
 def mounted(drive: Drives, place: Path, mount: str) -> "subprocess.CompletedProcess[str]":
-    """Mount with a command of a shell in a mount namespace of its own, look, and unmount."""
+    """Mount with a shell command in a new mount namespace, run a command, and unmount."""
     environment = {**drive.environment, "BIN": str(drive.directory / "bin"), "DRIVE": str(place)}
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", LOOK.format(mount=mount)],
@@ -98,7 +98,7 @@ def test_a_line_of_fstab_without_our_type_mounts(drive: Drives, place: Path) -> 
         ("remount", "-o remount: a drive cannot be changed while it is mounted"),
     ],
 )
-def test_what_is_no_option_fails_with_one_line(drive: Drives, place: Path, option: str, says: str) -> None:
+def test_an_unknown_option_fails_with_one_line(drive: Drives, place: Path, option: str, says: str) -> None:
     done = mounted(drive, place, f"mount -t fuse.omidbfs db {place} -o {option}")
     assert done.returncode != 0
     [line] = done.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""Generated files on a real drive: their size, what maps them, who asks at once, what a refresh does to them."""
+"""Generated files on a real drive: their sizes, mapping, concurrent callers, and refreshes."""
 
 import contextlib
 import json
@@ -16,14 +16,14 @@ import pytest
 from drives import Drives, eventually
 from trees import Tree
 
-from omidbfs.export.spool import MEMORY
+from omidbfs.serving.spool import MEMORY
 
 FILES = {"index.csv", "index.parquet", "coco.json", "summary.json", "paths.txt"}
 COHORT = "by-outcome/malignant/.omidbfs"
 
 
 def spooled(process: int) -> int:
-    """Return how many files without a name a drive has open: what it made and keeps, but for small ones."""
+    """Return the number of unnamed open files of a drive: the generated files that it keeps on disk."""
     links = Path(f"/proc/{process}/fd").iterdir()
     return sum(os.readlink(link).endswith(" (deleted)") for link in links if link.is_symlink())
 
@@ -67,7 +67,7 @@ def test_pandas_opens_a_cohort_and_its_paths_lead_to_the_images(demo_drive: Path
     assert all((place / image["file_name"]).is_file() for image in boxes["images"])
 
 
-def test_listing_makes_nothing_and_asking_for_one_makes_that_one(drive: Drives, demo_database: Path) -> None:
+def test_listing_makes_no_file_and_a_lookup_makes_only_its_file(drive: Drives, demo_database: Path) -> None:
     place = drive(demo_database)
     process = drive.pid(place)
     for path in ("all", "by-view/CC", "by-view/MLO"):
@@ -83,7 +83,7 @@ def test_listing_makes_nothing_and_asking_for_one_makes_that_one(drive: Drives, 
     assert spooled(process) == 1
 
 
-def test_a_listing_takes_nothing_from_what_is_mapped(demo_drive: Path, exported: dict[str, bytes]) -> None:
+def test_a_listing_leaves_mapped_files_as_they_are(demo_drive: Path, exported: dict[str, bytes]) -> None:
     content = exported["index.csv"]
     with (
         open(demo_drive / COHORT / "index.csv", "rb") as file,
@@ -95,7 +95,7 @@ def test_a_listing_takes_nothing_from_what_is_mapped(demo_drive: Path, exported:
             assert mapped[:] == content
 
 
-def test_many_who_ask_at_once_get_the_same_file_which_is_made_once(drive: Drives, demo_database: Path) -> None:
+def test_many_callers_at_once_get_one_file_that_is_made_once(drive: Drives, demo_database: Path) -> None:
     place = drive(demo_database)
     with ThreadPoolExecutor(16) as pool:
         contents = set(pool.map(lambda _: (place / "all/.omidbfs/index.csv").read_bytes(), range(32)))
@@ -127,7 +127,7 @@ def test_a_refresh_gives_new_content_and_leaves_open_files_alone(drive: Drives, 
         assert path.read_bytes().count(b"\n") == 4
         file.seek(0)
         assert file.read() == before
-    eventually(lambda: spooled(drive.pid(place)) == 0, "what nobody can ask for any more is let go")
+    eventually(lambda: spooled(drive.pid(place)) == 0, "the drive frees files that no name leads to")
 
 
 def test_any_number_of_files_is_made_and_closed_where_few_can_be_open(drive: Drives, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What no tool provokes at will: the handlers are called here as the kernel, or an NFS server, would call them."""
+"""Calls handlers directly, as the kernel or an NFS server would, for cases that no tool can provoke."""
 
 import errno
 import os
@@ -14,23 +14,25 @@ import pytest
 import trio
 from pyfuse3 import FUSEError, RequestContext
 from pyroaring import BitMap64
-from trees import Tree
+from trees import Tree, build_index
 
-from omidbfs.database.access import Access
 from omidbfs.database.layout import find_source
-from omidbfs.export.spool import Spool
-from omidbfs.files import Files
-from omidbfs.index.build import Classification, build_index
-from omidbfs.inode import ROOT_INODE, file_key
-from omidbfs.mount import pages
-from omidbfs.mount.callers import may_read
-from omidbfs.mount.changes import Changes
-from omidbfs.mount.handles import EntryPages, OpenDirectory
-from omidbfs.mount.operations import Operations
-from omidbfs.mount.reader import OpenFile, Reader
-from omidbfs.nodes import Directory, Export, Listing
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.database.permissions import Access
+from omidbfs.fuse import pages
+from omidbfs.fuse.callers import identity_of
+from omidbfs.fuse.directories import EntryPages, OpenDirectory
+from omidbfs.fuse.operations import Operations
+from omidbfs.index.classification import Classification
+from omidbfs.serving.changes import Changes
+from omidbfs.serving.drive import Drive
+from omidbfs.serving.reader import OpenFile, Reader
+from omidbfs.serving.rights import READ, permits
+from omidbfs.serving.spool import Spool
+from omidbfs.view.files import Files
+from omidbfs.view.inode import ROOT_INODE, file_key
+from omidbfs.view.nodes import Directory, Export, Listing
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 CONTEXT = RequestContext()  # of root
 
@@ -46,26 +48,26 @@ class Caller:
 
 @pytest.fixture
 def operations(tmp_path: Path) -> Iterator[Operations]:
-    """The handlers over a database of one image, which nothing is mounted of."""
+    """The handlers over a database of one image, without a mount."""
     with handlers_over(tmp_path) as handlers:
         yield handlers
 
 
 @contextmanager
 def handlers_over(root: Path, time: int = 1_000_000_000) -> Iterator[Operations]:
-    """Make a database of one image, whose DICOM file is from ``time``, and give its handlers."""
+    """Make a database of one image with a DICOM file from ``time``. Return its handlers."""
     tree = Tree(root)
     tree.client().study().image("1.1.1", dcm=b"pixels", ViewPosition="CC")
     os.utime(tree.images / "demd1/1.1/1.1.1.dcm", (time, time))
     source = find_source(tree.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    handlers = Operations(view, source, spool=Spool((root,)))
+    handlers = Operations(Drive(view, source, spool=Spool((root,))))
     yield handlers
-    handlers.close()
+    handlers.drive.close()
 
 
 def call(handler: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
-    """Return the answer of a handler; the errno if it refuses."""
+    """Return the answer of a handler, or the errno if it refuses."""
 
     async def answer() -> Any:
         try:
@@ -93,7 +95,7 @@ def test_dot_and_dot_dot_are_found_as_nfs_servers_ask_for_them(operations: Opera
     assert call(operations.lookup, inode(operations, "all"), b"..", CONTEXT).st_ino == ROOT_INODE
 
 
-def test_a_directory_is_known_until_it_is_forgotten_as_often_as_it_was_told(operations: Operations) -> None:
+def test_a_directory_is_known_until_all_its_lookups_are_forgotten(operations: Operations) -> None:
     place = inode(operations, "all")
     assert inode(operations, "all") == place
     trio.run(operations.forget, [(place, 1)])
@@ -110,7 +112,7 @@ def test_an_old_version_is_stale_and_the_next_lookup_finds_the_file_as_it_is(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", told.append)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", told.append)
     first = inode(operations, "all/1.1.1.dcm")
     for number, content in enumerate((b"other", b"and others"), 1):
         (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(content)
@@ -128,7 +130,7 @@ def test_a_file_needs_no_remembering(operations: Operations) -> None:
     assert call(operations.getattr, file, CONTEXT).st_size == 6
 
 
-def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_logged(
+def test_forgetting_a_directory_too_often_is_logged_as_a_defect(
     operations: Operations, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("^ERROR: a directory was forgotten 2 times and told 1 times; a defect$")
@@ -141,7 +143,7 @@ def test_a_directory_that_is_forgotten_more_often_than_told_is_a_defect_that_is_
 def test_two_directories_with_one_inode_are_not_confused(
     operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.view.directory_inode", lambda path: 1 << 62)
+    monkeypatch.setattr("omidbfs.view.nodes.directory_inode", lambda path: 1 << 62)
     first = inode(operations, "all")
     assert inode(operations, "all") == first
     assert call(operations.lookup, ROOT_INODE, b"by-view", CONTEXT) == errno.EIO
@@ -173,8 +175,8 @@ def test_closing_the_drive_closes_what_is_open(monkeypatch: pytest.MonkeyPatch, 
     for _ in range(3):
         call(operations.open, inode(operations, "all/1.1.1.dcm"), os.O_RDONLY, CONTEXT)
     assert len(os.listdir("/proc/self/fd")) == before + 3
-    operations.close()
-    monkeypatch.setattr(operations, "close", lambda: None)  # once is enough
+    operations.drive.close()
+    monkeypatch.setattr(operations.drive, "close", lambda: None)  # once is enough
     assert len(os.listdir("/proc/self/fd")) == before - 2, "the two trees, too"
 
 
@@ -195,7 +197,7 @@ EXPORTED = "by-view/CC/.omidbfs"
 
 
 def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[int]]:
-    """Have every file wait, when it is made, for the event returned; the list gets the inodes of what is made."""
+    """Make each generated file wait for the returned event. The list gets the inodes of the files."""
     go_on, made = threading.Event(), []
 
     def content(export: Export) -> Iterator[bytes]:
@@ -203,11 +205,11 @@ def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tupl
         assert go_on.wait(20)
         yield b"whatever"
 
-    monkeypatch.setattr(operations.view, "content", content)
+    monkeypatch.setattr(operations.drive.view, "content", content)
     return go_on, made
 
 
-def test_while_a_file_is_made_everything_else_is_answered(
+def test_other_requests_are_answered_while_a_file_is_made(
     operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, made = make_slowly(operations, monkeypatch)
@@ -237,7 +239,7 @@ def test_while_a_file_is_made_everything_else_is_answered(
     assert len(made) == 1
 
 
-def test_what_cannot_be_made_fails_for_all_who_wait(
+def test_a_file_that_cannot_be_made_fails_for_all_waiting_callers(
     operations: Operations, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning("a file of a cohort could not be made: No space left on device")
@@ -248,7 +250,7 @@ def test_what_cannot_be_made_fails_for_all_who_wait(
         yield b"some"
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(operations.view, "content", content)
+    monkeypatch.setattr(operations.drive.view, "content", content)
     place = inode(operations, EXPORTED)
 
     async def ask() -> list[int]:
@@ -266,13 +268,13 @@ def test_what_cannot_be_made_fails_for_all_who_wait(
         return failed
 
     assert trio.run(ask) == [errno.ENOSPC] * 5
-    assert len(operations.exports) == 0
+    assert len(operations.generated) == 0
 
 
 def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, source = operations.view, find_source(tmp_path)
+    old, source = operations.drive.view, find_source(tmp_path)
     go_on, made = make_slowly(operations, monkeypatch)
     new = View(old.index, drive_access(source), {})
     place = inode(operations, EXPORTED)
@@ -281,22 +283,20 @@ def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
         async def look_up() -> None:
             found = await operations.lookup(place, b"index.csv", CONTEXT)
             assert found.st_ino not in made
-            assert operations.exports.find(found.st_ino) is not None
+            assert operations.generated.get(found.st_ino) is not None
             assert found.st_size > len(b"whatever")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look_up)
             while not made:
                 await trio.sleep(0.001)
-            operations.replace_view(new, Reader(source, operations.disks))
+            operations.drive.replace_view(new, Reader(source, operations.drive.disks))
             go_on.set()
 
     trio.run(ask)
 
 
-def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = Tree(tmp_path)
     for number in (1, 2, 3):
         tree.client(f"demd{number}").study(f"{number}").image(f"{number}.1")
@@ -305,7 +305,7 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
     shutil.rmtree(tree.data / "demd1")  # all ordinals move by one
     shutil.rmtree(tree.images / "demd1")
     new = View(build_index(source, Classification()), drive_access(source), {})
-    operations = Operations(old, source, spool=Spool((tmp_path,)))
+    operations = Operations(Drive(old, source, spool=Spool((tmp_path,))))
     go_on, making, content = threading.Event(), threading.Event(), old.content
 
     def slow(export: Export) -> Iterator[bytes]:
@@ -314,7 +314,7 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
         yield from content(export)
 
     file = inode(operations, "by-client/demd2/.omidbfs/index.csv")
-    operations.exports._spool.forget_all()
+    operations.drive.generated._spool.forget_all()
     monkeypatch.setattr(old, "content", slow)
     found: list[bytes | int | None] = []
 
@@ -331,7 +331,7 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
             for _ in range(3):
                 nursery.start_soon(read)
             await trio.to_thread.run_sync(making.wait, 20)
-            operations.replace_view(new, Reader(source, operations.disks))
+            operations.drive.replace_view(new, Reader(source, operations.drive.disks))
             go_on.set()
 
     trio.run(main)
@@ -339,26 +339,26 @@ def test_who_waited_for_the_table_of_a_client_never_gets_that_of_another(
     assert len(tables) == 1, "that of who had it made"
     assert all(row.startswith(b"demd2,") for row in tables[0].splitlines()[1:])
     assert [answer for answer in found if not isinstance(answer, bytes)] == [errno.ESTALE] * 2
-    assert operations.exports._spool.open(file) is None, "nobody will ask for it again"
+    assert operations.drive.generated._spool.open(file) is None, "no caller can ask for it again"
     again = inode(operations, "by-client/demd2/.omidbfs/index.csv")
     handle = call(operations.open, again, os.O_RDONLY, CONTEXT).fh
     assert call(operations.read, handle, 0, 1 << 20) == tables[0]
-    operations.close()
+    operations.drive.close()
 
 
 @pytest.mark.parametrize("ask", ["lookup", "getattr"])
-def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
+def test_a_caller_without_read_access_cannot_make_a_file(
     operations: Operations, monkeypatch: pytest.MonkeyPatch, ask: str
 ) -> None:
     made: list[int] = []
-    content = operations.view.content
+    content = operations.drive.view.content
 
     def counted(export: Export) -> Iterator[bytes]:
         made.append(export.inode)
         yield from content(export)
 
-    monkeypatch.setattr(operations.view, "content", counted)
-    operations.view.export_access = Access(0o400, os.geteuid(), os.getegid())
+    monkeypatch.setattr(operations.drive.view, "content", counted)
+    operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
     place = inode(operations, EXPORTED)
     entry = call(operations.lookup, place, b"index.csv", Caller())
     if ask == "getattr":
@@ -372,9 +372,9 @@ def test_a_caller_who_may_not_read_a_file_cannot_have_it_made(
     assert call(operations.lookup, place, b"index.csv", Caller()).attr_timeout > 0
 
 
-def test_whoever_the_kernel_lets_open_a_file_is_told_its_size(operations: Operations) -> None:
-    operations.view.export_access = Access(0o400, os.geteuid(), os.getegid())
-    caller = Caller()  # with CAP_DAC_READ_SEARCH, say
+def test_a_caller_that_the_kernel_lets_open_a_file_gets_its_size(operations: Operations) -> None:
+    operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
+    caller = Caller()  # for example with CAP_DAC_READ_SEARCH
     file = call(operations.lookup, inode(operations, EXPORTED), b"index.csv", caller).st_ino
     handle = call(operations.open, file, os.O_RDONLY, caller).fh
     size = call(operations.getattr, file, caller).st_size
@@ -396,22 +396,22 @@ OURS = os.getgroups()[0] if os.getgroups() else os.getegid()
         (0o404, Caller(gid=OURS), False),
         (0o440, Caller(pid=os.getpid()), bool(os.getgroups())),
         (0o404, Caller(pid=os.getpid()), not os.getgroups()),
-        (0o440, Caller(pid=0), False),  # of another PID namespace: nothing is known of its groups
+        (0o440, Caller(pid=0), False),  # of another PID namespace: its groups are unknown
         (0o404, Caller(pid=0), False),
     ],
 )
-def test_what_may_be_made_for_a_caller_is_what_the_caller_may_read(mode: int, caller: Any, may: bool) -> None:
-    assert may_read(Access(mode, 5, OURS), caller) is may
+def test_a_caller_can_make_only_files_that_it_can_read(mode: int, caller: Any, may: bool) -> None:
+    assert permits(Access(mode, 5, OURS), identity_of(caller), READ) is may
 
 
 def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations) -> None:
     file = inode(operations, f"{EXPORTED}/index.csv")
-    assert len(operations.exports) == 1
+    assert len(operations.generated) == 1
     assert call(operations.lookup, file, b".", CONTEXT).st_ino == file
     size = call(operations.getattr, file, CONTEXT).st_size
     handle = call(operations.open, file, 0, CONTEXT).fh
     call(operations.forget, [(file, 2)])
-    assert len(operations.exports) == 0
+    assert len(operations.generated) == 0
     assert call(operations.getattr, file, CONTEXT).st_size == size, "it is open"
     assert len(call(operations.read, handle, 0, size + 1)) == size
     call(operations.release, handle)
@@ -420,10 +420,10 @@ def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations)
     assert call(operations.lookup, file, b".", CONTEXT) == errno.ESTALE
 
 
-def test_what_was_let_go_of_is_made_again_for_who_opens_it(operations: Operations) -> None:
+def test_a_dropped_file_is_made_again_when_it_is_opened(operations: Operations) -> None:
     file = inode(operations, f"{EXPORTED}/index.csv")
     size = call(operations.getattr, file, CONTEXT).st_size
-    operations.exports._spool.forget_all()
+    operations.drive.generated._spool.forget_all()
     assert call(operations.getattr, file, CONTEXT).st_size == size
     handle = call(operations.open, file, 0, CONTEXT).fh
     assert len(call(operations.read, handle, 0, 1 << 20)) == size
@@ -439,19 +439,19 @@ def test_a_file_found_changed_while_another_view_takes_over_is_stale(
     empty = Tree(tmp_path / "empty")
     source = find_source(empty.root)
     view = View(build_index(source, Classification()), drive_access(source), {"README.txt": b"read me"})
-    reader, opened = operations.reader, operations.reader.open
+    reader, opened = operations.drive.reader, operations.drive.reader.open
 
     async def opened_meanwhile(*arguments: Any) -> Any:
-        operations.replace_view(view, Reader(source, operations.disks))
+        operations.drive.replace_view(view, Reader(source, operations.drive.disks))
         return await opened(*arguments)
 
     monkeypatch.setattr(reader, "close_trees", lambda: None)
     monkeypatch.setattr(reader, "open", opened_meanwhile)
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda found: None)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", lambda found: None)
     assert call(operations.open, place, os.O_RDONLY, CONTEXT) == errno.ESTALE
 
 
-def test_a_file_from_after_2262_is_opened_as_often_as_one_likes(tmp_path: Path) -> None:
+def test_a_file_from_after_2262_can_be_opened_again_and_again(tmp_path: Path) -> None:
     with handlers_over(tmp_path, time=10_000_000_000) as operations:
         file = inode(operations, "all/1.1.1.dcm")
         for _ in range(2):
@@ -461,7 +461,7 @@ def test_a_file_from_after_2262_is_opened_as_often_as_one_likes(tmp_path: Path) 
         assert call(operations.getattr, file, CONTEXT).st_mtime_ns == (1 << 63) - 1
 
 
-def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_listing_delays_no_other_request(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
     place, go_on, threads = inode(operations, "all"), threading.Event(), []
     listing = View.listing
 
@@ -470,7 +470,7 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
         assert go_on.wait(10)
         return listing(view, directory)
 
-    monkeypatch.setattr("omidbfs.view._FEW", 0)  # one image is many now
+    monkeypatch.setattr("omidbfs.view.context._FEW", 0)  # one image is many now
     monkeypatch.setattr(View, "listing", slowly)
 
     async def ask() -> None:
@@ -494,8 +494,8 @@ def test_a_long_listing_holds_nobody_up(operations: Operations, monkeypatch: pyt
 
 
 def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omidbfs.mount.handles._MOST_PAGES", 2)
-    view, pages = operations.view, EntryPages()
+    monkeypatch.setattr("omidbfs.fuse.directories._MOST_PAGES", 2)
+    view, pages = operations.drive.view, EntryPages()
     place = view.resolve(b"")
     assert place is not None
     handles = [OpenDirectory(place, view, view.listing(place), pages) for _ in range(4)]
@@ -509,26 +509,28 @@ def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkey
     assert sum(bool(handle.page) for handle in handles[:3]) == 1
 
 
-def test_a_changed_file_is_told_of_by_names_from_before_a_refresh_too(
+def test_a_changed_file_invalidates_names_from_before_a_refresh(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Changes] = []
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", told.append)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", told.append)
     places = {inode(operations, path) for path in ("all", "by-view/CC", "by-client/demd1/1.1")}
     inode(operations, "by-view/not-CC")
-    source, old = find_source(tmp_path), operations.view
-    operations.replace_view(View(old.index, drive_access(source), {}), Reader(source, operations.disks))
+    source, old = find_source(tmp_path), operations.drive.view
+    operations.drive.replace_view(
+        View(old.index, drive_access(source), {}), Reader(source, operations.drive.disks)
+    )
     (tmp_path / "images/demd1/1.1/1.1.1.dcm").write_bytes(b"other pixels")
     assert call(operations.open, inode(operations, "all/1.1.1.dcm"), os.O_RDONLY, CONTEXT) == errno.ESTALE
     assert {(place, b"1.1.1.dcm") for place in places} == set(told[0].entries)
 
 
-# EntryPages in doubt
+# Pages in doubt
 
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
-    """What the kernel, which is not there, is told to forget of inodes."""
+    """The inodes that the drive tells the absent kernel to forget."""
     told: list[tuple[int, bool]] = []
     monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", lambda *arguments: told.append(arguments))
     return told
@@ -550,7 +552,7 @@ def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
 ) -> None:
     image = inode(operations, "all/1.1.1.dcm")
     keys = BitMap64([file_key(image)])
-    opened = operations.reader.open
+    opened = operations.drive.reader.open
 
     async def open_meanwhile(files: Files, number: int) -> OpenFile:
         found = await opened(files, number)
@@ -558,10 +560,10 @@ def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
         return found
 
     operations.pages.doubt(keys)
-    monkeypatch.setattr(operations.reader, "open", open_meanwhile)
+    monkeypatch.setattr(operations.drive.reader, "open", open_meanwhile)
     assert call(operations.open, image, 0, CONTEXT) == errno.ESTALE, "upon which the kernel tries again"
     monkeypatch.undo()
-    assert operations.disks.open_files == 0
+    assert operations.drive.disks.open_files == 0
     assert operations.pages.are_doubtful(image)
 
 

@@ -1,4 +1,4 @@
-"""Commands that are given a mounted drive, or a path in one, in place of a source or of a cohort."""
+"""Commands take a mounted drive, or a path in one, in place of a source or a cohort."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from trees import Tree
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Three images of one study, of which one has its data tree's half alone."""
+    """Three images of one study. One has no DICOM file."""
     tree = Tree(tmp_path / "db")
     client = tree.client().episode("1").episode("2", "N", "2012-09-01")
     study = client.study("1.1", "1").image("1", ViewPosition="CC", ImageLaterality="L")
@@ -54,7 +54,7 @@ def test_a_cohort_of_another_drive_is_refused(drive: Drives, source: Path) -> No
     assert json.loads((one / ".omidbfs/status.json").read_text())["counters"]["reports"] == reports
 
 
-def test_a_drive_is_asked_as_it_was_mounted_unless_options_say_otherwise(drive: Drives, source: Path) -> None:
+def test_a_drive_as_source_has_its_own_options_unless_others_are_given(drive: Drives, source: Path) -> None:
     index = drive.directory / "its.index"
     mount = drive(source, "--num-months-normal-follow-up", "12", "--index", str(index))
     index_before = index.stat().st_mtime_ns
@@ -64,7 +64,7 @@ def test_a_drive_is_asked_as_it_was_mounted_unless_options_say_otherwise(drive: 
     assert count(drive, mount, undefined, "--num-months-normal-follow-up", "3") == "0"
     assert index.stat().st_mtime_ns == index_before
     again = drive(mount)
-    drive.umount(mount)  # the second drive shows the source, and needs the first one no longer
+    drive.umount(mount)  # the second drive shows the source, not the first drive
     drive.run("refresh", again)
     assert len(os.listdir(again / undefined)) == 5
 

@@ -1,4 +1,4 @@
-"""The life of a drive: how it begins, what is refused, how it ends, who may use it."""
+"""The life of a drive: start, refusals, end, and access for users."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def refused(drive: Drives, *arguments: object) -> str:
-    """Check that a command refuses with one line and leaves nothing behind; return the line."""
+    """Check that a command refuses with one line and leaves nothing behind. Return the line."""
     before = mounted_below(drive.directory), sorted(drive.processes())
     done = drive.run(*arguments, status=None)
     assert done.returncode not in (0, 2, -signal.SIGKILL)
@@ -266,7 +266,7 @@ def test_a_drive_whose_daemon_was_killed_can_be_unmounted(drive: Drives, source:
 # Ending
 
 
-def test_unmounting_what_is_no_drive_is_refused(drive: Drives, source: Path, tmp_path: Path) -> None:
+def test_unmounting_another_file_system_is_refused(drive: Drives, source: Path, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", Path("/"), Path("/proc")):
         assert "no drive of omidbfs" in refused(drive, "umount", place)
     mount = drive(source)
@@ -281,11 +281,11 @@ def test_a_drive_in_use_is_not_unmounted(drive: Drives, source: Path) -> None:
     drive.umount(mount)
 
 
-# Who may use it
+# Access
 
 
 def read_as(uid: int, path: Path) -> bytes | None:
-    """Return what another user reads, ``None`` if permission is denied."""
+    """Return what another user reads, or ``None`` without permission."""
     done = subprocess.run(
         ["cat", path], user=uid, group=uid, extra_groups=[], capture_output=True, text=False, cwd="/", check=False
     )
@@ -302,7 +302,7 @@ OTHER = 65534
 
 @pytest.fixture
 def guarded(open_path: Path) -> Path:
-    """A database some of which is for root only."""
+    """A database with parts that only root can read."""
     client = Tree(open_path / "db").client()
     client.study("1").image("1.0", dcm=b"open").image("1.1", dcm=b"closed").image("1.2", dcm=b"for the group")
     client.study("2").image("2.0", dcm=b"in a closed study").study("3").image(
@@ -319,7 +319,7 @@ def guarded(open_path: Path) -> Path:
 
 
 @needs_root
-def test_with_allow_other_a_user_reads_what_the_source_would_let_her(
+def test_with_allow_other_a_user_reads_what_the_source_permits(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()
@@ -349,7 +349,7 @@ def test_a_closed_root_of_the_source_closes_the_drive(drive: Drives, guarded: Pa
 
 
 @needs_root
-def test_without_allow_other_nobody_else_is_let_in(drive: Drives, guarded: Path, open_path: Path) -> None:
+def test_without_allow_other_no_other_user_can_enter(drive: Drives, guarded: Path, open_path: Path) -> None:
     (open_path / "drive").mkdir()
     mount = drive(guarded, at=open_path / "drive")
     assert read_as(OTHER, mount / "all/1.0.dcm") is None
@@ -357,13 +357,13 @@ def test_without_allow_other_nobody_else_is_let_in(drive: Drives, guarded: Path,
 
 
 @needs_root
-def test_with_allow_other_a_user_loses_what_the_source_takes_from_her(
+def test_with_allow_other_a_user_loses_access_that_the_source_withdraws(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()
     mount = drive(guarded, "--allow-other", at=open_path / "drive")
     source, path = guarded / "images/demd1/1/1.0.dcm", mount / "all/1.0.dcm"
-    assert read_as(OTHER, path) == b"open"  # from now on its pages are in the kernel's cache
+    assert read_as(OTHER, path) == b"open"  # the kernel then caches its pages
     source.chmod(0o600)
     refresh(mount)
     assert read_as(OTHER, source) is None
@@ -381,7 +381,7 @@ def test_with_allow_other_a_user_loses_what_the_source_takes_from_her(
 
 
 @needs_root
-def test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_judged_anew(
+def test_with_allow_other_a_replaced_file_gains_no_access_before_a_refresh(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()
@@ -405,7 +405,7 @@ def test_with_allow_other_a_file_that_is_replaced_gains_nothing_before_it_is_jud
 
 
 @needs_root
-def test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_of_it(
+def test_with_allow_other_texts_that_quote_the_source_need_access_to_all_of_it(
     drive: Drives, guarded: Path, open_path: Path
 ) -> None:
     (open_path / "drive").mkdir()
@@ -427,9 +427,9 @@ def test_with_allow_other_what_quotes_the_source_is_for_those_who_may_read_all_o
 
 
 class User:
-    """A user other than root, in a mount namespace of her own where she may open /dev/fuse.
+    """A user other than root in a new mount namespace, with access to /dev/fuse.
 
-    fusermount3 wants a user that has a name: nobody.
+    fusermount3 needs a user with a name: nobody.
     """
 
     uid = OTHER
@@ -460,7 +460,7 @@ class User:
         if self.run("sh", "-c", ": <>/dev/fuse").returncode != 0:
             pytest.skip("another user cannot open a FUSE device here")
         names = (sys.executable, os.path.realpath(sys.executable), f"python3.{sys.version_info.minor}")
-        test = "import omidbfs.mount.daemon, omidbfs.cli, omidbfs.about, omidbfs.index.build"
+        test = "import omidbfs.fuse.daemon, omidbfs.cli.main, omidbfs.view.about, omidbfs.index.build"
         found = (name for name in names if self.run(name, "-c", test).returncode == 0)
         self.python = next(found, None)
         if self.python is None:
@@ -516,7 +516,7 @@ def test_a_user_mounts_and_unmounts_without_being_root(user: User, guarded: Path
     assert "Permission denied" in user.run("cat", mount / "all/1.1.dcm").stderr
     listed = user.run("ls", mount / "all").stdout.splitlines()
     assert "1.1.dcm" in listed
-    assert "2.0.dcm" not in listed, "she cannot list that study"
+    assert "2.0.dcm" not in listed, "that user cannot list the study"
     assert '"unreadable"' in user.run("cat", mount / ".omidbfs/problems.jsonl").stdout
     assert f"user_id={user.uid}" in user.run("grep", "fuse.omidbfs", "/proc/mounts").stdout
     log = user.home / ".local/state/omidbfs/omidbfs.log"
@@ -566,14 +566,14 @@ def test_root_may_ask_a_drive_that_lets_only_its_user_in(user: User, guarded: Pa
 
 
 @needs_root
-def test_a_user_is_refused_what_only_root_may_do(user: User, guarded: Path, open_path: Path) -> None:
-    for name, owner in (("hers", user.uid), ("theirs", 0)):
+def test_a_user_cannot_do_what_only_root_may_do(user: User, guarded: Path, open_path: Path) -> None:
+    for name, owner in (("own", user.uid), ("foreign", 0)):
         (open_path / name).mkdir()
         os.chown(open_path / name, owner, owner)
     for options, place, text in (
-        (["--allow-other"], open_path / "hers", "user_allow_other"),
+        (["--allow-other"], open_path / "own", "user_allow_other"),
         ([], open_path, "contains the source"),
-        ([], open_path / "theirs", "not yours"),
+        ([], open_path / "foreign", "not yours"),
     ):
         done = user.omidbfs("mount", guarded, place, *options)
         assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Other ways to show the same drive: files as symbolic links, nested facets listed."""
+"""Options of the same drive: files as symbolic links, and nested facets in listings."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""A drive and its plain model, taken through the same random steps by Hypothesis, compared after each.
+"""Hypothesis takes a drive and its plain model through the same random steps, and compares them after each.
 
 Steps come one after the other, so what every answer has to be is known exactly, to the inode and the byte:
 ``tests/mount/test_stress.py`` is about many at once. ``pytest --hypothesis-profile=search`` takes more.
@@ -37,7 +37,7 @@ from trees import MARK, Tree
 CLIENTS = ("demd1", "demd2", "optm3")
 STUDIES = ("1", "2")
 IMAGES = ("1", "2", "3", "4", "9.9.9")
-"""The last one is the same UID wherever it occurs: it becomes a duplicate, and stops being one."""
+"""The last UID may be in several places, so it becomes a duplicate and stops being one."""
 MODELS = ("Selenia", "Selenia, old", "rare")
 MOST_STEPS = 300
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -89,7 +89,7 @@ def names_of(which: tuple[str, str, str]) -> tuple[str, str]:
 
 @dataclass(eq=False)
 class OpenFile:
-    """A file that is open, mapped too if it has any bytes, and what it must give for as long as it is."""
+    """An open file, also mapped if it has any bytes, and the content that it must give."""
 
     path: str
     descriptor: int
@@ -100,7 +100,7 @@ class OpenFile:
 
 @dataclass(eq=False)
 class OpenDirectory:
-    """A directory that is open: what it must list as long as it is, in the order in which it first did."""
+    """An open directory, and the entries that it must list in the order of its first listing."""
 
     path: str
     descriptor: int
@@ -111,7 +111,7 @@ class OpenDirectory:
 
 
 class Source:
-    """A database under change: every file that is written has a content, a size and a time of its own."""
+    """A changing database. Every written file has its own content, size and time."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -138,7 +138,7 @@ class Source:
         shutil.rmtree(self.root / "aside" / "client")
 
     def write(self, path: Path, content: bytes) -> None:
-        """Put a file in its place at once, with a time that no other has."""
+        """Replace a file atomically, with a unique time."""
         self.version += 1
         new = self.root / "aside" / "file"
         new.write_bytes(content)
@@ -149,14 +149,14 @@ class Source:
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Remove whatever is in the place of a file."""
+        """Remove a file, or anything else in its place."""
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         else:
             path.unlink(missing_ok=True)
 
     def image(self, which: tuple[str, str, str], kind: str, view: str, model: str, blocks: int) -> None:
-        """Write one file of an image: it says in every block what it is."""
+        """Write one file of an image. Every block names the file."""
         client, study = which[0], names_of(which)[0]
         path = self.file(which, kind)
         if not (self.tree.data / client).exists():
@@ -177,7 +177,7 @@ class Source:
 
 
 class Drive:
-    """The mounted drive, and what may never change hands in it from one run of the machine to the next."""
+    """The mounted drive, and the inodes that must keep their meaning between runs of the machine."""
 
     def __init__(self, drives: Drives, root: Path) -> None:
         self.source = Source(root)
@@ -187,7 +187,7 @@ class Drive:
         self.directory_of: dict[int, str] = {}
 
     def met(self, path: str, facts: os.stat_result, node: File | Place | str | None) -> None:
-        """Note an inode, or check that it is still what it was when it was first met."""
+        """Note an inode, or check that it still means the same file."""
         if isinstance(node, Place):
             assert self.directory_of.setdefault(facts.st_ino, path) == path, "a directory's inode is another's"
             assert facts.st_ino not in self.file_of
@@ -198,7 +198,7 @@ class Drive:
 
 
 class Machine(RuleBasedStateMachine):
-    """One run: from an empty drive to whatever the rules made of it."""
+    """One run of random steps, which begins with an empty drive."""
 
     files: Bundle[OpenFile] = Bundle("files")
     directories: Bundle[OpenDirectory] = Bundle("directories")
@@ -207,9 +207,9 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.drive, self.source, self.mount = drive, drive.source, drive.mount
         self.noticed: dict[str, File] = {}
-        """Files that were found changed when they were opened, as they were found."""
+        """The attributes of files that an open found changed."""
         self.epoch = 0
-        """Counts what may change the inode under which something is listed."""
+        """Counts the steps that may change the inode of a listed file."""
         self.opened: list[OpenFile | OpenDirectory] = []
         self.steps = 0
 
@@ -252,7 +252,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=WHICH, kind=KINDS, other=WHICH)
     def exchange(self, which: Any, kind: str, other: Any) -> None:
-        """Let two files change places: each is then what the other was, with its size and time."""
+        """Exchange two files, with their sizes and times."""
         one, two = self.source.file(which, kind), self.source.file(other, kind)
         if one.exists() and two.exists() and one != two:
             third = self.source.root / "aside" / "third"
@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=WHICH, kind=KINDS, wrong=st.sampled_from(("directory", "fifo", "link")))
     def put_something_else(self, which: Any, kind: str, wrong: str) -> None:
-        """Put what is no file in the place of one."""
+        """Put something that is not a file in the place of a file."""
         path = self.source.file(which, kind)
         if path.parent.exists():
             self.source.remove(path)
@@ -275,7 +275,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(client=st.sampled_from(CLIENTS), turn=st.integers(0, 5))
     def remove_client(self, client: str, turn: int) -> None:
-        """Remove a client; not each time, or there would soon be nobody."""
+        """Remove a client, but not each time, so that clients remain."""
         if turn != 5:
             return
         for part in (self.source.tree.images, self.source.tree.data):
@@ -283,15 +283,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(client=st.sampled_from(CLIENTS), kind=st.sampled_from("NM"), site=st.sampled_from(("stge", "jarv")))
     def edit_client(self, client: str, kind: str, site: str) -> None:
-        """Write what the JSON of a client says anew: her images change their cohorts."""
+        """Write other JSON of a client: the images of the client change their cohorts."""
         self.source.client(client, kind, site)
 
     # The drive
 
-    @precondition(lambda self: self.steps > MOST_STEPS // 8)  # it is what takes time
+    @precondition(lambda self: self.steps > MOST_STEPS // 8)  # this step is slow
     @rule(walks=st.booleans())
     def refresh(self, walks: bool) -> None:
-        """Have the drive follow; now and then compare all of it, which lets no lookup come before a listing."""
+        """Refresh the drive. Sometimes compare all of it; then no lookup comes before a listing."""
         refresh(self.mount)
         self.model = Reference(self.source.root)
         self.noticed.clear()
@@ -303,23 +303,23 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def forget(self) -> None:
-        """Have the kernel forget whatever is not in use."""
+        """Make the kernel forget unused inodes."""
         if os.access(DROP_CACHES, os.W_OK):
             DROP_CACHES.write_text("2")
 
     @rule(place=PLACES)
     def look_up_place(self, place: str) -> None:
-        """Find a directory, or do not."""
+        """Look up a directory that may not exist."""
         self.compare_attributes(place)
 
     @rule(place=FLAT, which=WHICH, kind=KINDS, form=st.sampled_from(("flat", "duplicate", "tree")))
     def look_up_any_file(self, place: str, which: Any, kind: str, form: str) -> None:
-        """Find a file by name that may be there or not."""
+        """Look up a file that may not exist."""
         self.compare_attributes(self.path_of(place, which, kind, form))
 
     @rule(place=PLACES, pick=PICKS)
     def look_up_file(self, place: str, pick: int) -> None:
-        """Find a file that is listed, before or after anybody listed it."""
+        """Look up a listed file, before or after a listing."""
         path = self.picked(place, pick)
         if path is not None:
             self.compare_attributes(path)
@@ -376,7 +376,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(handle=files, offset=st.integers(0, 300_000), size=st.integers(0, 200_000), drops=st.booleans())
     def read(self, handle: OpenFile, offset: int, size: int, drops: bool) -> None:
-        """Read anywhere in a file that is open: it is what it was, whatever became of its path."""
+        """Read anywhere in an open file. Its content stays, even if its path changes."""
         if drops:
             os.posix_fadvise(handle.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         expected = handle.content[offset : offset + size]
@@ -409,7 +409,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(handle=directories, size=SIZES)
     def list_all(self, handle: OpenDirectory, size: int) -> None:
-        """List a directory from its beginning, in pieces of any size: everything once, in one order."""
+        """List a directory from its beginning in pieces of any size. Each entry comes once, in one order."""
         os.lseek(handle.descriptor, 0, os.SEEK_SET)
         listed: list[tuple[str, int, int]] = []
         while piece := dirents(handle.descriptor, size):
@@ -423,7 +423,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(handle=directories, cursor=st.integers(0, 60) | st.sampled_from((1 << 31, (1 << 63) - 1)), size=SIZES)
     def list_from(self, handle: OpenDirectory, cursor: int, size: int) -> None:
-        """List a piece from any cursor, one that was never given out and lies beyond the end included."""
+        """List a piece from any cursor, also from an unknown cursor beyond the end."""
         if not handle.listed:
             self.list_all(handle, 4096)
         os.lseek(handle.descriptor, cursor, os.SEEK_SET)
@@ -432,7 +432,7 @@ class Machine(RuleBasedStateMachine):
         assert [(name, at) for name, _, at in piece] == [(name, at) for name, _, at in expected], handle.path
         assert piece or cursor >= len(handle.listed)
         if handle.epoch != self.epoch:
-            return  # what is listed now may be another version by now
+            return  # the listed file may have changed since
         for name, inode, _ in piece:
             if name not in (".", ".."):
                 inner = f"{handle.path}/{name}" if handle.path else name
@@ -443,10 +443,10 @@ class Machine(RuleBasedStateMachine):
         """Close a directory."""
         self.end(handle)
 
-    # What has to hold
+    # Checks
 
     def compare_attributes(self, path: str) -> Any:
-        """Check that a path is what the model says, or is not there; return what ``lstat`` says of it."""
+        """Check that a path is as in the model. Return its ``lstat``, or ``None`` if it does not exist."""
         node = self.model.node(path)
         try:
             facts = os.lstat(self.mount / path)
@@ -494,7 +494,7 @@ class Machine(RuleBasedStateMachine):
         os.close(handle.descriptor)
 
     def teardown(self) -> None:
-        """Read on in everything that is open, and close it."""
+        """Read all open files and directories, and close them."""
         for handle in [*self.opened]:
             if isinstance(handle, OpenFile):
                 self.read(handle, 0, len(handle.content) + 1, drops=True)
@@ -512,7 +512,7 @@ def test_a_drive_does_what_its_model_does_whatever_the_steps(drive: Drives, tmp_
             max_examples=steps // 10,
             stateful_step_count=MOST_STEPS,
             deadline=None,
-            # A step takes a second: what fails is shown as it was found, and made shorter only in a search.
+            # A step takes a second, so Hypothesis does not shrink failures, except in a search.
             phases=[Phase.generate, Phase.shrink] if steps > 100 else [Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),

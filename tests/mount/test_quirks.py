@@ -1,4 +1,4 @@
-"""A database with everything that is odd in real ones: it mounts, hides nothing, and every oddity is reported."""
+"""A database with all oddities of real ones mounts, hides nothing, and has each oddity reported."""
 
 import json
 import os

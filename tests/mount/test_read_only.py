@@ -1,4 +1,4 @@
-"""Everything that would change the drive is refused as a read-only drive refuses it."""
+"""Every change of the drive fails with the error of a read-only file system."""
 
 import errno
 import os
@@ -49,7 +49,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 @pytest.fixture(scope="module")
 def mount(session_drive: Drives, tree: Tree) -> Path:
-    """A drive as it is mounted."""
+    """A mounted drive."""
     return session_drive(tree.root)
 
 
@@ -86,7 +86,7 @@ def test_the_texts_of_the_drive_cannot_be_written(place: str, name: str, request
     assert raised.value.errno == errno.EROFS
 
 
-def test_nothing_of_all_this_reached_the_source(mount: Path, remounted: Path, tree: Tree) -> None:
+def test_no_change_reached_the_source(mount: Path, remounted: Path, tree: Tree) -> None:
     for where in (mount, remounted):
         assert sorted(os.listdir(where / "all")) == [f"1.1.{n}.{kind}" for n in (1, 2) for kind in ("dcm", "json")]
     assert sorted(os.listdir(tree.images / "demd1/1.1")) == ["1.1.1.dcm", "1.1.2.dcm"]

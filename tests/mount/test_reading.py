@@ -1,4 +1,4 @@
-"""How files are read: ahead of who reads on, at once where the page cache has it, and elsewhere in threads."""
+"""How a drive reads files: it reads ahead, uses the page cache at once, and else reads in threads."""
 
 import ctypes
 import mmap
@@ -10,15 +10,16 @@ import pytest
 import trio
 from drives import Drives
 from test_faults import as_root
-from trees import Tree
+from trees import Tree, build_index
 
+from omidbfs.database.file_kinds import DCM
 from omidbfs.database.layout import find_source
-from omidbfs.index.build import Classification, build_index
-from omidbfs.mount.disks import Disks
-from omidbfs.mount.mounts import mount_at
-from omidbfs.mount.reader import OpenFile, Reader
-from omidbfs.ownership import drive_access
-from omidbfs.view import View
+from omidbfs.fuse.mounts import mount_at
+from omidbfs.index.classification import Classification
+from omidbfs.serving.disks import Disks
+from omidbfs.serving.reader import OpenFile, Reader
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.view import View
 
 SIZE = 16 << 20
 CONTENT = random.Random(1).randbytes(1 << 20) * 16
@@ -31,14 +32,14 @@ _libc.mmap.restype = ctypes.c_void_p
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """A database of one image, on the disk and not in memory."""
+    """A database of one image."""
     tree = Tree(tmp_path / "db")
     tree.client().study().image("1.1.1", dcm=CONTENT)
     return tree
 
 
 def forgotten(path: Path) -> None:
-    """Have the page cache forget a file."""
+    """Remove a file from the page cache."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -48,7 +49,7 @@ def forgotten(path: Path) -> None:
 
 
 def cached(path: Path, start: int, length: int) -> int:
-    """Return how many bytes of a part of a file the page cache holds."""
+    """Return the number of bytes of a part of a file in the page cache."""
     descriptor = os.open(path, os.O_RDONLY)
     address = ctypes.c_void_p(_libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, start))
     os.close(descriptor)
@@ -59,14 +60,14 @@ def cached(path: Path, start: int, length: int) -> int:
 
 
 class Opened:
-    """A file as the drive opens it, nothing mounted."""
+    """A file that the drive has opened, without a mount."""
 
     def __init__(self, tree: Tree, readahead: int) -> None:
         source = find_source(tree.root)
         view = View(build_index(source, Classification()), drive_access(source), {})
         self.disks = Disks(readahead)
         self.reader = Reader(source, self.disks)
-        self._files, self._inode = view.files, view.files.image(0, 0)
+        self._files, self._inode = view.files, view.files.image(0, DCM)
 
     async def file(self) -> OpenFile:
         """Open it."""
@@ -79,7 +80,7 @@ class Opened:
 
 
 @pytest.mark.parametrize("readahead", [WINDOW, 0])
-def test_a_file_that_is_read_from_one_end_to_the_other_is_asked_for_in_advance(tree: Tree, readahead: int) -> None:
+def test_a_file_that_is_read_in_order_is_read_ahead(tree: Tree, readahead: int) -> None:
     path = tree.images / "demd1/1.1/1.1.1.dcm"
     opened = Opened(tree, readahead)
 
@@ -98,7 +99,7 @@ def test_a_file_that_is_read_from_one_end_to_the_other_is_asked_for_in_advance(t
     trio.run(main)
 
 
-def test_what_is_read_here_and_there_is_not_asked_for_in_advance(tree: Tree) -> None:
+def test_a_file_that_is_read_at_random_is_not_read_ahead(tree: Tree) -> None:
     path = tree.images / "demd1/1.1/1.1.1.dcm"
     opened = Opened(tree, 1 << 20)
 
@@ -114,7 +115,7 @@ def test_what_is_read_here_and_there_is_not_asked_for_in_advance(tree: Tree) -> 
     trio.run(main)
 
 
-def test_every_part_of_a_file_is_right_whoever_reads_it_and_in_whatever_order(tree: Tree) -> None:
+def test_every_part_of_a_file_is_right_in_any_order_and_for_any_reader(tree: Tree) -> None:
     opened = Opened(tree, WINDOW)
     chance = random.Random(2)
 

@@ -1,4 +1,4 @@
-"""The real files inside the pydicom wheel, of all modalities and transfer syntaxes, broken ones among them."""
+"""A drive shows the real files of the pydicom wheel, of all modalities, also broken ones."""
 
 import json
 import os
@@ -20,13 +20,13 @@ def real_files() -> list[Path]:
 
 
 def json_of(path: Path) -> bytes | None:
-    """Return the sidecar that pydicom makes of a file, ``None`` where it cannot."""
+    """Return the sidecar that pydicom makes of a file, or ``None`` if it fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=True)
             return json.dumps(dataset.to_json_dict(suppress_invalid_tags=True)).encode()
-        except Exception:  # whatever pydicom makes of a broken file
+        except Exception:  # pydicom raises different errors for broken files
             return None
 
 

@@ -1,4 +1,4 @@
-"""A drive follows its source: at each refresh it becomes what that is, and the kernel believes nothing else."""
+"""At each refresh a drive becomes what its source is, and the kernel keeps no outdated answer."""
 
 import ctypes
 import errno
@@ -24,7 +24,7 @@ from reference import File, Place, Reference
 from test_tree import compare, dirents, walk
 from trees import MARK, Client, Study, Tree
 
-from omidbfs.clinical import Windows
+from omidbfs.clinical.outcomes import Windows
 
 FAILED = "the refresh failed and the drive goes on as it was"
 
@@ -59,7 +59,7 @@ def replaced(path: Path, content: bytes) -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """A database of three women."""
+    """A database of three clients."""
     tree = Tree(tmp_path / "db")
     one = tree.client("demd1").episode("1", "N")
     one.study("1.1", "1").image("1.1.1", dcm=b"first", ViewPosition="CC", ManufacturerModelName="Selenia, old")
@@ -109,7 +109,7 @@ def names_of(mount: Path, model: Reference) -> set[str]:
 
 
 def check(mount: Path, model: Reference, known: set[str]) -> set[str]:
-    """Compare names one by one, so that no listing tells the kernel better, then listings; return all names."""
+    """Compare all lookups, then all listings: a listing would update the kernel. Return all names."""
     now, links = names_of(mount, model), model.links()
     for path in sorted(known | now):
         node = model.node(path)
@@ -142,7 +142,7 @@ def check(mount: Path, model: Reference, known: set[str]) -> set[str]:
 
 
 def client(tree: Tree, name: str) -> Client:
-    """Return a client that is there already, to add to her."""
+    """Return an existing client."""
     found = Client.__new__(Client)
     found.tree, found.name = tree, name
     found.images, found.data = tree.images / name, tree.data / name
@@ -153,7 +153,7 @@ def client(tree: Tree, name: str) -> Client:
 
 
 def study(tree: Tree, name: str, uid: str) -> Study:
-    """Return a study that is there already, to add to it."""
+    """Return an existing study."""
     of = client(tree, name)
     found = Study.__new__(Study)
     found.of, found.uid = of, uid
@@ -261,7 +261,7 @@ def study_removed(tree: Tree) -> None:
 def client_replaced(tree: Tree) -> None:
     for part in (tree.images, tree.data):
         shutil.rmtree(part / "demd4")
-    tree.client("demd4").episode("1", "N").study("4.1", "1").image("4.1.1", dcm=b"another woman's")
+    tree.client("demd4").episode("1", "N").study("4.1", "1").image("4.1.1", dcm=b"another client's")
 
 
 def client_removed(tree: Tree) -> None:
@@ -337,7 +337,7 @@ def inodes_of(mount: Path) -> dict[tuple[str, int, int], int]:
     }
 
 
-def test_directories_that_somebody_is_in_keep_no_name_that_is_gone(mount: Path, tree: Tree) -> None:
+def test_directories_in_use_keep_no_name_that_is_gone(mount: Path, tree: Tree) -> None:
     places = [
         "by-client/demd1",
         "by-client/demd1/1.1",
@@ -450,10 +450,10 @@ def test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode(
             assert place.stat().st_ino == inode
         in_place(path, b"again")
         refresh(mount)
-        assert mapped[:] == b"again", "although nobody has opened it since"
+        assert mapped[:] == b"again", "although no program has opened it since"
 
 
-def test_what_an_open_file_has_shown_at_one_place_is_not_believed_at_another(mount: Path, tree: Tree) -> None:
+def test_an_open_old_file_does_not_change_what_paths_show(mount: Path, tree: Tree) -> None:
     places = [
         mount / name / "1.1.1.dcm" for name in ("all", "by-view/CC", "by-outcome/normal", "by-client/demd1/1.1")
     ]
@@ -484,7 +484,7 @@ def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_shown_so(mount:
     assert shown.read_bytes() == b"first"
 
 
-def test_open_directories_finish_on_what_they_started_with(mount: Path, tree: Tree) -> None:
+def test_open_directories_keep_the_entries_they_started_with(mount: Path, tree: Tree) -> None:
     many = study(tree, "demd1", "1.1")
     for number in range(300):
         many.image(f"1.1.{number + 10}", ViewPosition="CC")
@@ -502,7 +502,7 @@ def test_open_directories_finish_on_what_they_started_with(mount: Path, tree: Tr
             found[place] += [name for name, *_ in page]
         os.close(descriptor)
         assert sorted(found[place]) == expected[place], place
-    # what the old pages said is not believed
+    # old pages are not used
     assert check(mount, Reference(tree.root), {f"all/{name}" for name in expected["all"][2:]}) == after
 
 
@@ -523,7 +523,7 @@ def test_with_a_saved_index_a_drive_answers_before_the_source_has_been_looked_at
 ) -> None:
     drive.run("index", tree.root)
     client_added(tree)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # who reads the source there waits for an answer
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a process that reads this FIFO waits
         mount = drive(tree.root, "--executor", f"dask://127.0.0.1:{silent.getsockname()[1]}")
         assert (mount / "all/1.1.1.dcm").read_bytes() == b"first"
         assert not (mount / "all/4.1.1.dcm").exists()
@@ -575,7 +575,7 @@ def test_refresh_every_needs_no_asking(drive: Drives, tree: Tree) -> None:
     eventually((mount / "all/4.1.1.dcm").exists, "shown")
 
 
-def test_a_refresh_of_what_is_no_drive_is_refused(drive: Drives, tree: Tree, tmp_path: Path) -> None:
+def test_a_refresh_of_another_file_system_is_refused(drive: Drives, tree: Tree, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", Path("/proc"), Path("/")):
         done = drive.run("refresh", place, status=1)
         assert re.fullmatch(r"omidbfs: .*: no drive of omidbfs is mounted there\n", done.stderr)
@@ -587,7 +587,7 @@ def test_another_user_cannot_refresh(drive: Drives, open_path: Path) -> None:
     tree.client().study().image()
     (open_path / "drive").mkdir()
     mount = drive(tree.root, "--allow-other", at=open_path / "drive")
-    script = "import sys; from pathlib import Path; from omidbfs.mount.control import ask_for_refresh\n"
+    script = "import sys; from pathlib import Path; from omidbfs.fuse.control import ask_for_refresh\n"
     script += (
         "try: ask_for_refresh(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
     )
@@ -602,7 +602,7 @@ def test_another_user_cannot_refresh(drive: Drives, open_path: Path) -> None:
         text=True,
         check=False,
     )
-    if done.returncode == 0:  # otherwise that user cannot even start this Python
+    if done.returncode == 0:  # otherwise that user cannot start this Python
         assert done.stdout == f"UserError {mount}: the drive is another user's, who has to refresh it\n"
     assert status(mount)["refresh"]["done"] == 0
     drive.umount(mount)
@@ -650,7 +650,7 @@ def test_links_are_refreshed_like_files(drive: Drives, tree: Tree) -> None:
     assert os.readlink(mount / "by-view/CC/1.1.1.dcm").endswith("images/optm3/1.1/1.1.1.dcm")
 
 
-# What goes wrong
+# Errors
 
 
 def test_a_source_that_is_away_leaves_the_drive_as_it_was(drive: Drives, mount: Path, tree: Tree) -> None:
@@ -683,7 +683,7 @@ def test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was(
 ) -> None:
     names = sorted(os.listdir(mount / "all"))
     client_added(tree)
-    os.mkfifo(tree.images / "pipe")  # something to tell the moments apart by
+    os.mkfifo(tree.images / "pipe")  # a mark for each moment
     drive.expect_log(FAILED)
     for tree_of in ("images", "data"):
         before = status(mount)["refresh"]["done"]
@@ -700,7 +700,7 @@ def test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was(
     check(mount, Reference(tree.root), set())
 
 
-def test_other_directories_in_the_place_of_the_source_are_what_is_read_then(
+def test_a_refresh_reads_other_directories_in_the_place_of_the_source(
     drive: Drives, mount: Path, tree: Tree
 ) -> None:
     known = check(mount, Reference(tree.root), set())
@@ -753,9 +753,7 @@ def test_an_index_that_is_lost_is_made_anew_and_no_inode_changes_hands(
     assert not new & set(before.values())
 
 
-def test_a_file_of_somebody_else_in_the_place_of_the_index_is_left_alone(
-    drive: Drives, mount: Path, tree: Tree
-) -> None:
+def test_a_foreign_file_in_the_place_of_the_index_is_left_alone(drive: Drives, mount: Path, tree: Tree) -> None:
     index = Path(status(mount)["index"])
     replaced(index, b"something else entirely")
     client_added(tree)

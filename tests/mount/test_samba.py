@@ -43,7 +43,7 @@ guest ok = yes
 """
 
 LARGE = bytes(range(256)) * 12_001
-"""3 MB that no block size divides."""
+"""About 3 MB, not a multiple of any block size."""
 
 
 def is_listening(port: int) -> bool:
@@ -59,14 +59,14 @@ class Share:
         self._directory = directory
 
     def run(self, command: str) -> str:
-        """Run commands of smbclient in the share, in a directory of its own."""
+        """Run commands of smbclient in the share, from a new directory."""
         client = ["smbclient", "//127.0.0.1/omidb", f"--port={self._port}", "--no-pass", "-c", command]
         done = subprocess.run(client, cwd=self._directory, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def get(self, path: str) -> bytes:
-        """Return what is read of a file."""
+        """Return the content of a file."""
         self.run(f'get "{path}" got')
         return (self._directory / "got").read_bytes()
 

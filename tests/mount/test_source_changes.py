@@ -1,4 +1,4 @@
-"""The source may change under a drive: what is opened is what is there then, or nothing, never another file."""
+"""If the source changes under a drive, an open gives the current file or fails, never another file."""
 
 import errno
 import os
@@ -59,9 +59,7 @@ NEW: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("how", [replace, in_place])
-def test_what_is_opened_is_what_is_there_then(
-    mount: Path, source: Path, how: Callable[[Path, bytes], None]
-) -> None:
+def test_an_open_gives_the_current_file(mount: Path, source: Path, how: Callable[[Path, bytes], None]) -> None:
     assert (mount / NAME).read_bytes() == content(1)
     for new in NEW.values():
         how(source, new)
@@ -77,13 +75,13 @@ def test_what_is_opened_is_what_is_there_then(
 def test_a_file_that_changes_again_and_again_is_served_as_it_is_by_every_path(mount: Path, source: Path) -> None:
     paths = [mount / NAME, mount / "by-view/CC/1.1.1.dcm", mount / "by-client/demd1/1.1/1.1.1.dcm"]
     for path in paths:
-        assert path.stat().st_size == SIZE  # the kernel knows the first version by all of them
+        assert path.stat().st_size == SIZE  # the kernel knows the first version under all paths
     for turn in range(9):
         replace(source, content(turn, 1000 + turn))
         assert paths[turn % 3].read_bytes() == content(turn, 1000 + turn)
 
 
-def test_what_others_have_open_says_nothing_of_what_is_at_a_path(mount: Path, source: Path) -> None:
+def test_open_files_of_other_programs_do_not_change_what_a_path_shows(mount: Path, source: Path) -> None:
     paths = [mount / NAME, mount / "by-view/CC/1.1.1.dcm", mount / "by-client/demd1/1.1/1.1.1.dcm"]
     with open(paths[0], "rb") as first:
         assert [path.stat().st_size for path in paths] == [SIZE] * 3

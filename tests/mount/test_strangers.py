@@ -1,4 +1,4 @@
-"""File systems that call themselves drives, of whoever: what they say is shown, at most, and harms nobody."""
+"""Foreign file systems that pretend to be drives do no harm. Commands at most print what they say."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from drives import Drives, eventually, mounted_below
 from trees import Tree
 
-from omidbfs.names import printable
+from omidbfs.base.names import printable
 
 FAKE = """
 import errno, os, stat, sys, pyfuse3, trio
@@ -57,7 +57,7 @@ Fake = Callable[..., Path]
 
 @pytest.fixture
 def fake(drive: Drives) -> Iterator[Fake]:
-    """``fake(text)`` mounts what looks like a drive, with ``text`` as ``status.json``."""
+    """``fake(text)`` mounts a false drive with ``text`` as ``status.json``."""
     started: list[subprocess.Popen[bytes]] = []
 
     def mount(text: str, *how: str) -> Path:
@@ -75,7 +75,7 @@ def fake(drive: Drives) -> Iterator[Fake]:
 
 
 def claims(process: int) -> str:
-    """What a drive would say that is served by ``process``, and talks to terminals."""
+    """The status of a drive with the process ``process``, and with control characters in it."""
     refresh = {"state": "idle", "since": "x", "done": 0, "error": "\x1b]0;owned\x07"}
     numbers = dict.fromkeys(("clients", "studies", "images", "index_written"), 1)
     counted = ("reports", "bytes_read", "entries_listed", "open_files", "open_directories")
@@ -84,7 +84,7 @@ def claims(process: int) -> str:
     return json.dumps({"pid": process, "refresh": refresh, "counters": counters, **numbers, **texts})
 
 
-def test_no_process_gets_a_signal_because_a_stranger_names_it(drive: Drives, fake: Fake) -> None:
+def test_no_process_gets_a_signal_because_a_foreign_file_system_names_it(drive: Drives, fake: Fake) -> None:
     with subprocess.Popen([sys.executable, "-c", VICTIM], stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdout is not None
         assert victim.stdout.readline() == "ready\n"
@@ -100,7 +100,7 @@ def test_no_process_gets_a_signal_because_a_stranger_names_it(drive: Drives, fak
         assert victim.stdout.read() == ""
 
 
-def test_what_is_not_understood_hides_no_other_drive(drive: Drives, fake: Fake, demo_drive: Path) -> None:
+def test_a_status_that_is_not_understood_hides_no_other_drive(drive: Drives, fake: Fake, demo_drive: Path) -> None:
     place = fake('{"pid": 1}')
     lines = drive.run("status", status=None).stdout.splitlines()
     assert f"{printable(str(place))}: mounted; what it says of itself is not understood" in lines
@@ -109,7 +109,7 @@ def test_what_is_not_understood_hides_no_other_drive(drive: Drives, fake: Fake, 
     assert said.startswith(f"omidbfs: {printable(str(place))}: what the drive says of itself is not understood")
 
 
-def test_a_stranger_that_does_not_let_go_of_who_asks_hides_no_other_drive(
+def test_a_foreign_file_system_that_hangs_hides_no_other_drive(
     drive: Drives, fake: Fake, demo_drive: Path
 ) -> None:
     place = fake(claims(1), "hangs")

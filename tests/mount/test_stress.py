@@ -1,4 +1,4 @@
-"""A drive under everything at once: a source that never rests, refreshes without end, readers that check all.
+"""A drive with a changing source, refreshes and readers, all at once, gives every byte right.
 
 ``OMIDBFS_STRESS_SECONDS=60 pytest tests/mount/test_stress.py`` does so for a minute.
 """
@@ -31,7 +31,7 @@ MAY_HAPPEN = {errno.ENOENT, errno.ESTALE, errno.ENOTDIR}
 
 
 class Writer:
-    """Changes a database for ever. Each file says in every block which file and which version it is."""
+    """Changes a database without end. Every block of a file names the file and its version."""
 
     def __init__(self, root: Path) -> None:
         self.tree = Tree(root)
@@ -55,7 +55,7 @@ class Writer:
         return json.dumps({**document, "00100010": {"vr": "PN", "Value": [f"{place}#{self.version}"]}}).encode()
 
     def write(self, path: Path, content: bytes) -> None:
-        """Put a file in its place at once, with a time that no other version has."""
+        """Replace a file atomically, with a unique time."""
         new = self.staging / "file"
         self.staging.mkdir(exist_ok=True)
         new.write_bytes(content)
@@ -119,7 +119,7 @@ class Writer:
 
 
 class Readers:
-    """Walk, stat, hash and hold files open; what they saw of an inode once it has to hold for ever."""
+    """Walk, stat, hash and hold files open. Check that each inode keeps its meaning."""
 
     def __init__(self, mount: Path) -> None:
         self.mount = mount
@@ -210,7 +210,7 @@ class Readers:
 
     @staticmethod
     def tolerated(action: Callable[[], object]) -> None:
-        """Let pass that something has just gone."""
+        """Ignore the errors of files that have just disappeared."""
         try:
             action()
         except OSError as error:
@@ -219,7 +219,7 @@ class Readers:
 
 
 class Crew:
-    """Threads that do something over and over; the first failure ends them all."""
+    """Threads that repeat an action. The first failure ends all of them."""
 
     def __init__(self) -> None:
         self.end = threading.Event()
@@ -228,7 +228,7 @@ class Crew:
         self.threads: list[threading.Thread] = []
 
     def do(self, name: str, action: Callable[[], object]) -> None:
-        """Start somebody."""
+        """Start a thread."""
         self.turns[name] = 0
 
         def loop() -> None:
@@ -244,7 +244,7 @@ class Crew:
         self.threads[-1].start()
 
     def watch(self, seconds: float) -> None:
-        """Let them work, and fail if one fails or does not come to an end of what it is doing."""
+        """Let the threads run. Fail if one fails or does not end."""
         self.end.wait(seconds)
         self.end.set()
         deadline = time.monotonic() + 60
@@ -270,7 +270,7 @@ def test_every_byte_is_right_whatever_happens_at_once(drive: Drives, tmp_path: P
 
     def write() -> None:
         writer.step()
-        crew.end.wait(0.01)  # a source is not changed faster than it is read
+        crew.end.wait(0.01)  # changes must not come faster than the source is read
 
     def ask() -> None:
         before = status(mount)["refresh"]["done"]
@@ -284,7 +284,7 @@ def test_every_byte_is_right_whatever_happens_at_once(drive: Drives, tmp_path: P
         crew.do(name, lambda action=action, chance=chance: action(chance))  # type: ignore[misc]
     crew.watch(SECONDS)
     assert readers.reads > 100
-    refresh(mount)  # the one that is under way
+    refresh(mount)  # the current one
     refresh(mount)
     model = Reference(tmp_path / "db")
     for path in readers.seen:

@@ -22,8 +22,8 @@ INTERVAL_CANCERS = "by-outcome/interval-cancer"
 
 
 def output(*command: str | Path, cwd: Path | None = None) -> str:
-    """Return what a command prints; it must succeed and complain of nothing."""
-    home = os.environ["XDG_CACHE_HOME"]  # a temporary one: some shells write there whatever they are told
+    """Return the output of a command, which must succeed without a warning."""
+    home = os.environ["XDG_CACHE_HOME"]  # a temporary one: some shells always write there
     environment = {**os.environ, "LC_ALL": "C", "XDG_CONFIG_HOME": home, "HOME": home}
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=120

@@ -17,7 +17,7 @@ from drives import Drives
 from reference import TEXTS, File, Place, Reference
 from trees import Quirky, Tree
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 from omidbfs.facets import FACETS, Kind
 
 
@@ -42,7 +42,7 @@ def sha256(path: str | Path) -> str:
 
 
 def compare(mount: Path, model: Reference) -> dict[str, os.stat_result]:
-    """Check that a mount is what the model says; return what was found."""
+    """Check that a mount is as in the model. Return its entries."""
     expected, links = dict(model.walk()), model.links()
     found = dict(walk(mount))
     assert found.keys() == expected.keys()
@@ -126,7 +126,7 @@ def test_every_file_is_its_source_to_the_byte(demo_drive: Path, model: Reference
     assert len(digests) == len({path for path in Path(model.source).rglob("*.*") if path.is_file()})
 
 
-def test_the_status_of_a_drive_says_all_that_it_is_to_say(demo_drive: Path, demo_database: Path) -> None:
+def test_the_status_of_a_drive_is_complete(demo_drive: Path, demo_database: Path) -> None:
     said = json.loads((demo_drive / ".omidbfs/status.json").read_text())
     for name in (
         "version",

@@ -1,4 +1,4 @@
-"""One client, read by ``omidb`` and by us: everything that both know has to be the same."""
+"""Compares one client as ``omidb`` and omidbfs read it. Everything that both know must be the same."""
 
 import csv
 import io
@@ -16,12 +16,13 @@ from omidb import classificationtools
 from omidb.commands import summarise
 from randomdb import random_client, random_windows
 
-from omidbfs import clinical, summary
-from omidbfs.clinical import EpisodeFacts, Windows
+from omidbfs.clinical import outcomes as clinical
+from omidbfs.clinical import summary
+from omidbfs.clinical.linking import StudyLink, all_links, match_studies, unique_links
+from omidbfs.clinical.outcomes import EpisodeFacts, Windows
 from omidbfs.database.imagedb import MARK_FEATURES, parse_imagedb
-from omidbfs.database.linking import StudyLink, link_studies
 from omidbfs.database.nbss import parse_nbss
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import OTHER, Episode, ImageDb, Lesion, Mark, Nbss
 
 RAISES = "omidb raises"
@@ -48,7 +49,7 @@ assert FEATURE_NAMES.keys() == set(MARK_FEATURES)
 
 
 class Difference(AssertionError):
-    """``omidb`` and we disagree."""
+    """``omidb`` and omidbfs disagree."""
 
 
 def same(what: str, theirs: object, ours: object) -> None:
@@ -58,23 +59,23 @@ def same(what: str, theirs: object, ours: object) -> None:
 
 
 class OurClient:
-    """A client as our parts read it from ``data``."""
+    """A client as omidbfs reads it from ``data``."""
 
     def __init__(self, data: Path, name: str) -> None:
         root = data / name
         self.name = name
         self.root = root
         self.problems: list[Problem] = []
-        report = reporter(name, self.problems)
+        report = Reporter(name, self.problems)
         self.nbss: Nbss = parse_nbss(json.loads((root / f"nbss_{name}.json").read_text()), report)
         self.document = json.loads((root / f"imagedb_{name}.json").read_text())
         self.imagedb: ImageDb = parse_imagedb(self.document, report)
         self.in_data = {entry.name for entry in root.iterdir() if entry.is_dir()}
+        studies = [*self.imagedb.studies.values()]
+        matches = match_studies(self.nbss.episodes, studies, report)
         self.links: dict[bool, dict[str, StudyLink]] = {
-            link_all: link_studies(
-                self.nbss.episodes, [*self.imagedb.studies.values()], self.in_data, link_all, report
-            )
-            for link_all in (False, True)
+            False: unique_links(studies, matches, self.in_data),
+            True: all_links(studies, matches),
         }
         self.facts: list[EpisodeFacts] = [clinical.episode_facts(episode) for episode in self.nbss.episodes]
 
@@ -103,7 +104,7 @@ class OurClient:
 
 
 def compare_random_client(data: Path, seed: int, index: int, tally: Counter[str]) -> str | None:
-    """Write client ``index`` of ``seed`` below ``data`` and compare it; count what was seen in ``tally``.
+    """Write client ``index`` of ``seed`` below ``data``, compare it, and count its outcomes in ``tally``.
 
     Returns the name of the client if ``omidb`` can summarise it. Raises :class:`Difference`, and whatever
     one of our parts raises.
@@ -200,7 +201,7 @@ def run(seed: int, indices: Iterable[int], directory: Path, tally: Counter[str])
 
 
 def missing(tally: Counter[str]) -> set[str]:
-    """Return what a comparison of many clients has to have met, and has not: without it, it would say little."""
+    """Return the cases that a comparison of many clients must meet and has not met."""
     # InvalidCI is in omidb's table, but no branch gives it.
     expected = {*clinical.OUTCOMES, *clinical.UNDEFINED_OUTCOMES} - {"InvalidCI"}
     expected |= {
@@ -225,7 +226,7 @@ def compare_episodes(theirs: Any, ours: OurClient) -> None:
             [
                 known(episode.type),
                 known(episode.action),
-                bool(episode.is_closed),  # omidb takes what is not stated for open
+                bool(episode.is_closed),  # omidb takes an unstated value for open
                 *(getattr(episode, name) for name in fields[1:]),
             ],
         )

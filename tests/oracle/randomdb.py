@@ -1,4 +1,4 @@
-"""Random clients, as the JSON of an OMI-DB ``data`` tree: mostly what ``omidb`` can read, in all its variety.
+"""Random clients as the JSON of an OMI-DB ``data`` tree. ``omidb`` can read most of them.
 
 Client ``index`` of ``seed`` is always the same, so that a difference is reproduced from the two numbers.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from omidbfs.clinical import Windows
+from omidbfs.clinical.outcomes import Windows
 from omidbfs.database import codes, imagedb
 from omidbfs.database.values import ANONYMISED
 
@@ -59,7 +59,7 @@ class _Maker:
     def __init__(self, rng: random.Random, name: str) -> None:
         self.rng = rng
         self.name = name
-        # How much of a client is missing or odd: clean ones reach the outcomes, messy ones the reasons.
+        # The share of missing or odd values: clean clients give outcomes, messy ones undefined outcomes.
         self.mess = rng.choice((0.0, 0.02, 0.02, 0.1, 0.3))
         start = date(2010, 1, 1) + timedelta(rng.randrange(1000))
         self.days = [start + timedelta(rng.choice(DAYS)) for _ in range(rng.randint(1, 6))]
@@ -74,7 +74,7 @@ class _Maker:
         return self.chance(self.mess)
 
     def put(self, data: dict[str, object], key: str, value: object) -> None:
-        """Set the key, or, in a mess, leave it out or leave it empty."""
+        """Set the key. In a messy client, sometimes omit it or leave it empty."""
         if self.messy():
             value = self.rng.choice(NOTHING)
         if value is not ...:
@@ -288,7 +288,7 @@ class _Maker:
 
 
 def _damage(rng: random.Random, document: dict[str, object]) -> None:
-    """Set one value, at any depth, to something odd; ``Site`` is left as it is, for ``omidb`` shows it raw."""
+    """Set one value at any depth to an odd one. Keep ``Site``, because ``omidb`` shows it raw."""
     here = document
     while True:
         keys = [key for key in here if key != "Site"]

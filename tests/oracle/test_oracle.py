@@ -1,4 +1,4 @@
-"""omidb 0.13.1 is the oracle: on random clients we say what it says. At size: ``scripts/oracle``."""
+"""omidbfs agrees with omidb 0.13.1 on random clients. ``scripts/oracle`` compares many more."""
 
 import sys
 from collections import Counter
@@ -11,8 +11,8 @@ from loguru import logger
 from omidb.commands import summarise
 from randomdb import RandomClient
 
-from omidbfs import summary
-from omidbfs.clinical import Windows
+from omidbfs.clinical import summary
+from omidbfs.clinical.outcomes import Windows
 
 
 @pytest.mark.unmeasured

@@ -1,4 +1,4 @@
-"""What a mount says of itself."""
+"""The texts of a drive about itself."""
 
 import json
 import os
@@ -6,25 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trees import MARK, Tree
+from trees import MARK, Tree, build_index
 
 from omidbfs import __version__
-from omidbfs.about import facet_counts, generated_texts, readme, renewed_status, status, status_text
-from omidbfs.clinical import Windows
+from omidbfs.clinical.outcomes import Windows
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import KINDS, Problem, problem_lines
 from omidbfs.facets import FACETS
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
-from omidbfs.root import root_of
+from omidbfs.view.about import facet_counts, generated_texts, readme, renewed_status, status, status_text
+from omidbfs.view.root import root_of
 
 OPTIONS = Classification(Windows(ci_prior=36, benign_follow_up=0), link_all=True)
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two women with three images, of which one has no DICOM file and one no sidecar."""
+    """Two clients with three images. One image has no DICOM file, one has no sidecar."""
     tree = Tree(tmp_path_factory.mktemp("about"))
     study = tree.client("demd1").episode("1").study("1.1", "1").image("1", ViewPosition="CC", marks=MARK)
     study.image("2", dcm=None).client("demd2").study("2.1").image("3", has_sidecar=False, dcm=b"no DICOM")

@@ -1,4 +1,4 @@
-"""Opening and permissions: nothing outside the source is opened, and nobody may read more than in the source."""
+"""A drive opens no file outside the source, and gives no caller more access than the source."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from omidbfs.database.access import Access, TreeReader, limited_mode, no_more_than, read_file, read_listed
+from omidbfs.database.permissions import Access, TreeReader, limited_mode, no_more_than, read_file, read_listed
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_tree_that_is_renamed_is_still_the_tree(reader: TreeReader, tree: Path
 
 
 class Leased:
-    """A write lease on a file, as Samba takes it, that is given up when somebody has waited three times."""
+    """A write lease on a file, as Samba takes it. The holder gives it up after the third attempt to open."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR)
@@ -159,9 +159,9 @@ class Leased:
 @pytest.fixture
 def leased(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leased]:
     """A lease on the file of the tree."""
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the signal that tells the holder
     lease = Leased(tree / "a/b/file")
-    monkeypatch.setattr("omidbfs.database.access.time.sleep", lease.sleep)
+    monkeypatch.setattr("omidbfs.database.permissions.time.sleep", lease.sleep)
     yield lease
     os.close(lease.descriptor)
     signal.signal(signal.SIGIO, before)
@@ -176,28 +176,28 @@ def test_a_file_that_another_has_a_lease_on_is_waited_for_without_spinning(
     assert leased.pauses == [0.001, 0.002, 0.004]
 
 
-def test_so_is_one_where_links_are_followed(tree: Path, leased: Leased) -> None:
+def test_a_leased_file_is_waited_for_where_links_are_followed(tree: Path, leased: Leased) -> None:
     with closing(TreeReader(str(tree), follow_symlinks=True)) as reader:
         assert content(reader, b"a/b/file") == b"content"
     assert len(leased.pauses) == 3
 
 
-def test_so_is_one_that_was_listed(reader: TreeReader, leased: Leased) -> None:
+def test_a_leased_file_that_was_listed_is_waited_for(reader: TreeReader, leased: Leased) -> None:
     directory = reader.directory(b"a/b")
     assert read_listed(reader, directory, "file", 7, 100) == b"content"
     assert len(leased.pauses) == 3
     os.close(directory)
 
 
-def test_one_whose_lease_is_not_given_up_is_refused_after_a_minute(
+def test_a_file_whose_lease_stays_is_refused_after_a_minute(
     reader: TreeReader, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(*_: object, **__: object) -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     pauses: list[float] = []
-    monkeypatch.setattr("omidbfs.database.access.time.sleep", pauses.append)
-    monkeypatch.setattr("omidbfs.database.access.os.open", locked)
+    monkeypatch.setattr("omidbfs.database.permissions.time.sleep", pauses.append)
+    monkeypatch.setattr("omidbfs.database.permissions.os.open", locked)
     directory = os.dup(reader._root)
     with pytest.raises(BlockingIOError):
         reader.opened_in(directory, "file")
@@ -225,25 +225,25 @@ ALICE, BOB, STAFF, GUESTS = 1001, 1002, 2001, 2002
         (0o444, [Access(0o755, ALICE, STAFF)], 0o444),
         (0o444, [Access(0o700, ALICE, STAFF)], 0o400),
         (0o444, [Access(0o750, ALICE, STAFF)], 0o440),
-        (0o444, [Access(0o750, BOB, STAFF)], 0o040),  # is alice in staff? nobody knows
+        (0o444, [Access(0o750, BOB, STAFF)], 0o040),  # alice may or may not be in staff
         (0o444, [Access(0o750, ALICE, GUESTS)], 0o400),
         (0o444, [Access(0o755, BOB, GUESTS)], 0o444),
         (0o444, [Access(0o700, BOB, GUESTS)], 0o000),
         (0o444, [Access(0o705, ALICE, STAFF)], 0o404),
-        (0o444, [Access(0o705, BOB, GUESTS)], 0o000),  # whoever is a guest is shut out, and anybody may be
+        (0o444, [Access(0o705, BOB, GUESTS)], 0o000),  # guests are shut out, and any user may be a guest
         (0o444, [Access(0o755, ALICE, STAFF), Access(0o711, BOB, STAFF), Access(0o750, ALICE, STAFF)], 0o440),
         (0o440, [Access(0o705, ALICE, STAFF)], 0o400),
         (0o555, [Access(0o744, ALICE, STAFF)], 0o500),
     ],
 )
-def test_who_may_not_search_a_directory_above_a_file_of_alice_loses_her_bits(
+def test_a_caller_that_cannot_search_a_directory_loses_the_bits_of_files_below(
     mode: int, above: list[Access], limited: int
 ) -> None:
     assert limited_mode(mode, ALICE, STAFF, above) == limited
 
 
 def bits(mode: int, uid: int, gid: int, caller: int, groups: frozenset[int]) -> int:
-    """Return the three bits that a caller other than root has: path_resolution(7)."""
+    """Return the permission bits of a caller other than root (path_resolution(7))."""
     return mode >> (6 if caller == uid else 3 if gid in groups else 0) & 7
 
 
@@ -261,7 +261,7 @@ directories = st.lists(st.builds(Access, st.integers(0, 0o777), one_of_two, one_
 )
 @example(0o444, 1, 1, [Access(0o705, 2, 2)], 3, frozenset([2]))
 @example(0o444, 1, 1, [Access(0o077, 2, 2)], 2, frozenset())
-def test_nobody_may_do_more_with_a_file_than_in_the_source(
+def test_no_caller_has_more_rights_to_a_file_than_in_the_source(
     mode: int, uid: int, gid: int, above: list[Access], caller: int, groups: frozenset[int]
 ) -> None:
     limited = limited_mode(mode, uid, gid, above)
@@ -291,7 +291,7 @@ def test_below_directories_of_its_owner_and_group_a_file_keeps_what_its_readers_
     groups=st.frozensets(st.sampled_from([1, 2, 3])),
 )
 @example(Access(0o440, 1, 1), 0o640, 2, 1, 2, frozenset())
-def test_nobody_may_do_more_with_a_file_than_with_the_one_that_it_replaced(
+def test_no_caller_has_more_rights_to_a_file_than_to_the_one_that_it_replaced(
     before: Access, mode: int, uid: int, gid: int, caller: int, groups: frozenset[int]
 ) -> None:
     limited = no_more_than(before, mode, uid, gid)

@@ -1,4 +1,4 @@
-"""Commands that only ask: how old their answer is, what they save, and what they leave alone."""
+"""Commands that only query: the age of their answer, what they save, and what they do not change."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from trees import Tree
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 from omidbfs.index import store
 
 Run = Callable[..., Result]
@@ -29,7 +29,7 @@ AGE = (
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs ``omidbfs`` on ``db``, with its index in ``i``, where there is no configuration."""
+    """A function that runs ``omidbfs`` on ``db`` with its index in ``i``, without a configuration."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -60,7 +60,7 @@ def written(path: Path) -> tuple[int, int]:
     return facts.st_ino, facts.st_mtime_ns
 
 
-# How old an answer is ----------------------------------------------------------------------------------------
+# Age of an answer --------------------------------------------------------------------------------------------
 
 
 def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
@@ -74,21 +74,21 @@ def test_check_looks_at_the_source_as_it_is(run: Run, tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("command", ["export --format paths", "export -o paths.txt", "report -o page.html"])
-def test_what_is_written_of_a_saved_index_comes_with_its_age(run: Run, tree: Tree, command: str) -> None:
-    assert "as of" not in run(command).stderr  # it has been built for this
+def test_an_export_from_a_saved_index_comes_with_its_age(run: Run, tree: Tree, command: str) -> None:
+    assert "as of" not in run(command).stderr  # the command has built the index
     assert re.fullmatch(rf"(\S+: 1 image\n)?{AGE}", run(command).stderr)
     assert "as of" not in run(f"{command} --verify-first").stderr
 
 
-def test_what_is_only_answered_comes_without(run: Run, tree: Tree) -> None:
+def test_an_answer_comes_without_the_age_of_the_index(run: Run, tree: Tree) -> None:
     for command in ("count", "ls", "facets", "count"):
         answer(run(command))
 
 
-# What is saved -----------------------------------------------------------------------------------------------
+# Saving ------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_asks_keeps_what_it_has_read_of_the_source(run: Run, tree: Tree, tmp_path: Path) -> None:
+def test_a_query_saves_what_it_has_read_of_the_source(run: Run, tree: Tree, tmp_path: Path) -> None:
     assert answer(run("count")) == "1\n"
     before = written(tmp_path / "i")
     assert answer(run("count --verify-first")) == "1\n"
@@ -99,9 +99,7 @@ def test_a_command_that_asks_keeps_what_it_has_read_of_the_source(run: Run, tree
     assert written(tmp_path / "i") != before
 
 
-def test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are(
-    run: Run, tree: Tree, tmp_path: Path
-) -> None:
+def test_a_query_leaves_the_facets_of_an_index_as_they_are(run: Run, tree: Tree, tmp_path: Path) -> None:
     answer(run("index", config="kvp.toml"))
     before = written(tmp_path / "i")
     assert "by-kvp" not in answer(run("ls"))
@@ -113,7 +111,7 @@ def test_a_command_that_asks_leaves_the_facets_of_an_index_as_they_are(
     assert written(tmp_path / "i") != before
 
 
-def test_facets_that_an_index_lacks_are_made_for_one_command_and_it_says_so(
+def test_facets_missing_in_an_index_are_made_for_one_command_with_a_warning(
     run: Run, tree: Tree, tmp_path: Path
 ) -> None:
     answer(run("count"))
@@ -128,13 +126,13 @@ def test_facets_that_an_index_lacks_are_made_for_one_command_and_it_says_so(
     assert answer(run("count", "by-kvp/unknown", config="kvp.toml")) == "1\n"
 
 
-def test_a_question_is_answered_also_where_the_index_is_closed_to_who_asks(
+def test_a_command_answers_although_it_cannot_read_the_index(
     run: Run, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "i").write_bytes(b"closed")
     opened = os.open
 
-    def refused(path: str, *args: Any, **kwargs: Any) -> int:  # nothing is closed to root
+    def refused(path: str, *args: Any, **kwargs: Any) -> int:  # root can read everything
         if os.path.abspath(path) == str(tmp_path / "i"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return opened(path, *args, **kwargs)
@@ -151,9 +149,7 @@ def test_a_question_is_answered_also_where_the_index_is_closed_to_who_asks(
     assert (tmp_path / "i").read_bytes() == b"closed"
 
 
-def test_without_a_place_for_the_index_a_question_is_answered_all_the_same(
-    run: Run, tree: Tree, tmp_path: Path
-) -> None:
+def test_a_command_answers_without_a_place_for_the_index(run: Run, tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "i").symlink_to(tmp_path / "none" / "i")
     result = run("count")
     assert (result.exit_code, result.stdout) == (0, "1\n")
@@ -177,7 +173,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_on_a_full_disk_a_question_is_answered_all_the_same(run: Run, tree: Tree, small_disk: Path) -> None:
+def test_a_command_answers_on_a_full_disk(run: Run, tree: Tree, small_disk: Path) -> None:
     (small_disk / "other").write_bytes(bytes(56 << 10))
     result = run("count")
     assert (result.exit_code, result.stdout) == (0, "1\n")
@@ -186,7 +182,7 @@ def test_on_a_full_disk_a_question_is_answered_all_the_same(run: Run, tree: Tree
     assert os.listdir(small_disk) == ["other"]
 
 
-def test_an_index_that_cannot_be_written_is_told_of_only_where_it_is_to_be(
+def test_a_query_warns_of_an_unwritable_index_only_if_it_has_changes_to_save(
     run: Run, tree: Tree, small_disk: Path
 ) -> None:
     answer(run("index"))
@@ -200,7 +196,7 @@ def test_an_index_that_cannot_be_written_is_told_of_only_where_it_is_to_be(
     assert answer(run("count")) == "1\n"
 
 
-# What is left alone ------------------------------------------------------------------------------------------
+# No change ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["count", "index", "index --rebuild"])
@@ -217,7 +213,7 @@ def test_a_file_that_is_no_index_is_refused_in_one_line(
     assert (tmp_path / "i").read_bytes() == content
 
 
-def test_an_index_whose_end_is_lost_is_built_anew(run: Run, tree: Tree, tmp_path: Path) -> None:
+def test_a_truncated_index_is_built_again(run: Run, tree: Tree, tmp_path: Path) -> None:
     answer(run("index"))
     os.truncate(tmp_path / "i", (tmp_path / "i").stat().st_size - 1)
     result = run("count")
@@ -253,7 +249,7 @@ def test_where_no_disk_tells_its_age_an_index_without_any_client_of_the_source_i
 # Links that are not followed ---------------------------------------------------------------------------------
 
 
-def test_links_that_are_not_followed_are_told_of_where_nothing_else_is_shown(
+def test_links_that_are_not_followed_are_counted_if_no_image_is_shown(
     run: Run, tree: Tree, tmp_path: Path
 ) -> None:
     (tree.images / "demd1").rename(tmp_path / "store")
@@ -273,7 +269,7 @@ def test_links_that_are_not_followed_are_told_of_where_nothing_else_is_shown(
 
 
 @pytest.mark.parametrize(("children", "delay"), [(0, 0.3), (2, 0.0), (3, 0.05), (4, 0.0), (4, 0.5)])
-def test_an_interrupt_from_the_terminal_is_one_line_and_leaves_nobody(
+def test_an_interrupt_from_the_terminal_is_one_line_and_leaves_no_process(
     demo_database: Path, tmp_path: Path, children: int, delay: float
 ) -> None:
     words = ["index", "--workers", "3", "--index", str(tmp_path / "i"), str(demo_database)]
@@ -284,11 +280,11 @@ def test_an_interrupt_from_the_terminal_is_one_line_and_leaves_nobody(
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=60)
-    if process.returncode != 0:  # it may have been done before
+    if process.returncode != 0:  # the command may have ended before
         assert output == ""
         assert errors in ("omidbfs: interrupted\n", "")
         assert process.returncode in (130, -signal.SIGINT)
-        assert errors or process.returncode == -signal.SIGINT  # it had not begun
+        assert errors or process.returncode == -signal.SIGINT  # the command had not begun
         assert os.listdir(tmp_path) == []
     deadline = time.monotonic() + 20
     while group_exists(process.pid) and time.monotonic() < deadline:
@@ -309,3 +305,21 @@ def group_exists(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_facets_missing_in_an_index_of_another_version_are_made_for_one_command(
+    run: Run, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "definition_of", lambda facet: f"older {facet.name}")
+        answer(run("count"))
+    before = written(tmp_path / "i")
+    for command in ("count", "count --verify-first"):
+        result = run(command, "by-view/CC")
+        assert (result.exit_code, result.stdout) == (0, "1\n")
+        assert "lacks facets of this version (age, " in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert written(tmp_path / "i") == before
+    answer(run("index"))
+    assert written(tmp_path / "i") != before
+    assert answer(run("count", "by-view/CC")) == "1\n"

@@ -1,4 +1,4 @@
-"""What the kernel is told when a view is replaced: every name that it may know and that leads elsewhere now."""
+"""When a view is replaced, the kernel is told of every known name that leads to something else."""
 
 import os
 import shutil
@@ -12,24 +12,26 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trees import Tree
+from trees import Tree, build_index
 
-from omidbfs.about import generated_texts
+from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.records import FileFacts
-from omidbfs.export.formats import BY_FILE
-from omidbfs.facets.user import Definition
-from omidbfs.index.build import build_index, refreshed
+from omidbfs.exports.formats import BY_FILE
+from omidbfs.facets.defined import Definition
+from omidbfs.index.build import refreshed
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
-from omidbfs.inode import directory_inode, file_key
-from omidbfs.mount import changes as module
-from omidbfs.mount.changes import Changes, all_that_is_known, changed_file, changes
-from omidbfs.mount.continuity import continued
-from omidbfs.nodes import Directory, Shape
-from omidbfs.ownership import drive_access
-from omidbfs.root import root_of
-from omidbfs.view import View
+from omidbfs.serving import changes as module
+from omidbfs.serving.changes import Changes, all_that_is_known, changed_file, changes
+from omidbfs.serving.continuity import continued
+from omidbfs.view.about import generated_texts
+from omidbfs.view.images import CohortDirectory
+from omidbfs.view.inode import directory_inode, file_key
+from omidbfs.view.nodes import Directory
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.root import root_of
+from omidbfs.view.view import View
 
 CLIENTS = ("demd1", "demd2", "optm3")
 STUDIES = ("1.1", "2.2")
@@ -38,7 +40,7 @@ MODELS = ("a", "b", "a,b", "not-a", "Foo Bar", "FOO bar")
 VIEWS = ("CC", "MLO")
 
 Description = dict[str, tuple[int, dict[str, dict[str, tuple[str, str, int, bool]]]]]
-"""Client -> version of her NBSS, study -> image -> model, view, version, whether it has a DICOM file."""
+"""Client -> version of NBSS, study -> image -> model, view, version, whether it has a DICOM file."""
 
 images = st.tuples(st.sampled_from(MODELS), st.sampled_from(VIEWS), st.integers(0, 2), st.booleans())
 studies = st.dictionaries(st.sampled_from(IMAGES), images, min_size=1, max_size=2)
@@ -47,12 +49,12 @@ databases = st.dictionaries(st.sampled_from(CLIENTS), clients, max_size=3)
 
 
 def write(root: Path, database: Description) -> Source:
-    """Write a database: what is described alike has the same times."""
+    """Write a database. Equal descriptions give files with equal times."""
     shutil.rmtree(root, ignore_errors=True)
     tree = Tree(root)
-    for name, (nbss, hers) in database.items():
+    for name, (nbss, studies) in database.items():
         client = tree.client(name).episode("1", "NB"[nbss])
-        for uid, its in hers.items():
+        for uid, its in studies.items():
             study = client.study(uid, episode="1")
             for image, (model, view, version, has_dcm) in its.items():
                 study.image(image, dcm=b"" if has_dcm else None, ManufacturerModelName=model, ViewPosition=view)
@@ -113,7 +115,7 @@ def names_in(view: View, directory: Directory, children: set[bytes]) -> set[byte
 
 
 def untold(old: View, new: View, found: Changes) -> list[str]:
-    """Return what the kernel may go on to believe wrongly."""
+    """Return the names about which the kernel would be wrong."""
     known = {directory.path: directory for directory in known_to_the_kernel(old)}
     entries, attributes = set(found.entries), set(found.attributes)
     root, wrong = old.root.inode, []
@@ -163,7 +165,7 @@ def one(
 @example({"demd1": one(nbss=0)}, {"demd1": one(nbss=1)})
 @example({"demd1": one()}, {"demd1": one(view="MLO")})
 @pytest.mark.unmeasured
-def test_whatever_leads_elsewhere_is_told(before: Description, after: Description) -> None:
+def test_the_kernel_is_told_of_every_name_that_leads_elsewhere(before: Description, after: Description) -> None:
     with tempfile.TemporaryDirectory() as place:
         source = write(Path(place) / "db", before)
         index = refreshed(source)
@@ -177,7 +179,7 @@ def test_whatever_leads_elsewhere_is_told(before: Description, after: Descriptio
 @settings(max_examples=5)
 @given(databases, databases)
 @pytest.mark.unmeasured
-def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
+def test_after_too_many_changes_the_kernel_forgets_all_but_open_files(
     before: Description, after: Description
 ) -> None:
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
@@ -188,7 +190,7 @@ def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
         source = write(Path(place) / "db", after)
         new = view_of(source, refreshed(source, index))
         known = [directory.path for directory in known_to_the_kernel(old)]
-        flat = [directory for directory in known_to_the_kernel(old) if directory.shape is Shape.COHORT]
+        flat = [directory for directory in known_to_the_kernel(old) if isinstance(directory, CohortDirectory)]
         files = {
             inode
             for directory in flat
@@ -204,7 +206,7 @@ def test_where_too_much_has_changed_the_kernel_forgets_all_but_what_is_open(
         assert everything_open == entries, "what is open is told at every place"
 
 
-def test_where_nothing_has_changed_only_the_texts_are_told(tmp_path: Path) -> None:
+def test_without_changes_only_texts_are_invalidated(tmp_path: Path) -> None:
     source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old, new = view_of(source, index), view_of(source, index)
@@ -214,7 +216,7 @@ def test_where_nothing_has_changed_only_the_texts_are_told(tmp_path: Path) -> No
     assert set(found.entries) == {*texts, (1, b"README.txt")}
 
 
-def test_a_new_client_costs_a_word_for_nobody_else(tmp_path: Path) -> None:
+def test_a_new_client_invalidates_no_name_of_another(tmp_path: Path) -> None:
     source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old = view_of(source, index)
@@ -228,11 +230,11 @@ TEXTS = (b"README.txt", b"status.json", b"facets.json", b"problems.jsonl")
 
 
 def names_told(found: Changes) -> set[tuple[int, bytes]]:
-    """Return the entries that are told, other than texts."""
+    """Return the entries that the kernel is told of, except texts."""
     return {entry for entry in found.entries if entry[1] not in TEXTS}
 
 
-def test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else(tmp_path: Path) -> None:
+def test_a_changed_definition_invalidates_only_its_facet(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client().study().image("7", ViewPosition="CC").image("8", ViewPosition="CC")
     source = find_source(tree.root)
@@ -254,7 +256,7 @@ def test_a_facet_that_is_defined_otherwise_is_told_and_nothing_else(tmp_path: Pa
     assert len(found.touched) == 0, "no file is another"
 
 
-def test_what_an_index_says_otherwise_of_the_same_files_is_told(tmp_path: Path) -> None:
+def test_a_changed_index_of_the_same_files_invalidates_names(tmp_path: Path) -> None:
     before = {"demd1": one(), "demd2": one(image="8")}
     source = write(tmp_path / "db", before)
     index = refreshed(source)
@@ -284,7 +286,7 @@ def files_of(view: View) -> dict[str, int]:
     return found
 
 
-def test_of_files_of_which_nothing_but_ctime_changed_only_pages_are_in_doubt(tmp_path: Path) -> None:
+def test_a_changed_ctime_alone_puts_only_pages_in_doubt(tmp_path: Path) -> None:
     source = write(tmp_path / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old = view_of(source, index)
@@ -296,12 +298,12 @@ def test_of_files_of_which_nothing_but_ctime_changed_only_pages_are_in_doubt(tmp
     found = changes(old, new, known)
     assert names_told(found) == set()
     assert not set(found.attributes) & set(files_of(old).values())
-    hers = {file_key(inode) for path, inode in files_of(old).items() if "demd1" in path}
-    assert set(found.touched) == hers
-    assert len(hers) == 4
+    of_client = {file_key(inode) for path, inode in files_of(old).items() if "demd1" in path}
+    assert set(found.touched) == of_client
+    assert len(of_client) == 4
 
 
-def test_of_a_file_whose_rights_changed_the_attributes_are_told_and_no_name(open_place: Path) -> None:
+def test_changed_rights_invalidate_attributes_and_no_name(open_place: Path) -> None:
     source = write(open_place / "db", {"demd1": one(), "demd2": one(image="8")})
     index = refreshed(source)
     old = view_of(source, index)
@@ -315,14 +317,14 @@ def test_of_a_file_whose_rights_changed_the_attributes_are_told_and_no_name(open
     assert told == {inode for path, inode in files_of(old).items() if "demd1" in path}
 
 
-def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_place(tmp_path: Path) -> None:
-    """The kernel may know either version by each path, and go on to do so as long as somebody has it open."""
+def test_a_file_that_changed_and_changed_back_is_invalidated_everywhere(tmp_path: Path) -> None:
+    """The kernel may know either version by each path, and keeps it while a program has it open."""
     source = write(tmp_path / "db", {"demd1": one()})
     index = refreshed(source)
     old, new = view_of(source, index), view_of(source, index)
     places = (b"all", b"by-view/CC", b"by-client/demd1", b"by-client/demd1/1.1")
     files = old.files
-    for inode in (files.image(0, 0), files.document(0, 0)):
+    for inode in (files.image(0, DCM), files.document(0, 0)):
         assert inode is not None
         facts = files.facts(inode)
         assert facts is not None
@@ -335,20 +337,20 @@ def test_a_file_that_was_found_changed_and_is_as_it_was_again_is_told_at_every_p
 
 @pytest.fixture
 def open_place() -> Iterator[Path]:
-    """A directory that every user may enter, as pytest's own may not: below those no mode says anything."""
+    """A directory that every user may enter. Those of pytest are private, which hides the modes below."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         yield Path(place)
 
 
-def test_what_the_loop_finds_changed_meanwhile_does_not_disturb_a_thread_that_asks(tmp_path: Path) -> None:
+def test_changes_in_the_loop_do_not_disturb_a_thread_that_reads(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     study = tree.client().study()
     for number in range(100):
         study.image(f"1.{number}")
     source = find_source(tree.root)
     files = view_of(source, refreshed(source)).files
-    inodes = [inode for row in range(100) for kind in (0, 1) if (inode := files.image(row, kind))]
+    inodes = [inode for row in range(100) for kind in FILE_KINDS if (inode := files.image(row, kind))]
     ended, failed = threading.Event(), []
 
     def ask() -> None:
@@ -420,7 +422,7 @@ def test_identities_that_go_on_cost_nothing(tmp_path: Path) -> None:
     assert continued(new, index) is new
 
 
-def test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed(tmp_path: Path) -> None:
+def test_generated_files_of_a_cohort_are_forgotten_after_any_change(tmp_path: Path) -> None:
     Tree(tmp_path / "db").client().study().image("1.1.1", ViewPosition="CC")
     source = find_source(tmp_path / "db")
     index = refreshed(source)
@@ -432,7 +434,7 @@ def test_what_is_made_of_a_cohort_is_forgotten_whatever_has_changed(tmp_path: Pa
     assert {(place.inode, name) for name in BY_FILE} <= set(forgotten)
 
 
-def test_of_a_changed_file_those_directories_are_told_that_hold_it(tmp_path: Path) -> None:
+def test_a_changed_file_invalidates_the_directories_that_hold_it(tmp_path: Path) -> None:
     image = ("Foo Bar", "CC", 1, True)
     other = ("b", "MLO", 2, True)
     source = write(

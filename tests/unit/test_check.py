@@ -1,4 +1,4 @@
-"""The deep check reads every DICOM header, also of images whose sidecar says it all."""
+"""The deep check reads every DICOM header, also of images with a complete sidecar."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from trees import Quirky
+from trees import Quirky, build_index
 
-from omidbfs.check import header_problems
 from omidbfs.database.layout import find_source
 from omidbfs.database.problems import Problem
-from omidbfs.index.build import build_index
+from omidbfs.index.build import refreshed
+from omidbfs.index.check import header_problems
 from omidbfs.index.classification import Classification
 
 
@@ -84,7 +84,7 @@ def test_a_sidecar_that_contradicts_its_dicom_file_shows_in_the_deep_check_only(
     assert re.fullmatch(r"laterality is '[LR]' in the JSON and '[LR]' in the DICOM file", detail)
 
 
-def test_what_is_known_already_is_not_said_twice(database: Path) -> None:
+def test_a_known_problem_is_not_reported_twice(database: Path) -> None:
     empty, described = images(database)[:2]
     empty.write_bytes(b"")
     described.write_bytes(b"no DICOM")
@@ -115,3 +115,25 @@ def test_the_deep_quirks_are_found_and_nothing_else(quirky_database: Quirky) -> 
     planted = {(problem.file, problem.kind) for problem in quirky_database.problems}
     assert {(problem.file, problem.kind) for problem in (*shallow, *deep)} == planted
     assert deep
+
+
+def test_a_problem_names_the_client_study_and_image_that_it_is_about(quirky_database: Quirky) -> None:
+    index = refreshed(find_source(quirky_database.path))
+    for problem in index.problems:
+        names = problem.file.split("/")[1:]
+        about = [problem.client, problem.study, problem.image]
+        if problem.kind == "unexpected-entry":  # has no client
+            assert about == [*names[:-1], "", "", ""][:3], problem
+        elif len(names) == 3:
+            assert about == [*names[:2], re.sub(r"(\.dcm)?\.json$|\.dcm$", "", names[2])] or (
+                problem.kind == "duplicate-file" and about[:2] == names[:2]
+            ), problem
+        else:
+            assert problem.client == names[0], problem
+    by_image = {(problem.kind, bool(problem.study), bool(problem.image)) for problem in index.problems}
+    of_documents = {
+        ("study-not-on-disk", True, False),
+        ("image-not-on-disk", True, True),
+        ("bad-mark", True, True),
+    }
+    assert by_image >= of_documents | {("nbss-missing", False, False), ("episode-id-unknown", True, False)}

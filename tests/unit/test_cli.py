@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it ends, and one clear line for whatever goes wrong."""
+"""The command line: output, exit status, and one clear line for each error."""
 
 import contextlib
 import csv
@@ -21,19 +21,20 @@ from click.testing import CliRunner, Result
 from loguru import logger
 from trees import Quirky, Tree
 
-from omidbfs import __version__, progress
-from omidbfs.cli import main
-from omidbfs.commands.facets import share
+from omidbfs import __version__
+from omidbfs.base import progress
+from omidbfs.cli.commands.facets import share
+from omidbfs.cli.main import main
+from omidbfs.clinical.summary import HEADER
 from omidbfs.database.problems import KINDS
 from omidbfs.facets import FACETS, Kind
-from omidbfs.summary import HEADER
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs ``omidbfs`` where there is no configuration."""
+    """A function that runs ``omidbfs`` without a configuration."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -44,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two women, four studies, five images; a sidecar is missing."""
+    """Two clients, four studies, five images. A sidecar is missing."""
     tree = Tree(tmp_path_factory.mktemp("cli") / "db")
     client = tree.client("demd1").episode("1", "M")
     study = client.study("1.1", "1").image("1", ViewPosition="CC").image("2", ViewPosition="MLO")
@@ -60,7 +61,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(result: Result) -> str:
-    """Return what a command that succeeds says."""
+    """Return the output of a command that succeeds."""
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
@@ -159,7 +160,7 @@ def on_terminal(*arguments: object, columns: int = 80, **environment: str) -> li
     with subprocess.Popen(command, stdout=its_end, stderr=subprocess.DEVNULL, env=env) as process:
         os.close(its_end)
         shown = b""
-        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        with contextlib.suppress(OSError):  # a terminal whose writers have ended
             while part := os.read(terminal, 1 << 16):
                 shown += part
     os.close(terminal)
@@ -199,9 +200,7 @@ def test_long_lists_are_cut_on_a_terminal_unless_all_is_asked_for(run: Run, demo
         *((3, 200, "2 %"), (2, 3, "67 %"), (198, 200, "99 %"), (199, 200, ">99 %"), (200, 200, "100 %")),
     ],
 )
-def test_shares_are_rounded_and_what_is_there_is_never_nothing_nor_a_part_all(
-    images: int, total: int, shown: str
-) -> None:
+def test_rounded_shares_are_0_only_for_none_and_100_only_for_all(images: int, total: int, shown: str) -> None:
     assert share(images, total) == shown
 
 
@@ -227,7 +226,7 @@ def test_check_of_a_clean_database_ends_with_0(run: Run, demo_database: Path) ->
     assert result.stderr.endswith(" images of 25 clients, 0 problems\n")
 
 
-def test_one_is_no_plural(run: Run, tmp_path: Path) -> None:
+def test_one_is_singular(run: Run, tmp_path: Path) -> None:
     Tree(tmp_path / "db").client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False)
     assert "1 image of 1 client, 2 problems\n" in run("check", "db").stderr
     (tmp_path / "db/images/demd1/1.1/1.dcm").unlink()
@@ -303,7 +302,7 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), parameter.name
 
 
-# What goes wrong -------------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -389,7 +388,7 @@ def test_no_source_is_near_an_empty_directory(run: Run, tmp_path: Path) -> None:
         ["mount", "x", "y", "--links", "hard"],
     ],
 )
-def test_what_is_no_command_line_is_a_usage_error(run: Run, arguments: list[str]) -> None:
+def test_a_wrong_command_line_is_a_usage_error(run: Run, arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Usage: omidbfs" in result.stderr
@@ -429,7 +428,7 @@ def test_a_mistake_in_the_configuration_is_one_line(run: Run, database: Path, tm
         ),
     ],
 )
-def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_meant(
+def test_a_wrong_value_in_the_configuration_is_refused_with_its_line_and_a_hint(
     run: Run, database: Path, tmp_path: Path, text: str, arguments: list[str], line: str
 ) -> None:
     (tmp_path / "omidbfs.toml").write_text(text)
@@ -437,7 +436,7 @@ def test_a_value_in_the_configuration_is_refused_with_its_line_and_what_was_mean
 
 
 @pytest.mark.parametrize("option", ["--uid", "--gid"])
-def test_only_root_may_say_whose_the_files_are(
+def test_only_root_may_set_the_owner(
     run: Run, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
     (tmp_path / "drive").mkdir()
@@ -459,7 +458,7 @@ def test_the_configuration_may_be_named_behind_the_command(run: Run, database: P
         assert said(run(*arguments)) == "3\n"
 
 
-def test_a_cohort_that_is_none_is_answered_with_those_there_are_and_where_they_are_from(
+def test_an_unknown_cohort_gets_the_known_ones_and_their_configuration(
     run: Run, database: Path, tmp_path: Path
 ) -> None:
     line = "cohorts/trian: no configuration was read that names cohorts; --config FILE reads one"
@@ -483,7 +482,7 @@ def test_a_cohort_that_is_none_is_answered_with_those_there_are_and_where_they_a
         ("x.json", ".json may be coco or summary: add --format coco or summary, or name the file coco.json or"),
     ],
 )
-def test_a_name_that_says_no_format_is_told_what_would(run: Run, file: str | None, hint: str) -> None:
+def test_a_name_that_gives_no_format_gets_a_hint(run: Run, file: str | None, hint: str) -> None:
     result = run("export", "x", *(() if file is None else ("-o", file)))
     assert result.exit_code == 2
     assert f"Error: what to write? {hint}" in " ".join(result.stderr.split())
@@ -504,7 +503,7 @@ def shell(command: str, *arguments: object, **environment: str) -> subprocess.Co
     return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_a_traceback_is_for_those_who_ask_for_it(database: Path) -> None:
+def test_a_traceback_needs_debug(database: Path) -> None:
     quiet = shell('omidbfs count "$@"', database, "by-view/X")
     assert quiet.stderr.count("\n") == 1
     loud = shell('omidbfs --debug count "$@"', database, "by-view/X")
@@ -513,7 +512,7 @@ def test_a_traceback_is_for_those_who_ask_for_it(database: Path) -> None:
     assert quiet.returncode == loud.returncode == 1
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     study = Tree(tmp_path).client("demd1").study("1.1")
     (study.images).mkdir()
     for number in range(9000):
@@ -544,7 +543,7 @@ def test_progress_is_shown_on_a_terminal_and_leaves_the_output_alone(database: P
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, text=True) as process:
         os.close(its_end)
         shown = b""
-        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        with contextlib.suppress(OSError):  # a terminal whose writers have ended
             while part := os.read(terminal, 1 << 16):
                 shown += part
         assert json.loads(process.communicate()[0])["images"] == 5
@@ -581,7 +580,7 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
 )
 def test_a_command_that_needs_no_index_does_not_load_numpy(command: str) -> None:
     code = (
-        "import sys; from omidbfs.cli import main\n"
+        "import sys; from omidbfs.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
@@ -600,7 +599,7 @@ class Blocker:
         if name.partition(".")[0] in ("pyfuse3", "trio"):
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocker())
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 main(sys.argv[1:], prog_name="omidbfs")
 """
 
@@ -627,7 +626,7 @@ def test_a_command_that_mounts_nothing_needs_no_pyfuse3(database: Path, tmp_path
     assert "blocked" not in done.stderr
 
 
-def test_what_needs_pyfuse3_says_so_where_it_is_missing(database: Path, tmp_path: Path) -> None:
+def test_a_command_that_needs_pyfuse3_reports_that_it_is_missing(database: Path, tmp_path: Path) -> None:
     (tmp_path / "drive").mkdir()
     command = [sys.executable, "-c", _WITHOUT_PYFUSE3, "mount", str(database), str(tmp_path / "drive")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -638,7 +637,7 @@ def test_what_needs_pyfuse3_says_so_where_it_is_missing(database: Path, tmp_path
 # demo ------------------------------------------------------------------------------------------------------
 
 
-def test_demo_writes_a_database_of_which_it_says_how_large_it_is(run: Run, tmp_path: Path) -> None:
+def test_demo_writes_a_database_and_prints_its_size(run: Run, tmp_path: Path) -> None:
     assert said(run("demo", "db", "--clients", "2", "--seed", "3")) == "db: a synthetic OMI-DB of 2 clients\n"
     assert said(run("ls", "db", "by-client")).count("\n") == 2
     assert run("check", "--dicom", "db").exit_code == 0

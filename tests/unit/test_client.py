@@ -1,4 +1,4 @@
-"""One client, whole: everything on disk is in her record, and everything odd about it is one problem."""
+"""The record of a client holds everything on disk, and each oddity is one problem."""
 
 import json
 import re
@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trees import MARK, Study, Tree
 
-from omidbfs.database.client import ClientReader, ClientRecord, ImageRecord, read_client
+from omidbfs.clinical.client import ClientRecord, ImageRecord, client_record, read_client
+from omidbfs.database.client import ClientReader
 from omidbfs.database.header import Header
 from omidbfs.database.layout import Scanner, find_source
 from omidbfs.database.problems import KINDS, Problem
@@ -211,7 +212,9 @@ def test_odd_values_in_a_sidecar_are_reported_at_the_sidecar(study: Study) -> No
 def test_position_and_code_that_disagree_are_a_conflict(study: Study) -> None:
     study.image("1.1.2", ViewPosition="MLO\n", ViewCode="R-10242")
     _, problems = record_of(study.of.tree)
-    assert problems == [Problem("data/demd1/1.1/1.1.2.json", "view-conflict", "MLO and R-10242")]
+    assert problems == [
+        Problem("data/demd1/1.1/1.1.2.json", "view-conflict", "MLO and R-10242", "demd1", "1.1", "1.1.2")
+    ]
 
 
 # NBSS and ImageDB ------------------------------------------------------------------------------------------
@@ -256,7 +259,7 @@ def test_a_document_of_another_client_is_reported_and_believed(study: Study, kin
 
 
 @pytest.mark.parametrize("name", [None, ""])
-def test_a_document_may_leave_open_whose_it_is(study: Study, name: str | None) -> None:
+def test_a_document_need_not_name_its_client(study: Study, name: str | None) -> None:
     study.of.documents["nbss"]["ClientID"] = name
     study.of.write()
     assert read(study)[1] == []
@@ -338,7 +341,7 @@ json_values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values, json_values, json_values)
-def test_whatever_the_json_says_the_image_is_there_and_problems_are_lines(
+def test_with_any_json_the_image_is_shown_and_problems_are_lines(
     study: Study, nbss: object, imagedb: object, described: object
 ) -> None:
     for place, document in (
@@ -370,9 +373,11 @@ def test_what_vanishes_while_it_is_read_is_reported_and_the_rest_is_read(study: 
     files = Scanner(source, problems).client(NAME)
     (study.of.tree.root / place).unlink()
     with ClientReader(source) as reader:
-        record = reader.read(files, problems)
+        record = client_record(reader, files, problems)
     assert list(images(record)) == ["1.1/1.1.1", "1.1/1.1.2"]
-    assert Problem(place, "unreadable", "No such file or directory") in problems
+    assert (place, "unreadable", "No such file or directory") in [
+        (problem.file, problem.kind, problem.detail) for problem in problems
+    ]
 
 
 # Single files ----------------------------------------------------------------------------------------------

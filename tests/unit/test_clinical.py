@@ -3,7 +3,7 @@ from time import perf_counter
 
 import pytest
 
-from omidbfs.clinical import (
+from omidbfs.clinical.outcomes import (
     OUTCOMES,
     UNDEFINED_OUTCOMES,
     Outcome,
@@ -88,7 +88,7 @@ def test_the_last_episode_before_a_cancer_is_its_prior() -> None:
     assert classify(NEXT, NORMAL, INTERVAL) == Outcome("CIP", "4")
 
 
-def test_a_follow_up_that_is_asked_for_has_to_exist() -> None:
+def test_a_required_follow_up_has_to_exist() -> None:
     assert classify(NORMAL, windows=Windows(normal_follow_up=0)) == Outcome("NoSubsequentEpisode")
     assert classify(NORMAL, NEXT, windows=Windows(normal_follow_up=36)) == Outcome("InvalidFollowUp")
     assert classify(BENIGN, NEXT, windows=Windows(benign_follow_up=6)) == Outcome("B", "2")
@@ -151,5 +151,5 @@ def test_the_time_is_near_linear_in_the_episodes() -> None:
     facts = [episode_facts(episode(n, n // 10, SCREENING)) for n in range(20_000)]
     start = perf_counter()
     found = outcomes(facts, Windows(36, 39, 36, 36))
-    assert perf_counter() - start < 5  # 0.1 s; with a sort for each it would be minutes
+    assert perf_counter() - start < 5  # 0.1 s; a sort for each episode would take minutes
     assert len(found) == len(facts)

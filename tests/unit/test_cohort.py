@@ -1,4 +1,4 @@
-"""Path components as sets of rows: how a component is read, and that every way to ask for a cohort agrees."""
+"""Path components as sets of rows. All ways to select a cohort agree."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import Tree
+from trees import Tree, build_index
 
-from omidbfs import cohort
-from omidbfs.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
+from omidbfs.cohorts import cohort
+from omidbfs.cohorts.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
-from omidbfs.facets import BY_NAME, FACETS, Kind
-from omidbfs.index.build import build_index
+from omidbfs.facets import BY_NAME, FACETS, Kind, Level
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, JSON
 
 VIEWS = ("CC", "MLO", "ML", None)
 MODELS = ("Selenia Dimensions", "selenia-dimensions", "Inspiration", "a,b", "not-Inspiration")
@@ -23,21 +22,21 @@ MODELS = ("Selenia Dimensions", "selenia-dimensions", "Inspiration", "a,b", "not
 
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
-    """The cohorts of three women: 36 images of all views and models, ages 48 to 59, some files missing."""
+    """The cohorts of three clients: 36 images of all views and models, ages 48 to 59, some files missing."""
     tree = Tree(tmp_path_factory.mktemp("cohort"))
-    for woman in range(3):
-        client = tree.client(f"demd{woman}", site=("stge", "adde", None)[woman])
+    for nth in range(3):
+        client = tree.client(f"demd{nth}", site=("stge", "adde", None)[nth])
         for number, kind in enumerate(("N", "M", "CI")):
             client.episode(str(number), kind, f"201{number}-05-01")
-            study = client.study(f"{woman}.{number}", str(number), f"201{number}-05-01")
+            study = client.study(f"{nth}.{number}", str(number), f"201{number}-05-01")
             for image in range(4):
                 view = VIEWS[image]
                 study.image(
-                    f"{woman}.{number}.{image}",
-                    dcm=None if image == woman else b"",
-                    has_sidecar=image != 3 or woman == 1,
-                    PatientAge=f"0{48 + 4 * woman + image}Y",
-                    ManufacturerModelName=MODELS[(woman + image) % 5],
+                    f"{nth}.{number}.{image}",
+                    dcm=None if image == nth else b"",
+                    has_sidecar=image != 3 or nth == 1,
+                    PatientAge=f"0{48 + 4 * nth + image}Y",
+                    ManufacturerModelName=MODELS[(nth + image) % 5],
                     ViewModifiers=("R-102D6", "R-102D7")[: image % 3],
                     **({"ViewPosition": view} if view else {}),
                 )
@@ -46,7 +45,7 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
 
 
 def labels(cohorts: Cohorts, facet: str, component: str) -> tuple[bool, set[str]] | None:
-    """Return whether a component is negated and what it names; ``None`` if that is nothing."""
+    """Return whether a component is negated and which values it names, ``None`` if it names none."""
     term = cohorts.term(BY_NAME[facet], component)
     if term is None:
         return None
@@ -166,13 +165,12 @@ def test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one(cohorts: Coho
     rows = {
         row
         for row in range(len(index))
-        if cohorts.contains(wanted, row)
-        and any(wanted.files[kind] and index.has_file(row, kind) for kind in (DCM, JSON))
+        if cohorts.contains(wanted, row) and any(index.has_file(row, kind) for kind in wanted.files)
     }
     assert set(cohorts.rows(wanted)) == rows
     assert cohorts.row_array(wanted).tolist() == sorted(rows)
-    assert cohorts.clients(wanted).tolist() == sorted({int(index.client_of[row]) for row in rows})
-    assert cohorts.studies(wanted).tolist() == sorted({int(index.study_of[row]) for row in rows})
+    assert cohorts.ordinals(wanted, Level.CLIENT).tolist() == sorted({int(index.client_of[row]) for row in rows})
+    assert cohorts.ordinals(wanted, Level.STUDY).tolist() == sorted({int(index.study_of[row]) for row in rows})
 
 
 @pytest.mark.parametrize("few", [0, 256])
@@ -218,10 +216,10 @@ def test_file_type_is_no_term_of_images(cohorts: Cohorts) -> None:
     not_json = cohorts.term(BY_NAME["file-type"], "not-json")
     assert only_json is not None
     assert not_json is not None
-    assert EVERYTHING.narrowed(only_json) == Cohort((), (False, True))
-    assert EVERYTHING.narrowed(not_json) == Cohort((), (True, False))
+    assert EVERYTHING.narrowed(only_json) == Cohort((), (JSON,))
+    assert EVERYTHING.narrowed(not_json) == Cohort((), (DCM,))
     assert not cohorts.rows(EVERYTHING.narrowed(only_json).narrowed(not_json))
-    assert cohorts.clients(EVERYTHING.narrowed(only_json).narrowed(not_json)).tolist() == []
+    assert cohorts.ordinals(EVERYTHING.narrowed(only_json).narrowed(not_json), Level.CLIENT).tolist() == []
 
 
 def test_only_so_many_cohorts_are_remembered(cohorts: Cohorts, monkeypatch: pytest.MonkeyPatch) -> None:

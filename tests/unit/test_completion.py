@@ -10,9 +10,9 @@ import pytest
 from programs import needs
 from trees import Client, Tree
 
-from omidbfs.cli import main
-from omidbfs.commands.completion import script
-from omidbfs.complete import complete_cohort
+from omidbfs.cli.commands.completion import script
+from omidbfs.cli.complete import complete_cohort
+from omidbfs.cli.main import main
 
 Complete = Callable[..., list[str]]
 
@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Tree(place / "bare").client("demd1").study().image()
     (place / "bin").mkdir()
     program = place / "bin" / "omidbfs"
-    code = "from omidbfs.cli import main; main(prog_name='omidbfs')"
+    code = "from omidbfs.cli.main import main; main(prog_name='omidbfs')"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
     program.chmod(0o755)
     subprocess.run([program, "count", place / "db"], check=True, capture_output=True, env=environment(place))
@@ -43,7 +43,7 @@ def environment(place: Path) -> dict[str, str]:
 
 @pytest.fixture
 def complete(place: Path) -> Complete:
-    """A function that completes the last of some words, in a shell's own words."""
+    """A function that completes the last of some words, by the protocol of a shell."""
 
     def run(*words: str, shell: str = "bash") -> list[str]:
         line = ["omidbfs", *words]
@@ -136,7 +136,7 @@ def test_without_an_index_nothing_is_completed_built_or_said(complete: Complete,
     assert sorted(cache.rglob("*")) == before
 
 
-def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> None:
+def test_zsh_and_fish_get_the_numbers_of_images(complete: Complete) -> None:
     assert complete("count", "db", "by-view/CC,M", shell="zsh") == [
         *("plain", "by-view/CC,ML", "1 image"),
         *("plain", "by-view/CC,MLO", "1 image"),
@@ -148,7 +148,7 @@ def test_zsh_and_fish_are_told_how_many_images_there_are(complete: Complete) -> 
 
 
 def in_bash(place: Path, *words: str) -> list[str]:
-    """What bash itself offers for the last word."""
+    """The candidates of bash for the last word."""
     line = f"""
         source completion.bash
         COMP_WORDS=(omidbfs {" ".join(words)}) COMP_CWORD={len(words)}
@@ -175,9 +175,9 @@ def test_fish_completes(place: Path) -> None:
     assert done.stdout.splitlines() == ["by-view/CC,ML\t1 image", "by-view/CC,MLO\t1 image"]
 
 
-def test_of_more_clients_than_a_shell_would_show_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from omidbfs import complete
-    from omidbfs.cohort import Cohorts
+def test_completion_offers_none_of_too_many_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omidbfs.cli import complete
+    from omidbfs.cohorts.cohort import Cohorts
     from omidbfs.database.layout import find_source
     from omidbfs.index.build import refreshed
 

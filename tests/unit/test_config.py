@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.config import Definitions, config_file, read_config, trusted_definitions
-from omidbfs.definitions import Lines
-from omidbfs.errors import UserError
+from omidbfs.base.definitions import Lines
+from omidbfs.base.errors import UserError
+from omidbfs.serving.configuration import Definitions, config_file, read_config, trusted_definitions
 
 OPTIONS = {"mount": {"allow_other", "link_all", "links"}, "ls": {"link_all"}, "umount": set[str]()}
 Defaults = dict[str, dict[str, object]]
@@ -18,7 +18,7 @@ Defaults = dict[str, dict[str, object]]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Home and current directory without a configuration."""
+    """A home and a current directory without a configuration."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -89,7 +89,7 @@ def test_a_mistake_is_one_line_with_its_place(text: str, message: str) -> None:
         ("[[a]]\nb = 1", ("z",), 1),
     ],
 )
-def test_a_key_has_its_line_or_that_of_what_it_is_in(text: str, keys: tuple[str, ...], line: int) -> None:
+def test_a_key_has_its_line_or_that_of_its_table(text: str, keys: tuple[str, ...], line: int) -> None:
     assert Lines(text).of(*keys) == line
 
 
@@ -118,7 +118,7 @@ def of_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_the_way(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a configuration in the current directory that is not to be trusted."""
+    """Write an untrusted configuration to the current directory."""
     path = Path("omidbfs.toml")
     if how == "link":
         Path("own.toml").write_text("")
@@ -148,7 +148,7 @@ def in_the_way(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("directory", "can be written by other users"),
     ],
 )
-def test_a_file_that_others_wrote_or_can_write_is_ignored_and_said_to_be(
+def test_a_configuration_that_others_wrote_or_can_write_is_ignored_with_a_warning(
     home: Path, monkeypatch: pytest.MonkeyPatch, how: str, reason: str
 ) -> None:
     users = home / ".config/omidbfs/omidbfs.toml"
@@ -172,7 +172,7 @@ def test_a_file_of_ones_own_in_a_place_like_tmp_is_taken() -> None:
     assert config_file(pytest.fail) == Path("omidbfs.toml")
 
 
-def test_a_command_says_once_what_it_ignores_and_takes_what_is_named(
+def test_a_command_warns_once_of_an_ignored_configuration_and_reads_a_named_one(
     demo_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_way("mode", monkeypatch)
@@ -207,7 +207,8 @@ def test_the_file_of_the_current_directory_comes_before_that_of_the_user(
 
 def test_a_user_without_a_home_has_no_configuration() -> None:
     code = (
-        "import os; from omidbfs.config import config_file; os.geteuid() or os.setuid(54321); print(config_file())"
+        "import os; from omidbfs.serving.configuration import config_file; "
+        "os.geteuid() or os.setuid(54321); print(config_file())"
     )
     # Coverage would be kept in a place that this user may not write to.
     left_out = ("HOME", "COVERAGE_PROCESS_START")
@@ -216,11 +217,11 @@ def test_a_user_without_a_home_has_no_configuration() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
-    if os.geteuid() == 0:  # anybody else has a home
+    if os.geteuid() == 0:  # other users have a home
         assert done.stdout == "None\n"
 
 
-def test_a_file_that_others_can_write_by_now_defines_nothing_unless_it_was_named() -> None:
+def test_a_configuration_that_others_can_write_defines_nothing_unless_named() -> None:
     path = Path("omidbfs.toml")
     path.write_text("")
     assert trusted_definitions(path, is_named=False) == Definitions()

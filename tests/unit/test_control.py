@@ -1,4 +1,4 @@
-"""Starting a drive in the background: its starter waits for it, and says what goes wrong."""
+"""Starting a drive in the background: the command waits for it, and prints its errors."""
 
 import logging
 import os
@@ -15,16 +15,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from omidbfs.errors import UserError
-from omidbfs.mount import control
-from omidbfs.mount.control import log_to_file, log_to_syslog, start_log, unmount
-from omidbfs.mount.inside import shown
-from omidbfs.mount.mounts import unmount_as_root
+from omidbfs.base.errors import UserError
+from omidbfs.fuse import control
+from omidbfs.fuse.control import log_to_file, log_to_syslog, start_log, unmount
+from omidbfs.fuse.inside import shown
+from omidbfs.fuse.mounts import unmount_as_root
 
 START = """
 import os, signal, sys, time
 from pathlib import Path
-from omidbfs.mount.control import in_background
+from omidbfs.fuse.control import in_background
 
 place = Path(sys.argv[1])
 
@@ -46,7 +46,7 @@ def script(body: str) -> list[str]:
 
 
 def appears(file: Path) -> str:
-    """Wait for a file, and return what it says."""
+    """Wait for a file, and return its content."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if file.exists() and file.read_text():
@@ -94,7 +94,7 @@ def test_a_drive_that_ends_before_it_is_ready_gives_its_status(tmp_path: Path, b
         assert "the reason" in done.stderr
 
 
-def test_a_drive_keeps_nothing_open_of_who_started_it(tmp_path: Path) -> None:
+def test_a_drive_keeps_no_file_of_its_starter_open(tmp_path: Path) -> None:
     body = """
 (place / "open").write_text(" ".join(os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
                                      if os.path.exists(f"/proc/self/fd/{name}")))
@@ -111,7 +111,7 @@ return 0
     assert done.returncode == 0
     assert str(tmp_path / "lock") not in appears(tmp_path / "open")
     with os.fdopen(receiver, "rb") as pipe:
-        assert pipe.read() == b"", "nobody has its other end any more"
+        assert pipe.read() == b"", "no process has its other end open"
     assert not (tmp_path / "ended").exists()
     (tmp_path / "stop").write_text("")
     assert appears(tmp_path / "ended") == "0"
@@ -201,7 +201,7 @@ def test_the_log_is_among_the_state_of_the_user(
     assert (tmp_path / ".local/state/omidbfs/omidbfs.log").exists()
 
 
-def test_a_log_stays_private_and_bounded_whatever_was_there(
+def test_a_log_stays_private_and_bounded(
     tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_LOG_SIZE", 200)
@@ -271,7 +271,7 @@ def test_the_terminal_shows_no_more_because_there_is_a_log(tmp_path: Path) -> No
     code = """
 import logging, sys
 from pathlib import Path
-from omidbfs.mount.control import log_to_file
+from omidbfs.fuse.control import log_to_file
 logging.basicConfig(level=logging.WARNING)
 log_to_file(Path(sys.argv[1]))
 logging.info("quiet"); logging.warning("loud")
@@ -287,7 +287,7 @@ logging.info("quiet"); logging.warning("loud")
 
 
 @pytest.mark.parametrize("place", ["/proc", "/proc/self", "/none"])
-def test_what_is_no_drive_of_ours_is_not_unmounted(place: str) -> None:
+def test_another_file_system_is_not_unmounted(place: str) -> None:
     with pytest.raises(UserError, match=f"^{place}: no drive of omidbfs is mounted there$"):
         unmount(Path(place))
 
@@ -340,13 +340,13 @@ def test_where_a_drive_logs(
     assert (tmp_path / "state/omidbfs/omidbfs.log").exists() == (not named and not foreground)
 
 
-def test_a_drive_whose_index_is_closed_to_who_asks_stands_for_its_source(
+def test_a_drive_with_an_unreadable_index_stands_for_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # No name is as long as that, which is told as what is closed to others is; but that nothing is to root.
+    # The name is too long, which has the same effect as a closed directory. No directory is closed to root.
     said = SimpleNamespace(
         options={}, follow_symlinks=False, images_directory="/a", data_directory=None, index=f"/{'x' * 300}"
     )
-    monkeypatch.setattr("omidbfs.mount.asking.ask", lambda mount: SimpleNamespace(status=said))
-    monkeypatch.setattr("omidbfs.mount.inside.mount_at", lambda place: place)
+    monkeypatch.setattr("omidbfs.fuse.asking.ask", lambda mount: SimpleNamespace(status=said))
+    monkeypatch.setattr("omidbfs.fuse.inside.mount_at", lambda place: place)
     assert shown(str(tmp_path)) == {"follow_symlinks": False, "images": Path("/a")}

@@ -1,4 +1,4 @@
-"""The demo is an OMI-DB: valid images, agreeing records, every outcome, and the accidents it claims."""
+"""The demo is a valid OMI-DB with every outcome, and with the accidents that it lists."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def test_a_seed_gives_the_same_tree_to_the_byte_and_the_second(tmp_path: Path) -
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
 
 
-def test_a_client_is_the_same_whatever_the_number_of_clients(demo: Path, tmp_path: Path) -> None:
+def test_a_client_does_not_depend_on_the_number_of_clients(demo: Path, tmp_path: Path) -> None:
     generate(tmp_path / "few", 3, SEED)
     whole = snapshot(demo)
     few = {path: what for path, what in snapshot(tmp_path / "few").items() if path not in (".", "images/.")}
@@ -262,7 +262,7 @@ def test_there_are_several_makers_models_sites_and_implants(demo: Path) -> None:
     assert modifiers == {"R-102D5", "R-102D6", "R-102D7"}
 
 
-# What omidb says --------------------------------------------------------------------------------------------
+# omidb ------------------------------------------------------------------------------------------------------
 
 
 def test_omidb_reads_every_client_and_links_every_study(demo: Path, clients: list[Any]) -> None:
@@ -296,7 +296,7 @@ def test_every_outcome_occurs(clients: list[Any]) -> None:
 
 def test_every_kind_of_accident_is_planted_and_written_down(accidents: tuple[Path, list[Problem]]) -> None:
     directory, problems = accidents
-    # Five of these are not in a tree but in how it is mounted; not every disk can hold the time of the last.
+    # Five of these depend on the mount, not on the tree. Not every disk can hold the time of the last.
     beyond = {"tree-missing", "unreadable", "client-not-on-disk", "entry-missing", "entry-conflict", "odd-time"}
     assert set(KINDS) - beyond == {problem.kind for problem in problems}
     lines = [json.loads(line) for line in (directory / "quirks.jsonl").read_text().splitlines()]
@@ -311,7 +311,7 @@ def _is_json_object(path: Path) -> bool:
         return False
 
 
-def test_accidents_are_what_they_say(accidents: tuple[Path, list[Problem]]) -> None:
+def test_accidents_are_as_listed(accidents: tuple[Path, list[Problem]]) -> None:
     directory, problems = accidents
     absent = {"dcm-missing", "sidecar-missing"}
     for problem in problems:
@@ -332,7 +332,7 @@ def test_accidents_are_what_they_say(accidents: tuple[Path, list[Problem]]) -> N
             assert json.loads(place.read_bytes())["ClientID"] != place.parent.name
 
 
-def test_files_of_odd_clients_are_whole_unless_they_are_said_to_be_bad(
+def test_files_of_odd_clients_are_whole_unless_listed_as_bad(
     accidents: tuple[Path, list[Problem]],
 ) -> None:
     directory, problems = accidents
@@ -343,7 +343,7 @@ def test_files_of_odd_clients_are_whole_unless_they_are_said_to_be_bad(
             assert _is_json_object(path) if path.suffix == ".json" else pydicom.misc.is_dicom(path)
 
 
-def test_pairs_are_complete_unless_they_are_said_to_be_broken(accidents: tuple[Path, list[Problem]]) -> None:
+def test_pairs_are_complete_unless_listed_as_broken(accidents: tuple[Path, list[Problem]]) -> None:
     directory, problems = accidents
     named = {(problem.file, problem.kind) for problem in problems}
     excused = {file for file, kind in named if kind in ("unexpected-entry", "not-a-regular-file", "symlink")}

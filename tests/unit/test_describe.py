@@ -1,4 +1,4 @@
-"""``omidbfs describe``: one image explained, also where half of what it is made of is missing."""
+"""``omidbfs describe`` explains an image, also if some of its files are missing."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from trees import MARK, Client, Quirky, Tree
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 
 Run = Callable[..., Result]
 
@@ -91,7 +91,7 @@ def described(run: Run, tmp_path: Path) -> Callable[..., list[Any]]:
             ("--num-months-normal-follow-up", "12"),
             "InvalidEvents",
             "2",
-            "episode 2 (status undefined) 730 days later decides, and its events do not",
+            "episode 2 (status undefined) 730 days later decides, but its events are invalid",
         ),
     ],
 )
@@ -150,7 +150,7 @@ def test_an_image_comes_with_its_files_events_and_every_facet(
 
 
 def test_values_have_the_names_that_the_drive_gives_them(run: Run, quirky_database: Quirky) -> None:
-    """In every part of what is told: an odd code keeps its own name, as it does in tables."""
+    """In every part of the output, an odd code keeps its own name, as in tables."""
     names = run("ls", quirky_database.path, "by-marked/yes").stdout.splitlines()
     of_image = {
         "features": "mark-feature",
@@ -259,16 +259,24 @@ def test_what_the_index_knows_is_told_without_the_source(
     assert "source   is away, or the image is gone from it: what follows is what the index knows\n" in text
 
 
-def test_a_facet_of_the_users_comes_with_what_the_source_says(
+def test_a_facet_of_the_user_comes_with_its_raw_value(
     run: Run, client: Client, described: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     header = {"00180060": {"vr": "DS", "Value": [29]}}
-    client.episode("1", "N").study("1.1", "1").image("1.1.1", header=header)
-    (tmp_path / "omidbfs.toml").write_text('[facets.kvp]\ntag = "KVP"\n[facets.kind]\nnbss = "EpisodeType"\n')
+    client.episode("1", "N", their={"own": "a b"}).study("1.1", "1").image("1.1.1", header=header)
+    definitions = (
+        'kvp]\ntag = "KVP"',
+        'number]\ntag = "00180060"',
+        'kind]\nnbss = "EpisodeType"',
+        'own]\nnbss = "their.own"',
+    )
+    (tmp_path / "omidbfs.toml").write_text("".join(f"[facets.{one}\n" for one in definitions))
     (found,) = described("1.1.1")
     assert found["facets"]["kvp"]["values"] == ["29"]
     assert found["facets"]["kvp"]["raw"] == {"KVP (0018,0060)": 29}
+    assert found["facets"]["number"]["raw"] == {"(0018,0060)": 29}
     assert found["facets"]["kind"]["raw"] == {"EpisodeType": "R"}
+    assert found["facets"]["own"]["raw"] == {"their.own": "a b"}
 
 
 def test_every_image_of_a_quirky_database_is_explained_in_lines(run: Run, quirky_database: Quirky) -> None:

@@ -1,6 +1,7 @@
-"""Threads are bounded, shared between files, and hold up nobody when they are stuck; complaints are rare."""
+"""Threads are bounded and shared between files. Stuck threads delay no other call. Log lines are rare."""
 
 import errno
+import logging
 import os
 import resource
 import threading
@@ -10,11 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from omidbfs.mount.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Complaints, Disks, Threads
+from omidbfs.serving.disks import _MOST_STUCK, _SHARE, _STUCK, _THREADS, Disks, Rarely, Threads
 
 
 class Held:
-    """Calls that do not return before they may."""
+    """Calls that wait until they are released."""
 
     def __init__(self) -> None:
         self.may = threading.Event()
@@ -39,7 +40,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def held() -> Iterator[Held]:
-    """Calls that are let go with the test."""
+    """Calls that are released at the end of the test."""
     calls = Held()
     yield calls
     calls.may.set()
@@ -72,7 +73,7 @@ def test_all_files_together_take_no_more_than_there_is(held: Held) -> None:
     trio.run(main)
 
 
-def test_what_is_stuck_does_not_count(held: Held) -> None:
+def test_stuck_threads_do_not_count(held: Held) -> None:
     async def main() -> None:
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, trio.testing.MockClock)
@@ -117,7 +118,7 @@ def test_only_so_many_threads_may_be_stuck_before_the_others_wait(held: Held) ->
     trio.run(main, clock=trio.testing.MockClock())
 
 
-def test_who_gives_up_does_not_wait(held: Held) -> None:
+def test_a_cancelled_call_does_not_wait(held: Held) -> None:
     async def main() -> None:
         threads = Threads()
         with trio.move_on_after(0.01) as scope:
@@ -127,7 +128,7 @@ def test_who_gives_up_does_not_wait(held: Held) -> None:
     trio.run(main)
 
 
-def test_an_error_of_a_call_is_the_caller_s() -> None:
+def test_a_caller_gets_the_error_of_its_call() -> None:
     def fail() -> None:
         raise OSError(errno.EREMOTEIO, "no")
 
@@ -153,13 +154,16 @@ def test_as_many_files_may_be_open_as_leave_something_for_the_drive(
     trio.run(main)
 
 
-def test_the_same_complaint_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_line_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
-    complaints = Complaints(lambda: now[0])
+    log = logging.getLogger("omidbfs.test")
+    rarely = Rarely(lambda: now[0])
+    log.addFilter(rarely)
     with caplog.at_level("INFO", "omidbfs"):
         for _ in range(1000):
-            complaints.say("it fails", 20)
-        complaints.say("something else", 20)
+            log.info("it %s", "fails")
+        log.info("something else")
         now[0] += 61
-        complaints.say("it fails", 20)
+        log.info("it fails")
+    log.removeFilter(rarely)
     assert caplog.messages == ["it fails", "something else", "it fails (999 more times since this was last said)"]

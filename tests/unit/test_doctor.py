@@ -1,4 +1,4 @@
-"""The doctor looks at everything, whatever is missing, and says what to do."""
+"""The doctor makes all its checks, whatever is missing, and gives remedies."""
 
 import json
 import os
@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner
 from trees import Tree
 
-from omidbfs.cli import main
-from omidbfs.commands.doctor import (
+from omidbfs.cli.commands.doctor import (
     Finding,
     allow_other,
     app_armor,
@@ -23,6 +22,7 @@ from omidbfs.commands.doctor import (
     system,
     updatedb,
 )
+from omidbfs.cli.main import main
 
 
 def findings(*arguments: object) -> dict[str, dict[str, str]]:
@@ -32,7 +32,7 @@ def findings(*arguments: object) -> dict[str, dict[str, str]]:
     return {finding["check"]: finding for finding in found}
 
 
-def test_whatever_is_not_well_has_a_remedy(tmp_path: Path) -> None:
+def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path: Path) -> None:
     for finding in [*system(), *system(tmp_path), package("no.such"), kernel("3.2"), device(tmp_path)]:
         assert finding.level in ("ok", "warn", "fail")
         assert finding.level == "ok" or finding.remedy
@@ -82,18 +82,18 @@ def test_app_armor_may_limit_where_users_mount(tmp_path: Path) -> None:
     assert app_armor(tmp_path).level == "ok"
 
 
-def test_user_allow_other_is_told(tmp_path: Path) -> None:
+def test_user_allow_other_is_reported(tmp_path: Path) -> None:
     assert "for root only" in allow_other(tmp_path / "fuse.conf").found
     (tmp_path / "fuse.conf").write_text("user_allow_other\n")
     assert allow_other(tmp_path / "fuse.conf").found == "for users, too"
 
 
-def test_a_cache_that_is_no_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache().level == "ok"
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self")
     assert cache().level in ("ok", "warn")  # root may write anywhere
-    monkeypatch.setenv("XDG_CACHE_HOME", f"/{'x' * 300}")  # looking for it is refused, as for what is closed
+    monkeypatch.setenv("XDG_CACHE_HOME", f"/{'x' * 300}")  # a path that is too long fails like a closed one
     assert cache().level in ("ok", "warn")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME")
@@ -131,7 +131,7 @@ def test_a_source_that_is_none_fails_with_the_line_of_mount(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("missing", ["pyfuse3", "numpy", "msgspec", "trio", "rich", "orjson"])
 def test_a_package_that_cannot_be_loaded_is_reported_and_stops_nothing(demo_database: Path, missing: str) -> None:
-    code = f"import sys; sys.modules['{missing}'] = None; from omidbfs.cli import main; main(sys.argv[1:])"
+    code = f"import sys; sys.modules['{missing}'] = None; from omidbfs.cli.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "doctor", str(demo_database)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr

@@ -1,4 +1,4 @@
-"""Whoever does the work, the index is the same; and whoever is killed, it is said in one line."""
+"""All executors give the same index. If a process is killed, one line says so."""
 
 import os
 import re
@@ -24,12 +24,12 @@ import pytest
 from test_index import plain
 from trees import Quirky
 
+from omidbfs.base.errors import UserError
+from omidbfs.base.progress import Progress
 from omidbfs.database.layout import find_source
-from omidbfs.errors import UserError
 from omidbfs.index import build
 from omidbfs.index.build import Work, refreshed
 from omidbfs.index.executors import available_cpus, executor_for, in_order, watched
-from omidbfs.progress import Progress
 
 
 def refusal(name: str, workers: int = 2) -> str:
@@ -152,7 +152,7 @@ def test_an_interrupt_leaves_no_process_behind(demo_database: Path, monkeypatch:
     assert not any(exists(process) for process in started)
 
 
-def test_work_that_is_given_up_ends_at_once() -> None:
+def test_cancelled_work_ends_at_once() -> None:
     started: list[int] = []
 
     def work() -> None:
@@ -160,7 +160,7 @@ def test_work_that_is_given_up_ends_at_once() -> None:
             assert executor is not None
             results = [executor.submit(bytes, 1 << 24) for _ in range(60)]
             results += [executor.submit(time.sleep, 600) for _ in range(3)]
-            wait(results, 60, FIRST_COMPLETED)  # the next ones are on their way when nobody wants them any more
+            wait(results, 60, FIRST_COMPLETED)  # the next tasks are submitted when the work is cancelled
             started.extend(processes(executor))
             raise KeyboardInterrupt
 
@@ -183,7 +183,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_workers_end_with_the_process_that_gave_the_work(tmp_path: Path, number: signal.Signals) -> None:
+def test_workers_end_with_their_parent_process(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "work.py").write_text(WORK_FOR_EVER)
     command, pipe = [sys.executable, tmp_path / "work.py"], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
@@ -191,7 +191,7 @@ def test_workers_end_with_the_process_that_gave_the_work(tmp_path: Path, number:
         workers = [int(word) for word in process.stdout.readline().split()]
         if number == signal.SIGKILL:
             process.kill()
-        else:  # as systemd, which tells everybody
+        else:  # as systemd does, which signals all processes
             os.killpg(process.pid, number)
             assert process.communicate(timeout=60)[1] == "", "nothing is left for Python to tell of"
             assert process.returncode == 128 + number
@@ -219,7 +219,7 @@ def test_an_executor_whose_library_is_not_installed_names_it(
 
 
 WITHOUT_MPI_LIBRARY = """
-from omidbfs.errors import UserError
+from omidbfs.base.errors import UserError
 from omidbfs.index.executors import executor_for
 try:
     with executor_for("mpi", 2):
@@ -229,7 +229,7 @@ except UserError as error:
 """
 
 
-def test_mpi_without_an_mpi_library_is_said_to_be_that(tmp_path: Path) -> None:
+def test_mpi_without_an_mpi_library_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("mpi4py")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MPI_LIBRARY],
@@ -246,7 +246,7 @@ def test_mpi_without_an_mpi_library_is_said_to_be_that(tmp_path: Path) -> None:
 
 
 class Recorder(Executor):
-    """Does the work at once, and knows how much of it has not been asked for."""
+    """Does the work at once, and counts the results that were not read yet."""
 
     def __init__(self) -> None:
         self.submitted: list[Future[Any]] = []
@@ -277,7 +277,7 @@ def test_results_come_in_order_and_few_tasks_are_ahead(workers: int, tasks: int)
         results.append(result)
         most = max(most, len(recorder.submitted) - len(results) + 1)
     assert results == [str(task) for task in range(tasks)]
-    assert len(recorder.submitted) == (tasks if tasks > 1 else 0)  # for one, nobody is bothered
+    assert len(recorder.submitted) == (tasks if tasks > 1 else 0)  # one task needs no executor
     assert tasks <= 1 or min(tasks, workers + 1) <= most <= 3 * workers + 1
 
 
@@ -290,7 +290,7 @@ def test_what_a_task_raises_is_raised_and_the_rest_cancelled() -> None:
     assert recorder.asked == 3
 
 
-def test_what_waits_for_those_who_are_gone_is_cancelled() -> None:
+def test_tasks_without_a_waiting_caller_are_cancelled() -> None:
     never, is_lost = threading.Event(), threading.Event()
     with ThreadPoolExecutor(2) as pool, watched(pool, is_lost.is_set) as executor:
         done, waiting = executor.submit(str, 1), executor.submit(never.wait)

@@ -1,4 +1,4 @@
-"""Each file that is made of a cohort is read back by the libraries that it is for, and agrees with the index."""
+"""The libraries for each export read it back, and it agrees with the index."""
 
 import contextlib
 import errno
@@ -22,22 +22,22 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
-from trees import Quirky, Tree
+from trees import Quirky, Tree, build_index
 
-from omidbfs.cli import EXPORTS, main
-from omidbfs.database.access import Access
+from omidbfs.cli.main import EXPORT_FORMATS, main
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
-from omidbfs.export.access import export_access
-from omidbfs.export.columns import PAGE, columns_of, pages, spread
-from omidbfs.export.formats import BY_FILE, FORMATS, format_of
-from omidbfs.export.table import cell
+from omidbfs.database.permissions import Access
+from omidbfs.exports.fields import PAGE, columns_of, pages
+from omidbfs.exports.formats import BY_FILE, FORMATS, format_of
+from omidbfs.exports.table import cell
 from omidbfs.facets import Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.names import Names
-from omidbfs.nodes import Directory, Export
-from omidbfs.ownership import Ownership, drive_access
-from omidbfs.view import View
+from omidbfs.index.names import Names, spread
+from omidbfs.view.nodes import Directory, Export
+from omidbfs.view.ownership import Ownership, drive_access
+from omidbfs.view.quoting import export_access
+from omidbfs.view.view import View
 
 COHORTS = ("all", "by-outcome/malignant", "by-view/MLO/by-laterality/L", "by-file-type/dcm", "by-view/SIO")
 
@@ -66,7 +66,7 @@ def content(view: View, path: str, name: str) -> bytes:
 
 
 def expected(view: View, path: str) -> list[dict[str, object]]:
-    """Return what the table of a cohort must hold, image by image, read from the index one value at a time."""
+    """Return the expected table of a cohort, read from the index one value at a time."""
     index, cohorts = view.index, view.cohorts
     rows = []
     for row in cohorts.row_array(view.cohort(directory(view, path))).tolist():
@@ -79,8 +79,8 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
             "episode": index.episodes.ids[episode].decode() if episode >= 0 else None,
             "study": index.studies[study].decode(),
             "image": index.images[row].decode(),
-            "dcm": f"all/{name.decode()}.dcm" if index.has_file(row, 0) else None,
-            "json": f"all/{name.decode()}.json" if index.has_file(row, 1) else None,
+            "dcm": f"all/{name.decode()}.dcm" if index.has_file(row, DCM) else None,
+            "json": f"all/{name.decode()}.json" if index.has_file(row, JSON) else None,
             "study_date": int(index.study_date[study]) or None,
             "Rows": int(index.matrix[row, 0]) or None,
             "Columns": int(index.matrix[row, 1]) or None,
@@ -100,7 +100,7 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
 
 
 def plain(value: object) -> object:
-    """Return a value of a library as one of Python: nothing is ``None``, dates are ordinals, lists are joined."""
+    """Return a value of a library as one of Python. Missing is ``None``, dates are ordinals, lists are joined."""
     if isinstance(value, list | np.ndarray):
         return "|".join(value)
     if value is None or value is pandas.NaT or (isinstance(value, float) and math.isnan(value)) or value == "":
@@ -395,8 +395,8 @@ def test_pages_are_parts_of_the_rows_and_neighbours_are_named_once() -> None:
 
 def test_a_table_goes_on_over_the_end_of_a_page(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [content(view, "all", file) for file in ("index.csv", "coco.json", "paths.txt")]
-    monkeypatch.setattr("omidbfs.export.columns.PAGE", 7)
-    monkeypatch.setattr("omidbfs.export.parquet._GROUP", 100)
+    monkeypatch.setattr("omidbfs.exports.fields.PAGE", 7)
+    monkeypatch.setattr("omidbfs.exports.parquet._GROUP", 100)
     assert [content(view, "all", file) for file in ("index.csv", "coco.json", "paths.txt")] == whole
     assert_is(
         polars.read_parquet(io.BytesIO(content(view, "all", "index.parquet"))).to_dicts(), expected(view, "all")
@@ -450,7 +450,7 @@ def test_the_name_of_a_file_says_its_format_where_it_is_plain(name: str, wanted:
 
 
 def test_the_command_offers_every_format() -> None:
-    assert [*FORMATS, "omidb-summary"] == list(EXPORTS)
+    assert [*FORMATS, "omidb-summary"] == list(EXPORT_FORMATS)
 
 
 def test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it(
@@ -530,7 +530,7 @@ def test_a_view_refuses_what_another_has_made(view: View) -> None:
         (0o555, [0o444, 0o044], Ownership(uid=3), (0o000, 3, 7)),
     ],
 )
-def test_others_may_read_what_is_made_only_if_they_may_read_everything(
+def test_other_users_can_read_generated_files_only_with_access_to_everything(
     view: View, roots: int, files: list[int], ownership: Ownership, shown: tuple[int, int, int]
 ) -> None:
     index = replace(view.index, accesses=((0, 0, 0), *((mode, 5, 7) for mode in files)))

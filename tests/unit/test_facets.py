@@ -1,4 +1,4 @@
-"""The facets: which values an image has, for everything that a source may say."""
+"""The facets: the values of an image, for everything that a source may contain."""
 
 import re
 from collections import Counter
@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import MARK, Client, Study, Tree, sidecar
+from pydicom.datadict import tag_for_keyword
+from trees import MARK, Client, Study, Tree, build_index, sidecar
 
-from omidbfs.clinical import Windows
-from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.base.names import safe_bytes
+from omidbfs.clinical.outcomes import Windows
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
+from omidbfs.cohorts.readings import number_range, readings_of
 from omidbfs.database.layout import find_source
 from omidbfs.database.terms import IMAGE_TYPES, age_in_years
 from omidbfs.database.views import MODIFIERS, VIEWS, read_position, side, view
-from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind
+from omidbfs.facets import BY_NAME, FACETS, RESERVED, Facet, Kind, Level
 from omidbfs.facets.clinical import fold_of
 from omidbfs.facets.image import code_label
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import FIRST_CODE, TextValue
-from omidbfs.names import safe_name
-from omidbfs.readings import number_range, readings_of
 
 Listed = Callable[[str, Tree], list[str]]
 
@@ -54,7 +54,7 @@ def image(client: Callable[..., Client]) -> Callable[..., Tree]:
     return make
 
 
-# What is in the header -------------------------------------------------------------------------------------
+# Header ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_code_strings_are_in_capitals(text: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("facet", "tag"), [("modality", "00080060"), ("photometric-interpretation", "00280004")])
-def test_so_are_those_of_these_facets(image: Callable[..., Tree], facet: str, tag: str) -> None:
+def test_code_strings_of_these_facets_are_in_capitals(image: Callable[..., Tree], facet: str, tag: str) -> None:
     assert listed(facet, image(header={tag: {"vr": "CS", "Value": ["mg a"]}})) == ["MG_A"]
     assert listed(facet, image(header={tag: {"vr": "CS", "Value": ["Unknown"]}})) == ["_unknown"]
 
@@ -388,7 +388,7 @@ def test_an_image_without_any_header_is_unknown_in_every_facet_of_the_image(imag
             assert listed(facet.name, tree) == ["unknown"], facet.name
 
 
-# What is in NBSS and ImageDB -------------------------------------------------------------------------------
+# NBSS and ImageDB ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -543,8 +543,8 @@ def test_a_lesion_of_the_other_side_is_not_the_marks(
     client: Callable[..., Client], numbers: str | None, side: str, link: list[str], grade: list[str]
 ) -> None:
     found = lesions(numbers, side)
-    woman = client().episode("1", "", **found["episode"])  # type: ignore[arg-type]
-    tree = woman.study("1.1", "1").image("1", marks=found["marks"], ImageLaterality=side).of.tree  # type: ignore[arg-type]
+    one = client().episode("1", "", **found["episode"])  # type: ignore[arg-type]
+    tree = one.study("1.1", "1").image("1", marks=found["marks"], ImageLaterality=side).of.tree  # type: ignore[arg-type]
     assert listed("lesion-link", tree) == link
     assert listed("grade", tree) == grade
     is_linked = link == ["linked"]
@@ -566,8 +566,8 @@ def test_without_an_episode_a_lesion_is_unlinked(client: Callable[..., Client]) 
 
 
 def test_an_episode_is_found_by_client_and_number(client: Callable[..., Client]) -> None:
-    woman = client("demd1").episode("7").episode("a b", day="2013-01-01")
-    study = woman.study("1.1", "7").image("1").study("1.2", "a b").image("2").study("1.3", None, None).image("3")
+    one = client("demd1").episode("7").episode("a b", day="2013-01-01")
+    study = one.study("1.1", "7").image("1").study("1.2", "a b").image("2").study("1.3", None, None).image("3")
     tree = study.client("demd2").episode("7").study("2.1", "7").image("4").of.tree
     cohorts = Cohorts(build_index(find_source(tree.root), Classification()))
     facet = BY_NAME["episode"]
@@ -600,18 +600,18 @@ def test_an_episode_is_found_by_client_and_number(client: Callable[..., Client])
     ],
 )
 def test_ethnicity_is_where_it_is_stated(client: Callable[..., Client], keys: dict[str, str], value: str) -> None:
-    woman = client()
-    woman.documents["nbss"].update(keys)
-    woman.write()
-    assert listed("ethnicity", woman.study("1.1").image("1").of.tree) == [value]
+    one = client()
+    one.documents["nbss"].update(keys)
+    one.write()
+    assert listed("ethnicity", one.study("1.1").image("1").of.tree) == [value]
 
 
 @pytest.mark.parametrize(("closed", "value"), [("Y", "yes"), ("N", "no"), (None, "unknown"), ("x", "unknown")])
 def test_what_is_not_stated_of_an_episode_is_unknown(
     client: Callable[..., Client], closed: str | None, value: str
 ) -> None:
-    woman = client().episode("1", EpisodeIsClosed=closed, EpisodeAction="ST")
-    tree = woman.study("1.1", "1").image("1").of.tree
+    one = client().episode("1", EpisodeIsClosed=closed, EpisodeAction="ST")
+    tree = one.study("1.1", "1").image("1").of.tree
     assert listed("closed", tree) == [value]
     assert listed("episode-action", tree) == ["surgical-treatment"]
     assert listed("post-op", tree) == ["no"]
@@ -651,22 +651,22 @@ HOSTILE = (
     "*",
     "../x",
 )
-"""Texts and identifiers that as names would be a complement, a union, a range or a reserved word."""
+"""Texts and identifiers that would mean a complement, a union, a range or a reserved word as names."""
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Cohorts:
-    """A database whose studies and episodes have names that would mean something else on the drive."""
+    """A database whose studies and episodes have names with another meaning on the drive."""
     tree = Tree(tmp_path_factory.mktemp("hostile") / "db")
-    woman = tree.client("demd1")
+    one = tree.client("demd1")
     for number, text in enumerate(HOSTILE[:-1]):
-        woman.episode(text).study(text, text).image(f"1.{number}")
+        one.episode(text).study(text, text).image(f"1.{number}")
     return Cohorts(build_index(find_source(tree.root), Classification()))
 
 
 def is_safe(name: str) -> bool:
-    """Return whether a name stays as it is, and is neither a union, a complement nor a reserved word."""
-    return safe_name(name) == name.encode() and "," not in name and name not in RESERVED
+    """Return whether a name is safe, and neither a union, a complement nor a reserved word."""
+    return safe_bytes(name.encode()) == name.encode() and "," not in name and name not in RESERVED
 
 
 @of_kind(Kind.TABLE, Kind.FILE)
@@ -681,7 +681,7 @@ def test_a_listed_name_is_safe_and_cannot_be_read_as_anything_else(hostile: Coho
     for code, value in enumerate(facet.values, FIRST_CODE if facet.kind is Kind.TABLE else 0):
         assert is_safe(value.label) or value.label == "other"
         assert not re.fullmatch(r"[0-9]*-?[0-9]*", value.label)
-        # What NBSS calls "Other" joins what is outside its table; no other value is called as a reserved one.
+        # "Other" of NBSS joins the codes outside its table. No other value has a reserved name.
         assert {value.label, value.code, *value.aliases} & RESERVED.keys() <= {"other"}
         term = hostile.term(facet, value.label)
         assert term is not None
@@ -731,9 +731,21 @@ def test_a_listed_identifier_is_safe_and_means_itself(hostile: Cohorts, facet: F
 
 
 @pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
-def test_a_facet_says_what_it_is(facet: Facet) -> None:
+def test_a_facet_has_a_description(facet: Facet) -> None:
     assert facet.description
     assert facet.source
-    assert facet.level in ("client", "study", "episode", "image", "mark", "lesion", "file")
+    assert facet.level in Level
     assert (facet.kind is Kind.TABLE) <= bool(facet.values)
     assert (facet.tokens is None) == (facet.kind in (Kind.NAME, Kind.FILE))
+
+
+@pytest.mark.parametrize("facet", FACETS, ids=lambda facet: facet.name)
+def test_a_facet_names_its_tags_and_keys_as_data(facet: Facet) -> None:
+    words = [part for part in facet.origin if isinstance(part, str)]
+    assert not re.search(r"[0-9A-F]{4},[0-9A-F]{4}", "".join(words)), "a tag in words"
+    for tag in facet.tags:
+        assert [tag_for_keyword(keyword) for keyword in tag.keyword.split(".")] == [
+            int(part, 16) for part in tag.path
+        ]
+    assert facet.source == "".join(map(str, facet.origin))
+    assert not facet.keys or facet.level in (Level.CLIENT, Level.EPISODE)

@@ -1,4 +1,4 @@
-"""What mount.fuse3 calls is ``omidbfs mount``: its options, under their own names."""
+"""A call by mount.fuse3 is ``omidbfs mount`` with the same options."""
 
 import os
 
@@ -6,13 +6,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from omidbfs.cli import main
-from omidbfs.commands.fstab import arguments
-from omidbfs.errors import UserError
+from omidbfs.base.errors import UserError
+from omidbfs.cli.commands.fstab import arguments
+from omidbfs.cli.main import main
 
 
 def translated(*options: str) -> list[str]:
-    """The options of ``mount`` that remain of those of a line of fstab."""
+    """The options of ``mount`` for those of a line of fstab."""
     result = arguments(["/db", "/mnt", "-o", ",".join(options)], main)
     assert result[:2] == [f"--config={os.devnull}", "mount"]
     assert result[-3:] == ["--", "/db", "/mnt"]
@@ -31,7 +31,7 @@ def translated(*options: str) -> list[str]:
         [],
     ],
 )
-def test_what_mount_fuse_does_not_say_stays_as_it_is(call: list[str]) -> None:
+def test_other_command_lines_stay_as_they_are(call: list[str]) -> None:
     assert arguments(call, main) == call
 
 
@@ -49,7 +49,7 @@ def test_every_option_of_mount_is_one_of_fstab() -> None:
             ]
 
 
-def test_what_concerns_mount_itself_is_no_matter_of_ours() -> None:
+def test_options_of_mount_itself_are_ignored() -> None:
     assert (
         translated("defaults", "ro", "nosuid", "nodev", "noexec", "exec", "_netdev", "nofail", "auto", "noauto")
         == []
@@ -81,7 +81,7 @@ def test_a_configuration_is_read_where_it_is_named() -> None:
         ("remount", "-o remount: a drive cannot be changed while it is mounted; unmount it, then mount it"),
     ],
 )
-def test_what_is_no_option_is_one_clear_line(option: str, says: str) -> None:
+def test_an_unknown_option_is_one_clear_line(option: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         translated(option)
     assert str(caught.value) == says
@@ -89,7 +89,7 @@ def test_what_is_no_option_is_one_clear_line(option: str, says: str) -> None:
     assert (done.exit_code, done.output) == (1, f"omidbfs: {says}\n")
 
 
-def test_a_value_that_is_wrong_is_told_as_for_mount() -> None:
+def test_a_wrong_value_gives_the_error_of_mount() -> None:
     done = CliRunner().invoke(main, ["/db", "/mnt", "-o", "umask=99"])
     assert done.exit_code == 2
     assert "Invalid value for '--umask': 99 is no octal number up to 777" in done.output
@@ -97,7 +97,7 @@ def test_a_value_that_is_wrong_is_told_as_for_mount() -> None:
     assert "there is no user nobody-at-all" in done.output
 
 
-def test_another_user_gets_a_home_of_his_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_gets_its_own_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/root")
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     arguments(["/db", "/mnt", "-o", "rw"], main)

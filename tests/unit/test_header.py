@@ -48,6 +48,14 @@ WHOLE: dict[str, object] = {
     "00280011": element(2560, vr="US"),
     "00281350": element("NO"),
     "00080008": element("DERIVED", "PRIMARY", "", "GENERATED_2D"),
+    "0020000E": element("1.2.4", vr="UI"),
+    "00200020": element("A", "FR"),
+    "00181164": element(0.07, "0.08", vr="DS"),
+    "00280002": element(1, vr="US"),
+    "00280100": element(16, vr="US"),
+    "00280101": element(12, vr="US"),
+    "00280103": element(0, vr="US"),
+    "20500020": element("INVERSE"),
     "00080068": element("FOR PRESENTATION"),
     "00080070": element("HOLOGIC, Inc.", vr="LO"),
     "00081090": element("Lorad Selenia", vr="LO"),
@@ -90,6 +98,14 @@ HEADER = Header(
     ViewCode="R-10226",
     ViewModifierCodes=("R-102D6", "R-102D7"),
     ImageType=("DERIVED", "PRIMARY", "GENERATED_2D"),
+    PresentationLUTShape="INVERSE",
+    SeriesInstanceUID="1.2.4",
+    SamplesPerPixel=1,
+    BitsAllocated=16,
+    BitsStored=12,
+    PixelRepresentation=0,
+    PatientOrientation=("A", "FR"),
+    ImagerPixelSpacing=(0.07, 0.08),
 )
 Reports = list[tuple[str, str]]
 
@@ -162,7 +178,7 @@ def test_an_attribute_is_found_by_its_place_in_the_dataset() -> None:
     ],
     ids=json.dumps,
 )
-def test_nothing_stated_is_nothing_and_no_news(value: object) -> None:
+def test_an_unstated_value_is_absent_and_no_problem(value: object) -> None:
     assert position(value) == (None, [])
 
 
@@ -256,14 +272,14 @@ TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
 
 
 def frames(**groups: dict[str, object]) -> dict[str, object]:
-    """Return a tomosynthesis that says what there is to say in its acquisition and functional groups."""
+    """Return a tomosynthesis with all attributes in its acquisition and functional groups."""
     tags = {"shared": "52009229", "frames": "52009230"}
     document = {tags[name]: element(group, {"00209071": element("x")}, vr="SQ") for name, group in groups.items()}
     return {"00080016": element(TOMOSYNTHESIS, vr="UI"), **document}
 
 
 @pytest.mark.parametrize("place", ["shared", "frames"])
-def test_functional_groups_say_what_the_whole_does_not(place: str) -> None:
+def test_functional_groups_fill_in_missing_attributes(place: str) -> None:
     group: dict[str, object] = {
         "00209071": element({"00209072": element("R")}, vr="SQ"),
         "00189476": element({"00181114": element("1.1", vr="DS"), "001811A0": element("61", vr="DS")}, vr="SQ"),
@@ -395,14 +411,58 @@ def test_both_decoders_read_alike(document: dict[str, object]) -> None:
     for keyword in (*TAGS, *NUMBERS):
         if keyword != "PatientAge":
             assert getattr(typed, keyword) == getattr(lenient, keyword)
-    assert (typed.ViewCode, typed.ViewModifierCodes) == (lenient.ViewCode, lenient.ViewModifierCodes)
+    for keyword in ("ViewCode", "ViewModifierCodes", "PatientOrientation", "ImagerPixelSpacing"):
+        assert getattr(typed, keyword) == getattr(lenient, keyword)
+
+
+ABSURD: tuple[tuple[str, tuple[object, ...], str], ...] = (
+    ("00280010", (-1,), "Rows is -1, not a number from 0 to 65535"),
+    ("00280011", ("wide",), "Columns is 'wide', not a number from 0 to 65535"),
+    ("00280008", (1e300,), "NumberOfFrames is 1e+300, not a number from 0 to 65535"),
+    ("00280002", (5,), "SamplesPerPixel is 5, not a number from 0 to 4"),
+    ("00280100", (65,), "BitsAllocated is 65, not a number from 0 to 64"),
+    ("00280101", ({},), "BitsStored is an object, not a number from 0 to 64"),
+    ("00280103", (2,), "PixelRepresentation is 2, not a number from 0 to 1"),
+    ("00181164", (0.07, -0.07), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07, 1000.0), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07,), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07, 0.07, 0.07), "ImagerPixelSpacing does not hold two lengths in mm"),
+    ("00181164", (0.07, "x"), "ImagerPixelSpacing is 'x', not a finite number"),
+    ("00181164", (True, 0.07), "ImagerPixelSpacing is a boolean, not a finite number"),
+    ("00200020", (1, 2), "PatientOrientation has 2 values, not two texts"),
+)
+
+
+@pytest.mark.parametrize(("tag", "values", "detail"), ABSURD)
+def test_what_pixels_cannot_be_is_reported_and_unknown(tag: str, values: tuple[object, ...], detail: str) -> None:
+    header, reports = decoded({tag: element(*values)})
+    assert (header, reports) == (Header(), [("odd-value", detail)])
+    lenient, reports = decoded({tag: element(*values), "00101010": element(65)})
+    assert (lenient, reports) == (Header(PatientAge="65"), [("odd-value", detail)])
+
+
+@pytest.mark.parametrize(
+    ("values", "orientation"),
+    [
+        (["A", "R"], ("A", "R")),
+        ([" P ", None], ("P", "")),
+        (["", "FL"], ("", "FL")),
+        (["A"], ("A", "")),
+        ([None, ""], ()),
+        (["Data anonymised", "Data anonymised"], ()),
+    ],
+)
+def test_an_orientation_has_two_ends_or_none(values: list[str | None], orientation: tuple[str, ...]) -> None:
+    assert decoded({"00200020": element(*values)}) == (Header(PatientOrientation=orientation), [])
+    header, reports = decoded({"00200020": element(*values), "00101010": element(65)})
+    assert (header.PatientOrientation, reports) == (orientation, [])
 
 
 # DICOM -----------------------------------------------------------------------------------------------------
 
 
 def mammogram() -> Dataset:
-    """Return a data set that says what WHOLE does, and has a few pixels."""
+    """Return a data set with the attributes of WHOLE and a few pixels."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -412,6 +472,7 @@ def mammogram() -> Dataset:
         if keyword != "TransferSyntaxUID":
             setattr(data, keyword, getattr(HEADER, keyword))
     data.ImageType = ["DERIVED", "PRIMARY", "", "GENERATED_2D"]
+    data.PatientOrientation, data.ImagerPixelSpacing = ["A", "FR"], ["0.07", "0.08"]
     view = Dataset()
     view.CodeValue = HEADER.ViewCode
     view.ViewModifierCodeSequence = []
@@ -428,7 +489,7 @@ def mammogram() -> Dataset:
 def stored(data: Dataset, **options: Any) -> bytes:
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some of what is written here is damaged on purpose
+        warnings.simplefilter("ignore")  # some of these files are damaged on purpose
         data.save_as(stream, enforce_file_format=True, **options)
     return stream.getvalue()
 
@@ -541,14 +602,26 @@ def private(data: Dataset, group: int, size: int) -> Dataset:
 @pytest.mark.parametrize("cut", [0, 1 << 10])
 def test_nothing_is_read_behind_the_last_attribute_that_is_wanted(scratch: int, cut: int) -> None:
     content = stored(private(mammogram(), 0x0055, MAX_DICOM + 2))
-    assert read(scratch, content[: len(content) - cut]) == (HEADER, [])
+    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)  # this attribute is behind all others
+    assert read(scratch, content[: len(content) - cut]) == (header, [])
+
+
+def test_an_attribute_far_behind_all_others_gives_no_problem(scratch: int) -> None:
+    data = mammogram()
+    data.add_new((0x0055, 0x0010), "LO", "HOLOGIC, Inc.")
+    data.add_new((0x0055, 0x1010), "OB", b"\1" * (1 << 20))
+    content = stored(data)
+    assert read(scratch, content) == (HEADER, [])
+    header = msgspec.structs.replace(HEADER, PresentationLUTShape=None)
+    for end in (content.index(b"INVERSE") + 3, content.index(b"INVERSE") - 3, content.index(b"\1" * 64) + 64):
+        assert read(scratch, content[:end]) == (header, [])
 
 
 @pytest.mark.parametrize(
     ("size", "cut", "why"),
     [
-        (MAX_DICOM + 2, 0, "an attribute reaches beyond the first 16 MB; what stands before it is used"),
-        (1 << 10, 1 << 9, "the header is cut off; what stands before is used"),
+        (MAX_DICOM + 2, 0, "an attribute reaches beyond the first 16 MB; the attributes before it are used"),
+        (1 << 10, 1 << 9, "the header is cut off; the attributes before that are used"),
     ],
 )
 def test_what_stands_before_an_error_counts(scratch: int, size: int, cut: int, why: str) -> None:

@@ -1,4 +1,4 @@
-"""What somebody might put into a database on purpose: bombs, traps, and text that speaks to a terminal."""
+"""Hostile content of a database: bombs, traps, and text with terminal control characters."""
 
 import errno
 import io
@@ -18,20 +18,20 @@ from click.testing import CliRunner
 from test_view import GENERATED, view_of
 from trees import MARK, Tree
 
-from omidbfs.cli import main
-from omidbfs.config import read_config
-from omidbfs.database.access import TreeReader
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+from omidbfs.cli.main import main
 from omidbfs.database.dicom import MAX_DICOM, read_dicom
 from omidbfs.database.header import MAX_DOCUMENT, JsonError, load_json
 from omidbfs.database.layout import find_source
-from omidbfs.database.problems import Problem, reporter
-from omidbfs.errors import UserError
+from omidbfs.database.permissions import TreeReader
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
-from omidbfs.names import printable
-from omidbfs.nodes import Directory
-from omidbfs.root import root_of
-from omidbfs.view import View
+from omidbfs.serving.configuration import read_config
+from omidbfs.view.nodes import Directory
+from omidbfs.view.root import root_of
+from omidbfs.view.view import View
 
 HOSTILE = (
     "..",
@@ -67,7 +67,7 @@ def checked(root: Path, index: Path) -> list[dict[str, str]]:
     """Return the problems of a database, found by a process that may have a gigabyte."""
     program = """
 import resource, sys
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 main(sys.argv[1:])
 """
@@ -84,7 +84,7 @@ main(sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database in which every field that is a text says something hostile, and most names do."""
+    """A database in which every text field and most names are hostile."""
     tree = Tree(tmp_path_factory.mktemp("hostile") / "db")
     for number, text in enumerate(HOSTILE):
         client = tree.client(f"demd{number}", site=text, classification=text)
@@ -130,7 +130,7 @@ def names(view: View, directory: Directory, depth: int = 6) -> set[bytes]:
     return found
 
 
-def test_whatever_the_values_are_a_name_is_plain_ascii_and_one_component(hostile: Path) -> None:
+def test_with_any_values_a_name_is_plain_ascii_and_one_component(hostile: Path) -> None:
     view = view_of(hostile)
     found = names(view, view.root)
     assert len(found) > 100
@@ -141,9 +141,9 @@ def test_whatever_the_values_are_a_name_is_plain_ascii_and_one_component(hostile
         assert not name.startswith(b"-")
 
 
-def test_what_the_drive_says_of_itself_speaks_to_no_terminal(hostile: Path, index: Index) -> None:
-    from omidbfs.about import generated_texts
+def test_texts_of_the_drive_have_no_control_characters(hostile: Path, index: Index) -> None:
     from omidbfs.index.classification import Classification
+    from omidbfs.view.about import generated_texts
 
     texts = generated_texts(root_of(index), ("/\x1b[31m", "/\u202e"), Classification(), {})
     assert set(texts) == set(GENERATED)
@@ -169,7 +169,7 @@ def test_what_the_drive_says_of_itself_speaks_to_no_terminal(hostile: Path, inde
         ["ls", "by-model/\x1b[31m\u202e"],
     ],
 )
-def test_what_commands_print_speaks_to_no_terminal(hostile: Path, tmp_path: Path, command: list[str]) -> None:
+def test_output_of_commands_has_no_control_characters(hostile: Path, tmp_path: Path, command: list[str]) -> None:
     arguments = [command[0], str(hostile), *command[1:], "--index", str(tmp_path / "index"), "--workers", "1"]
     done = CliRunner().invoke(main, arguments)
     assert done.output
@@ -178,7 +178,7 @@ def test_what_commands_print_speaks_to_no_terminal(hostile: Path, tmp_path: Path
         assert line.isprintable(), line
 
 
-def test_a_key_of_the_configuration_is_quoted_without_speaking_to_the_terminal(tmp_path: Path) -> None:
+def test_a_quoted_key_of_the_configuration_has_no_control_characters(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('"\\u001b[31m\\u202e" = 1\n')
     done = CliRunner().invoke(main, ["--config", str(tmp_path / "bad.toml"), "check", str(tmp_path)])
     assert done.exit_code == 1
@@ -226,7 +226,7 @@ def test_a_bomb_is_read_or_refused(bomb: str) -> None:
         except JsonError:
             continue
         problems: list[Problem] = []
-        parse_nbss(document, reporter("it", problems))
+        parse_nbss(document, Reporter("it", problems))
         assert all(len(problem.detail) < 300 for problem in problems)
 
 
@@ -276,7 +276,7 @@ def test_a_deflated_header_is_inflated_so_far_and_no_farther() -> None:
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = deflate.compress(plain) + deflate.compress(b"\xe0\x7f\x10\x00OB\0\0" + (1 << 31).to_bytes(4, "little"))
     for _ in range(16):
-        bomb += deflate.compress(bytes(16 << 20))  # a thousand times what it is as a file
+        bomb += deflate.compress(bytes(16 << 20))  # a thousand times the size of the file
     bomb += deflate.flush()
     assert len(bomb) < 2 << 20
     tracemalloc.start()
@@ -296,12 +296,12 @@ def test_an_element_of_any_length_in_a_file_of_any_size_is_refused_soon(tag: byt
     content = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little") + meta
     modality = b"\x08\x00\x60\x00CS\x02\x00MG"
     descriptor = in_file(content + modality + tag + b"\0\0" + length.to_bytes(4, "little"))
-    os.ftruncate(descriptor, 1 << 40)  # a terabyte of nothing: millions of empty elements
+    os.ftruncate(descriptor, 1 << 40)  # a sparse terabyte: millions of empty elements
     problems: list[tuple[str, str]] = []
     header = read_dicom(descriptor, lambda *problem: problems.append(problem))
     assert (header.Modality, header.Manufacturer) == ("MG", None)
     assert [kind for kind, _ in problems] == ["bad-dicom"]
-    assert problems[0][1].endswith("is used")
+    assert problems[0][1].endswith("are used")
     os.close(descriptor)
 
 
@@ -327,7 +327,7 @@ def test_toml_that_is_nested_without_end_is_an_error_in_one_line(tmp_path: Path)
 # Trees -------------------------------------------------------------------------------------------------------
 
 
-def test_whatever_is_in_the_place_of_files_and_directories_is_passed_by(tmp_path: Path) -> None:
+def test_anything_in_the_place_of_files_and_directories_is_passed_by(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     study = tree.client("demd1").study("1").image("1.1", dcm=b"pixels")
     (study.images / "loop").symlink_to(".")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omidbfs.database.imagedb import MARK_FEATURES, parse_imagedb
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import OTHER, DbImage, DbStudy, ImageDb, Mark
 
 BOX: dict[str, object] = {"MarkID": 1, "X1": "10", "Y1": 20, "X2": "30", "Y2": 40.0}
@@ -14,7 +14,7 @@ BOX: dict[str, object] = {"MarkID": 1, "X1": "10", "Y1": 20, "X2": "30", "Y2": 4
 
 def read(document: object) -> tuple[ImageDb, list[str]]:
     problems: list[Problem] = []
-    imagedb = parse_imagedb(document, reporter("imagedb", problems))
+    imagedb = parse_imagedb(document, Reporter("imagedb", problems))
     return imagedb, [problem.kind for problem in problems]
 
 
@@ -121,5 +121,5 @@ json_values: Any = st.recursive(
 @given(json_values | st.fixed_dictionaries({"STUDIES": json_values, "Site": json_values}))
 def test_no_json_value_anywhere_raises(document: object) -> None:
     problems: list[Problem] = []
-    parse_imagedb(document, reporter("imagedb", problems))
+    parse_imagedb(document, Reporter("imagedb", problems))
     assert all(problem.detail.isprintable() for problem in problems)

@@ -1,4 +1,4 @@
-"""The index: names are found again, and however a source is read in pieces, the index is the same."""
+"""The index finds every name. It is the same for any division of a source into pieces."""
 
 import itertools
 import re
@@ -14,21 +14,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroaring import BitMap
-from trees import Quirky, Tree
+from trees import Quirky, Tree, build_index
 
-from omidbfs.clinical import Windows
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.database.client import ClientReader, read_client
+from omidbfs.clinical.client import read_client
+from omidbfs.clinical.outcomes import Windows
+from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.database.client import ClientReader
+from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.header import Header
 from omidbfs.database.layout import Scanner, find_source
 from omidbfs.database.records import FileFacts
 from omidbfs.database.study import ImageRecord
 from omidbfs.facets import BY_NAME
 from omidbfs.index import build
-from omidbfs.index.build import build_index
 from omidbfs.index.chunk import ChunkBuilder
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, JSON, Index
+from omidbfs.index.columns import Index
 from omidbfs.index.merge import merge
 from omidbfs.index.names import Names, NameTable, duplicated
 
@@ -139,16 +140,12 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> Pieces:
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three women: texts that meet in one slug, a UID that occurs twice, several events and view modifiers."""
+    """Three clients: texts with the same slug, a UID that occurs twice, several events and view modifiers."""
     tree = Tree(tmp_path_factory.mktemp("three"))
-    for woman, model in enumerate(("Selenia", "selenia ", "Inspiration")):
-        client = tree.client(f"demd{woman}").episode("1", "M").episode("2", "N", "2015-01-01")
-        client.study(f"1.{woman}", "1").image(
-            "5", ManufacturerModelName=model, ViewModifiers=("R-102D6", "R-102D7")
-        )
-        study = client.study(f"2.{woman}", "2", "2015-01-01").image(
-            f"6.{woman}", ManufacturerModelName="Inspiration"
-        )
+    for nth, model in enumerate(("Selenia", "selenia ", "Inspiration")):
+        client = tree.client(f"demd{nth}").episode("1", "M").episode("2", "N", "2015-01-01")
+        client.study(f"1.{nth}", "1").image("5", ManufacturerModelName=model, ViewModifiers=("R-102D6", "R-102D7"))
+        study = client.study(f"2.{nth}", "2", "2015-01-01").image(f"6.{nth}", ManufacturerModelName="Inspiration")
         study.image("odd name", suffix=".dcm.json", PatientAge="064Y").image("7 8", dcm=None)
         (study.images / "6.9.dcm").write_bytes(b"no DICOM")
     (tree.images / "demd1" / "1.1" / "5.dcm").chmod(0o400)
@@ -167,7 +164,7 @@ def test_a_database_with_every_quirk_read_in_pieces_gives_the_same_index(
     assert plain(in_pieces(quirky_database.path, clients)) == plain(in_pieces(quirky_database.path, 1000))
 
 
-def test_progress_is_told_chunk_by_chunk(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_chunk_by_chunk(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, int, int]] = []
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 2)
     index = build_index(find_source(three), Classification(), progress=lambda *numbers: told.append(numbers))
@@ -175,7 +172,7 @@ def test_progress_is_told_chunk_by_chunk(three: Path, monkeypatch: pytest.Monkey
     assert len(index) == 15
 
 
-# What is in it ---------------------------------------------------------------------------------------------
+# Content ---------------------------------------------------------------------------------------------------
 
 
 def rows_by_value(index: Index, facet: str) -> dict[str, list[int]]:
@@ -325,7 +322,7 @@ def test_the_quirks_are_found_and_nothing_else(quirky_database: Quirky) -> None:
 
 
 def test_a_source_may_have_more_owners_than_two_bytes_count(tmp_path: Path) -> None:
-    """Nobody can give files to 70,000 owners here: a client is taken for one that has them."""
+    """No test can make files of 70,000 owners, so a made-up record of a client stands for them."""
     source = find_source(Tree(tmp_path).client("demd1").study().image().of.tree.root)
     with ClientReader(source) as reader:
         client = read_client(Scanner(source, []), reader, "demd1", [])

@@ -1,4 +1,4 @@
-"""Where things are: every spelling of a tree is found, and what does not belong there is reported, not shown."""
+"""The layout of a source: every spelling of a tree is found. Foreign files are reported, not shown."""
 
 import json
 import os
@@ -9,21 +9,22 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trees import Tree
 
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
 from omidbfs.database.layout import ClientFiles, Scanner, Source, find_source
 from omidbfs.database.problems import KINDS, Problem
-from omidbfs.errors import UserError
-from omidbfs.names import printable
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """One client, demd1, with one whole image, 1.1.1, in her study 1.1."""
+    """One client, demd1, with one whole image, 1.1.1, in study 1.1."""
     return Tree(tmp_path / "db").client("demd1").study("1.1").image("1.1.1").of.tree
 
 
@@ -118,7 +119,7 @@ def test_both_trees_can_be_one_directory(tree: Tree) -> None:
         (lambda root: (root, root / "none", None), r"no such directory \(given as --images\)"),
     ],
 )
-def test_what_is_no_source_is_said_with_the_remedy(
+def test_a_directory_that_is_no_source_is_refused_with_a_remedy(
     tmp_path: Path, make: Callable[[Path], tuple[Path | None, ...]], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -269,7 +270,7 @@ def test_any_name_can_be_printed(name: str) -> None:
     assert printable(name).encode().decode() == printable(name)
 
 
-# Things that are no files ----------------------------------------------------------------------------------
+# Special files --------------------------------------------------------------------------------------------
 
 PLACES = ["images/demd1/1.1/1.2.dcm", "data/demd1/1.1/1.2.json", "data/demd1/NBSS_demd1.json"]
 
@@ -356,9 +357,9 @@ def test_a_directory_that_becomes_a_link_after_it_was_looked_at_is_not_followed(
     study = tree.data / "demd1" / "1.1"
     judged = Scanner._is_directory
 
-    def judge_and_swap(self: Scanner, entry: "os.DirEntry[str]", directory: str, place: str) -> bool:
+    def judge_and_swap(self: Scanner, entry: "os.DirEntry[str]", directory: str, place: Any) -> bool:
         answer = judged(self, entry, directory, place)
-        if place == "data/demd1/1.1":
+        if place.path == "data/demd1/1.1":
             study.rename(tmp_path / "outside")
             study.symlink_to(tmp_path / "outside")
         return answer
@@ -426,7 +427,7 @@ def test_a_link_does_not_lead_around_a_private_directory(public_tree: Tree) -> N
     assert modes(public_tree, follow_symlinks=True) == {"1.1": 0o444, "1.2": 0o400, "1.3": 0o400}
 
 
-# What the operating system refuses -------------------------------------------------------------------------
+# Errors of the operating system ---------------------------------------------------------------------------
 
 AS_SOMEBODY = """
 import json, os, sys

@@ -4,8 +4,8 @@ from time import perf_counter
 
 import pytest
 
-from omidbfs.database.linking import StudyLink, link_studies, study_list_conflicts
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.clinical.linking import StudyLink, all_links, match_studies, study_list_conflicts, unique_links
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import DbStudy, Episode, Event
 
 DAY = [date(2012, 5, 1) + timedelta(number) for number in range(9)]
@@ -26,7 +26,8 @@ def link(
     """Return the links in the order of ``studies``, and the kinds of problems."""
     problems: list[Problem] = []
     present = {study.id for study in studies} if in_data is None else in_data
-    links = link_studies(episodes, studies, present, link_all, reporter("imagedb", problems))
+    matches = match_studies(episodes, studies, Reporter("imagedb", problems))
+    links = all_links(studies, matches) if link_all else unique_links(studies, matches, present)
     return [links[study.id] for study in studies], [problem.kind for problem in problems]
 
 
@@ -71,14 +72,14 @@ def test_a_study_on_the_day_keeps_the_event_and_others_lose_it() -> None:
     assert [found.events for found in links] == [(), ("screening",), ()]
 
 
-def test_a_study_that_lost_its_event_takes_it_from_nobody() -> None:
-    # The first two are of one day, and lose theirs before they meet the third.
+def test_a_study_that_lost_its_event_takes_it_from_no_other() -> None:
+    # The first two have the same day, and lose their events before the third is compared.
     links, _ = link([SCREENED], study(1, 1, "1"), study(2, 1, "1"), study(3, 5, "1"))
     assert [found.events for found in links] == [(), (), ("screening",)]
 
 
 @pytest.mark.parametrize("outside", ["1.2", "Thumbs"])
-def test_a_study_outside_data_is_linked_but_takes_nothing_from_others(outside: str) -> None:
+def test_a_study_outside_data_is_linked_but_takes_no_event_from_others(outside: str) -> None:
     other = DbStudy(outside, DAY[1], "1", {})
     links, _ = link([SCREENED], study(1, 1, "1"), other, in_data={"1.1", "Thumbs"})
     assert links == [StudyLink("1", ("screening",)), StudyLink("1", ())]
@@ -88,10 +89,10 @@ def test_a_study_that_study_list_puts_elsewhere_is_reported_and_stays_where_it_i
     problems: list[Problem] = []
     links = {"1.1": StudyLink("1"), "1.2": StudyLink("2"), "1.3": StudyLink(None), "1.4": StudyLink("1")}
     episodes = [Episode("1", study_list=("1.2", "1.4")), Episode("2", study_list=("1.1", "1.2", "1.3", "9"))]
-    study_list_conflicts(episodes, links, reporter("imagedb", problems))
-    assert [(problem.kind, problem.detail) for problem in problems] == [
-        ("study-list-conflict", "study '1.1': in StudyList of episode '2', but linked to episode '1'"),
-        ("study-list-conflict", "study '1.3': in StudyList of episode '2', but not linked"),
+    study_list_conflicts(episodes, links, Reporter("imagedb", problems))
+    assert [(problem.kind, problem.study, problem.detail) for problem in problems] == [
+        ("study-list-conflict", "1.1", "study '1.1': in StudyList of episode '2', but linked to episode '1'"),
+        ("study-list-conflict", "1.3", "study '1.3': in StudyList of episode '2', but not linked"),
     ]
 
 
@@ -99,4 +100,4 @@ def test_the_time_is_linear_in_the_studies() -> None:
     many = [DbStudy(f"1.{n}", DAY[1] + timedelta(n), "1", {}) for n in range(20_000)]
     start = perf_counter()
     link([SCREENED], *many)
-    assert perf_counter() - start < 5  # 0.1 s; in pairs it would be minutes
+    assert perf_counter() - start < 5  # 0.1 s; a comparison of all pairs would take minutes

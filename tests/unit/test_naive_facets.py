@@ -1,4 +1,4 @@
-"""Facets against a second opinion: the same values found by a few loops over the JSON as it is on disk.
+"""Facets agree with a second opinion: a few loops over the JSON on disk.
 
 Only the links of studies to episodes are taken from the index; they have the reference parser as their oracle.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from trees import Quirky
 
-from omidbfs.cohort import EVERYTHING, Cohorts
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
 from omidbfs.database.layout import find_source
 from omidbfs.facets import FACETS
 from omidbfs.index.build import refreshed
@@ -71,7 +71,7 @@ def first(sidecar: Json, tag: str) -> Any:
 
 
 def of_header(sidecar: Json) -> dict[str, list[str]]:
-    """Return what a sidecar says, facet by facet."""
+    """Return the facets of a sidecar."""
 
     def said(tag: str, name: Any = str) -> list[str]:
         value = first(sidecar, tag)
@@ -129,7 +129,7 @@ def side_of(sidecar: Json) -> str | None:
 
 
 def of_marks(marks: Any, side: str | None, episode: Json | None) -> dict[str, list[str]]:
-    """Return what the marks of an image say; ``marks`` as in ImageDB."""
+    """Return the facets of the marks of an image. ``marks`` is as in ImageDB."""
     marks = marks or {}
     readable = [mark for mark in marks.values() if isinstance(mark, dict) and is_box(mark)]
     if not readable:
@@ -147,9 +147,9 @@ def of_marks(marks: Any, side: str | None, episode: Json | None) -> dict[str, li
             set() if linked in (None, "", "UNLINKED") else {number.strip() for number in str(linked).split(",")}
         )
         lesions = (((episode or {}).get("LESION") or {}).get(side or "") or {}) if episode is not None else {}
-        hers = [number for number in lesions if number in numbers and isinstance(lesions[number], dict)]
-        links.add("no-lesion" if not numbers else "linked" if hers else "missing-lesion")
-        for number in hers or [None]:
+        named = [number for number in lesions if number in numbers and isinstance(lesions[number], dict)]
+        links.add("no-lesion" if not numbers else "linked" if named else "missing-lesion")
+        for number in named or [None]:
             surgery, biopsy = (
                 (((episode or {}).get(event) or {}).get(side or "") or {}).get(number) or {}
                 for event in ("SURGERY", "BIOPSYWIDE")
@@ -207,7 +207,7 @@ def of_breast(episode: Json | None, side: str | None) -> dict[str, list[str]]:
 
 
 def second_opinion(root: Path, index: Index) -> Iterator[tuple[int, dict[str, list[str]]]]:
-    """Yield for each image with a readable sidecar what the JSON says of it."""
+    """Yield the facets in the JSON of each image with a readable sidecar."""
     documents: dict[tuple[str, str], Json | None] = {}
     for row in range(len(index)):
         client = index.clients[int(index.client_of[row])].decode()

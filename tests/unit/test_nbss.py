@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omidbfs.clinical import Windows, client_status, episode_facts, lesion_grade, lesion_status, outcomes
+from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, lesion_grade, lesion_status, outcomes
 from omidbfs.database.codes import EPISODE_TYPES, EVENTS, LESION_POSITIONS
 from omidbfs.database.nbss import parse_nbss
-from omidbfs.database.problems import Problem, reporter
+from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import OTHER, Episode, Event, Lesion, Nbss, Pathology
 
 
 def read(document: object) -> tuple[Nbss, list[str]]:
     """Return the record and the kinds of problems."""
     problems: list[Problem] = []
-    nbss = parse_nbss(document, reporter("nbss", problems))
+    nbss = parse_nbss(document, Reporter("nbss", problems))
     return nbss, [problem.kind for problem in problems]
 
 
@@ -158,7 +158,7 @@ KEYS = [*EVENTS.values(), "OTHERSCREENING", "INTERVALCANCER", "LESION", "Episode
 @given(json_values | st.dictionaries(st.text(), st.dictionaries(st.sampled_from(KEYS), json_values), max_size=3))
 def test_no_json_value_anywhere_raises(document: object) -> None:
     problems: list[Problem] = []
-    nbss = parse_nbss(document, reporter("nbss", problems))
+    nbss = parse_nbss(document, Reporter("nbss", problems))
     facts = [episode_facts(episode) for episode in nbss.episodes]
     outcomes(facts, Windows(36, 39, 12, 12))
     client_status(facts)

@@ -1,9 +1,9 @@
-"""Whose the files are shown to be: only who is named gains, and no bit is ever added."""
+"""Options for owner and group: only the named ones gain access, and no bit is ever added."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omidbfs.ownership import Ownership
+from omidbfs.view.ownership import Ownership
 
 ids = st.integers(1, 3)
 owners = st.builds(Ownership, st.none() | ids, st.none() | ids, st.integers(0, 0o777))
@@ -17,7 +17,7 @@ def permitted(mode: int, uid: int, gid: int, user: int, group: int) -> int:
 
 
 @given(owners, st.integers(0, 0o777), ids, ids, ids, ids)
-def test_only_who_is_named_gains(
+def test_only_the_named_owner_and_group_gain_access(
     ownership: Ownership, mode: int, uid: int, gid: int, user: int, group: int
 ) -> None:
     shown = ownership.shown(mode, uid, gid)
@@ -28,12 +28,12 @@ def test_only_who_is_named_gains(
 
 
 @given(st.integers(0, 0o777), ids, ids)
-def test_without_a_word_everything_is_as_in_the_source(mode: int, uid: int, gid: int) -> None:
+def test_without_options_everything_is_as_in_the_source(mode: int, uid: int, gid: int) -> None:
     assert Ownership().shown(mode, uid, gid) == (mode, uid, gid)
 
 
 @given(owners, st.integers(0, 0o777), ids, ids)
-def test_what_is_shown_is_shown_again_as_it_is(ownership: Ownership, mode: int, uid: int, gid: int) -> None:
+def test_shown_ownership_is_shown_again_unchanged(ownership: Ownership, mode: int, uid: int, gid: int) -> None:
     shown = ownership.shown(mode, uid, gid)
     assert ownership.shown(*shown) == shown
 

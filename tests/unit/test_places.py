@@ -1,4 +1,4 @@
-"""Where a user's files are: as the XDG specification says, and in one place whatever the current directory is."""
+"""The directories of a user follow the XDG specification, and do not depend on the current directory."""
 
 import os
 import pwd
@@ -7,11 +7,11 @@ from typing import Literal
 
 import pytest
 
+from omidbfs.base.errors import UserError
+from omidbfs.base.places import user_directory
 from omidbfs.database.layout import Source
-from omidbfs.errors import UserError
-from omidbfs.export.spool import spool_directories
 from omidbfs.index.store import default_path
-from omidbfs.places import user_directory
+from omidbfs.serving.spool import spool_directories
 
 KINDS: list[tuple[Literal["cache", "config", "state"], str, str]] = [
     ("cache", "XDG_CACHE_HOME", ".cache"),

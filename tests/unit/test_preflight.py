@@ -1,4 +1,4 @@
-"""Whatever is in the way of a mount is known before it is tried, and said in one line with the remedy."""
+"""Every obstacle to a mount is found before the mount, and reported in one line with a remedy."""
 
 import os
 import shutil
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from omidbfs.base.errors import UserError
 from omidbfs.database.layout import find_source
-from omidbfs.errors import UserError
-from omidbfs.mount.mounts import mount_at, mounts
-from omidbfs.mount.preflight import (
+from omidbfs.fuse.mounts import mount_at, mounts
+from omidbfs.fuse.preflight import (
     check_allow_other,
     check_apart,
     check_fuse,
@@ -72,7 +72,7 @@ def test_something_mounted_is_no_mount_point() -> None:
 CHECK_AS_SOMEBODY = """
 import os, sys
 from pathlib import Path
-from omidbfs.mount.preflight import check_mountpoint
+from omidbfs.fuse.preflight import check_mountpoint
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     check_mountpoint(Path(sys.argv[1]))
@@ -82,7 +82,7 @@ except Exception as error:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
-def test_a_directory_of_somebody_else_is_no_mount_point() -> None:
+def test_a_directory_of_another_user_is_no_mount_point() -> None:
     place = Path(tempfile.mkdtemp())
     try:
         place.chmod(0o755)
@@ -169,7 +169,7 @@ def test_users_may_open_a_drive_to_others_where_an_administrator_says_so(tmp_pat
 
 
 @pytest.mark.parametrize("text", [None, "", "#user_allow_other\n", "user_allow_others\n"])
-def test_and_nowhere_else(tmp_path: Path, text: str | None) -> None:
+def test_users_may_not_open_a_drive_to_others_otherwise(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "fuse.conf").write_text(text)
     assert f"add user_allow_other to {tmp_path / 'fuse.conf'}" in complaint(
@@ -183,7 +183,7 @@ def test_a_library_that_is_missing_is_named_with_the_remedy(monkeypatch: pytest.
     assert "apt-get install libfuse3" in complaint(load_pyfuse3)
 
 
-# What is mounted -------------------------------------------------------------------------------------------
+# Mounts ----------------------------------------------------------------------------------------------------
 
 
 def test_mounts_are_those_that_the_kernel_names() -> None:

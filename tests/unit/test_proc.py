@@ -1,11 +1,11 @@
-"""What the kernel says of a process is told from what the process says of itself."""
+"""The name of a process cannot forge what the kernel reports about it."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from omidbfs.mount.proc import field
+from omidbfs.fuse.proc import field
 
 
 def test_the_name_of_a_process_is_no_field() -> None:

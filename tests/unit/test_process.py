@@ -1,4 +1,4 @@
-"""What our processes have of those that start them: nothing of the current directory, and standard streams."""
+"""Our processes import nothing from the current directory, and have standard streams."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.process import code_command, module_command
+from omidbfs.base.process import code_command, module_command
 
 PLANTED = "raise SystemExit('the current directory was imported from')"
 
@@ -38,7 +38,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "command",
     [
         [*module_command("omidbfs"), "--version"],
-        [*module_command("omidbfs.renew"), "--version"],
+        [*module_command("omidbfs.cli.renew"), "--version"],
         code_command("import json; print('omidbfs')"),
     ],
 )
@@ -59,7 +59,7 @@ def test_workers_import_nothing_from_the_current_directory(planted: Path, tmp_pa
 
 
 def ended(closed: str, *arguments: object) -> tuple[int, str, str]:
-    """Run ``omidbfs`` by a shell that closes streams; return its status, and what it wrote to the others."""
+    """Run ``omidbfs`` from a shell that closes streams. Return its status, and its output on the others."""
     command = [sys.executable, "-m", "omidbfs", *map(str, arguments)]
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -68,7 +68,7 @@ def ended(closed: str, *arguments: object) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_file_is_written_whole_whatever_streams_are_closed(
+def test_a_file_is_written_whole_although_streams_are_closed(
     demo_database: Path, tmp_path: Path, closed: str
 ) -> None:
     output = tmp_path / "paths.txt"
@@ -89,7 +89,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(demo_database: Path) -> No
     assert ended(">/dev/full", "count", demo_database, "all") == (1, "", full)
 
 
-def test_an_answer_does_not_depend_on_anybody_who_listens_for_errors(demo_database: Path) -> None:
+def test_an_answer_does_not_depend_on_standard_error(demo_database: Path) -> None:
     status, answer, _ = ended("2>&-", "count", demo_database, "all")
     assert (status, answer.strip().isdecimal()) == (0, True)
 
@@ -97,7 +97,7 @@ def test_an_answer_does_not_depend_on_anybody_who_listens_for_errors(demo_databa
 # The current directory -------------------------------------------------------------------------------------
 
 
-def test_a_current_directory_that_was_deleted_is_said_to_be(demo_database: Path, tmp_path: Path) -> None:
+def test_a_deleted_current_directory_is_reported(demo_database: Path, tmp_path: Path) -> None:
     script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
     (tmp_path / "db/images").mkdir(parents=True)
     # Coverage cannot start in a directory that does not exist, and would say so itself.
@@ -131,7 +131,7 @@ def test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command(
     ]
     for changed in ("true", "false"):
         done = subprocess.run(
-            [*module_command("omidbfs.renew"), *arguments],
+            [*module_command("omidbfs.cli.renew"), *arguments],
             env=environment,
             capture_output=True,
             text=True,

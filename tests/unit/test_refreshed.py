@@ -1,4 +1,4 @@
-"""Bringing an index up to date: the same as reading everything again, but only what changed is read."""
+"""Bringing an index up to date gives the same as reading everything again, but reads only what changed."""
 
 import os
 import random
@@ -15,13 +15,14 @@ import pytest
 from test_index import plain
 from trees import Quirky, Tree
 
-from omidbfs.clinical import OUTCOMES, Windows
-from omidbfs.cohort import EVERYTHING, Cohorts
-from omidbfs.database.client import ClientReader, ClientRecord
+from omidbfs.base.errors import UserError
+from omidbfs.clinical.outcomes import OUTCOMES, Windows
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
+from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import ClientFiles, Source, find_source
 from omidbfs.database.problems import Problem
-from omidbfs.errors import UserError
-from omidbfs.export.omidb_summary import omidb_summary
+from omidbfs.database.records import ImageDb, Nbss
+from omidbfs.exports.omidb import omidb_summary
 from omidbfs.facets import BY_NAME, RESERVED
 from omidbfs.index import build, chunk
 from omidbfs.index.build import Work, refreshed, source_fingerprint
@@ -35,7 +36,7 @@ IDENTITIES = ("identity", "row_of", "client_identity", "client_ordinal")
 
 
 def facts(index: Index) -> dict[str, Any]:
-    """Return all of an index but the identities, and the accesses of files as what they are."""
+    """Return the content of an index without identities, with accesses instead of their codes."""
     whole: dict[str, Any] = plain(index)
     for name in (*IDENTITIES, "accesses"):
         del whole[name]
@@ -54,7 +55,7 @@ def rows(index: Index) -> dict[tuple[bytes, str, str], int]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user may enter, as pytest's own may not: below those no mode says anything."""
+    """A directory that every user may enter. Those of pytest are private, which hides the modes below."""
     path = Path(tempfile.mkdtemp(prefix="omidbfs-"))
     path.chmod(0o755)
     yield path
@@ -72,7 +73,7 @@ class Mutations:
         self.new = 0
 
     def change(self) -> str:
-        """Make one change, or find nothing that it could be made of; return its name."""
+        """Make one change if the database permits, and return its name."""
         names = [name for name in vars(Mutations) if not name.startswith("_") and name != "change"]
         name = self.rng.choice(sorted(names))
         getattr(self, name)()
@@ -80,7 +81,7 @@ class Mutations:
 
     def _any(self, *patterns: str) -> Path | None:
         found = [p for pattern in patterns for p in self.root.glob(pattern) if p.is_file() or p.is_dir()]
-        # Links lead out of the database, and what is changed here must never be anything else.
+        # Some links lead out of the database. Changes must stay inside it.
         found = [path for path in found if path.resolve() == path]
         return self.rng.choice(sorted(found)) if found else None
 
@@ -267,7 +268,7 @@ def test_a_refresh_gives_what_reading_everything_again_gives(
 
 
 def check_identities(before: Index, after: Index, images: dict[int, object], clients: dict[int, bytes]) -> None:
-    """What stayed has its identity; each identity ever given stands for one thing; inverses are right."""
+    """Check that identities stay, that each stands for one thing, and that the inverse tables agree."""
     had, has = rows(before), rows(after)
     for key in had.keys() & has.keys():
         assert before.identity[had[key]] == after.identity[has[key]], key
@@ -285,18 +286,18 @@ def check_identities(before: Index, after: Index, images: dict[int, object], cli
     assert np.count_nonzero(after.client_ordinal != 0xFFFFFFFF) == len(after.clients)
 
 
-# What is read ----------------------------------------------------------------------------------------------
+# Reading ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The clients whose files were opened, as they are."""
+    """The clients whose files are opened, in order."""
     names: list[str] = []
 
     class Spy(ClientReader):
-        def read(self, files: ClientFiles, problems: list[Problem]) -> ClientRecord:
+        def documents(self, files: ClientFiles, problems: list[Problem]) -> tuple[Nbss | None, ImageDb | None]:
             names.append(files.name)
-            return super().read(files, problems)
+            return super().documents(files, problems)
 
     monkeypatch.setattr(chunk, "ClientReader", Spy)
     return names
@@ -304,18 +305,18 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def five(place: Path) -> Tree:
-    """Five women of two images each."""
+    """Five clients of two images each."""
     tree = Tree(place / "db")
-    for woman in range(5):
-        client = tree.client(f"demd{woman}").episode("1", "M")
-        client.study(f"1.{woman}", "1").image(f"1.{woman}.1", ViewPosition="CC").image(f"1.{woman}.2", dcm=None)
+    for nth in range(5):
+        client = tree.client(f"demd{nth}").episode("1", "M")
+        client.study(f"1.{nth}", "1").image(f"1.{nth}.1", ViewPosition="CC").image(f"1.{nth}.2", dcm=None)
     return tree
 
 
 def test_of_a_source_that_has_not_changed_nothing_is_read(five: Tree, read: list[str]) -> None:
     source = find_source(five.root)
     index = refreshed(source)
-    assert read == [f"demd{woman}" for woman in range(5)]
+    assert read == [f"demd{nth}" for nth in range(5)]
     read.clear()
     assert refreshed(source, index) is index
     assert read == []
@@ -389,7 +390,7 @@ def test_an_edit_of_the_same_size_that_restores_the_time_is_read(five: Tree, rea
     assert new.columns["view"].tolist() != index.columns["view"].tolist()
 
 
-def test_a_client_that_comes_or_goes_costs_nobody_else_a_reading(five: Tree, read: list[str]) -> None:
+def test_a_client_that_comes_or_goes_makes_no_other_client_read(five: Tree, read: list[str]) -> None:
     source = find_source(five.root)
     index = refreshed(source)
     read.clear()
@@ -452,7 +453,7 @@ def test_a_uid_that_occurs_twice_is_a_problem_as_long_as_it_does(five: Tree) -> 
     assert (duplicates(index), index.duplicates.to_array().tolist(), index.studies_unique) == ([], [], True)
 
 
-def test_progress_tells_what_is_compared_and_what_is_read(five: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_reports_compared_and_read_clients(five: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 2)
     source = find_source(five.root)
     index = refreshed(source)
@@ -474,8 +475,8 @@ def test_only_the_clients_asked_for_are_refreshed(five: Tree, read: list[str]) -
     assert read == ["demd1", "demd3"]
     assert refreshed(source, index, only=some) is index
     read.clear()
-    for woman in (0, 3):
-        touch_again(five.data / f"demd{woman}" / f"nbss_demd{woman}.json")
+    for nth in (0, 3):
+        touch_again(five.data / f"demd{nth}" / f"nbss_demd{nth}.json")
     new = refreshed(source, index, only=some)
     assert read == ["demd3"]
     assert facts(new) == facts(refreshed(source, only=some))
@@ -490,7 +491,7 @@ def test_only_the_clients_asked_for_are_refreshed(five: Tree, read: list[str]) -
 
 
 @pytest.mark.parametrize("some", [{"demd1", "demd3", "demd9"}, {"demd0"}, set(), {f"demd{n}" for n in range(5)}])
-def test_some_clients_of_the_whole_are_as_if_they_alone_had_been_read(
+def test_a_part_of_an_index_is_the_index_of_those_clients(
     quirky_database: Quirky, five: Tree, some: set[str]
 ) -> None:
     for source in (find_source(five.root), find_source(quirky_database.path)):
@@ -522,7 +523,7 @@ WAYS = [rename_away, rename_a_tree_away, unmount]
 
 
 @pytest.mark.parametrize("go", WAYS[:2])
-def test_a_source_that_is_gone_is_said_to_be(five: Tree, go: Callable[[Path], None]) -> None:
+def test_a_missing_source_is_reported(five: Tree, go: Callable[[Path], None]) -> None:
     source = find_source(five.root)
     index = refreshed(source)
     go(five.root)
@@ -540,8 +541,8 @@ def test_a_source_that_goes_away_meanwhile_is_not_believed(
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 1)
     source = find_source(five.root)
     index = refreshed(source)
-    for woman in range(3):
-        touch_again(five.data / f"demd{woman}" / f"nbss_demd{woman}.json")
+    for nth in range(3):
+        touch_again(five.data / f"demd{nth}" / f"nbss_demd{nth}.json")
     expected = facts(refreshed(source))
     gone = []
 
@@ -571,7 +572,7 @@ def test_a_source_that_is_replaced_has_another_fingerprint(five: Tree) -> None:
     assert source_fingerprint(source) != before
 
 
-def test_what_is_wrong_with_this_process_is_not_blamed_on_the_source(
+def test_an_error_of_this_process_is_not_an_error_of_the_source(
     five: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_more(*_: object) -> None:
@@ -595,10 +596,10 @@ WINDOWS = [
 
 @pytest.fixture(scope="module")
 def histories(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Forty women with up to nine episodes each, in any order, some without events, links or a date."""
+    """Forty clients with up to nine episodes each, in any order, some without events, links or a date."""
     tree, rng = Tree(tmp_path_factory.mktemp("histories") / "db"), random.Random(7)
-    for woman in range(40):
-        client = tree.client(f"demd{woman}")
+    for nth in range(40):
+        client = tree.client(f"demd{nth}")
         for number in range(rng.randrange(10)):
             day = date(2008, 1, 1) + timedelta(rng.randrange(4000))
             kind = rng.choice(("N", "N", "N", "NA", "B", "M", "CI", ""))
@@ -606,19 +607,19 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Source:
             client.episode(str(number), kind, str(day), **fields)
             linked = None if rng.random() < 0.1 else str(number)
             for image in range(rng.randrange(3)):
-                study = client.study(f"1.{woman}.{number}", linked, str(day))
-                study.image(f"1.{woman}.{number}.{image}", dcm=None)
+                study = client.study(f"1.{nth}.{number}", linked, str(day))
+                study.image(f"1.{nth}.{number}.{image}", dcm=None)
     return find_source(tree.root)
 
 
 def outcome_of(index: Index) -> list[str]:
-    """Return the outcome of each row, as it is called in the facet."""
+    """Return the outcome of each row by its name in the facet."""
     names = [*RESERVED, *(value.code for value in BY_NAME["outcome"].values)]
     return [names[code] for code in index.columns["outcome"].tolist()]
 
 
 @pytest.mark.parametrize("windows", WINDOWS)
-def test_other_windows_give_what_a_build_with_them_gives(
+def test_other_windows_give_the_result_of_a_build_with_them(
     histories: Source, monkeypatch: pytest.MonkeyPatch, windows: Windows
 ) -> None:
     index = refreshed(histories)
@@ -629,7 +630,7 @@ def test_other_windows_give_what_a_build_with_them_gives(
     assert outcome_of(built) != outcome_of(index)
 
 
-def test_no_windows_and_unique_links_are_what_an_index_is_kept_with(histories: Source) -> None:
+def test_an_index_is_saved_without_windows_and_with_unique_links(histories: Source) -> None:
     index = refreshed(histories)
     assert classified(index, Classification()) is index
 

@@ -1,4 +1,4 @@
-"""Refreshes that go wrong at the wrong moment: the kernel never stays with what is no more.
+"""If a refresh fails at any moment, the kernel keeps no outdated answer.
 
 No drive is mounted: what the kernel would be told is kept.
 """
@@ -15,14 +15,14 @@ import trio
 from pyfuse3 import FUSEError, RequestContext
 from trees import Tree
 
-from omidbfs.config import read_definitions
 from omidbfs.database.layout import find_source
-from omidbfs.inode import directory_inode
-from omidbfs.mount import refresh as module
-from omidbfs.mount.changes import Changes
-from omidbfs.mount.daemon import drive
-from omidbfs.mount.refresh import Refresher
-from omidbfs.session import Session
+from omidbfs.fuse.operations import Operations
+from omidbfs.serving import patience
+from omidbfs.serving.changes import Changes
+from omidbfs.serving.configuration import read_definitions
+from omidbfs.serving.refresh import Refresher, drive_of
+from omidbfs.serving.session import Session
+from omidbfs.view.inode import directory_inode
 
 FORGETS = "what has changed could not be found out; the kernel forgets everything"
 FAILED = "the refresh failed and the drive goes on as it was"
@@ -30,7 +30,7 @@ REMOVED = (directory_inode(b"all"), b"1.1.1.dcm")
 
 
 class Kernel:
-    """In the place of a kernel: it knows ``all``, and keeps the entries and touched files it is told of."""
+    """Stands for a kernel that knows ``all``. It keeps the entries and touched files that it is told of."""
 
     def __init__(self) -> None:
         self.told: list[set[tuple[int, bytes]]] = []
@@ -38,7 +38,7 @@ class Kernel:
         self.breaks = False
 
     def tell(self, found: Changes) -> bool:
-        """Take what it is told, or do not."""
+        """Note what the drive tells it, or fail."""
         entries = set(found.entries)
         if {name for _, name in entries} == {b"status.json"}:
             return True
@@ -51,9 +51,9 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    """What is told of names by the drive of this test."""
+    """The kernel of the drive of this test."""
     kernel = Kernel()
-    monkeypatch.setattr(module, "tell_kernel", kernel.tell)
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", kernel.tell)
     return kernel
 
 
@@ -68,7 +68,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def refresher(tree: Tree, tmp_path: Path) -> Refresher:
-    """A drive of which the kernel knows ``all``."""
+    """The refresher of the drive."""
     (tmp_path / "omidbfs.toml").write_text("")
     config = tmp_path / "omidbfs.toml"
     session = Session(
@@ -80,18 +80,23 @@ def refresher(tree: Tree, tmp_path: Path) -> Refresher:
     )
     stored, _ = session.opened(pytest.fail)
     arguments = ["--config", config, "index", tree.root, "--index", tmp_path / "index", "--json"]
-    made = drive(session, stored, [str(argument) for argument in arguments])
-    view = made.operations.view
-    place = view.resolve(b"all")
+    return Refresher(drive_of(session, stored), session, stored, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def operations(refresher: Refresher) -> Operations:
+    """The handlers over that drive, of which the kernel knows ``all``."""
+    made = Operations(refresher.drive)
+    place = refresher.drive.view.resolve(b"all")
     assert place is not None
-    made.operations.directories.told(place)
+    made.directories.told(place)
     return made
 
 
 def refreshed(refresher: Refresher, times: int = 1) -> str | None:
     """Refresh; return what ``status.json`` says went wrong."""
     for _ in range(times):
-        trio.run(refresher._refresh)
+        trio.run(refresher.refresh)
     return refresher._error
 
 
@@ -102,57 +107,58 @@ def removed(tree: Tree) -> None:
 
 
 def test_nothing_is_settled_for_a_file_by_an_earlier_version_of_it(
-    refresher: Refresher, tree: Tree, monkeypatch: pytest.MonkeyPatch
+    operations: Operations, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.mount.operations.tell_kernel", lambda _: True)
-    operations, dcm = refresher.operations, tree.images / "demd1/1.1/1.1.1.dcm"
-    place = operations.view.resolve(b"all")
+    monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", lambda _: True)
+    drive, dcm = operations.drive, tree.images / "demd1/1.1/1.1.1.dcm"
+    place = drive.view.resolve(b"all")
     assert place is not None
 
     async def opened() -> int:
-        inode = operations.view.lookup(place, b"1.1.1.dcm")
+        inode = drive.view.lookup(place, b"1.1.1.dcm")
         assert isinstance(inode, int)
         await operations.open(inode, os.O_RDONLY, RequestContext())
         return inode
 
     first = trio.run(opened)
-    assert refresher._current_open_files() == [first]
+    assert operations.kernel.open_files() == [first]
     dcm.write_bytes(b"a second version")
-    with pytest.raises(FUSEError):  # upon which the kernel looks the name up again
+    with pytest.raises(FUSEError):  # the kernel then looks the name up again
         trio.run(opened)
-    assert refresher._current_open_files() == []
+    assert operations.kernel.open_files() == []
     second = trio.run(opened)
-    assert refresher._current_open_files() == [second] != [first]
-    assert operations.open_files() == {first, second}
+    assert operations.kernel.open_files() == [second] != [first]
+    assert drive.open_files() == {first, second}
 
 
-def test_the_kernel_forgets_everything_where_what_changed_cannot_be_found_out(
+def test_the_kernel_forgets_everything_if_the_changes_are_unknown(
     refresher: Refresher,
+    operations: Operations,
     kernel: Kernel,
     tree: Tree,
     monkeypatch: pytest.MonkeyPatch,
     expect_warning: Callable[[str], None],
 ) -> None:
     expect_warning(FORGETS)
-    monkeypatch.setattr(module, "changes", lambda *_: 1 / 0)
+    monkeypatch.setattr("omidbfs.serving.observers.changes", lambda *_: 1 / 0)
     removed(tree)
     assert refreshed(refresher) is None
     assert (1, b"all") in kernel.told[-1]
-    inode = refresher.operations.view.lookup(*_at(refresher, b"all", b"2.1.1.dcm"))
+    inode = refresher.drive.view.lookup(*_at(refresher, b"all", b"2.1.1.dcm"))
     assert isinstance(inode, int)
-    assert refresher.operations.pages.are_doubtful(inode)
+    assert operations.pages.are_doubtful(inode)
     assert refreshed(refresher) is None
     assert len(kernel.told) == 1, "nothing is owed"
 
 
 def _at(refresher: Refresher, path: bytes, name: bytes):
-    directory = refresher.operations.view.resolve(path)
+    directory = refresher.drive.view.resolve(path)
     assert directory is not None
     return directory, name
 
 
 @pytest.mark.parametrize("how", ["refused", "a defect"])
-def test_what_the_kernel_was_not_told_it_is_told_at_the_next_refresh(
+def test_the_kernel_is_told_at_the_next_refresh_what_it_missed(
     refresher: Refresher, kernel: Kernel, tree: Tree, how: str, expect_warning: Callable[[str], None]
 ) -> None:
     expect_warning(FAILED)
@@ -176,20 +182,20 @@ def test_a_definition_is_shown_after_a_refresh_that_failed_in_between(
     assert "no such directory" in (refreshed(refresher) or "")
     away.rename(tree.root)
     assert refreshed(refresher) is None
-    assert list(refresher.operations.view.lists.named) == ["mine"]
+    assert list(refresher.drive.view.lists.named) == ["mine"]
 
 
 def test_what_the_loop_owns_is_read_by_the_loop(
     refresher: Refresher, kernel: Kernel, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    counted = refresher.operations.counted
+    counted = refresher.drive.counted
 
     def counted_here() -> object:
         asked.append(threading.current_thread())
         return counted()
 
-    monkeypatch.setattr(refresher.operations, "counted", counted_here)
+    monkeypatch.setattr(refresher.drive, "counted", counted_here)
     removed(tree)
     assert refreshed(refresher) is None
     assert set(asked) == {threading.main_thread()}
@@ -203,7 +209,7 @@ def test_a_status_that_cannot_be_renewed_ends_nothing(
     expect_warning: Callable[[str], None],
 ) -> None:
     expect_warning("status.json could not be renewed")
-    monkeypatch.setattr(module, "renewed_status", lambda *_: 1 / 0)
+    monkeypatch.setattr("omidbfs.serving.refresh.renewed_status", lambda *_: 1 / 0)
     removed(tree)
     assert refreshed(refresher) is None
     assert REMOVED in kernel.told[0]
@@ -218,25 +224,25 @@ def test_a_disk_that_does_not_answer_the_drive_itself_holds_up_no_later_refresh(
     expect_warning: Callable[[str], None],
 ) -> None:
     expect_warning(FAILED)
-    monkeypatch.setattr(module, "_STUCK", 0.05)
+    monkeypatch.setattr(patience, "_STUCK", 0.05)
     config = tmp_path / "omidbfs.toml"
     config.unlink()
-    os.mkfifo(config)  # opening it waits for a writer, as a dead disk waits for better days
+    os.mkfifo(config)  # an open waits for a writer, as on a dead disk
 
     async def refreshes() -> None:
         for _ in range(5):
-            await refresher._refresh()
+            await refresher.refresh()
             assert "a disk has not answered" in (refresher._error or "")
         assert refresher._state_now()["refresh"]["stuck"] == 3, "no more threads are left"  # type: ignore[index]
-        os.close(os.open(config, os.O_RDWR | os.O_NONBLOCK))  # lets go of whoever waits
+        os.close(os.open(config, os.O_RDWR | os.O_NONBLOCK))  # ends the waiting open
         with trio.fail_after(20):
             while refresher._state_now()["refresh"]["stuck"]:  # type: ignore[index]
                 await trio.sleep(0.01)
         config.unlink()
         config.write_text("")
         monkeypatch.undo()
-        monkeypatch.setattr(module, "tell_kernel", kernel.tell)
-        await refresher._refresh()
+        monkeypatch.setattr("omidbfs.fuse.forgetting.tell_kernel", kernel.tell)
+        await refresher.refresh()
         assert refresher._error is None
 
     trio.run(refreshes)

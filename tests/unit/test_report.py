@@ -1,4 +1,4 @@
-"""The report: its numbers are the index's, it names nobody, and a browser shows it without asking anyone."""
+"""The report has the numbers of the index, names no client, and loads nothing from elsewhere."""
 
 import os
 import re
@@ -16,13 +16,14 @@ from click.testing import CliRunner, Result
 from programs import needs
 from trees import MARK, Quirky, Tree
 
-from omidbfs.cli import main
-from omidbfs.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.commands.report import definition
-from omidbfs.facets import Kind
-from omidbfs.index.columns import DCM, FIRST_CODE, JSON
-from omidbfs.named import NamedCohort, Selection, resolved
-from omidbfs.options import session_of
+from omidbfs.cli.commands.report import definition
+from omidbfs.cli.main import main
+from omidbfs.cli.options import session_of
+from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
+from omidbfs.cohorts.named import Criteria, NamedCohort, resolved
+from omidbfs.database.file_kinds import DCM, JSON
+from omidbfs.facets import Kind, Level
+from omidbfs.index.columns import FIRST_CODE
 from omidbfs.report.figures import Figures, figures
 
 COHORTS = ("", "by-outcome/malignant,normal", "by-view/MLO/by-laterality/L", "by-manufacturer/not-hologic")
@@ -78,7 +79,7 @@ def cohorts_of(source: Path, run: Callable[..., Result]) -> Cohorts:
 
 
 def at(cohorts: Cohorts, path: str) -> Cohort:
-    return resolved(cohorts, [NamedCohort("x", Selection(path, "here"))])[0]["x"]
+    return resolved(cohorts, [NamedCohort("x", Criteria(path, "here"))])[0]["x"]
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def cells_of(found: Figures) -> Cells:
 
 
 def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
-    """What the tables have to say, except for those of ages and problems."""
+    """The expected tables, except those of ages and problems."""
     index = cohorts.index
     members: dict[tuple[str, str, str], set[object]] = defaultdict(set)
     rows = [row for row in range(len(index)) if cohorts.contains(cohort, row)]
@@ -125,7 +126,7 @@ def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
 
     for row in rows:
         study = int(index.study_of[row])
-        units: dict[str, object] = {"women": int(index.client_of[row]), "studies": study, "images": row}
+        units: dict[str, object] = {"clients": int(index.client_of[row]), "studies": study, "images": row}
         if index.study_episode[study] >= 0:
             units["episodes"] = int(index.study_episode[study])
         for key in ("outcome", "intent", "standard-views"):
@@ -145,7 +146,7 @@ def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
             (True, False): "DICOM file without JSON",
             (False, True): "JSON without DICOM file",
         }[files[0], files[1]]
-        for unit in ("women", "images"):
+        for unit in ("clients", "images"):
             members["files", pair, unit].add(units[unit])
             members["files", "total", unit].add(units[unit])
         for facet in index.registry.facets:
@@ -184,16 +185,16 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
     assert compared > 30
     for counted, of in ((found.cohort, cohort), (found.source, EVERYTHING)):
         assert counted == {
-            "women": len(cohorts.clients(of)),
-            "episodes": len(cohorts.episodes(of)),
-            "studies": len(cohorts.studies(of)),
+            "clients": cohorts.count(of, Level.CLIENT),
+            "episodes": cohorts.count(of, Level.EPISODE),
+            "studies": cohorts.count(of, Level.STUDY),
             "images": len(cohorts.row_array(of)),
         }
 
 
 @pytest.mark.parametrize("path", COHORTS)
 @pytest.mark.parametrize("database", ["demo", "quirky"])
-def test_a_woman_has_one_age_for_each_of_her_outcomes(
+def test_a_client_has_one_age_for_each_outcome(
     run: Callable[..., Result], demo_database: Path, quirky_database: Quirky, database: str, path: str
 ) -> None:
     cohorts = cohorts_of(demo_database if database == "demo" else quirky_database.path, run)
@@ -202,7 +203,7 @@ def test_a_woman_has_one_age_for_each_of_her_outcomes(
     for row in cohorts.rows(cohort):
         outcome = cohorts.label(index.registry.by_name["outcome"], int(index.columns["outcome"][row]))
         code = int(index.columns["age"][row])
-        for place in (outcome, "all women"):
+        for place in (outcome, "all clients"):
             ages[place, int(index.client_of[row])] += [code - FIRST_CODE] if code >= FIRST_CODE else []
     counted: Counter[tuple[str, str]] = Counter()
     stated: dict[str, list[int]] = defaultdict(list)
@@ -250,7 +251,7 @@ def test_problems_are_counted_by_kind(run: Callable[..., Result], quirky_databas
     assert {row: count for (table, row, _), count in cells.items() if table == "problems"} == expected
 
 
-def test_problems_of_a_cohort_are_those_of_its_women(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_problems_of_a_cohort_are_those_of_its_clients(run: Callable[..., Result], tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client("demd1").episode("1").study("1.1", "1").image("1", has_sidecar=False, dcm=b"none")
     tree.client("demd2").episode("1").study("2.1", "1").image("2", ViewPosition="CC")
@@ -271,10 +272,10 @@ def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path:
     assert cells["manufacturer", "total", "5 further"] == 1
 
 
-# What a page is ---------------------------------------------------------------------------------------------
+# The page ---------------------------------------------------------------------------------------------------
 
 
-def test_a_page_names_neither_women_nor_studies_nor_images(
+def test_a_page_names_no_client_study_or_image(
     reported: Callable[..., str], run: Callable[..., Result], demo_database: Path
 ) -> None:
     index = cohorts_of(demo_database, run).index
@@ -313,7 +314,7 @@ def test_a_page_says_how_episodes_were_classified(reported: Callable[..., str], 
     assert "all (--link-all)" in text
 
 
-def test_a_page_says_what_there_is_in_all(reported: Callable[..., str], tmp_path: Path) -> None:
+def test_a_page_gives_the_size_of_the_database(reported: Callable[..., str], tmp_path: Path) -> None:
     tree = Tree(tmp_path / "db")
     tree.client("demd1").study().image("1", has_sidecar=False, dcm=b"none").image("2").client("demd2")
     (tmp_path / "clients").write_text("demd1\ndemd2\n")
@@ -352,8 +353,8 @@ def test_a_cohort_of_nothing_and_one_of_next_to_nothing_have_a_page(
     found = Reader(reported(client.of.tree.root, path))
     images = int("site" in path)
     assert found.cards["images"] == (images, 1)
-    assert found.cells["outcome", "total", "women"] == images
-    assert found.cells.get(("age", "unknown", "all women"), 0) == images
+    assert found.cells["outcome", "total", "clients"] == images
+    assert found.cells.get(("age", "unknown", "all clients"), 0) == images
 
 
 def test_a_page_is_for_its_owner_only_and_appears_whole(
@@ -370,7 +371,7 @@ def test_a_page_is_for_its_owner_only_and_appears_whole(
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x.PDF", "x.txt", "some.where/x.json"])
-def test_what_is_no_page_by_its_name_is_refused(
+def test_an_output_that_is_not_named_html_is_refused(
     run: Callable[..., Result], demo_database: Path, tmp_path: Path, name: str
 ) -> None:
     result = run("report", demo_database, "-o", name)
@@ -392,7 +393,7 @@ def test_a_page_can_go_to_standard_output(run: Callable[..., Result], demo_datab
 def test_without_a_library_for_plots_a_line_says_so(
     run: Callable[..., Result], demo_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omidbfs.commands.report.find_spec", lambda name: None)
+    monkeypatch.setattr("omidbfs.cli.commands.report.find_spec", lambda name: None)
     result = run("report", demo_database, "-o", "report.html")
     assert result.exit_code == 1
     assert result.stderr == "omidbfs: report: not installed; pip install 'omidbfs[report]'\n"
@@ -402,7 +403,7 @@ def test_without_a_library_for_plots_a_line_says_so(
 
 
 def browsed(page: Path, *options: str) -> tuple[str, list[str]]:
-    """What Chromium makes of a page, and what it writes on its console."""
+    """The page in Chromium, and the messages on its console."""
     profile = page.with_name(f"{page.name}.profile")
     quiet = ("background-networking", "component-update", "sync", "quic", "gpu", "dev-shm-usage", "extensions")
     command = [
@@ -422,7 +423,7 @@ def browsed(page: Path, *options: str) -> tuple[str, list[str]]:
 
 
 @needs("chromium")
-def test_a_browser_shows_the_page_and_has_nothing_to_say(
+def test_a_browser_shows_the_page_without_a_warning(
     reported: Callable[..., str], quirky_database: Quirky, tmp_path: Path
 ) -> None:
     written = Reader(reported(quirky_database.path))
@@ -435,7 +436,7 @@ def test_a_browser_shows_the_page_and_has_nothing_to_say(
 
 
 @needs("chromium")
-def test_a_browser_would_say_what_is_wrong_and_the_page_lets_it_load_nothing(
+def test_a_browser_reports_errors_and_the_page_loads_nothing(
     reported: Callable[..., str], demo_database: Path, tmp_path: Path
 ) -> None:
     text = reported(demo_database, "by-view/CC")

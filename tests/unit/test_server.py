@@ -1,4 +1,4 @@
-"""Whatever a mounted drive says, a signal goes to the process that serves it, or to none."""
+"""A signal goes to the process that serves a drive, or to none, whatever the drive says."""
 
 import json
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.mount.mounts import Mount
-from omidbfs.mount.server import send, serves
-from omidbfs.mount.status import understood
+from omidbfs.fuse.mounts import Mount
+from omidbfs.fuse.server import send, serves
+from omidbfs.fuse.status import understood
 
 CHILD = """
 import os, signal, sys, time
@@ -69,8 +69,8 @@ def test_the_process_that_serves_a_mount_gets_the_signal(start: Start) -> None:
         (("catches",), OURS.owner),  # it serves nothing
         (("fuse",), OURS.owner),  # the signal would end it
         (("fuse", "catches"), (54321, 54321)),  # another user has mounted
-        (("fuse", "catches", "named"), (7, 7)),  # it says so in its name
-        (("fuse", "catches"), None),  # the kernel does not say who has
+        (("fuse", "catches", "named"), (7, 7)),  # its name pretends so
+        (("fuse", "catches"), None),  # the kernel does not tell the user of the mount
     ],
 )
 def test_another_process_gets_none(start: Start, how: tuple[str, ...], owner: tuple[int, int] | None) -> None:
@@ -86,7 +86,7 @@ SAID = {
 }
 
 
-def test_what_a_newer_drive_says_besides_is_left_out() -> None:
+def test_unknown_fields_of_the_status_are_ignored() -> None:
     status = understood(json.dumps({**SAID, "more": [1]}).encode())
     assert status is not None
     assert (status.pid, status.data_directory, status.counters) == (7, None, None)
@@ -99,7 +99,7 @@ def test_what_a_newer_drive_says_besides_is_left_out() -> None:
         *(json.dumps({**SAID, "pid": pid}) for pid in (0, -1, 1.5, "1", True, 1 << 70)),
     ],
 )
-def test_what_no_drive_says_is_not_understood(text: str) -> None:
+def test_a_malformed_status_is_not_understood(text: str) -> None:
     assert understood(text.encode()) is None
 
 

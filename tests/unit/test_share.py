@@ -1,4 +1,4 @@
-"""What is shipped for other programs is what the commands say: manual pages, and completions that shells use."""
+"""The shipped manual pages and completions are those of the commands."""
 
 import os
 import runpy
@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from programs import needs
 
-from omidbfs.cli import main
+from omidbfs.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARE = ROOT / "share"

@@ -1,4 +1,4 @@
-"""What a drive has made is kept privately, within bounds, and made once."""
+"""The spool keeps generated files privately and within bounds, and makes each once."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.export.spool import Content, Spool, spool_directories
+from omidbfs.serving.spool import Content, Spool, spool_directories
 
 
 def read(content: Content | None) -> bytes | None:
@@ -111,7 +111,7 @@ def test_one_that_is_larger_than_all_that_may_be_kept_is_kept_alone(tmp_path: Pa
     spool.stop()
 
 
-def test_what_is_open_outlives_being_let_go(tmp_path: Path) -> None:
+def test_an_open_file_outlives_its_removal_from_the_spool(tmp_path: Path) -> None:
     spool = Spool((tmp_path,))
     fill(spool, 1, 10)
     content = spool.open(1)
@@ -161,7 +161,7 @@ def test_where_the_first_place_cannot_be_written_to_the_next_is_taken(tmp_path: 
         on_disk(tmp_path / "file").make(1, lambda: iter([b"x"]))
 
 
-def test_stopping_ends_what_is_being_made(tmp_path: Path) -> None:
+def test_stopping_ends_the_files_in_the_making(tmp_path: Path) -> None:
     started = threading.Event()
 
     def endless() -> Iterator[bytes]:

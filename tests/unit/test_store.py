@@ -1,4 +1,4 @@
-"""The index on disk: what is saved is what is loaded, and nothing else ever is."""
+"""The index on disk: load returns exactly what save wrote, or refuses."""
 
 import fcntl
 import json
@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from test_index import plain
 from trees import Quirky, Tree
 
-from omidbfs.database.access import born
 from omidbfs.database.layout import Source, find_source
+from omidbfs.database.permissions import born
 from omidbfs.index import store
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
@@ -54,7 +54,7 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(quirky_database: Quirky, tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """The index of the database with every quirk; not to be changed."""
+    """The index of the database with every quirk. Tests must not change it."""
     index = refreshed(find_source(quirky_database.path))
     path = tmp_path_factory.mktemp("store") / "db.index"
     save(path, index, SOURCE)
@@ -69,7 +69,7 @@ def empty(tmp_path: Path) -> Index:
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Callable[[bytes], str]:
-    """A function that gives the reason for which a file with this content is refused."""
+    """A function that returns why a file with this content is refused."""
     path = tmp_path / "refused.index"
 
     def reason(content: bytes) -> str:
@@ -87,13 +87,13 @@ def why(path: Path) -> str:
 
 
 def sealed(header: object, data: bytes = b"") -> bytes:
-    """Return a file whose header agrees with its own checksum, whatever it says."""
+    """Return a file whose header has a matching checksum."""
     text = json.dumps(header).encode()
     text = text.replace(b"........", b"%08x" % crc32(text), 1)
     return len(text).to_bytes(8, "little") + text + data
 
 
-# What is saved is what is loaded ---------------------------------------------------------------------------
+# Save and load --------------------------------------------------------------------------------------------
 
 
 def test_what_is_loaded_is_what_was_saved(saved: Saved) -> None:
@@ -148,7 +148,7 @@ def test_safetensors_sees_the_same_arrays(saved: Saved) -> None:
         "documents.access": index.documents.access,
         "episodes.date": index.episodes.date,
         "marks.x1": index.marks.x1,
-        "lesions.heap": index.marks.lesions.heap,
+        "marks.lesions.heap": index.marks.lesions.heap,
         "matrix": index.matrix,
         **{f"columns.{name}": column for name, column in index.columns.items()},
         **{name: getattr(index, name) for name in ("study_of", "identity", "long_suffix", "client_digest")},
@@ -159,10 +159,10 @@ def test_safetensors_sees_the_same_arrays(saved: Saved) -> None:
     assert seen["problems"].tobytes() == index.problem_lines
 
 
-# Whose it is -----------------------------------------------------------------------------------------------
+# Source ----------------------------------------------------------------------------------------------------
 
 
-def test_only_its_owner_may_read_it_whatever_the_umask(empty: Index, tmp_path: Path) -> None:
+def test_only_its_owner_can_read_an_index_under_any_umask(empty: Index, tmp_path: Path) -> None:
     path = tmp_path / "cache" / "db.index"
     before = os.umask(0)
     try:
@@ -283,7 +283,7 @@ def test_a_directory_is_as_old_as_stat_says(tmp_path: Path) -> None:
 
 @pytest.fixture
 def flipped(saved: Saved, tmp_path: Path) -> Callable[[int, int], str]:
-    """``flipped(place, bit)``: why the file is refused with this bit turned over."""
+    """``flipped(place, bit)`` returns why the file with this bit flipped is refused."""
     path = tmp_path / "flipped.index"
     path.write_bytes(saved.content)
 
@@ -419,7 +419,7 @@ entries = st.fixed_dictionaries(
         },
     ),
 )
-def test_a_header_that_is_whole_and_says_nonsense_is_refused(
+def test_a_valid_header_with_nonsense_in_it_is_refused(
     tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, object], metadata: dict[str, object]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "nonsense.index"
@@ -476,7 +476,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert why(tmp_path / "file") == "damaged: shorter than its header"
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_special_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "no" in why(tmp_path / "pipe")
     assert "no" in why(Path("/dev/zero"))
@@ -484,9 +484,9 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_an_index_that_another_has_a_lease_on_is_waited_for(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "omidbfs.database.access.time.sleep", lambda _: fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        "omidbfs.database.permissions.time.sleep", lambda _: fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     )
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that is how the holder is told
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the signal that tells the holder
     held = os.open(saved.path, os.O_RDWR)
     try:
         for use in (lambda: len(load(saved.path, SOURCE).index), lambda: may_replace(saved.path)):
@@ -609,7 +609,7 @@ def saving(source: Path, target: Path, times: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", SAVE_AGAIN_AND_AGAIN, source, target, str(times), SOURCE])
 
 
-def test_two_that_save_at_once_leave_one_whole_file(saved: Saved, empty: Index, tmp_path: Path) -> None:
+def test_two_simultaneous_saves_leave_one_whole_file(saved: Saved, empty: Index, tmp_path: Path) -> None:
     save(tmp_path / "empty.index", empty, SOURCE)
     place = tmp_path / "place"
     target = place / "db.index"
@@ -638,7 +638,7 @@ def test_one_that_is_killed_while_it_saves_leaves_a_whole_file(saved: Saved, emp
             time.sleep(rng.random() / 50)
             process.send_signal(signal.SIGKILL)
         assert plain(load(target, SOURCE).index) == plain(saved.index)
-    for name in os.listdir(target.parent):  # what was being written has its mode from the start
+    for name in os.listdir(target.parent):  # unfinished files have their mode from the start
         assert stat.S_IMODE((target.parent / name).stat().st_mode) == 0o600
 
 
@@ -684,6 +684,6 @@ def test_nothing_an_index_of_any_version_and_a_damaged_one_may_be_replaced(tmp_p
         assert may_replace(path)
     (tmp_path / "link").symlink_to(path)
     assert may_replace(tmp_path / "link")
-    for cut in (1, 8, saved.data // 2):  # nobody can tell whose it was
+    for cut in (1, 8, saved.data // 2):  # its source is unknown
         path.write_bytes(whole[:cut])
         assert not may_replace(path)

@@ -1,4 +1,4 @@
-"""Seeing from outside whether processes wait for a disk that does not answer."""
+"""Tells from outside whether processes wait for a disk that does not answer."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from omidbfs.mount.stuck import Seen, are_stuck, threads_of
+from omidbfs.serving.stuck import Seen, are_stuck, threads_of
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,9 @@ from omidbfs.mount.stuck import Seen, are_stuck, threads_of
         ({7: ("R", 5), 8: ("S", 3)}, {7: ("R", 5), 8: ("S", 3)}, False),
     ],
 )
-def test_who_has_not_run_or_sleeps_beyond_every_signal_is_stuck(before: Seen, now: Seen, stuck: bool) -> None:
+def test_a_thread_that_has_not_run_or_sleeps_uninterruptibly_is_stuck(
+    before: Seen, now: Seen, stuck: bool
+) -> None:
     assert are_stuck(before, now) == stuck
 
 

@@ -1,4 +1,4 @@
-"""Units of systemd: systemd itself finds them right, and they say what ``mount`` was asked for."""
+"""Units of systemd: systemd accepts them, and they hold the options of ``mount``."""
 
 import re
 import subprocess
@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 from programs import needs
 
-from omidbfs.cli import main
-from omidbfs.commands.systemd import escaped
+from omidbfs.cli.commands.systemd import escaped
+from omidbfs.cli.main import main
 
 PLACES = [
     "/srv/omidb",
@@ -56,7 +56,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, place: str) 
     assert about_ours == []
 
 
-def test_the_units_say_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_units_have_the_given_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = units("db", "/srv/omidb", "--allow-other", "--index", "an.index", "--refresh-every", "3600").stdout
     service, unit = text.split("# srv-omidb.mount\n")
@@ -73,7 +73,7 @@ def test_the_units_say_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
         assert value(part, "RequiresMountsFor") == f"{tmp_path}/db"
 
 
-def test_what_the_units_say_is_understood_by_mount(tmp_path: Path) -> None:
+def test_mount_understands_the_options_of_the_units(tmp_path: Path) -> None:
     text = units(
         "-", "/srv/omidb", "--images", "/i", "--data", "/d d", "--user", "omidb", "--links", "symlink"
     ).stdout

@@ -1,4 +1,4 @@
-"""Facets that a user defines, and cohorts that she names: in the configuration, in an index, on a drive."""
+"""Facets and cohorts that the user defines: in the configuration, in an index, on a drive."""
 
 import json
 from collections import Counter
@@ -8,21 +8,22 @@ from pathlib import Path
 import pytest
 from trees import Tree, sidecar
 
-from omidbfs.cohort import EVERYTHING, Cohorts
-from omidbfs.config import Definitions, read_definitions
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import slug
+from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
+from omidbfs.cohorts.named import resolved
 from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.problems import OF_LISTS
-from omidbfs.errors import UserError
+from omidbfs.facets import Level
 from omidbfs.index import build
 from omidbfs.index.build import refreshed, source_fingerprint, with_facets
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
-from omidbfs.index.naming import found
+from omidbfs.index.levels import levels_of
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import load, save
-from omidbfs.named import resolved
-from omidbfs.names import slug
+from omidbfs.serving.configuration import Definitions, read_definitions
 
 KVP = "00180060"
 
@@ -39,7 +40,7 @@ def counts(index: Index, facet: str) -> dict[str, int]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Two women; KVP is there, is text, is nonsense, is missing; a sidecar is cut off, a study has no episode."""
+    """Two clients. KVP is a number, text, nonsense or missing. A sidecar is cut off, a study has no episode."""
     tree = Tree(tmp_path / "db")
     screening = {"left_opinion": "ON", "L": {"DateTaken": "2012-05-01", "EquipmentMakeModel": "LORAD SELENIA"}}
     client = tree.client("demd1").episode("1", SCREENING=screening)
@@ -63,7 +64,7 @@ def source(tree: Tree) -> Source:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is read of the source for facets of the user: names of NBSS files and of sidecars."""
+    """The names of the NBSS files and sidecars that facets of the user read."""
     names: list[str] = []
     document, content = ClientReader.document, ClientReader.content
 
@@ -107,7 +108,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             '[facets.unit]\nnbss = "SCREENING.L.EquipmentMakeModel"',
             {"lorad-selenia": 6, "other": 1, "unlinked": 1},
         ),
-        ('[facets.woman]\nnbss = "ClientID"\nlevel = "client"', {"demd1": 6, "demd2": 2}),
+        ('[facets.person]\nnbss = "ClientID"\nlevel = "client"', {"demd1": 6, "demd2": 2}),
     ],
 )
 def test_a_facet_is_what_its_definition_finds(
@@ -165,7 +166,7 @@ def test_values_are_listed_in_the_order_of_bins_and_of_a_map(tmp_path: Path, sou
         ("SOPInstanceUID,density\n1.1.0,A\n1.1.1,\n", {"a": 1, "unknown": 7}),
     ],
 )
-def test_a_table_says_what_it_says_of_clients_studies_or_images(
+def test_a_table_gives_values_to_clients_studies_or_images(
     tmp_path: Path, source: Source, table: str, values: dict[str, int]
 ) -> None:
     (tmp_path / "density.csv").write_text(table)
@@ -181,7 +182,7 @@ def test_a_table_says_what_it_says_of_clients_studies_or_images(
         ("SOPInstanceUID", {"a": 1, "unknown": 7}),
     ],
 )
-def test_of_several_columns_that_name_something_the_key_decides(
+def test_the_key_decides_between_columns_that_name_something(
     tmp_path: Path, source: Source, key: str, values: dict[str, int]
 ) -> None:
     (tmp_path / "t.csv").write_text("client,SOPInstanceUID,density,,\ndemd1,1.1.0,A,,\n")
@@ -241,7 +242,7 @@ def test_a_row_of_a_table_is_understood_or_a_problem(tmp_path: Path, source: Sou
         ('[facets.kvp]\ntag = "KVP"\nbins = [2, 1]', 3, "bins have to ascend"),
         ('[facets.kvp]\ntag = "KVP"\nbins = ["1"]', 3, "bins is a list of numbers"),
         ('[facets.kvp]\ntag = "KVP"\nbins = [inf]', 3, "bins is a list of numbers"),
-        (f'[facets.kvp]\ntag = "KVP"\nbins = [1{"0" * 400}]', 3, "none of them beyond all measure"),
+        (f'[facets.kvp]\ntag = "KVP"\nbins = [1{"0" * 400}]', 3, "between -1e+300 and 1e+300"),
         ('[facets.kvp]\ntag = "KVP"\nbins = [1, 1.00000000000000001]', 3, "bins have to ascend"),
         (f'[facets.{"k" * 201}]\ntag = "KVP"', 1, "200 at most"),
         ('[facets.kvp]\ncsv = "a\\u0000b"', 2, r"a\x00b is no table in UTF-8: embedded null byte"),
@@ -258,10 +259,10 @@ def test_a_row_of_a_table_is_understood_or_a_problem(tmp_path: Path, source: Sou
         ('[facets.kvp]\ncsv = "keyless.csv"', 2, "has no column client, study or image"),
         ('[facets.kvp]\nnbss = "A"\nlevel = "episod"', 3, "did you mean episode?"),
         ('[facets.kvp]\ncsv = "two.csv"\n# more\ncolumn = "bb"', 4, "has no column bb"),
-        ('[facets.kvp]\ncsv = "keys.csv"', 2, "key: name one of client, SOPInstanceUID: each may tell"),
+        ('[facets.kvp]\ncsv = "keys.csv"', 2, "key: name one of client, SOPInstanceUID: each has identifiers"),
         ('[facets.kvp]\ncsv = "keys.csv"\nkey = "study"', 3, "the table has no such column"),
         ('[facets.kvp]\ncsv = "keys.csv"\nkey = "clint"', 3, "has no such column; did you mean client?"),
-        ('[facets.kvp]\ncsv = "same.csv"', 2, "key: name one of client, ClientID: each may tell"),
+        ('[facets.kvp]\ncsv = "same.csv"', 2, "key: name one of client, ClientID: each has identifiers"),
         ('[facets.kvp]\ncsv = "twice.csv"', 2, "twice.csv has two columns a"),
         ('[facets.kvp]\ncsv = "long.csv"', 2, "long.csv: line 3 has more cells than the header"),
         ('[facets.kvp]\ncsv = "binary.csv"', 2, "is no table in UTF-8"),
@@ -288,7 +289,7 @@ def test_a_wrong_definition_is_refused_with_file_line_and_reason(
 
 
 def test_facets_are_kept_with_the_index(tmp_path: Path, source: Source) -> None:
-    facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nbins = [30]\n[facets.woman]\nnbss = "ClientID"').facets
+    facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"\nbins = [30]\n[facets.person]\nnbss = "ClientID"').facets
     index = refreshed(source, user_facets=facets)
     save(tmp_path / "index", index, source_fingerprint(source))
     kept = load(tmp_path / "index", source_fingerprint(source)).index
@@ -324,7 +325,7 @@ def test_a_definition_that_changes_re_reads_only_what_it_needs(
     assert (read, without.registry.user) == ([], ())
 
 
-def test_of_facets_that_stay_a_refresh_reads_changed_clients_only(
+def test_a_refresh_reads_only_changed_clients_for_facets_that_stay(
     tmp_path: Path, tree: Tree, source: Source, read: list[str]
 ) -> None:
     facets = defined(tmp_path, '[facets.kvp]\ntag = "KVP"').facets
@@ -340,7 +341,7 @@ def test_of_facets_that_stay_a_refresh_reads_changed_clients_only(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_whoever_reads_them_facets_are_the_same(
+def test_every_executor_gives_the_same_facets(
     tmp_path: Path, source: Source, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 1)
@@ -361,7 +362,7 @@ def test_part_of_an_index_has_its_facets(tmp_path: Path, source: Source, read: l
     assert read == []
 
 
-def test_a_dicom_header_is_asked_where_there_is_no_sidecar(tmp_path: Path, demo_database: Path) -> None:
+def test_a_dicom_header_is_read_without_a_sidecar(tmp_path: Path, demo_database: Path) -> None:
     text = '[facets.kvp]\ntag = "KVP"\n[facets.meaning]\ntag = "ViewCodeSequence.CodeMeaning"'
     facets = defined(tmp_path, text).facets
     images = find_source(None, demo_database / "images", _empty(tmp_path))
@@ -382,7 +383,7 @@ def _empty(place: Path) -> Path:
 
 @pytest.fixture
 def cohort(tmp_path: Path, source: Source) -> Callable[[str], tuple[list[str], list[str]]]:
-    """The images of the cohort ``it`` of a configuration, and what it names in vain."""
+    """The images of the cohort ``it`` of a configuration, and the names that it lists without a match."""
     cohorts = Cohorts(refreshed(source))
 
     def found(text: str) -> tuple[list[str], list[str]]:
@@ -406,10 +407,10 @@ ALL = ["1.1.0", "1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "2.1.0", "2.2.0"]
         ('path = "all"', ALL, []),
         ('path = "by-view/CC/by-client/demd1"', ALL[:5], []),
         ('path = "by-site/nowhere"', [], ["by-site/nowhere"]),
-        ('clients = "women.txt"', ALL[6:], ["demd9"]),
+        ('clients = "clients.txt"', ALL[6:], ["demd9"]),
         ('studies = "studies.csv"', ALL[7:], []),
         ('images = "images.csv"\ncolumn = "uid"', ["1.1.0", "2.1.0"], ["7.7"]),
-        ('clients = "women.txt"\npath = "by-view/CC"', ["2.1.0"], ["demd9"]),
+        ('clients = "clients.txt"\npath = "by-view/CC"', ["2.1.0"], ["demd9"]),
         ('path = "by-view/CC"\nexclude = { images = "images.csv", column = "uid" }', ALL[1:5], ["7.7"]),
         ('exclude = "by-client/demd1"', ALL[6:], []),
         ('path = "by-client/demd1"\nexclude = "by-view/CC"', ["1.1.5"], []),
@@ -417,20 +418,20 @@ ALL = ["1.1.0", "1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "2.1.0", "2.2.0"]
         ('path = "by-episode/unlinked"', ["2.2.0"], []),
     ],
 )
-def test_a_cohort_is_a_path_lists_or_both_less_what_it_excludes(
+def test_a_cohort_is_a_path_lists_or_both_without_its_exclusions(
     tmp_path: Path,
     cohort: Callable[[str], tuple[list[str], list[str]]],
     text: str,
     images: list[str],
     missing: list[str],
 ) -> None:
-    (tmp_path / "women.txt").write_text("\ufeffdemd2\n\n demd9 \n", encoding="utf-8")
+    (tmp_path / "clients.txt").write_text("\ufeffdemd2\n\n demd9 \n", encoding="utf-8")
     (tmp_path / "studies.csv").write_text("x,StudyInstanceUID\n1,2.2\n2,\n")
     (tmp_path / "images.csv").write_text("\ufeffuid \n1.1.0\n2.1.0.dcm\n2.1.0.dcm.json\n7.7\n")
     assert cohort(f"[cohorts.it]\n{text}") == (images, missing)
 
 
-def test_of_very_many_names_that_are_missing_one_line_counts_the_rest(tmp_path: Path, source: Source) -> None:
+def test_one_line_counts_the_rest_of_many_missing_names(tmp_path: Path, source: Source) -> None:
     names = [f"demd{number}" for number in range(1, 1004)]  # two of them are there
     (tmp_path / "t.csv").write_text("client,density\n" + "".join(f"{name},A\n" for name in names))
     (tmp_path / "l.txt").write_text("\n".join(names))
@@ -451,15 +452,17 @@ def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> N
     tree.client("demd2").study("3").image("7").image("8")
     index = refreshed(find_source(tree.root))
 
+    levels = levels_of(index)
+
     def places(name: str) -> list[str]:
-        return [index.image_path(row, 1).decode() for row in found(index, "image", name)]
+        return [index.image_path(row, 1).decode() for row in levels[Level.IMAGE].named(name)]
 
     assert places("7") == places("7.dcm.json") == places("7.json.dcm") == ["demd1/1/7.json", "demd2/3/7.json"]
     assert places("7~demd2~3") == places("7~demd2~3.dcm") == ["demd2/3/7.json"]
     assert places("odd name.json") == places("odd%20name.dcm") == ["demd1/1/odd name.json"]
     assert places("x.dcm.json") == places("x.dcm") == ["demd1/1/x.dcm.json"]
     assert places("7~demd3~3") == places("77") == places("~") == places(".dcm") == places("") == []
-    assert (found(index, "client", "demd2"), found(index, "client", "demd2.json")) == ([1], [])
+    assert [levels[Level.CLIENT].named(name) for name in ("demd2", "demd2.json")] == [[1], []]
 
 
 @pytest.mark.parametrize(
@@ -479,7 +482,7 @@ def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> N
         ('[cohorts.it]\npath = "all"\nexclude = 5', 3, "exclude is a path, or a table"),
         ('[cohorts.it]\nclients = "none.txt"', 2, "none.txt cannot be read: No such file"),
         ('[cohorts.it]\nclients = "binary.txt"', 2, "binary.txt is no list in UTF-8"),
-        ('[cohorts.it]\nclients = "columns.csv"', 2, "has no column client or ClientID; call one so"),
+        ('[cohorts.it]\nclients = "columns.csv"', 2, "has no column client or ClientID; rename a column"),
         ('[cohorts.it]\npath = "by-view"', 2, "by-view has a facet without a value"),
         ('[cohorts.it]\npath = "by-vew/CC"', 2, "there is no by-vew; did you mean by-view?"),
         ('[cohorts.it]\npath = "view/CC"', 2, "there is no view; did you mean by-view?"),
@@ -510,9 +513,25 @@ def test_tokens_of_several_definitions_do_not_mix(tmp_path: Path, source: Source
     assert Counter(counts(index, "kvp-20")) != Counter(counts(index, "kvp-30"))
 
 
-def test_a_quote_that_nothing_closes_is_refused_for_it_would_swallow_rows(tmp_path: Path) -> None:
+def test_an_unclosed_quote_is_refused_because_it_would_swallow_rows(tmp_path: Path) -> None:
     (tmp_path / "density.csv").write_text('client,density\none,"1\ntwo,2\nthree,3\n')
     config = tmp_path / "omidbfs.toml"
     config.write_text('[facets.density]\ncsv = "density.csv"')
     with pytest.raises(UserError, match="unexpected end of data"):
         read_definitions(config)
+
+
+def test_a_facet_may_have_the_name_of_a_level(tmp_path: Path, source: Source) -> None:
+    """Its paths do not interfere with lists of images, or with the table of the level."""
+    names = ("image", "mark", "lesion", "file")
+    text = "".join(f'[facets.{name}]\ntag = "KVP"\n' for name in names)
+    index = refreshed(source, user_facets=defined(tmp_path, text).facets)
+    cohorts = Cohorts(index)
+    for name in names:
+        facet = index.registry.by_name[name]
+        for value, images in cohorts.counts(EVERYTHING, facet):
+            term = cohorts.term(facet, value)
+            assert term is not None
+            chosen = EVERYTHING.narrowed(term)
+            assert len(cohorts.rows(chosen)) == images
+            assert sum(cohorts.contains(chosen, row) for row in range(len(index))) == images

@@ -19,21 +19,31 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from reference import File, Node, Place, Reference, label
-from trees import MARK, Tree
+from trees import MARK, Tree, build_index
 
-from omidbfs.clinical import Windows
-from omidbfs.cohort import IMAGES, Cohort, Term
-from omidbfs.database.access import Access
+from omidbfs.clinical.outcomes import Windows
+from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
+from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import find_source
+from omidbfs.database.permissions import Access
 from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
-from omidbfs.index.build import build_index
 from omidbfs.index.classification import Classification
-from omidbfs.index.columns import DCM, TextValue
-from omidbfs.inode import all_keys, directory_inode, export_inode, file_key, is_export
-from omidbfs.nodes import Attributes, Directory, Listing
-from omidbfs.ownership import drive_access
-from omidbfs.root import root_of
-from omidbfs.view import LONGEST_PATH, View
+from omidbfs.index.columns import TextValue
+from omidbfs.view.context import Context
+from omidbfs.view.images import LONGEST_PATH
+from omidbfs.view.inode import (
+    RenditionFields,
+    all_keys,
+    directory_inode,
+    export_inode,
+    file_key,
+    is_export,
+    rendition_inode,
+)
+from omidbfs.view.nodes import Attributes, Directory, Listing
+from omidbfs.view.ownership import drive_access
+from omidbfs.view.root import root_of
+from omidbfs.view.view import ENTRANCES, View
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
 NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
@@ -53,7 +63,7 @@ class Both:
         self.view, self.model = view_of(path), Reference(path)
 
     def node(self, path: str) -> Directory | int | None:
-        """Return what the view has at a path, by lookups alone."""
+        """Return the node of the view at a path, found by lookups only."""
         node: Directory | int | None = self.view.root
         for name in path.split("/") if path else ():
             node = self.view.lookup(node, os.fsencode(name)) if isinstance(node, Directory) else None
@@ -78,7 +88,7 @@ class Both:
         return frozenset(
             self.source(attributes.inode)
             for attributes in self.listed(path).values()
-            if not isinstance(self.view.files.content(attributes.inode), bytes)
+            if not isinstance(self.view.files.texts.content(attributes.inode), bytes)
         )
 
     def source(self, inode: int) -> str:
@@ -103,7 +113,8 @@ class Both:
                 assert self.view.directory_attributes(found) == attributes
                 listed_as = leads_to[name]
                 assert listed_as is not None, inner
-                for field in fields(Directory):
+                assert type(listed_as) is type(found), inner
+                for field in fields(found):
                     assert getattr(listed_as, field.name) == getattr(found, field.name), (inner, field.name)
             else:
                 assert leads_to[name] is None
@@ -111,7 +122,7 @@ class Both:
                 assert self.view.files.attributes(found) == attributes
 
     def compare_attributes(self, path: str, attributes: Attributes, node: Node) -> None:
-        """Check that a path is what the model says it is."""
+        """Check that the attributes of a path are those of the model."""
         inode, mode, nlink, uid, gid, size, mtime = attributes
         if isinstance(node, Place):
             assert mode & 0o170000 == 0o040000, path
@@ -155,7 +166,7 @@ TEXTS: st.SearchStrategy[str] = st.sampled_from(
 
 
 def image_options() -> st.SearchStrategy[dict[str, Any]]:
-    """Return options of an image: its halves and what they say."""
+    """Return options of an image: its files and their attributes."""
     halves = st.sampled_from(({}, {}, {"dcm": None}, {"has_sidecar": False}, {"suffix": ".dcm.json"}))
     header = st.fixed_dictionaries(
         {},
@@ -416,7 +427,7 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def open_tree() -> Iterator[Tree]:
-    """An empty database that every user may enter, as pytest's own directories may not be."""
+    """An empty database that every user may enter. The directories of pytest are private."""
     with tempfile.TemporaryDirectory(prefix="omidbfs-") as directory:
         os.chmod(directory, 0o755)
         yield Tree(Path(directory) / "db")
@@ -470,7 +481,7 @@ def test_long_names_of_duplicates_fit_into_a_name(tree: Tree) -> None:
     assert all(both.node(f"all/{name}") is not None for name in names)
 
 
-def test_a_study_that_two_women_share_is_the_images_of_both(tree: Tree) -> None:
+def test_a_study_of_two_clients_has_the_images_of_both(tree: Tree) -> None:
     tree.client("demd1").study("5").image("1.1").client("demd2").study("5").image("1.2")
     both = Both(tree.root)
     assert [*both.listed("by-study")] == ["5"]
@@ -515,7 +526,7 @@ def test_a_literal_value_wins_over_a_complement_a_union_and_a_range(tree: Tree) 
 
 
 def test_the_name_of_a_text_wins_over_the_raw_text_of_another(tree: Tree) -> None:
-    odd = "b" * 191 + "-" + "/" * 20  # its name ends in a hash, and as a text that name has another name
+    odd = "b" * 191 + "-" + "/" * 20  # its name ends in a hash, and that name as a text has another name
     tree.client().study().image("1.1", ManufacturerModelName=odd, dcm=None)
     [name] = Both(tree.root).listed("by-model")
     tree.client("demd2").study("2").image("1.2", ManufacturerModelName=name, dcm=None)
@@ -536,7 +547,7 @@ def test_a_text_that_reads_like_a_reserved_word_is_not_that_word(tree: Tree) -> 
     assert [*both.listed("by-model/other")] == []
 
 
-def test_a_value_of_the_table_called_other_and_what_is_outside_of_it_are_one_directory(tree: Tree) -> None:
+def test_the_value_other_of_a_table_and_codes_outside_it_are_one_directory(tree: Tree) -> None:
     client = tree.client().episode("1", EpisodeType="X").episode("2", EpisodeType="Zebra")
     client.study("1.1", "1").image("1", dcm=None).study("1.2", "2").image("2", dcm=None)
     both = Both(tree.root)
@@ -578,7 +589,7 @@ def test_ages_have_bands_and_ranges_go_by_the_exact_age(tree: Tree) -> None:
     assert both.node("by-age/69-50") is None
 
 
-def test_a_union_or_complement_of_clients_is_flat_and_one_client_is_her_real_tree(tree: Tree) -> None:
+def test_a_union_or_complement_of_clients_is_flat_and_one_client_is_its_real_tree(tree: Tree) -> None:
     tree.client("demd1").study("1").image("1.1").client("demd2").study("2").image("2.1")
     both = Both(tree.root)
     assert [*both.listed("by-client/demd1")] == ["nbss_demd1.json", "imagedb_demd1.json", "1"]
@@ -682,6 +693,8 @@ def test_the_root_lists_the_facets_and_cohorts_that_it_is_to_list_and_links_coun
         assert (both.node(f"cohorts/{cohort}/1.{image}.dcm") is not None) == is_in
     links = {name: attributes.nlink for name, attributes in both.listed("all").items()}
     assert links == {"1.1.dcm": 5, "1.1.json": 5, "1.2.dcm": 4, "1.2.json": 4}
+    both.view.prepare()
+    assert {name: attributes.nlink for name, attributes in both.listed("all").items()} == links
     documents = both.listed("by-client/demd1")
     assert documents["nbss_demd1.json"].nlink == documents["imagedb_demd1.json"].nlink == 1
 
@@ -784,7 +797,7 @@ def test_what_the_drive_adds_has_the_access_that_both_roots_have_in_common(
         assert (text.mode, text.uid, text.gid, text.mtime) == (*access, newest)
 
 
-def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was_read_since(
+def test_a_file_found_changed_gains_no_access_after_a_refresh(
     open_tree: Tree,
 ) -> None:
     study = open_tree.client().study().image("1.1", dcm=b"old")
@@ -794,7 +807,7 @@ def test_what_was_found_changed_meanwhile_gives_no_more_than_the_source_that_was
     found = old.files.facts(inode)
     assert found is not None
     old.files.update(inode, msgspec.structs.replace(found, size=9, mode=0o644))
-    study.images.chmod(0o700)  # before the source is read anew, and the file was found changed after that
+    study.images.chmod(0o700)  # before the source is read again; the file was found changed after that
     new = view_of(open_tree.root)
     new.files.continue_from(old.files, {})
     now = new.files.current(inode)
@@ -834,16 +847,18 @@ def test_the_keys_of_an_index_are_those_of_its_files(tree: Tree) -> None:
     tree.client().study().image("1.1").image("1.2")
     view = view_of(tree.root)
     images, documents = all_keys(view.index)
-    keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in range(2)]
+    keys = [file_key(view.files.image(row, kind) or 0) for row in range(2) for kind in FILE_KINDS]
     assert sorted(keys) == [*images]
     assert [file_key(view.files.document(0, slot) or documents[slot]) for slot in range(4)] == [*documents]
     export = export_inode(view.name, b"all/.omidbfs/index.csv")
-    others = [directory_inode(b"all"), view.files.text(b"README.txt") or 0]
-    assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 10
-    assert [view.files.current(inode) for inode in others] == [None, None]
+    rendition = rendition_inode(RenditionFields(int(view.index.identity[0]), 1, 2))
+    others = [directory_inode(b"all"), view.files.texts.inode(b"README.txt") or 0, rendition]
+    assert [is_export(inode) for inode in (export, *others, *images, *documents)] == [True] + [False] * 11
+    assert [view.files.current(inode) for inode in (export, *others)] == [None] * 4
+    assert [view.files.attributes(inode) for inode in (export, rendition)] == [None, None]
 
 
-def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_tree: Tree) -> None:
+def test_texts_that_quote_the_source_need_access_to_all_of_it(open_tree: Tree) -> None:
     study = open_tree.client().study().image("1.1", dcm=b"")
     mine = os.geteuid()
     for mode, quoting in ((0o644, 0o444), (0o640, 0o440), (0o600, 0o400)):
@@ -854,7 +869,7 @@ def test_texts_that_quote_the_source_are_for_those_who_may_read_all_of_it(open_t
         assert {attributes.uid for attributes in listed.values()} == {mine}
 
 
-# Much of everything -----------------------------------------------------------------------------------------
+# Large databases ---------------------------------------------------------------------------------------------
 
 MANY = 300
 
@@ -881,7 +896,7 @@ def names_at(view: View, path: bytes) -> list[bytes]:
 
 
 class CountsLooks(tuple[TextValue, ...]):
-    """Values of a facet that know how often somebody went through them."""
+    """Values of a facet that count iterations over them."""
 
     looks = 0
 
@@ -914,17 +929,17 @@ def test_open_directories_of_one_cohort_share_its_files(many: View, monkeypatch:
     for _ in range(2):
         listings = [many.listing(at(many, path)) for path in (b"by-view/MLO", b"by-view/MLO", b"by-view/not-CC")]
         assert [listing.length for listing in listings] == [MANY // 2] * 3
-        del listings  # what nobody has open takes no room
+        del listings  # closed listings take no memory
     assert len(gathered) == 4, "two cohorts, twice"
 
 
 def test_the_files_of_a_listing_take_no_more_room_than_they_must(many: View) -> None:
-    files = many.files.of_rows(np.arange(MANY, dtype=np.uint32), (True, True))
+    files = many.files.of_rows(np.arange(MANY, dtype=np.uint32), FILE_KINDS)
     assert files.itemsize == 2
     assert files.tolist() == [2 * row + 1 for row in range(MANY)]
 
 
-def test_a_path_that_says_the_same_again_is_the_same_cohort(many: View) -> None:
+def test_a_path_with_repeated_terms_is_the_same_cohort(many: View) -> None:
     once = at(many, b"by-view/CC/by-age/0-130")
     again = at(many, b"by-view/CC/by-age/0-130/by-view/CC/by-age/0-130/by-view/CC")
     assert again.cohort == once.cohort
@@ -933,7 +948,7 @@ def test_a_path_that_says_the_same_again_is_the_same_cohort(many: View) -> None:
 
 
 @pytest.mark.parametrize("value", [b"CC", b"CC,MLO", b"not-CC"])
-def test_a_path_goes_only_so_deep(many: View, value: bytes) -> None:
+def test_a_path_has_a_greatest_depth(many: View, value: bytes) -> None:
     view = View(many.index, Access(0o755, 0, 0), GENERATED, list_nested=True)
     place = view.root
     with pytest.raises(OSError, match="too long") as raised:  # noqa: PT012
@@ -962,12 +977,44 @@ def test_a_path_that_goes_too_deep_for_facets_shows_all_that_is_below(many: View
     assert len(names_at(many, place + b"/demd1/1.1")) == MANY // 2
 
 
+class NothingDirectory(Directory):
+    """A new kind of directory, which narrows to no image and lists nothing."""
+
+    def lookup(self, context: Context, name: bytes) -> Directory | None:
+        return context.entered(self, name)
+
+    def listing(self, context: Context) -> Listing:
+        return context.looked_up(self, [])
+
+
+def enter_nothing(context: Context, directory: Directory, name: bytes) -> Directory | None:
+    if name != b"as-nothing":
+        return None
+    return NothingDirectory(*directory.below(name), directory.stands_for.narrowed(Term(IMAGES, frozenset())))
+
+
+def test_another_kind_of_directory_takes_a_class_and_an_entrance(
+    many: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omidbfs.view.view.ENTRANCES", {**ENTRANCES, b"as-": enter_nothing})
+    view = View(many.index, Access(0o755, 0, 0), GENERATED)
+    for place in (b"", b"all/", b"by-view/CC/", b"by-client/demd1/", b"by-client/demd1/1.1/by-age/unknown/"):
+        assert names_at(view, place + b"as-nothing") == []
+        assert names_at(view, place + b"as-nothing/by-view") == []
+        assert len(view.cohorts.rows(view.cohort(at(view, place + b"as-nothing/by-view/CC")))) == 0
+        assert view.resolve(place + b"as-something") is None
+        assert b"as-nothing" not in names_at(view, place.rstrip(b"/"))
+    for place in (b"by-view/", b".omidbfs/", b"all/.omidbfs/"):
+        assert view.resolve(place + b"as-nothing") is None
+
+
 def test_checksums_of_texts_are_taken_once(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
     view = View(many.index, Access(0o755, 0, 0), {**GENERATED, "problems.jsonl": memoryview(b"{}\n" * 9)})
-    monkeypatch.setattr("omidbfs.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
+    view.prepare()
+    monkeypatch.setattr("omidbfs.view.inode.crc32", lambda content: pytest.fail("of a list of a million problems"))
     inode = view.lookup(at(view, b".omidbfs"), b"problems.jsonl")
     assert isinstance(inode, int)
-    attributes, content = view.files.attributes(inode), view.files.content(inode)
+    attributes, content = view.files.attributes(inode), view.files.texts.content(inode)
     assert attributes is not None
     assert content == b"{}\n" * 9
     assert attributes.size == len(content)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the process that writes them."""
+"""Files appear whole or not at all, even if their writer is killed."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from omidbfs.whole import replacing
+from omidbfs.base.whole import replacing
 
 WRITE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from omidbfs.whole import replacing
+from omidbfs.base.whole import replacing
 with replacing(Path(sys.argv[1])) as stream:
     stream.write(b"half of it")
     stream.flush()
@@ -44,7 +44,7 @@ def test_a_signal_that_ends_the_writer_leaves_what_was_there_and_nothing_else(
     assert (tmp_path / "file").read_text() == "older"
 
 
-def test_what_a_killed_writer_leaves_is_removed_by_the_next_and_what_others_write_is_not(tmp_path: Path) -> None:
+def test_the_next_writer_removes_the_rest_of_a_killed_one_and_no_other_file(tmp_path: Path) -> None:
     (tmp_path / ".omidbfs-notes").write_text("not ours")
     with writing(tmp_path / "one") as killed, writing(tmp_path / "two") as alive:
         killed.kill()
@@ -59,7 +59,7 @@ def test_what_a_killed_writer_leaves_is_removed_by_the_next_and_what_others_writ
     assert (tmp_path / "three").read_bytes() == b"whole"
 
 
-def test_a_file_is_there_when_it_is_whole_and_its_owner_s_only(tmp_path: Path) -> None:
+def test_a_file_appears_when_it_is_whole_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with replacing(tmp_path / "file") as stream:
@@ -83,7 +83,7 @@ def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) 
     assert os.listdir(tmp_path / "large") == ["file"]
 
 
-def test_what_cannot_be_written_is_called_by_the_name_that_was_asked_for(tmp_path: Path) -> None:
+def test_an_error_of_writing_names_the_requested_file(tmp_path: Path) -> None:
     path = tmp_path / "none" / "file"
     with pytest.raises(FileNotFoundError) as caught, replacing(path):
         pytest.fail("there is no such directory")

@@ -1,9 +1,9 @@
-"""Words for people: singular and plural, and what a misspelt name was meant for."""
+"""Words for people: singular and plural, and suggestions for misspelt names."""
 
 import pytest
 
+from omidbfs.base.words import closest, counted, did_you_mean
 from omidbfs.facets import FACETS
-from omidbfs.words import closest, counted, did_you_mean
 
 NAMES = {facet.name: facet.name for facet in FACETS}
 
@@ -45,6 +45,6 @@ def test_a_short_word_is_close_as_a_whole_part_only() -> None:
     assert closest("gr", grades) == []
 
 
-def test_what_is_close_is_a_question_and_nothing_is_no_question() -> None:
-    assert did_you_mean(["a", "b"]) == "; did you mean a or b?"
+def test_close_names_make_a_question_and_none_makes_no_question() -> None:
+    assert did_you_mean(["a", "b"]) == "did you mean a or b?"
     assert did_you_mean([]) == ""

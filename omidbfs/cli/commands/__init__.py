@@ -1,0 +1,1 @@
+"""The commands, one module each. ``cli/main.py`` registers them. All run in the main thread."""

@@ -1,0 +1,28 @@
+"""``omidbfs refresh`` and ``omidbfs umount``: commands for a mounted drive. The command line uses them, in the
+main thread.
+"""
+
+from pathlib import Path
+
+import click
+
+from omidbfs.cli.options import PATH
+
+
+@click.command()
+@click.argument("mountpoint", type=PATH)
+def refresh(mountpoint: Path) -> None:
+    """Make the drive at MOUNTPOINT show the changes of its source. Wait until it shows them."""
+    from omidbfs.fuse.control import ask_for_refresh
+
+    ask_for_refresh(mountpoint)
+
+
+@click.command()
+@click.argument("mountpoint", type=PATH)
+@click.option("--lazy", is_flag=True, help="Unmount a drive that programs use. They keep their access.")
+def umount(mountpoint: Path, lazy: bool) -> None:
+    """Unmount the drive at MOUNTPOINT. Wait until its process has ended."""
+    from omidbfs.fuse.control import unmount
+
+    unmount(mountpoint, lazy=lazy)

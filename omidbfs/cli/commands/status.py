@@ -1,0 +1,103 @@
+"""``omidbfs status``: shows the drives of this machine and their state. The command line uses it, in the main
+thread, and asks the drives in a few threads.
+"""
+
+import json as json_module
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+from omidbfs.base.words import counted
+from omidbfs.cli.options import PATH
+
+if TYPE_CHECKING:
+    from omidbfs.fuse.mounts import Mount
+
+_DAY, _HOUR, _MINUTE = 86_400, 3600, 60
+
+
+@click.command()
+@click.argument("mountpoint", type=PATH, required=False)
+@click.option("--json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def status(ctx: click.Context, mountpoint: Path | None, json: bool) -> None:
+    """Show all drives on this machine, or the drive at MOUNTPOINT. The exit status is 1 if one does not answer."""
+    from omidbfs.fuse.mounts import FILE_SYSTEM, mounted_at, mounts
+
+    found = [mount for mount in mounts() if mount.type == FILE_SYSTEM]
+    if mountpoint is not None:
+        there = mounted_at(str(mountpoint))
+        if there is None or there.type != FILE_SYSTEM:
+            raise UserError("no drive of omidbfs is mounted there", place=mountpoint)
+        found = [there]
+    with ThreadPoolExecutor(max_workers=8) as pool:  # it takes seconds to find that a drive hangs
+        drives = list(pool.map(_described, found))
+    if json:
+        click.echo(json_module.dumps(drives, indent=2))
+    else:
+        for drive in drives:
+            click.echo("\n".join(printable(line) for line in _lines(drive)))
+        if not drives:
+            click.echo("no drive is mounted here", err=True)
+    ctx.exit(int(any(drive["state"] in ("dead", "hangs") for drive in drives)))
+
+
+def _described(mount: "Mount") -> dict[str, Any]:
+    import msgspec
+
+    from omidbfs.fuse.control import status_of
+
+    answer = status_of(mount)
+    drive = {"mountpoint": mount.mountpoint, "state": answer.state.value, "source": mount.source}
+    if answer.status is None:
+        return drive
+    known: dict[str, Any] = msgspec.to_builtins(answer.status)
+    source = [known.pop("images_directory"), known.pop("data_directory")]
+    age = round(time.time() - known["index_written"], 1)
+    return {**drive, "source": source, **known, "index_age": age}
+
+
+_MEANING = {
+    "mounted": "mounted",
+    "closed": "another user's, and closed to you",
+    "dead": "dead; its process has ended: clear it with omidbfs umount, or mount --replace",
+    "hangs": "does not answer",
+}
+
+
+def _lines(drive: dict[str, Any]) -> list[str]:
+    lines = [f"{drive['mountpoint']}: {_MEANING[drive['state']]}"]
+    if "pid" not in drive:
+        odd = "; what it says of itself is not understood" if drive["state"] == "mounted" else ""
+        return [f"{lines[0]}{odd}", f"  source    {drive['source']}"]
+    refresh, counters = drive["refresh"], drive["counters"]
+    size = f"{counted(drive['images'], 'image')} of {counted(drive['clients'], 'client')}"
+    refreshed = f"{refresh['state']} since {refresh['since']}, {refresh['done']} done"
+    lines += [
+        f"  source    {', '.join(directory for directory in drive['source'] if directory)}",
+        f"  process   {drive['pid']}, since {drive['started']}",
+        f"  index     {size}, {_age(drive['index_age'])} old",
+        f"  refresh   {refreshed}" + (f"; {refresh['error']}" if refresh["error"] else ""),
+    ]
+    if counters is not None:
+        requests = ", ".join(f"{kind} {number}" for kind, number in counters["requests"].items())
+        read, listed = counted(counters["bytes_read"], "byte"), counted(counters["entries_listed"], "entry")
+        files = counted(counters["open_files"], "file")
+        lines += [
+            f"  requests  {requests or 'none'}",
+            f"  read      {read}, {listed} listed",
+            f"  open      {files}, {counted(counters['open_directories'], 'directory')}",
+        ]
+    return lines
+
+
+def _age(seconds: float) -> str:
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,1 +1,0 @@
-"""Commands, one module each; ``cli.py`` registers them."""

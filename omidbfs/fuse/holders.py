@@ -1,0 +1,57 @@
+"""Finds the processes that use a mount, as far as /proc shows them.
+
+Used by commands. Any thread may call it. Nothing here touches the mount itself, which may hang.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from omidbfs.fuse.mounts import mounts
+
+_MOST = 8
+"""The largest number of processes and mounts that a message names."""
+
+
+def holders(mountpoint: str) -> str:
+    """Return the processes and mounts that keep a mount busy, for a message: ``less (1234), bash (1200)``."""
+    names = [f"{command} ({process})" for process, command in processes_on(mountpoint)]
+    names += [f"what is mounted at {_shown(mount)}" for mount in _inside(mountpoint)]
+    if not names:
+        return "programs that only root can see (ask with sudo)"
+    more = [f"{len(names) - _MOST} more"] if len(names) > _MOST else []
+    return ", ".join(names[:_MOST] + more)
+
+
+def processes_on(mountpoint: str) -> Iterator[tuple[int, str]]:
+    """Yield number and name of each process that has a file, a directory or a mapping below ``mountpoint``."""
+    for process in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if any(_is_below(path, mountpoint) for path in _paths(process)):
+            with suppress(OSError):
+                yield process, _shown(Path(f"/proc/{process}/comm").read_text(errors="replace").rstrip("\n"))
+
+
+def _inside(mountpoint: str) -> Iterator[str]:
+    return (mount.mountpoint for mount in mounts() if mount.mountpoint.startswith(f"{mountpoint}/"))
+
+
+def _shown(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _is_below(path: str, mountpoint: str) -> bool:
+    return path == mountpoint or path.startswith(f"{mountpoint}/")
+
+
+def _paths(process: int) -> Iterator[str]:
+    """Yield the paths that a process uses; none if it has ended, or if this user may not see them."""
+    links = [f"/proc/{process}/{name}" for name in ("cwd", "root", "exe")]
+    with suppress(OSError):
+        links += [entry.path for entry in os.scandir(f"/proc/{process}/fd")]
+    for link in links:
+        with suppress(OSError):
+            yield os.readlink(link)
+    with suppress(OSError):  # a mapping outlives its descriptor; the path is the sixth column
+        for line in Path(f"/proc/{process}/maps").read_text(errors="surrogateescape").splitlines():
+            yield line.split(maxsplit=5)[-1]

@@ -1,0 +1,188 @@
+"""Finds and reads ``omidbfs.toml``: defaults for the options of commands, and definitions of facets and cohorts.
+
+Used by commands, and by the refresher in a thread. Pure functions of files: any thread may call them. Keys are
+names of options. At the top level, a key holds for every command that has the option: ``follow-symlinks =
+true``. In a table named after a command, it holds for that command: ``[mount]`` ``allow-other = true``. Tables
+``[facets.NAME]`` and ``[cohorts.NAME]`` define facets and cohorts.
+"""
+
+import grp
+import os
+import pwd
+import stat
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omidbfs.base.definitions import Lines
+from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
+from omidbfs.base.places import user_directory
+from omidbfs.base.words import meant
+
+if TYPE_CHECKING:
+    from omidbfs.cohorts.named import NamedCohort
+    from omidbfs.facets.defined import Definition
+
+
+def config_file(say: Callable[[str], None] = lambda line: None) -> Path | None:
+    """Return the configuration in the current directory, else that in the user's directory, else ``None``.
+
+    The user has not named this file. So a file that another user has written, or can write, is ignored. ``say``
+    gets a line about it.
+    """
+    home = user_directory("config")
+    for directory in (Path(), home):
+        if directory is None or not os.path.isfile(path := directory / "omidbfs.toml"):
+            continue
+        reason = _distrusted(path)
+        if reason is None:
+            return path
+        say(f"{path.absolute()}: {reason}, and is ignored; if you trust it, name it with --config")
+    return None
+
+
+def _distrusted(path: Path) -> str | None:
+    """Return why a file is not to be trusted; ``None`` if only the caller or root can have written it."""
+    link, file, directory = path.lstat(), path.stat(), path.parent.stat()
+    if not {link.st_uid, file.st_uid} <= {0, os.geteuid()}:
+        return "belongs to another user"
+    if _others_can_write(file) or (_others_can_write(directory) and not directory.st_mode & stat.S_ISVTX):
+        return "can be written by other users"
+    return None
+
+
+def _others_can_write(facts: os.stat_result) -> bool:
+    """Return whether users other than the owner can write a file: all users, or a group with other members.
+
+    Two groups are trusted: root, and the group that many systems make for each user, with the name of the user.
+    """
+    if not facts.st_mode & stat.S_IWGRP or facts.st_gid == 0:
+        return bool(facts.st_mode & stat.S_IWOTH)
+    try:
+        user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(facts.st_gid)
+    except KeyError:
+        return True
+    return bool(facts.st_mode & stat.S_IWOTH) or group.gr_name != user or not {user}.issuperset(group.gr_mem)
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """The facets and cohorts that a configuration defines."""
+
+    facets: tuple["Definition", ...] = ()
+    cohorts: tuple["NamedCohort", ...] = ()
+
+
+def trusted_definitions(path: Path | None, *, is_named: bool) -> Definitions:
+    """Return :func:`read_definitions` of a configuration that was trusted before, if it can still be trusted.
+
+    Raises
+    ------
+    UserError
+        The user has not named the file, and another user has written it since, or can write it. Otherwise as
+        :func:`read_definitions`.
+    """
+    if path is not None and not is_named and path.exists() and (reason := _distrusted(path)) is not None:
+        raise UserError(reason, "if you trust it, mount again with --config", place=path)
+    return read_definitions(path)
+
+
+def read_definitions(path: Path | None) -> Definitions:
+    """Return the facets and cohorts that a configuration defines; none for ``None``.
+
+    Raises
+    ------
+    UserError
+        A definition is wrong. The message has file, line and reason.
+    """
+    if path is None:
+        return Definitions()
+    text, document = _read(path)
+    facets, cohorts = _definitions(document, "facets"), _definitions(document, "cohorts")
+    if not facets and not cohorts:
+        return Definitions()
+    from omidbfs.cohorts.named import named_cohorts
+    from omidbfs.facets.defined import definitions  # imported here, because it loads numpy
+
+    return Definitions(definitions(facets, path, text), named_cohorts(cohorts, path, text))
+
+
+def _definitions(document: Mapping[str, object], table: str) -> dict[str, object]:
+    """Return name -> definition. The table ``[facets]`` also has the options of the command ``facets``."""
+    tables = document.get(table)
+    if table == "cohorts" and tables is not None and not isinstance(tables, dict):
+        return {"": tables}
+    return {
+        name: inner
+        for name, inner in (tables.items() if isinstance(tables, dict) else ())
+        if table == "cohorts" or isinstance(inner, dict)
+    }
+
+
+def _read(path: Path) -> tuple[str, dict[str, object]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", place=path) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not valid TOML: {printable(str(error))}", place=path) from error
+
+
+def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str, dict[str, object]]:
+    """Return command -> parameter -> value.
+
+    Parameters
+    ----------
+    path
+        The file; ``None`` gives no defaults.
+    options
+        Command -> the names of its options, in the form of Python names.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, is not TOML, or has a key that is no option. The message has file, line and
+        reason.
+    """
+    if path is None:
+        return {}
+    text, document = _read(path)
+    document.pop("cohorts", None)
+
+    def refused(reason: str, words: Iterable[str], *keys: str) -> UserError:
+        hint = meant(keys[-1], (word.replace("_", "-") for word in words))
+        return UserError(reason, hint, f"{path}:{Lines(text).of(*keys)}")
+
+    defaults: dict[str, dict[str, object]] = {command: {} for command in options}
+    for key, value in document.items():
+        parameter = key.replace("-", "_")
+        if isinstance(value, dict):
+            if key not in options:
+                raise refused(f"[{printable(key)}] is no command of omidbfs", (*options, "cohorts"), key)
+            for inner, setting in value.items():
+                if key == "facets" and isinstance(setting, dict):
+                    continue
+                if inner.replace("-", "_") not in options[key]:
+                    raise refused(f"{printable(inner)} is no option of omidbfs {key}", options[key], key, inner)
+                defaults[key][inner.replace("-", "_")] = setting
+            continue
+        commands = [command for command, names in options.items() if parameter in names]
+        if not commands:
+            raise refused(f"{printable(key)} is no option of any command", set().union(*options.values()), key)
+        for command in commands:
+            defaults[command].setdefault(parameter, value)
+    return defaults
+
+
+def place_of(path: Path, command: str, option: str) -> str:
+    """Return the file, line and key that set an option of a command, for a message."""
+    lines = Lines(_read(path)[0])
+    spelled = (option.replace("_", "-"), option)
+    for keys in (*((command, key) for key in spelled), *((key,) for key in spelled)):
+        if keys in lines:
+            return f"{path}:{lines.of(*keys)}: {keys[-1]}"
+    return f"{path}: {option}"
