@@ -78,6 +78,7 @@ class Lock:
             elif self._reserve.is_there():
                 break
             else:
+                self._waiting.unpark()  # the lock is free: another waiter may have a buffer
                 await trio.sleep(PAUSE)
         self._is_held = True
 

@@ -219,6 +219,52 @@ def test_a_new_task_waits_for_memory_while_another_answers(
     trio.run(run)
 
 
+def test_a_task_without_memory_lets_the_next_one_answer(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    reserve = Reserve()
+    waiting, lock = LowLevel(reserve), Lock(reserve)
+    answered: list[str] = []
+    busy = trio.Event()
+
+    async def once(name: str) -> None:
+        async with lock:
+            await waiting.wait_readable(reader)
+            os.read(reader, 1)
+        answered.append(name)
+
+    async def blocked_after_one() -> None:
+        await once("first")
+        await trio.sleep_forever()  # a disk that hangs
+
+    async def with_buffer() -> None:
+        await once("second")
+        await busy.wait()
+        await once("second")
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(with_buffer)
+            os.write(writer, b"1")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(blocked_after_one)
+            await trio.testing.wait_all_tasks_blocked()
+            monkeypatch.setattr(loop, "BUFFER", 1 << 62)
+            nursery.start_soon(once, "new")
+            await trio.testing.wait_all_tasks_blocked()
+            busy.set()  # it waits behind the new task
+            await trio.testing.wait_all_tasks_blocked()
+            os.write(writer, b"23")
+            with trio.fail_after(20):
+                while len(answered) < 3:
+                    await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+    assert answered == ["second", "first", "second"]
+
+
 def test_the_only_processor_is_left_to_the_program_that_asks(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
