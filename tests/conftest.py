@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ from omidbfs.demo import generate
 settings.register_profile("omidbfs", deadline=None, database=None, derandomize=True)
 settings.register_profile("search", deadline=None, database=None, max_examples=1000)
 settings.load_profile("omidbfs")
+
+# nohup(1), and a shell for what it starts in the background, ignore these signals, and all children inherit that: tests
+# that send them would wait for ever.
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
