@@ -17,8 +17,8 @@ settings.register_profile("omidbfs", deadline=None, database=None, derandomize=T
 settings.register_profile("search", deadline=None, database=None, max_examples=1000)
 settings.load_profile("omidbfs")
 
-# nohup(1), and a shell for what it starts in the background, ignore these signals, and all children inherit that: tests
-# that send them would wait for ever.
+# nohup(1) and shells start programs that ignore these signals, and children inherit this. A test that sends such a
+# signal would wait for ever.
 for _number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)

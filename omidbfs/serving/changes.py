@@ -39,7 +39,7 @@ class Changes:
 
     ``entries`` are names, as (inode of the directory, name). The name of a directory stands for everything below
     it, too. ``attributes`` are inodes whose attributes to forget. Both are iterables, as there may be millions.
-    ``touched`` are the keys of files of which the observer may have pages from before an edit.
+    ``touched`` are the keys of files. The observer may have pages of these files from before an edit.
     """
 
     entries: Iterable[tuple[int, bytes]] = ()

@@ -155,7 +155,7 @@ def text_inode(number: int, content: bytes | memoryview) -> int:
 
 
 def text_number(inode: int) -> int:
-    """Return the number of the text of which an inode is a version."""
+    """Return the number of the text that an inode belongs to."""
     return inode & _NUMBER
 
 

@@ -1,4 +1,4 @@
-"""The types of which a view is made: directories, generated files, entries, attributes, listings.
+"""The types that make up a view: directories, generated files, entries, attributes, listings.
 
 Used by front ends, and by the modules of each kind of directory. All values are immutable: any thread may use
 them.

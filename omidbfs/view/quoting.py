@@ -16,8 +16,8 @@ def export_access(index: Index, access: Access, ownership: Ownership) -> Access:
     """Return the access to generated files, which quote many files of the source.
 
     Their owner is the user who mounted, unless ``ownership`` names another user. A class of users may read them if
-    it may enter the roots (``access``) and read every file of the source as the drive shows it. The user who mounted
-    may always read them.
+    it may enter the roots (``access``) and read every file of the source as the drive shows it. The user who
+    mounted may always read them.
     """
     files = [ownership.shown(*known) for known in index.accesses[1:]]  # the first stands for no file
     common = functools.reduce(operator.and_, (mode for mode, _, _ in files), 0o444)
