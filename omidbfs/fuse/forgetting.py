@@ -40,7 +40,8 @@ class Kernel:
 
     async def tell(self, found: Changes) -> bool:
         """Make the kernel forget names and attributes, and mark pages as doubtful; return whether it succeeded."""
-        self._pages.doubt(found.touched)
+        if found.touched:  # doubting nothing would undo drops in progress
+            self._pages.doubt(found.touched)
         # In a thread with its own limiter: the kernel may first wait for requests of the same inodes. This loop
         # has to answer them, and they may wait for threads of a slow disk.
         return await trio.to_thread.run_sync(tell_kernel, found, limiter=trio.CapacityLimiter(1))

@@ -22,14 +22,16 @@ _OF_DOCUMENTS = (Level.CLIENT, Level.EPISODE)
 
 def needs_everything(index: Index) -> bool:
     """Return whether a facet that the index lacks needs headers, so that every client has to be read."""
-    return any(BY_NAME[name].level not in _OF_DOCUMENTS for name in index.lacking)
+    lacking = [BY_NAME[name] for name in index.lacking]
+    return any(facet.tags or facet.level not in _OF_DOCUMENTS for facet in lacking)
 
 
 def completed(index: Index, source: Source, runs: Sequence[Sequence[str]], work: Work) -> tuple[Index, set[str]]:
-    """Return the index with the facets that it lacks, and the clients whose files have changed meanwhile.
+    """Return the index with the facets that it lacks, and the clients that must be read anew.
 
-    Only the documents of clients are read. ``runs`` are the clients to read, whose files the index describes. All
-    other clients have no valid values of the new facets.
+    Those are clients whose files have changed meanwhile, or whose documents could not be read. Only documents of
+    clients are read. ``runs`` are the clients to read, whose files the index describes. All other clients have no
+    valid values of the new facets.
     """
     facets = [BY_NAME[name] for name in index.lacking]
     read = in_order(work.executor, work.workers, partial(read_documents, source), runs)
@@ -42,6 +44,7 @@ def completed(index: Index, source: Source, runs: Sequence[Sequence[str]], work:
         ordinals = np.array([index.client_table.find(client.encode())[0] for client in run], np.intp)
         is_same = index.client_digest[ordinals] == chunk.values["client_digest"]
         changed |= {client for client, same in zip(run, is_same.tolist(), strict=True) if not same}
+        changed |= {problem.client for problem in chunk.problems if problem.kind == "unreadable"}
         study_client = np.repeat(np.arange(len(run)), chunk.client_studies)
         is_known.append(is_same[np.repeat(study_client, chunk.study_images)])
         starts, ends = index.client_rows[ordinals[is_same]], index.client_rows[ordinals[is_same] + 1]

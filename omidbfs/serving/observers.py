@@ -110,13 +110,22 @@ class Observers:
             return None
 
     async def tell_of_file(self, view: View, inode: int) -> None:
-        """Tell observers that a file of the source was found changed when it was opened."""
+        """Tell observers that a file of the source was found changed when it was opened.
+
+        An observer that misses this is owed everything at the next refresh.
+        """
 
         async def tell(observer: Observer) -> None:
-            found = await trio.to_thread.run_sync(
-                changed_file, view, inode, observer.directories(view), limiter=self._compared
-            )
-            await observer.tell(found)
+            try:
+                found = await trio.to_thread.run_sync(
+                    changed_file, view, inode, observer.directories(view), limiter=self._compared
+                )
+                was_told = await observer.tell(found)
+            except Exception:
+                log.exception("a changed file could not be reported")
+                was_told = False
+            if not was_told:
+                self._owed.add(observer)
 
         async with self._files:
             await _each(self._all, tell)

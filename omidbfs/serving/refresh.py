@@ -182,6 +182,8 @@ class Refresher:
             stored = session.saved()
         except IndexFileError as error:
             raise UserError(str(error), place=session.index_path) from error
+        if stored.index.lacking:  # this process runs older code than the one that wrote the index
+            raise UserError("another version of omidbfs wrote the index", "mount the drive again")
         stored = replace(stored, index=continued(stored.index, self._stored.index))
         return stored, session.drive_view(stored, told), Reader(session.source, self.drive.disks)
 

@@ -82,9 +82,13 @@ class Texts:
         """Replace the content of a text, and so its inode. The last few contents can still be read."""
         old = self.inode(name)
         assert old is not None, "the text exists"
-        self._replaced.append((old, self._contents.pop(old)))
         inode = text_inode(text_number(old), content)
+        if inode == old:
+            return
+        # In this order, so that every thread that has an inode finds its content.
         self._contents[inode], self._inodes[name] = content, inode
+        self._replaced.append((old, self._contents[old]))
+        del self._contents[old]
 
     def continue_from(self, old: "Texts") -> None:
         """Take over the old contents of the view before."""

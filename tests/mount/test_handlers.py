@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from pyfuse3 import FUSEError, RequestContext
+from pyfuse3 import FileInfo, FUSEError, RequestContext
 from pyroaring import BitMap64
 from trees import Tree, build_index
 
@@ -565,6 +565,32 @@ def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
     monkeypatch.undo()
     assert operations.drive.disks.open_files == 0
     assert operations.pages.are_doubtful(image)
+
+
+def test_news_of_another_file_undo_no_drop_in_progress(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = inode(operations, "all/1.1.1.dcm")
+    [kernel] = operations.drive.observers._all
+
+    async def main() -> FileInfo:
+        operations.pages.doubt(BitMap64([file_key(image)]))
+        drop = operations.pages.drop
+
+        async def drop_and_hear(number: int) -> None:
+            async def hear(*_: object) -> None:
+                await kernel.tell(Changes())
+
+            monkeypatch.setattr(operations.pages._threads, "run", hear)
+            await drop(number)
+            monkeypatch.undo()
+
+        monkeypatch.setattr(operations.pages, "drop", drop_and_hear)
+        return await operations.open(image, 0, CONTEXT)
+
+    info = trio.run(main)
+    assert not operations.pages.are_doubtful(image)
+    call(operations.release, info.fh)
 
 
 def test_a_file_that_cannot_be_settled_stays_in_doubt(

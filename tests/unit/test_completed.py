@@ -1,5 +1,7 @@
 """Facets that a saved index lacks: the index is completed, and images keep their identities."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 from test_index import plain
 from trees import Tree
 
+from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.study import StudyReader
 from omidbfs.facets import BY_NAME, FACETS, Kind
@@ -131,6 +134,24 @@ def test_a_client_that_changes_meanwhile_is_read_anew(
     index = refreshed(source, found)
     assert index.columns["outcome"].tolist() == refreshed(source).columns["outcome"].tolist()
     assert plain(refreshed(source, index)) == plain(index)
+
+
+def test_a_client_whose_documents_cannot_be_read_for_a_moment_is_read_anew(
+    source: Source, older: Older, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, read_data = older(refreshed(source), ("outcome",)), ClientReader._read_data
+    failures = ["demd1/nbss_demd1.json"]
+
+    def fails_once(self: ClientReader, *parts: str) -> bytes:
+        if "/".join(parts) in failures:
+            failures.remove("/".join(parts))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_data(self, *parts)
+
+    monkeypatch.setattr(ClientReader, "_read_data", fails_once)
+    index = refreshed(source, found)
+    assert failures == []
+    assert plain(refreshed(source)) == plain(index)
 
 
 def test_a_facet_that_the_program_has_got_takes_the_place_of_the_users_of_that_name(

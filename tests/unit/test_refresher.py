@@ -17,6 +17,7 @@ from trees import Tree
 
 from omidbfs.database.layout import find_source
 from omidbfs.fuse.operations import Operations
+from omidbfs.index import store
 from omidbfs.serving import patience
 from omidbfs.serving.changes import Changes
 from omidbfs.serving.configuration import read_definitions
@@ -171,6 +172,23 @@ def test_the_kernel_is_told_at_the_next_refresh_what_it_missed(
     assert (1, b"all") in kernel.told[0]
     assert refreshed(refresher) is None
     assert len(kernel.told) == 1
+
+
+def test_an_index_of_another_version_leaves_the_drive_as_it_is(
+    refresher: Refresher,
+    kernel: Kernel,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_warning: Callable[[str], None],
+) -> None:
+    expect_warning(FAILED)
+    removed(tree)
+    known = store.definition_of
+    monkeypatch.setattr(store, "definition_of", lambda one: "older" if one.name == "view" else known(one))
+    before = refresher.drive.view
+    assert refreshed(refresher) == "another version of omidbfs wrote the index; mount the drive again"
+    assert refresher.drive.view is before
+    assert kernel.told == []
 
 
 def test_a_definition_is_shown_after_a_refresh_that_failed_in_between(
