@@ -58,7 +58,7 @@ def _contents(directory: Path, client: str, tiny: bool) -> dict[bytes, bytes]:
 
 def _write_clone(directory: bytes, files: dict[bytes, bytes], name: bytes, clone: int, number: int) -> None:
     letters = bytes(97 + clone // 26**place % 26 for place in range(4))
-    (stem,) = {path.split(b"/")[2].split(b".")[10] for path in files if path.endswith(b".dcm")}
+    (stem,) = {path.split(b"/")[2].split(b".")[-3] for path in files if path.endswith(b".dcm")}
     other = b"%d" % (2 * _CLIENT_NUMBER + clone * _TEMPLATES + number)
     made = set()
     for path, content in files.items():

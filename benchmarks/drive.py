@@ -16,10 +16,10 @@ from pathlib import Path
 
 import click
 from database import LARGE, write_database
+from figures import Figures, show
 from latency import measure_latency
-from places import Place, forget_contents, forget_names, mounted, settle
+from places import Place, forget_contents, forget_everything, forget_names, mounted, settle
 from rich.console import Console
-from rich.table import Table
 
 _PAGE = 4096
 _BLOCK = 1 << 20
@@ -76,7 +76,7 @@ def drive(images: int, large: int, rounds: int, directory: Path | None) -> None:
     """Compare a drive with bindfs, with a null file system, and with the disk itself.
 
     The null file system uses pyfuse3 like omidbfs and does nothing: it is the floor. The command reads a database
-    that it makes and that the page cache holds, so no figure depends on the disk.
+    that it makes and that the page cache holds, so no figure depends on the disk, except where it says so.
     """
     if os.geteuid() != 0:
         raise click.ClickException("drive: needs root, to empty the kernel's caches: sudo scripts/bench drive")
@@ -101,9 +101,7 @@ def drive(images: int, large: int, rounds: int, directory: Path | None) -> None:
         status.update("A slow disk ...")
         slow = measure_latency(work / "slow", stack, min(rounds, 3))
     title = f"{len(files.everything):,} files, {large} of them {LARGE // 10**6} MB; {os.cpu_count()} processors"
-    # The width does not depend on the terminal if the output goes to a file.
-    output = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    output.print(_table(title, places, results), "", slow, sep="\n")
+    show("drive", _table(title, places, results), slow)
 
 
 def _places(work: Path, stack: ExitStack) -> Iterator[Place]:
@@ -193,6 +191,10 @@ def _forget_small(place: Place, files: Files) -> None:
     forget_contents(place, files.small, files.disk)
 
 
+def _forget_everything(_place: Place, _files: Files) -> None:
+    forget_everything()
+
+
 def _read_large(place: Place, files: Files) -> float:
     for name in files.large:
         _read(place.directory / name)
@@ -240,6 +242,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 _LISTING, _LOOKUP, _SMALL = "ls -U", "lookup without listing", "10 kB JSON: open, read, close"
+_COLD = "10 kB JSON, every cache dropped first"
 _FIRST_READ, _PAGES = "27 MB, first read", "4 kB at random, first read"
 MEASURES = (
     Measure(_LISTING, "entries/s", _command("ls", "-U", "DIR"), cold=True),
@@ -248,6 +251,7 @@ MEASURES = (
     Measure(_LOOKUP, "names/s", _stat_each, cold=True),
     Measure("stat, known to the kernel", "names/s", _stat_each, _know_names),
     Measure(_SMALL, "files/s", _read_small, _forget_small),
+    Measure(_COLD, "files/s", _read_small, _forget_everything),
     Measure(_FIRST_READ, "MB/s", _read_large, _forget_large),
     Measure("27 MB, second read", "MB/s", _read_large, _know_large),
     Measure("27 MB, two readers, first read", "MB/s", _read_by_two, _forget_large),
@@ -258,18 +262,12 @@ MEASURES = (
 # Output
 
 
-def _table(title: str, places: list[Place], results: dict[str, list[Best]]) -> Table:
-    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
-    table.add_column("")
-    table.add_column("")
-    for place in places:
-        table.add_column(place.title, justify="right")
-    for place in places[1:]:
-        table.add_column(f"of {place.title}", justify="right")
+def _table(title: str, places: list[Place], results: dict[str, list[Best]]) -> Figures:
+    rows = []
     for measure in MEASURES:
         rates = [best.rate for best in results[measure.title]]
         ratios = [f"{rates[0] / rate:.2f}" for rate in rates[1:]]
-        table.add_row(measure.title, measure.unit, *(f"{rate:,.0f}" for rate in rates), *ratios)
+        rows.append((measure.title, measure.unit, *(f"{rate:,.0f}" for rate in rates), *ratios))
     for name, unit, measured, amount in (
         (f"daemon, {_LISTING}", "CPU s / 100,000 entries", _LISTING, 100_000),
         (f"daemon, {_LOOKUP}", "CPU s / 100,000 names", _LOOKUP, 100_000),
@@ -280,5 +278,6 @@ def _table(title: str, places: list[Place], results: dict[str, list[Best]]) -> T
         seconds = [best.processor_seconds * amount for best in results[measured]]
         served = [used for used, place in zip(seconds, places, strict=True) if place.daemon]
         ratios = [f"{seconds[0] / used:.2f}" for used in served[1:]]
-        table.add_row(name, unit, *(f"{used:.2f}" for used in served), "", *ratios, "")
-    return table
+        rows.append((name, unit, *(f"{used:.2f}" for used in served), "", *ratios, ""))
+    headings = [*(place.title for place in places), *(f"of {place.title}" for place in places[1:])]
+    return Figures(title, ("", "", *headings), rows)

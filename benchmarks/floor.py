@@ -1,8 +1,9 @@
 """The floor for building an index: walks the trees, stats every file, decodes every JSON file, keeps nothing.
 
-    python floor.py SOURCE PROCESSES [whole]
+    python floor.py SOURCE PROCESSES [whole|walk]
 
 It decodes sidecars like omidbfs, to two dozen tags, or whole. It decodes NBSS and ImageDB as plain dictionaries.
+With ``walk`` it decodes nothing, and is the floor for finding out that nothing has changed.
 """
 
 import os
@@ -14,7 +15,7 @@ from multiprocessing import get_context
 
 import msgspec
 
-from omidbfs.database.header import _decoder as sidecars
+from omidbfs.database.sidecar import _decoder as sidecars
 
 _CLIENTS = 256
 
@@ -40,6 +41,21 @@ def read(source: str, clients: Sequence[str], *, whole: bool = False) -> int:
     return found
 
 
+def walk(source: str, clients: Sequence[str]) -> int:
+    """Return the number of files of the clients."""
+    found = 0
+    for tree in ("images", "data"):
+        for client in clients:
+            for study in os.scandir(f"{source}/{tree}/{client}"):
+                if not study.is_dir():
+                    study.stat()
+                    continue
+                for file in os.scandir(study.path):
+                    file.stat()
+                    found += 1
+    return found
+
+
 def _runs(source: str) -> Iterator[Sequence[str]]:
     clients = sorted(os.listdir(f"{source}/data"))
     for start in range(0, len(clients), _CLIENTS):
@@ -47,9 +63,10 @@ def _runs(source: str) -> Iterator[Sequence[str]]:
 
 
 def main(source: str, processes: str, how: str = "") -> None:
-    """Print the number of sidecars."""
+    """Print the number of sidecars, or of files."""
+    work = partial(walk, source) if how == "walk" else partial(read, source, whole=how == "whole")
     with ProcessPoolExecutor(int(processes), mp_context=get_context("spawn")) as pool:
-        print(sum(pool.map(partial(read, source, whole=how == "whole"), _runs(source))))
+        print(sum(pool.map(work, _runs(source))))
 
 
 if __name__ == "__main__":

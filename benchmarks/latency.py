@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from database import write_database
+from figures import Figures
 from places import Place, mounted
-from rich.table import Table
 
 SECONDS = 0.005
 _READERS = 16
@@ -21,7 +21,7 @@ _FAULTY = Path(__file__).resolve().parents[1] / "tests" / "mount" / "faulty.py"
 """The pass-through file system that delays reads. The tests also use it, to make reads fail."""
 
 
-def measure_latency(work: Path, stack: ExitStack, rounds: int) -> Table:
+def measure_latency(work: Path, stack: ExitStack, rounds: int) -> Figures:
     """Return MB/s of one and of ``_READERS`` readers. Each reads the first ``_PART`` bytes of its own file."""
     work.mkdir()
     write_database(work / "below", _READERS, _READERS)
@@ -31,9 +31,8 @@ def measure_latency(work: Path, stack: ExitStack, rounds: int) -> Table:
     stack.enter_context(mounted("slow disk", disk, work / "disk"))
     places = list(_places(work, stack))
     names = sorted(os.listdir(places[0].directory), key=lambda name: -(places[0].directory / name).stat().st_size)
-    table = Table(title=f"a disk with {1000 * SECONDS:.0f} ms for each read", box=None, title_justify="left")
-    for heading in ("", "", *(place.title for place in places), *(f"of {place.title}" for place in places[1:])):
-        table.add_column(heading, justify="right" if heading else "left")
+    headings = ("", "", *(place.title for place in places), *(f"of {place.title}" for place in places[1:]))
+    rows = []
     for readers, direct in ((_READERS, True), (_READERS, False), (1, True), (1, False)):
         rule = {"on": "read", "name": "*", "seconds": SECONDS, "direct": direct}
         new = work / "new"
@@ -46,8 +45,8 @@ def measure_latency(work: Path, stack: ExitStack, rounds: int) -> Table:
         ratios = [f"{rates[0] / rate:.1f}" for rate in rates[1:]]
         who = f"{readers} readers" if readers > 1 else "1 reader"
         how = "nothing is read ahead below" if direct else "128 kB are read ahead below"
-        table.add_row(f"{who}, {how}", "MB/s", *(f"{rate:,.0f}" for rate in rates), *ratios)
-    return table
+        rows.append((f"{who}, {how}", "MB/s", *(f"{rate:,.0f}" for rate in rates), *ratios))
+    return Figures(f"a disk with {1000 * SECONDS:.0f} ms for each read", headings, rows)
 
 
 def _places(work: Path, stack: ExitStack) -> Iterator[Place]:

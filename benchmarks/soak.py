@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "mount")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 from drives import Drives, clean_up, eventually  # noqa: E402
+from figures import Figures, save, show_markdown  # noqa: E402
 from test_refresh import refresh, status  # noqa: E402
 from test_stress import Crew, Readers, Writer  # noqa: E402
 
@@ -108,7 +109,7 @@ def at_rest(mount: Path) -> None:
     time.sleep(_IDLE)
 
 
-def soak(directory: Path, minutes: float) -> bool:
+def soak(directory: Path, minutes: float, keeps: bool) -> bool:
     """Run the test and print the results. Return whether all checks passed."""
     drives = Drives(directory)
     writer = Writer(directory / "db")
@@ -153,11 +154,18 @@ def soak(directory: Path, minutes: float) -> bool:
     at_rest(mount)
     end = sample(process, log)
     warm = [found for seconds, found in samples if seconds <= minutes * 60 * WARM_UP] or [start]
-    failed = report(start, [found for _, found in samples], warm, end)
+    rows, failed = report(start, [found for _, found in samples], warm, end)
     error = status(mount)["refresh"]["error"]
     drives.close()  # fails if another warning was logged, or something is still mounted or running
     turns = ", ".join(f"{count} {name}" for name, count in crew.turns.items())
-    print(f"\n{minutes:g} minutes: {turns}; {readers.reads} files read whole, each byte compared")
+    title = f"{minutes:g} minutes: {turns}; {readers.reads:,} files read whole, each byte compared"
+    figures = Figures(
+        title, ("", "at the start", "most in the warm-up", "most of all", "at the end", "may be"), rows
+    )
+    show_markdown(figures)
+    print(f"\n{title}")
+    if keeps:
+        save("soak", f"scripts/soak --minutes {minutes:g}", [figures])
     if error is not None:
         failed.append(f"the last refresh failed: {error}")
     for line in failed:
@@ -165,21 +173,21 @@ def soak(directory: Path, minutes: float) -> bool:
     return not failed
 
 
-def report(start: Sample, samples: list[Sample], warm: list[Sample], end: Sample) -> list[str]:
-    """Print the table. Return a line for each number that exceeds its bound."""
-    failed = []
-    print("| | at the start | most in the warm-up | most of all | at the end | may be |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+def report(
+    start: Sample, samples: list[Sample], warm: list[Sample], end: Sample
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return the rows of the table, and a line for each number that exceeds its bound."""
+    rows, failed = list[tuple[str, ...]](), list[str]()
     for number, field in enumerate(fields(Sample)):
         first, last = astuple(start)[number], astuple(end)[number]
         top, most = (max(astuple(found)[number] for found in some) for some in ([start, *warm], samples))
         is_memory = isinstance(last, float)
         allowed = top + astuple(MEMORY)[number] if is_memory else first + astuple(COUNTS)[number]
         shown = [f"{value:.1f} MB" if is_memory else str(value) for value in (first, top, most, last, allowed)]
-        print(f"| {field.name} | {' | '.join(shown)} |")
+        rows.append((field.name.replace("_", " "), *shown))
         if last > allowed:
             failed.append(f"{field.name}: {last} at the end")
-    return failed
+    return rows, failed
 
 
 def progress(crew: Crew, seconds: float) -> None:
@@ -193,11 +201,12 @@ def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=8, help="how long (default: %(default)s)")
+    parser.add_argument("--save", action="store_true", help="also keep the table in benchmarks/figures.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="omidbfs-soak-") as directory:
         os.environ["XDG_CACHE_HOME"] = f"{directory}/cache"
         try:
-            return 0 if soak(Path(directory), options.minutes) else 1
+            return 0 if soak(Path(directory), options.minutes, options.save) else 1
         finally:  # after any error, leave nothing mounted or running
             clean_up(Path(directory), f"DRIVES_BELOW={directory}")
 

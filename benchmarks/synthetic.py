@@ -11,15 +11,18 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from omidbfs.cohorts.cohort import Cohort
+from omidbfs.cohorts.cohort import Cohort, Cohorts, Term
 from omidbfs.database.layout import Scanner, Source, find_source
+from omidbfs.database.permissions import Access
 from omidbfs.exports.formats import FORMATS
 from omidbfs.facets import BY_NAME
-from omidbfs.index.build import source_fingerprint
 from omidbfs.index.chunk import Chunk, read_chunk
+from omidbfs.index.columns import Index
 from omidbfs.index.merge import merge
 from omidbfs.index.names import Names
+from omidbfs.index.saved import source_fingerprint
 from omidbfs.index.store import save
 from omidbfs.serving.session import Session
 from omidbfs.view.nodes import Directory
@@ -30,6 +33,7 @@ _FACETS = ("outcome", "view", "laterality", "manufacturer", "event", "marked", "
 _INSIDE = b"by-model"
 _PAGE = 1024
 _LOOKUPS = 5_000
+_ENTRIES, _COUNTS = 9, 3
 
 
 def write(source: Path, rows: int, path: Path) -> tuple[int, int]:
@@ -57,9 +61,15 @@ def _clone(base: Chunk, number: int) -> Chunk:
     )
 
 
+def _session(source: Source, path: Path) -> Session:
+    return Session(source, path, lambda: nullcontext(lambda *_: None))
+
+
 def _opened(source: Source, path: Path) -> View:
-    session = Session(source, path, lambda: nullcontext(lambda *_: None))
-    return session.drive_view(session.saved(), {})
+    session = _session(source, path)
+    view = session.view(session.saved())
+    view.prepare()
+    return view
 
 
 def private_bytes(source: Path, path: Path) -> tuple[int, int]:
@@ -135,11 +145,23 @@ def _directory(view: View, place: bytes) -> Directory:
 
 @dataclass(frozen=True, slots=True)
 class CohortTimes:
-    """Seconds, and entries per second. ``first_lookup`` is the lookup of a name before any listing."""
+    """Seconds, and entries per second. ``first_lookup`` is the lookup of a name before any listing.
+
+    ``first_after_start`` is the time to the first entry in a process that has compared nothing of the index.
+    ``of_process`` is the first entry of the first listing of a process. ``first_entry`` is that of a view that has
+    listed nothing, ``finding`` the part of it that finds the rows, and ``bare`` the time of the same comparisons
+    in numpy. ``counts`` is the time of the counts of all values of ``facets`` facets, those without identifiers.
+    """
 
     rows: int
+    first_after_start: float
     first_lookup: float
+    of_process: float
     first_entry: float
+    finding: float
+    bare: float
+    counts: float
+    facets: int
     entries_per_second: float
     values: float
     lookup: float
@@ -148,6 +170,11 @@ class CohortTimes:
 def measure_cohort(source: Path, path: Path, place: str) -> CohortTimes:
     """Measure a cohort in a new view."""
     found = find_source(source)
+    fresh = _session(found, path)
+    view = fresh.view(fresh.saved(whole=False))
+    start = time.perf_counter()
+    view.listing(_directory(view, place.encode())).page(0, 1)
+    first_after_start = time.perf_counter() - start
     view = _opened(found, path)
     name = _some_name(_opened(found, path), place)
     start = time.perf_counter()
@@ -156,7 +183,15 @@ def measure_cohort(source: Path, path: Path, place: str) -> CohortTimes:
     looked_up = time.perf_counter()
     listing = view.listing(directory)
     listing.page(0, 1)
-    first_entry = time.perf_counter() - looked_up
+    of_process = time.perf_counter() - looked_up
+    first_entry, finding, bare = _first_entry(view, directory.cohort, place.encode())
+    facets = [facet for facet in view.index.registry.facets if facet.name in view.index.columns]
+    times = []
+    for _ in range(_COUNTS):
+        begun = time.perf_counter()
+        for facet in facets:
+            view.cohorts.counts(directory.cohort, facet)
+        times.append(time.perf_counter() - begun)
     rates = []
     for _ in range(3):
         begun = time.perf_counter()
@@ -174,7 +209,58 @@ def measure_cohort(source: Path, path: Path, place: str) -> CohortTimes:
         view.lookup(directory, name)
     lookup = (time.perf_counter() - begun) / _LOOKUPS
     rows = len(view.cohorts.rows(directory.cohort))
-    return CohortTimes(rows, looked_up - start, first_entry, float(np.max(rates)), values, lookup)
+    return CohortTimes(
+        rows,
+        first_after_start,
+        looked_up - start,
+        of_process,
+        first_entry,
+        finding,
+        bare,
+        min(times),
+        len(facets),
+        float(np.max(rates)),
+        values,
+        lookup,
+    )
+
+
+def _first_entry(view: View, cohort: Cohort, place: bytes) -> tuple[float, float, float]:
+    """Return the least seconds to the first entry, to the rows, and to the same rows in bare numpy, in turn."""
+    index, seconds = view.index, []
+    columns = [_accepted(index, term) for term in cohort.terms]
+    for _ in range(_ENTRIES):
+        fresh = View(index, Access(0o755, 0, 0), {})
+        begun = time.perf_counter()
+        fresh.listing(_directory(fresh, place)).page(0, 1)
+        listed = time.perf_counter()
+        rows = Cohorts(index).rows(cohort)
+        found = time.perf_counter()
+        masks = [_mask(column, codes) for column, codes in columns]
+        same = np.flatnonzero(masks[0] & masks[1] & masks[2])
+        compared = time.perf_counter()
+        assert np.array_equal(rows, same)
+        seconds.append((listed - begun, found - listed, compared - found))
+    first_entry, finding, bare = np.min(seconds, axis=0).tolist()
+    return first_entry, finding, bare
+
+
+def _accepted(index: Index, term: Term) -> tuple[NDArray[np.unsignedinteger], list[int]]:
+    """Return the column of a term, and which of its items satisfy the term."""
+    codes, sets = set(term.codes), index.combinations.get(term.facet)
+    if sets is not None:
+        codes = {number for number, of in enumerate(sets) if codes & set(of)}
+    return index.columns[term.facet], sorted(codes)
+
+
+def _mask(column: NDArray[np.unsignedinteger], codes: list[int]) -> NDArray[np.bool_]:
+    if len(codes) == 1:
+        return column == codes[0]
+    if codes[-1] - codes[0] < len(codes):
+        return (column >= codes[0]) & (column <= codes[-1])
+    table = np.zeros(np.iinfo(column.dtype).max + 1, np.bool_)
+    table[codes] = True
+    return table.take(column)
 
 
 def _some_name(view: View, place: str) -> bytes:

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "fuzz")]
+sys.path[:0] = [str(ROOT), str(ROOT / "fuzz"), str(ROOT / "benchmarks")]
 
 from mutate import mutated  # noqa: E402
 from targets import NAMES, Target, target  # noqa: E402
@@ -119,7 +119,7 @@ def keep(directory: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def fuzz(names: list[str], inputs: int, seed: int, jobs: int, kept: Path) -> bool:
+def fuzz(names: list[str], inputs: int, seed: int, jobs: int, kept: Path, command: str | None = None) -> bool:
     """Try ``inputs`` inputs, divided between the decoders. Return whether none failed."""
     each = -(-inputs // len(names))
     first = seed * 1_000_000_000
@@ -143,26 +143,33 @@ def fuzz(names: list[str], inputs: int, seed: int, jobs: int, kept: Path) -> boo
             for place in Path(directory).glob("*/name"):
                 path = keep(kept, place.read_text(), place.with_name("input").read_bytes())
                 print(f"a worker died or hung; one of the inputs at hand then: {path}")
-    show(totals, time.monotonic() - started, jobs)
+    show(totals, time.monotonic() - started, jobs, command)
     for name, total in totals.items():
         for content, error in total.failures[:5]:
             print(f"\n{name}: {keep(kept, name, content)}\n{error}")
     return not died and not any(total.failures for total in totals.values())
 
 
-def show(totals: dict[str, Found], seconds: float, jobs: int) -> None:
-    """Print the table."""
-    print("| decoder | inputs | failures | mean size | inputs/s of one process | slowest | memory |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+def show(totals: dict[str, Found], seconds: float, jobs: int, command: str | None = None) -> None:
+    """Print the table. If a command is given, keep the table as that of this command."""
+    from figures import Figures, save, show_markdown  # workers do not need these
+
+    rows = []
     for name, total in totals.items():
         if total.inputs:
             rate = f"{total.inputs / max(total.seconds, 1e-9):,.0f}"
             size, slowest, memory = total.size // total.inputs, total.slowest * 1000, total.memory // 1024
-            counts = f"{total.inputs:,} | {len(total.failures)} | {size:,} bytes"
-            print(f"| {name} | {counts} | {rate} | {slowest:.0f} ms | {memory} MB |")
+            counts = f"{total.inputs:,}", f"{len(total.failures)}", f"{size:,} bytes"
+            rows.append((name, *counts, rate, f"{slowest:.0f} ms", f"{memory} MB"))
     done = sum(total.inputs for total in totals.values())
     failures = sum(len(total.failures) for total in totals.values())
-    print(f"\n{done:,} inputs, {failures} failures; {seconds:.0f} s with {jobs} processes, the mutations included")
+    title = f"{done:,} inputs, {failures} failures; {seconds:.0f} s with {jobs} processes, the mutations included"
+    columns = ("decoder", "inputs", "failures", "mean size", "inputs/s of one process", "slowest", "memory")
+    figures = Figures(title, columns, rows)
+    show_markdown(figures)
+    print(f"\n{title}")
+    if command is not None:
+        save("fuzz", command, [figures])
 
 
 def _memory_disk() -> str | None:
@@ -182,11 +189,13 @@ def main() -> int:
         default=Path("fuzz-failures"),
         help="directory for failed inputs (default: %(default)s)",
     )
+    parser.add_argument("--save", action="store_true", help="also keep the table in benchmarks/figures.json")
     parser.add_argument("--input", type=Path, help="only this file, in this process; needs --target")
     options = parser.parse_args()
     if options.input is None:
         names = options.target or list(NAMES)
-        return 0 if fuzz(names, options.inputs, options.seed, options.jobs, options.failures) else 1
+        command = f"scripts/fuzz --inputs {options.inputs} --jobs {options.jobs}" if options.save else None
+        return 0 if fuzz(names, options.inputs, options.seed, options.jobs, options.failures, command) else 1
     if not options.target:
         parser.error("--input needs --target")
     with tempfile.TemporaryDirectory() as scratch:

@@ -7,30 +7,44 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import h11
+import trio
+
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import LONGEST, printable, safe_bytes
-from omidbfs.cli.options import read_clients
 from omidbfs.clinical.linking import all_links, match_studies, unique_links
 from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, outcomes, post_ops
 from omidbfs.cohorts.cohort import Cohorts
+from omidbfs.cohorts.named import NamedCohort
+from omidbfs.cohorts.resolved import resolved
 from omidbfs.database.dicom import read_dicom
-from omidbfs.database.header import Header, JsonError, decode_sidecar, load_json
+from omidbfs.database.header import Header, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
 from omidbfs.database.layout import find_source
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.pixel_format import format_of, geometry_of, orientation_of
 from omidbfs.database.problems import KINDS, Reporter
+from omidbfs.database.sidecar import decode_sidecar
 from omidbfs.demo import generate
 from omidbfs.facets import FACETS
+from omidbfs.http.access import Door, names_of
+from omidbfs.http.dav import wanted
+from omidbfs.http.files import ranges
+from omidbfs.http.messages import LONGEST_TARGET, RefusedError, parsed, quoted
 from omidbfs.index.build import refreshed
-from omidbfs.index.store import IndexFileError, load, save
+from omidbfs.index.columns import Index
+from omidbfs.index.sections import IndexFileError
+from omidbfs.index.store import load, save
+from omidbfs.pixels.decode import read
+from omidbfs.pixels.errors import PixelError
 from omidbfs.serving.configuration import read_config, read_definitions
+from omidbfs.serving.session import read_clients
 from omidbfs.view.inode import is_directory
 from omidbfs.view.nodes import Directory
 from omidbfs.view.ownership import drive_access
@@ -159,11 +173,24 @@ def _refused(read: Callable[[], object]) -> str:
     return message
 
 
-def _config(path: Path, options: dict[str, set[str]], content: bytes) -> None:
+def _config(path: Path, options: dict[str, set[str]], index: Index, content: bytes) -> None:
     path.write_bytes(content)
-    for read in (functools.partial(read_config, options=options), read_definitions):
-        refused = _refused(functools.partial(read, path))
+    for reader in (functools.partial(read_config, options=options), read_definitions):
+        refused = _refused(functools.partial(reader, path))
         assert not refused or refused.startswith(f"{path}:")
+    if not _refused(functools.partial(read_definitions, path)):
+        _cohorts(path, index, read_definitions(path).cohorts)
+
+
+def _cohorts(path: Path, index: Index, definitions: Sequence[NamedCohort]) -> None:
+    found = resolved(Cohorts(index), definitions)
+    assert {*found.cohorts} | {*found.broken} == {one.name for one in definitions}
+    assert all(
+        str(mistake).startswith(f"{path}:") and str(mistake).isprintable() for mistake in found.broken.values()
+    )
+    cohorts = Cohorts(index, found.named)
+    for cohort in found.cohorts.values():
+        assert cohorts.rows(cohort).tolist() == [n for n in range(len(index)) if cohorts.contains(cohort, n)]
 
 
 _DEFINED = (
@@ -191,6 +218,9 @@ def _table(path: Path, content: bytes) -> None:
                 assert identifier == identifier.strip()
                 assert 0 < len(os.fsencode(facet.label(one))) <= LONGEST
         for cohort in definitions.cohorts:
+            if cohort.broken is not None:
+                assert re.match(rf"{re.escape(str(path))}:[1-4]: ", str(cohort.broken))
+                continue
             assert cohort.include is not None
             assert all(name == name.strip() != "" for _, names in cohort.include.lists for name in names)
 
@@ -198,7 +228,7 @@ def _table(path: Path, content: bytes) -> None:
 def _clients(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with contextlib.suppress(UserError):
-        for name in read_clients(path):
+        for name in read_clients(path, "--clients-file"):
             assert name == name.strip() != ""
             printable(name).encode()
 
@@ -228,6 +258,54 @@ def _sealed(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
+_OF_GDCM = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+"""Transfer syntaxes that GDCM decodes. It ends its process on damaged JPEG; only one of its own may call it."""
+
+
+def _pixels(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        source = read(descriptor)
+        if source.place is not None:
+            assert sum(source.place) <= len(content)
+        if source.format.TransferSyntaxUID in _OF_GDCM:
+            return
+        values, form = source.stored(), source.format
+        frames = (form.NumberOfFrames,) if (form.NumberOfFrames or 1) > 1 else ()
+        samples = (3,) if form.SamplesPerPixel == 3 else ()
+        assert values.shape == (*frames, form.Rows, form.Columns, *samples)
+        assert values.dtype.itemsize * 8 == form.BitsAllocated
+    except PixelError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _request(content: bytes) -> None:
+    """A request of HTTP, as ``http.server`` reads it: only a refusal may end it."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_TARGET)
+    connection.receive_data(content)
+    connection.receive_data(b"")
+    with contextlib.suppress(h11.RemoteProtocolError, RefusedError):
+        event = connection.next_event()
+        if not isinstance(event, h11.Request):
+            return
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+        request = parsed(event.method.decode("ascii"), event.target, headers)
+        assert quoted(request.names).isascii()
+        door = Door(0, names_of("localhost"))
+        with contextlib.suppress(RefusedError):
+            door.check(request)
+        with contextlib.suppress(RefusedError):
+            trio.run(door.identity, request)
+            raise AssertionError("nobody knows the token")
+        for one in ranges(headers.get("range", ""), 100) or ():
+            assert 0 <= one.start < one.stop <= 100
+        while isinstance(body := connection.next_event(), h11.Data):
+            wanted(bytes(body.data))
+
+
 def _plain(decode: Callable[[bytes], object], form: str) -> Callable[[list[bytes], Path], Target]:
     return lambda seeds, scratch: Target(seeds, form, decode)
 
@@ -252,7 +330,9 @@ def _of_config(seeds: list[bytes], scratch: Path) -> Target:
     options: dict[str, set[str]] = {
         name: {parameter.name or "" for parameter in command.params} for name, command in main.commands.items()
     }
-    return Target(seeds, "bytes", functools.partial(_config, scratch / "omidbfs.toml", options))
+    generate(scratch / "db", 2, seed=4)
+    index = refreshed(find_source(scratch / "db"))
+    return Target(seeds, "bytes", functools.partial(_config, scratch / "omidbfs.toml", options, index))
 
 
 def _of_clients(seeds: list[bytes], scratch: Path) -> Target:
@@ -263,15 +343,21 @@ def _of_table(seeds: list[bytes], scratch: Path) -> Target:
     return Target(seeds, "bytes", functools.partial(_table, scratch / "omidbfs.toml"))
 
 
+def _of_pixels(seeds: list[bytes], scratch: Path) -> Target:
+    return Target(seeds, "bytes", functools.partial(_pixels, scratch / "image.dcm"))
+
+
 _TARGETS: dict[str, Callable[[list[bytes], Path], Target]] = {
     "sidecar": _plain(_sidecar, "json"),
     "nbss": _plain(_nbss, "json"),
     "imagedb": _plain(_imagedb, "json"),
     "dicom": _plain(_dicom, "bytes"),
+    "pixels": _of_pixels,
     "component": _of_component,
     "index": _of_index,
     "config": _of_config,
     "clients": _of_clients,
     "table": _of_table,
+    "request": _plain(_request, "bytes"),
 }
 NAMES: tuple[Any, ...] = tuple(_TARGETS)

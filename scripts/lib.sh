@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Sets up the system packages and the virtual environment of the checkout. The other scripts source this file.
 #
-#   setup_system base|test   installs the Debian or Ubuntu packages that are missing, or says what to install
+#   setup_system PROFILE     installs the Debian or Ubuntu packages that are missing, or says what to install
+#                            (base, test, ecosystem)
 #   setup_fuse               status 1 and one line with the reason if this user cannot use /dev/fuse
 #   setup_venv EXTRAS        installs the package, editable, into $venv, unless that is up to date
 #
@@ -108,9 +109,11 @@ find_missing() {
     has_libfuse || missing+=('the headers of libfuse 3:libfuse3-dev')
     local -A tools=([pkg-config]=pkg-config [fusermount3]=fuse3)
     [[ $1 == base ]] || tools+=([dcmdump]=dcmtk [jq]=jq [rsync]=rsync [zsh]=zsh [fish]=fish [getfattr]=attr [ps]=procps [tar]=tar [mpirun]=openmpi-bin
-        [smbd]=samba [smbclient]=smbclient [systemd-analyze]=systemd [nsenter]=util-linux [faketime]=faketime)
+        [smbd]=samba [smbclient]=smbclient [systemd-analyze]=systemd [nsenter]=util-linux [faketime]=faketime [identify]=imagemagick
+        [curl]=curl [openssl]=openssl [rclone]=rclone [pdflatex]='texlive-latex-base texlive-latex-recommended' [cadaver]=cadaver [mount.davfs]=davfs2 [litmus]=litmus)
     # Ubuntu has Chromium as a snap only, which needs a daemon of its own: its tests are left out there.
     [[ $1 == base ]] || ! grep -qsx 'ID=debian' /etc/os-release || tools+=([chromium]=chromium)
+    [[ $1 != ecosystem ]] || tools+=([Xvfb]=xvfb [pcmanfm]=pcmanfm)
     for tool in "${!tools[@]}"; do
         PATH=$PATH:/usr/sbin:/sbin type -P "$tool" >/dev/null || missing+=("$tool:${tools[$tool]}")
     done

@@ -1,17 +1,26 @@
 """Databases that many tests read, and the rule that no test logs an unexpected warning."""
 
+import fcntl
 import logging
+import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import settings
 from trees import Quirky
 
-from omidbfs.demo import generate
+from omidbfs.database.problems import Problem
+
+_ENVIRONMENT = {**os.environ}
+"""The environment before any test changes it. It may ask for the measurement of coverage."""
 
 settings.register_profile("omidbfs", deadline=None, database=None, derandomize=True)
 settings.register_profile("search", deadline=None, database=None, max_examples=1000)
@@ -24,17 +33,32 @@ for _number in (signal.SIGHUP, signal.SIGQUIT):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests of packages that are heavy to install, unless they are named."""
+    is_named = any("ecosystem" in argument for argument in config.args)
+    return True if collection_path == Path(__file__).with_name("ecosystem") and not is_named else None
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Do not measure coverage in the large tests against a model. Smaller tests cover the same code."""
-    if item.get_closest_marker("unmeasured") is None:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Do not measure coverage in tests marked ``unmeasured``. Measure processes only in those that mount.
+
+    The former are the large tests against a model, and those of tools and pages: smaller ones cover the same code.
+    To measure a process takes as long as to start Python twice, and drives show what processes do.
+    """
+    is_measured = item.get_closest_marker("unmeasured") is None
+    if is_measured and item.path.parent.name == "mount":
         return (yield)
     measuring = sys.gettrace()
-    sys.settrace(None)
-    try:
-        return (yield)
-    finally:
-        sys.settrace(measuring)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COVERAGE_PROCESS_START", raising=False)
+        if not is_measured:
+            sys.settrace(None)
+        try:
+            return (yield)
+        finally:
+            if not is_measured:
+                sys.settrace(measuring)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,19 +69,43 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def shared_demo(tmp_path_factory: pytest.TempPathFactory, name: str, *options: str) -> Path:
+    """Return a demo database that the first worker of pytest-xdist makes, and all use.
+
+    A process of its own makes it, so that its coverage is measured whichever test comes first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with place.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.fstat(lock.fileno()).st_size:
+            command = [sys.executable, "-m", "omidbfs", "demo", str(place / "db"), *options]
+            subprocess.run(command, env=_ENVIRONMENT, cwd=base, check=True, stdout=subprocess.DEVNULL)
+            lock.write("made")
+    return place / "db"
+
+
 @pytest.fixture(scope="session")
 def demo_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean database of 25 clients. Tests must not change it."""
-    path = tmp_path_factory.mktemp("demo") / "db"
-    generate(path, 25, seed=5)
-    return path
+    return shared_demo(tmp_path_factory, "demo", "--clients", "25", "--seed", "5")
 
 
 @pytest.fixture(scope="session")
 def quirky_database(tmp_path_factory: pytest.TempPathFactory) -> Quirky:
     """A small database with every quirk. Tests must not change it."""
-    path = tmp_path_factory.mktemp("quirky") / "db"
-    return Quirky(path, generate(path, 3, seed=6, quirks=True))
+    path = shared_demo(tmp_path_factory, "quirky", "--clients", "3", "--seed", "6", "--quirks")
+    lines = (path / "quirks.jsonl").read_bytes().splitlines()
+    return Quirky(path, [msgspec.json.decode(line, type=Problem) for line in lines])
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A temporary directory that every user may enter. The directories of pytest are private."""
+    place = Path(tempfile.mkdtemp(prefix="omidbfs-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
 
 
 class _Kept(logging.Handler):

@@ -9,6 +9,8 @@ import datetime
 import json
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,14 @@ def code(data: Json, key: str, table: dict[str, str], outside: str | None = OTHE
 def several(data: Json, key: str, table: dict[str, str]) -> tuple[str, ...]:
     words = [word for word in (text(data, key) or "").split(" ") if word]
     return tuple(code({"": word}, "", table) or OTHER for word in words)
+
+
+def size(value: object) -> float | None:
+    try:
+        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
+    except (ValueError, OverflowError):
+        return None
+    return found if 0 < found < 10_000 else None
 
 
 def whole(value: object) -> int | None:
@@ -182,6 +192,7 @@ def lesion_of(side: str, number: str, data: Json, episode: Json) -> Lesion:
                 code(said, "HormoneERStatus", codes.HORMONE_STATUSES),
                 code(said, "HormonePRStatus", codes.HORMONE_STATUSES),
                 code(said, "HER2ReceptorStatus", codes.HER2_STATUSES),
+                size(said.get("WholeSizeOfTumour")),
             )
     description = code(data, "LesionDescription", codes.LESION_DESCRIPTIONS)
     return Lesion(side, number, description, named, data.get("CystAspirated") == "Y", procedures)
@@ -333,6 +344,11 @@ TEXTS = {
     "TransferSyntaxUID": "00020010",
     "PresentationLUTShape": "20500020",
     "SeriesInstanceUID": "0020000E",
+    "AcquisitionDateTime": "0008002A",
+    "AcquisitionDate": "00080022",
+    "AcquisitionTime": "00080032",
+    "ContentDate": "00080023",
+    "ContentTime": "00080033",
 }
 WHOLE = {
     "Rows": ("00280010", 65535),
@@ -345,6 +361,7 @@ WHOLE = {
 }
 REAL = {"BodyPartThickness": "001811A0", "EstimatedRadiographicMagnificationFactor": "00181114"}
 OF_FRAMES = ("BreastImplantPresent", "PartialView", *REAL)
+REAL["InstanceNumber"] = "00200013"
 SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 FORMAT = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored"),
@@ -460,3 +477,34 @@ def chest_wall_side(header: Header, laterality: str | None) -> str | None:
     if rows in ("A", "P"):
         return "left" if rows == "A" else "right"
     return "left" if laterality == "L" else "right" if laterality == "R" else None
+
+
+def rendered_size(name: str, pixels: Json) -> int | None:
+    """Return the bytes of the rendition ``as-<name>`` of an image, ``None`` if it has none."""
+    rows, columns, samples, allocated, stored = (pixels[keyword] for keyword in SIZES)
+    frames = pixels["NumberOfFrames"] or 1
+    if None in (rows, columns, samples, allocated, stored) or allocated not in (8, 16):
+        return None
+    if not 8 <= stored <= allocated or samples not in (1, 3):
+        return None
+    count = frames * rows * columns * samples
+    format, _, size = name.partition("-")
+    if format == "npy":
+        return 128 + count * allocated // 8
+    if format == "tiff":
+        return 8 + 256 * frames + count * allocated // 8
+    grey = pixels["PhotometricInterpretation"] in (None, "MONOCHROME1", "MONOCHROME2")
+    colour = pixels["PhotometricInterpretation"] in (None, "RGB", "YBR_FULL", "YBR_FULL_422")
+    if frames > 1 or not (
+        grey
+        if samples == 1
+        else colour and (format, allocated) == ("png", 8) and not pixels["PixelRepresentation"]
+    ):
+        return None
+    if "x" in size:
+        rows, columns = map(int, size.split("x"))
+    elif size and int(size) < max(rows, columns):
+        scale = Fraction(int(size), max(rows, columns))
+        rows, columns = (max(1, floor(one * scale + Fraction(1, 2))) for one in (rows, columns))
+    line = 1 + columns * samples * (2 if format == "png16" else 1)
+    return 63 + 5 * ceil(rows * line / 65535) + rows * line

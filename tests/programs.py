@@ -18,3 +18,18 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     missing = [program for program in programs if found(program) is None]
     is_skipped = bool(missing) and os.environ.get("OMIDBFS_REQUIRE_FUSE") != "1"
     return pytest.mark.skipif(is_skipped, reason=f"not installed: {', '.join(missing)}")
+
+
+EARLY = """
+import os, signal
+from omidbfs.__main__ import main
+from omidbfs.serving import refresh
+opened = refresh.drive_of
+def drive_of(*given, **named):
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+    return opened(*given, **named)
+refresh.drive_of = drive_of
+main()
+"""
+"""The program, which gets every request of a drive before the drive is open."""

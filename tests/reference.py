@@ -8,12 +8,12 @@ columns, no caches: whatever the drive shows has to be what these few loops say.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from naive import documents, header_of, links_of
+from naive import documents, header_of, links_of, pixels_of, rendered_size
 
 from omidbfs.base.names import digest, safe_bytes
 from omidbfs.clinical.client import ClientRecord, StudyRecord
@@ -21,17 +21,19 @@ from omidbfs.clinical.linking import StudyLink
 from omidbfs.clinical.outcomes import Windows, client_status, episode_facts, outcome, post_op
 from omidbfs.database.records import DbImage, Episode, FileFacts
 from omidbfs.database.study import ImageRecord
-from omidbfs.facets import BY_NAME, FACETS, Facet, Kind, Subject
+from omidbfs.facets import COHORT_FACET, FACETS, Facet, Kind, Subject
 
 RESERVED = ("unknown", "other", "none", "unlinked")
 KINDS = ("dcm", "json")
 DOCUMENT = re.compile(r"(nbss|NBSS|imagedb|IMAGEDB)_(.*)\.json")
+_NUMBER = "(1[6-9]|[2-9][0-9]|[1-9][0-9]{2}|[1-7][0-9]{3}|80[0-9]{2}|81[0-8][0-9]|819[0-2])"
+RENDITION = re.compile(rf"png(16)?(-{_NUMBER}(x{_NUMBER})?)?|tiff|npy")
 TEXTS = {"README.txt", ".omidbfs/status.json", ".omidbfs/facets.json", ".omidbfs/problems.jsonl"}
 
 
 @dataclass(frozen=True)
 class File:
-    """A source file, and its attributes on the drive."""
+    """A source file, or the ``rendition`` of one, and its attributes on the drive."""
 
     source: str
     size: int
@@ -39,6 +41,7 @@ class File:
     mode: int
     uid: int
     gid: int
+    rendition: str = ""
 
 
 @dataclass(eq=False)
@@ -52,11 +55,19 @@ class Image:
     episode: str = "unlinked"
     number: str = ""
     tokens: dict[str, list[Any]] = field(default_factory=dict)
+    pixels: dict[str, Any] = field(default_factory=dict)
+
+    def rendered(self, name: str) -> int | None:
+        """Return the bytes of a rendition, ``None`` if the image does not have it."""
+        return rendered_size(name, self.pixels) if "dcm" in self.files else None
 
 
 @dataclass(frozen=True)
 class Place:
-    """A directory. ``images`` are those of its cohort, ``kinds`` the files of them that it shows."""
+    """A directory. ``images`` are those of its cohort, ``kinds`` the files of them that it shows.
+
+    With a ``rendition`` it shows that of the DICOM files.
+    """
 
     shape: str
     images: tuple[Image, ...] = ()
@@ -65,6 +76,7 @@ class Place:
     facet: Facet | None = None
     client: str = ""
     study: str = ""
+    rendition: str = ""
 
     def shown(self) -> list[Image]:
         """Return the images with at least one file to show."""
@@ -76,9 +88,16 @@ Node = Place | File | str
 
 
 class Reference:
-    """The drive over ``source``."""
+    """The drive over ``source``, with named cohorts, each defined by a path."""
 
-    def __init__(self, source: Path, windows: Windows | None = None, *, follow_symlinks: bool = False) -> None:
+    def __init__(
+        self,
+        source: Path,
+        windows: Windows | None = None,
+        *,
+        follow_symlinks: bool = False,
+        cohorts: Mapping[str, str] | None = None,
+    ) -> None:
         self.source = Path(os.path.realpath(source))
         self.follow = follow_symlinks
         self.documents: dict[str, dict[str, File]] = {}
@@ -90,6 +109,15 @@ class Reference:
         occurrences = Counter(image.name for image in self.images)
         self.duplicates = {name for name, count in occurrences.items() if count > 1}
         self.root = Place("root", tuple(self.images))
+        self.cohorts: dict[str, tuple[Image, ...]] = {}
+        self.facets = FACETS
+        if cohorts:
+            found = {name: self.node(path) for name, path in cohorts.items()}
+            self.cohorts = {name: place.images for name, place in found.items() if isinstance(place, Place)}
+            for image in self.images:
+                of = [name for name, images in self.cohorts.items() if image in images]
+                image.tokens["cohort"] = of or ["none"]
+            self.facets = (*FACETS, COHORT_FACET)
 
     # Content of the source
 
@@ -120,6 +148,7 @@ class Reference:
                     subject.image = record
                     name = safe_bytes(os.fsencode(record.name)).decode()
                     image = Image(client, safe_bytes(os.fsencode(study)).decode(), name, images[record.name])
+                    image.pixels = self._pixels(image)
                     if subject.study.episode is not None:
                         image.number = subject.study.episode.id
                         image.episode = f"{client}~{safe_bytes(os.fsencode(image.number)).decode()}"
@@ -128,6 +157,10 @@ class Reference:
                             image.tokens[facet.name] = list(dict.fromkeys(facet.tokens(subject)))
                     self.images.append(image)
         self.images.sort(key=lambda image: (image.client, image.study, image.name))
+
+    def _pixels(self, image: Image) -> dict[str, Any]:
+        json, dcm = (Path(image.files[kind].source) if kind in image.files else None for kind in ("json", "dcm"))
+        return pixels_of(json, dcm)
 
     def _study(
         self, name: str, images: dict[str, dict[str, File]], client: ClientRecord, episodes: dict[str, Episode]
@@ -216,8 +249,14 @@ class Reference:
         shown = place.shown()
         nodes: dict[str, Node] = {}
         if place.shape == "root":
-            nodes = {"all": self._flat(place), ".omidbfs": Place("about"), "README.txt": "README.txt"}
-            nodes |= {f"by-{facet.name}": self._below(place, facet) for facet in FACETS}
+            nodes = {"all": replace(place, shape="flat")}
+            if not place.rendition:
+                nodes |= {".omidbfs": Place("about"), "README.txt": "README.txt"}
+            nodes |= {f"by-{facet.name}": self._below(place, facet) for facet in self.facets}
+            if self.cohorts:
+                nodes["cohorts"] = replace(place, shape="cohorts")
+        elif place.shape == "cohorts":
+            nodes = {name: self._named(place, name) for name in self.cohorts}
         elif place.shape == "about":
             nodes = {text.removeprefix(".omidbfs/"): text for text in TEXTS if text.startswith(".omidbfs/")}
         elif place.shape == "facet":
@@ -231,10 +270,7 @@ class Reference:
             if "json" in place.kinds and (place.whole or of_client):
                 nodes |= self.documents[place.client]
             nodes |= {
-                image.study: Place(
-                    "study", place.images, place.kinds, False, client=place.client, study=image.study
-                )
-                for image in of_client
+                image.study: replace(place, shape="study", whole=False, study=image.study) for image in of_client
             }
         elif place.shape == "study":
             for image in shown:
@@ -260,8 +296,10 @@ class Reference:
     def lookup(self, place: Place, name: str) -> Node | None:
         """Return what a directory answers to a name, listed or not."""
         if place.shape in ("root", "flat", "client", "study") and name.startswith("by-"):
-            facet = BY_NAME.get(name[3:])
+            facet = next((facet for facet in self.facets if facet.name == name[3:]), None)
             return self._below(place, facet) if facet is not None else None
+        if place.shape in ("root", "flat", "client", "study") and name.startswith("as-"):
+            return self._rendered(place, name[3:])
         if place.shape == "facet":
             return self._value(place, name)
         return self.children(place).get(name)
@@ -288,10 +326,23 @@ class Reference:
         return self._links
 
     def _pair(self, place: Place, image: Image, name: str) -> dict[str, Node]:
-        return {f"{name}.{kind}": image.files[kind] for kind in place.kinds if kind in image.files}
+        files = {f"{name}.{kind}": image.files[kind] for kind in place.kinds if kind in image.files}
+        if not place.rendition:
+            return {**files}
+        format, size = place.rendition.partition("-")[0].removesuffix("16"), image.rendered(place.rendition)
+        assert size is not None
+        return {f"{name}.{format}": replace(file, size=size, rendition=place.rendition) for file in files.values()}
 
-    def _flat(self, place: Place) -> Place:
-        return Place("flat", place.images, place.kinds, place.whole)
+    def _rendered(self, place: Place, name: str) -> Place | None:
+        if place.rendition or not RENDITION.fullmatch(name):
+            return None
+        images = tuple(image for image in place.images if image.rendered(name) is not None)
+        kinds = tuple(kind for kind in place.kinds if kind == "dcm")
+        return replace(place, images=images, kinds=kinds, whole=False, rendition=name)
+
+    def _named(self, place: Place, name: str) -> Place:
+        images = tuple(image for image in place.images if image in self.cohorts[name])
+        return replace(place, shape="flat", images=images, whole=False)
 
     def _below(self, place: Place, facet: Facet) -> Place:
         images = [
@@ -299,23 +350,25 @@ class Reference:
             for image in place.images
             if place.client in ("", image.client) and place.study in ("", image.study)
         ]
-        return Place("facet", tuple(images), place.kinds, place.whole and not place.client, facet)
+        whole = place.whole and not place.client
+        return replace(place, shape="facet", images=tuple(images), whole=whole, facet=facet, client="", study="")
 
     def _value(self, place: Place, name: str) -> Place | None:
         facet = place.facet
         assert facet is not None
         if facet.name == "client" and name in self.documents:
-            return Place("client", place.images, place.kinds, place.whole, client=name)
+            return replace(place, shape="client", client=name)
         if facet.kind is Kind.FILE:
             wanted = self._tested(name, lambda text: (lambda kind: kind == text) if text in KINDS else None)
             if wanted is None:
                 return None
             kinds = tuple(kind for kind in place.kinds if wanted(kind))
-            return Place("flat", place.images, kinds, place.whole and kinds == KINDS)
+            return replace(place, shape="flat", kinds=kinds, whole=place.whole and kinds == KINDS)
         test = self._tested(name, lambda text: self._test(facet, text))
         if test is None:
             return None
-        return Place("flat", tuple(image for image in place.images if test(image)), place.kinds, False)
+        images = tuple(image for image in place.images if test(image))
+        return replace(place, shape="flat", images=images, whole=False)
 
     def _tested(self, name: str, test: Callable[[str], Any]) -> Callable[[Any], bool] | None:
         """Return the test of a component: a literal value, else a complement, a union, a range."""
@@ -341,7 +394,11 @@ class Reference:
         tokens = {token for image in self.images for token in image.tokens[facet.name]}
         wanted: set[Any] = set()
         listed = {label(facet, token) for token in tokens}
-        if text in RESERVED or (facet.kind is Kind.TEXT and text in listed):
+        if facet.kind is Kind.COHORT:
+            if text not in self.cohorts and text != "none":
+                return None
+            wanted = {text}
+        elif text in RESERVED or (facet.kind is Kind.TEXT and text in listed):
             wanted = {token for token in tokens if label(facet, token) == text}
         elif facet.kind is Kind.TEXT:
             if text not in tokens:
@@ -360,13 +417,10 @@ class Reference:
                 return None
             low = int(match[1]) if match[1] else facet.lowest
             high = int(match[3]) if match[3] else facet.highest if match[2] else low
-            if match[1] and match[3] and low > high:
+            low, high = max(low, facet.lowest), min(high, facet.highest)
+            if low > high:
                 return None
-            wanted = {
-                token
-                for token in tokens
-                if isinstance(token, int) and low <= token <= high and facet.lowest <= token <= facet.highest
-            }
+            wanted = {token for token in tokens if isinstance(token, int) and low <= token <= high}
         return lambda image: any(token in wanted for token in image.tokens[facet.name])
 
 

@@ -28,7 +28,17 @@ TAGS = {
     "Laterality": "00200060",
     "ImageLaterality": "00200062",
     "BreastImplantPresent": "00281300",
+    "NumberOfFrames": "00280008",
+    "SamplesPerPixel": "00280002",
+    "PhotometricInterpretation": "00280004",
+    "Rows": "00280010",
+    "Columns": "00280011",
+    "BitsAllocated": "00280100",
+    "BitsStored": "00280101",
+    "PixelRepresentation": "00280103",
 }
+PIXELS = {"Rows": 104, "Columns": 80, "SamplesPerPixel": 1, "BitsAllocated": 16, "BitsStored": 12}
+"""The attributes of an image that has every rendition."""
 MARK = {"1": {"MarkID": 1, "X1": "10", "Y1": "10", "X2": "20", "Y2": "20"}}
 DAY = "2012-05-01"
 Json = dict[str, object]
@@ -42,7 +52,7 @@ class Quirky:
     problems: list[Problem]
 
 
-def sidecar(*, ViewCode: str | None = None, ViewModifiers: tuple[str, ...] = (), **keywords: str) -> Json:
+def sidecar(*, ViewCode: str | None = None, ViewModifiers: tuple[str, ...] = (), **keywords: str | int) -> Json:
     """Return a sidecar in the DICOM JSON model."""
     document: Json = {TAGS[keyword]: {"vr": "CS", "Value": [value]} for keyword, value in keywords.items()}
     if ViewCode is not None or ViewModifiers:

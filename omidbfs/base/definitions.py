@@ -4,7 +4,6 @@ The readers of facet and cohort definitions use it. Pure functions: any thread m
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -95,6 +94,8 @@ class Lines:
 
 def _keys(text: str) -> tuple[str, ...]:
     """Return the keys in a table header or an assignment, nothing for any other text."""
+    import tomllib  # imported here, because every command imports this module and few have a configuration
+
     try:
         value: object = tomllib.loads(text)
     except (ValueError, RecursionError):

@@ -18,3 +18,7 @@ class UserError(Exception):
     def __str__(self) -> str:
         before = "" if self.place is None else f"{self.place}: "
         return f"{before}{self.what}{f'; {self.remedy}' if self.remedy else ''}"
+
+
+class NotFoundError(UserError, KeyError):
+    """A name that does not exist: a facet, a value, a rendition, a named cohort."""

@@ -10,7 +10,7 @@ from unicodedata import combining, normalize
 LONGEST = 200
 """Longest identifier or value on the drive, in bytes. With a suffix and a client it still fits into NAME_MAX."""
 
-_MEANING = (b".", b"-", b"by-", b"not-", b"nbss_", b"imagedb_", b"NBSS_", b"IMAGEDB_")
+_MEANING = (b".", b"-", b"by-", b"as-", b"not-", b"nbss_", b"imagedb_", b"NBSS_", b"IMAGEDB_")
 _SAFE = re.compile(rb"(?!%s)[A-Za-z0-9._+-]+" % b"|".join(map(re.escape, _MEANING)))
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9._+-]")
 
@@ -53,7 +53,8 @@ def safe_bytes(name: bytes) -> bytes:
     """Return the name on the drive of an identifier on disk: the same object if it is safe, else percent-escaped.
 
     The mapping is one to one. A name of more than :data:`LONGEST` bytes ends in a hash instead of its tail. A
-    leading ``.``, ``-``, ``by-``, ``not-``, ``nbss_`` or ``imagedb_`` is escaped: it has a meaning on the drive.
+    leading ``.``, ``-``, ``by-``, ``as-``, ``not-``, ``nbss_`` or ``imagedb_`` is escaped: it has a meaning on the
+    drive.
     """
     if len(name) <= LONGEST and _SAFE.fullmatch(name):
         return name

@@ -3,37 +3,92 @@
 The command line, drives and executors use it. Only the main thread changes signals and streams.
 """
 
+import fcntl
 import io
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a process at once, unless it handles them."""
+_PATIENCE = 5.0
+"""Seconds that a process gets to end after a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    """What is done on a signal: ``handle``, and then whatever was done on it before."""
+
+    handle: Callable[[int, FrameType | None], None]
+    before: "_Handler | signal.Handlers"
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.handle(number, frame)
+        signal.signal(number, self.before)
+        signal.raise_signal(number)
 
 
 @contextmanager
 def handled_ending(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Call ``handle`` on each signal of :data:`ENDING` that would end this process at once."""
-    taken = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        taken = []
-    for number in taken:
-        signal.signal(number, handle)
+    """Call ``handle`` on each signal of :data:`ENDING` that would end this process at once, before it ends.
+
+    Blocks nest: the handler of the innermost block is called first.
+    """
+    taken: dict[signal.Signals, _Handler | signal.Handlers] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        for number in ENDING:
+            before = signal.getsignal(number)
+            if before is signal.SIG_DFL or isinstance(before, _Handler):
+                taken[number] = before
+    for number, before in taken.items():
+        signal.signal(number, _Handler(handle, before))
     try:
         yield
     finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+        for number, before in taken.items():
+            signal.signal(number, before)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
     """Handle a signal: end this process with status 128 + ``number``, which shells use for a death by signal."""
     sys.exit(128 + number)
+
+
+def exit_status_of(command: list[str]) -> int:
+    """Run a process without output, and return its exit status. If this process is ended, so is that process.
+
+    It ignores Ctrl-C, which is for this process. It is in the same process group, as only that may write to a
+    terminal.
+    """
+    import subprocess  # which no question to an index needs
+
+    with handled_ending(leave):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_PATIENCE)
+            finally:  # also after a second Ctrl-C
+                process.kill()
+            raise
+
+
+def available_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def module_command(name: str) -> list[str]:
@@ -104,6 +159,22 @@ def output_is_lost() -> bool:
         os.close(null)
         return True
     return False
+
+
+def end_with_parent(life: int) -> None:
+    """Make the kernel kill this process when its parent has ended, however that happened.
+
+    The parent alone holds the other end of the pipe ``life``, and never writes. A signal of the kernel needs no
+    thread: native code that hangs may never let a thread run. PR_SET_PDEATHSIG would not do, because it fires when
+    the thread ends that started this process.
+    """
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+    events = select.poll()
+    events.register(life, 0)
+    if events.poll(0):  # it ended before the lines above
+        sys.exit(1)
 
 
 def close_inherited_files(own: int) -> None:

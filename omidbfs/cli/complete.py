@@ -1,12 +1,14 @@
-"""Completes COHORT in a shell: facets, their values and named cohorts, from the saved index of SOURCE. The
-argument COHORT of every command uses this module, in the main thread.
+"""Completes COHORT in a shell: facets, their values, named cohorts and renditions, from the saved index of SOURCE.
+The argument COHORT of every command uses this module, in the main thread.
 
 The shell waits for the answer at every press of the key. So this module builds no index, does not touch the
-source, and offers nothing after an error. It completes one component at a time. A shell puts a space behind the
-only candidate, but a path may go on. So there are always two candidates, or the only one ends in a slash.
+source, and offers nothing after an error, such as a damaged index. It completes one component at a time. A shell
+puts a space behind the only candidate, but a path may go on. So there are always two candidates, or the only one
+ends in a slash.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +19,7 @@ from omidbfs.base.words import counted
 if TYPE_CHECKING:
     from omidbfs.cohorts.cohort import Cohort, Cohorts
     from omidbfs.facets import Facet
+    from omidbfs.pixels.rendition import Configured
     from omidbfs.serving.session import Session
 
 _MOST = 500
@@ -40,14 +43,19 @@ def complete_cohort(ctx: click.Context, parameter: click.Parameter, incomplete: 
     try:
         with ctx.scope(cleanup=False):
             session = _session(ctx)
-            stored = session.saved_or_none() if session is not None else None
+            stored = session.saved_or_none(whole=False) if session is not None else None
         if session is None or stored is None:
             return []
         from omidbfs.cohorts.cohort import Cohorts
-        from omidbfs.cohorts.named import resolved
 
         cohorts = Cohorts(stored.index)
-        found = _completed(cohorts, resolved(cohorts, session.definitions.cohorts)[0], incomplete)
+        named: Mapping[str, Cohort] = {}
+        if session.definitions.cohorts:
+            from omidbfs.cohorts.resolved import resolved
+
+            found_there = resolved(cohorts, session.definitions.cohorts)
+            named, cohorts = found_there.cohorts, Cohorts(stored.index, found_there.named)
+        found = _completed(_Known(cohorts, named, session.definitions.renditions), incomplete)
     except Exception:  # a message would appear in the middle of the line that the user types
         return []
     return [CompletionItem(path, help=word) for path, word in found]
@@ -57,19 +65,15 @@ def _session(ctx: click.Context) -> "Session | None":
     """Return the session of the words typed so far. Read the configuration, because click has not done it yet."""
     from pathlib import Path
 
-    from omidbfs.cli.options import session_of
+    from omidbfs.cli.options import OptionNames, session_of
     from omidbfs.serving.configuration import config_file, read_config
 
     options: dict[str, Any] = dict(ctx.params)
     source, root = options.pop("source", None), ctx.find_root()
     if source is None or not isinstance(root.command, click.Group):
         return None
-    names = {
-        name: {parameter.name or "" for parameter in command.params}
-        for name, command in root.command.commands.items()
-    }
     config = root.params["config"] = root.params.get("config") or config_file()
-    defaults = read_config(config, names).get(ctx.info_name or "", {})
+    defaults = read_config(config, OptionNames(root.command.commands)).get(ctx.info_name or "", {})
     for name in ("images", "data", "index"):
         if options.get(name) is None and isinstance(defaults.get(name), str):
             options[name] = Path(str(defaults[name]))
@@ -77,26 +81,35 @@ def _session(ctx: click.Context) -> "Session | None":
     return session_of(source, {**options, "clients_file": None, "facets": None})
 
 
-def _completed(cohorts: "Cohorts", named: "dict[str, Cohort]", path: str) -> list[Candidate]:
+@dataclass(frozen=True)
+class _Known:
+    """What a path may lead through: facets and their values, named cohorts, and renditions."""
+
+    cohorts: "Cohorts"
+    named: "Mapping[str, Cohort]"
+    configured: "Configured"
+
+
+def _completed(known: _Known, path: str) -> list[Candidate]:
     """Return the paths that complete an unfinished one, with descriptions."""
     *done, last = path.split("/")
     start = "".join(f"{component}/" for component in done)
-    place = _at(cohorts, named, done)
+    place = _at(known, done)
     if place is None:
         return []
     cohort, facet = place
-    if facet is None and done != ["cohorts"]:
-        found = [pair for pair in _directories(cohorts, named, done, cohort) if pair[0].startswith(last)]
+    if facet is None and done[-1:] != ["cohorts"]:
+        found = [pair for pair in _directories(known, done, cohort, last) if pair[0].startswith(last)]
         if len(found) > 1 or not found:
             return [(f"{start}{name}/", word) for name, word in found]
         # The only candidate: add its own entries, so that the shell puts no space behind it.
         inside = f"{start}{found[0][0]}/"
-        return _completed(cohorts, named, inside) or [(f"{inside}{more}", found[0][1]) for more in ("", "not-")]
+        return _completed(known, inside) or [(f"{inside}{more}", found[0][1]) for more in ("", "not-")]
     if facet is None:
-        sizes = ((name, counted(len(cohorts.rows(one)), "image")) for name, one in named.items())
+        sizes = ((name, counted(len(known.cohorts.rows(one)), "image")) for name, one in known.named.items())
         found = [pair for pair in sizes if pair[0].startswith(last)]
     else:
-        found = list(_values(cohorts, cohort, facet, last))
+        found = list(_values(known.cohorts, cohort, facet, last))
     if len(found) > _MOST:
         return []
     if len(found) == 1:
@@ -104,42 +117,58 @@ def _completed(cohorts: "Cohorts", named: "dict[str, Cohort]", path: str) -> lis
     return [(f"{start}{name}", word) for name, word in found]
 
 
-def _at(
-    cohorts: "Cohorts", named: "dict[str, Cohort]", done: Sequence[str]
-) -> "tuple[Cohort, Facet | None] | None":
+def _at(known: _Known, done: Sequence[str]) -> "tuple[Cohort, Facet | None] | None":
     """Return the cohort at a path, and the facet that the path ends in, if any; ``None`` for an unknown path."""
     from omidbfs.cohorts.cohort import EVERYTHING
 
     cohort, facet = EVERYTHING, None
     words = [word for word in done if word]
+    first = words.pop(0) if words and words[0].startswith("as-") else None
     if words[:1] == ["all"]:
         words = words[1:]
     elif words[:1] == ["cohorts"] and len(words) > 1:
-        if words[1] not in named:
+        if words[1] not in known.named:
             return None
-        cohort, words = named[words[1]], words[2:]
+        cohort, words = known.named[words[1]], words[2:]
     elif words == ["cohorts"]:
         words = []
-    for word in words:
-        if facet is not None:
-            term = cohorts.term(facet, word)
+    for word in words if first is None else (first, *words):
+        if facet is None and word.startswith("as-"):
+            rendered = _rendered(known, cohort, word.removeprefix("as-"))
+            if rendered is None:
+                return None
+            cohort = rendered
+        elif facet is not None:
+            term = known.cohorts.term(facet, word)
             if term is None:
                 return None
             cohort, facet = cohort.narrowed(term), None
-        elif (facet := cohorts.index.registry.by_name.get(word.removeprefix("by-"))) is None:
+        elif (facet := known.cohorts.facet(word.removeprefix("by-"))) is None:
             return None
     return cohort, facet
 
 
-def _directories(
-    cohorts: "Cohorts", named: "dict[str, Cohort]", done: Sequence[str], cohort: "Cohort"
-) -> Iterator[Candidate]:
-    if not any(done):
+def _rendered(known: _Known, cohort: "Cohort", name: str) -> "Cohort | None":
+    """Return the images of a cohort that have a rendition; ``None`` if there is no such rendition."""
+    from omidbfs.cohorts.rendered import sizes_in, terms_of
+
+    rendition, index = known.configured.named(name), known.cohorts.index
+    if rendition is None or cohort.rendition is not None:
+        return None
+    return cohort.rendered(rendition, terms_of(index, sizes_in(index, rendition)))
+
+
+def _directories(known: _Known, done: Sequence[str], cohort: "Cohort", typed: str) -> Iterator[Candidate]:
+    """Yield the directories below a cohort. Renditions, which no directory lists, are offered after ``as``."""
+    if not any(done) or (len(done) == 1 and cohort.rendition is not None):
         yield "all", "every image"
-        if named:
+        if known.named:
             yield "cohorts", "of the configuration"
     used = {term.facet for term in cohort.terms}
-    for facet in cohorts.index.registry.facets:
+    if typed.startswith("as") and cohort.rendition is None:
+        for rendition in known.configured.all():
+            yield f"as-{rendition.name}", "a rendition of each image"
+    for facet in known.cohorts.facets:
         if facet.name not in used:
             yield f"by-{facet.name}", facet.description
 

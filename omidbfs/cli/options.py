@@ -8,7 +8,7 @@ import grp
 import os
 import pwd
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from omidbfs.base.words import meant
 
 if TYPE_CHECKING:
     from omidbfs.serving.session import Session
+    from omidbfs.serving.spool import Spool
     from omidbfs.view.ownership import Ownership
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
+"""A path that need not be readable: its owner may unmount a drive that nobody may read."""
 CONFIG_IS_NAMED = "omidbfs.config-is-named"
 """Key of ``Context.meta``: whether the user named the configuration. Otherwise omidbfs found it."""
 _PREFIX, _DRIVE = "omidbfs.prefix", "omidbfs.drive"
@@ -65,7 +67,7 @@ def index_options(command: Callable[..., None]) -> Callable[..., None]:
             "--workers",
             type=click.IntRange(1),
             metavar="N",
-            help="The number of processes that read.  [default: one per CPU]",
+            help="The largest number of processes that read.  [default: one per CPU]",
         ),
         click.option(
             "--executor",
@@ -122,17 +124,23 @@ def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Pat
     return Path("-") if whole else next(options[tree] for tree in ("images", "data") if tree in options).parent
 
 
+def mount_point() -> str | None:
+    """Return the mount point of the drive that SOURCE is, or leads into; ``None`` if it is no drive."""
+    found: str | None = click.get_current_context().meta.get(_DRIVE)
+    return found
+
+
 def cohort_on_drive(ctx: click.Context, _: click.Parameter, cohort: str) -> str:
     """Return COHORT as a path from the root of the drive, even if the user gave a path of the file system.
 
-    A path that begins with ``by-``, ``all``, ``cohorts`` or ``.omidbfs`` is a path of the drive, whatever the
-    current directory holds.
+    A path that begins with ``by-``, ``as-``, ``all``, ``cohorts`` or ``.omidbfs`` is a path of the drive, whatever
+    the current directory holds.
     """
     from omidbfs.fuse.inside import inside
 
     before = ctx.meta.get(_PREFIX, "")
     first = cohort.lstrip("/").partition("/")[0]
-    if first and not first.startswith("by-") and first not in ("all", "cohorts", ".omidbfs"):
+    if first and not first.startswith(("by-", "as-")) and first not in ("all", "cohorts", ".omidbfs"):
         found = inside(cohort)
         if found is not None and found[0] != ctx.meta.get(_DRIVE, found[0]):
             raise UserError(
@@ -164,8 +172,86 @@ def _mask(text: str) -> int:
     return int(str(text), 8)
 
 
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def size_in_bytes(text: str) -> int:
+    """Return the bytes that a size such as 500M stands for. Used as the type of an option."""
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)", str(text).upper())
+    if match is None:
+        raise click.BadParameter(f"{text} is no size such as 500M, 20G or 1T")
+    return int(match[1]) << _UNITS[match[2]]
+
+
+def spool_of(options: dict[str, Any]) -> "Spool":
+    """Return the spool that the options of a drive describe.
+
+    Raises
+    ------
+    UserError
+        The directory cannot be written to.
+    """
+    from omidbfs.serving.spool import Spool, spool_directories
+
+    named: Path | None = options["spool"]
+    directories = spool_directories() if named is None else (named.absolute(),)
+    spool = Spool(directories, options["spool_size"])
+    if named is not None:
+        try:
+            os.close(spool.new_file())
+        except OSError as error:
+            raise UserError(
+                f"cannot be written to ({error.strerror})", "name another directory", f"--spool {named}"
+            ) from None
+    return spool
+
+
+def serving_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of whatever serves a drive for a long time: its log, refreshes, reading and spool."""
+    options = (
+        click.option(
+            "--log-file",
+            type=PATH,
+            metavar="FILE",
+            help="The log.  [default: the terminal; of a drive in the background, in the user's state directory]",
+        ),
+        click.option(
+            "--readahead",
+            type=click.IntRange(0),
+            default=1 << 20,
+            metavar="BYTES",
+            help="How far to read ahead in a file. 0 turns this off.",
+            show_default=True,
+        ),
+        click.option(
+            "--refresh-every",
+            type=click.FloatRange(1),
+            metavar="SECONDS",
+            help="Look for changes of the source at this interval.",
+        ),
+        click.option(
+            "--spool",
+            type=PATH,
+            metavar="DIRECTORY",
+            help="Where to keep generated files and renditions.  [default: in the user's cache]",
+        ),
+        click.option(
+            "--spool-size",
+            type=size_in_bytes,
+            default="2G",
+            metavar="SIZE",
+            help="How much of them to keep: bytes, or a number with K, M, G or T.",
+            show_default=True,
+        ),
+        click.option("--syslog", is_flag=True, help="Log to the log of the system, not to a file."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def drive_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of ``mount`` that set owner, group and permissions, the log, and the cleaning up."""
+    """Add the options of ``mount`` that set owner and permissions, and the cleaning up."""
     options = (
         click.option(
             "--uid", type=_user, metavar="USER", help="Show this user as the owner of everything. Only for root."
@@ -177,7 +263,6 @@ def drive_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Show this group as the group of everything. Only for root.",
         ),
         click.option("--umask", type=_mask, metavar="MASK", help="Permission bits to take away, in octal."),
-        click.option("--syslog", is_flag=True, help="Log to the log of the system, not to a file."),
         click.option("--replace", is_flag=True, help="First clear a dead mount, whose process was killed."),
     )
     for option in reversed(options):
@@ -185,13 +270,15 @@ def drive_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _ownership_of(options: dict[str, Any]) -> "Ownership":
-    from omidbfs.view.ownership import Ownership
-
-    uid, gid = options.get("uid"), options.get("gid")
+def _ownership_of(options: dict[str, Any]) -> "Ownership | None":
+    uid, gid, mask = options.get("uid"), options.get("gid"), options.get("umask") or 0
     if (uid is not None or gid is not None) and os.geteuid() != 0:
         raise UserError("only root may say whose the files are", "leave them out", place="--uid, --gid")
-    return Ownership(uid, gid, options.get("umask") or 0)
+    if uid is None and gid is None and not mask:
+        return None
+    from omidbfs.view.ownership import Ownership
+
+    return Ownership(uid, gid, mask)
 
 
 def warn(line: str) -> None:
@@ -199,28 +286,27 @@ def warn(line: str) -> None:
     click.echo(f"omidbfs: {printable(line)}", err=True)
 
 
-def read_clients(path: Path) -> frozenset[str]:
-    """Return the names in a list of clients (:func:`omidbfs.facets.lists.listed`).
-
-    Raises
-    ------
-    UserError
-        The file cannot be read as a list of clients.
-    """
-    from omidbfs.base.definitions import RefusedError
-    from omidbfs.facets import Level
-    from omidbfs.facets.lists import listed
-
-    try:
-        return frozenset(listed(path, Level.CLIENT))
-    except RefusedError as error:
-        raise UserError(printable(str(error)), printable(error.remedy), "--clients-file") from None
-
-
 def configuration() -> Path | None:
     """Return the configuration that the current command reads."""
     path: Path | None = click.get_current_context().find_root().params.get("config")  # set by main()
     return path
+
+
+class OptionNames(Mapping[str, set[str]]):
+    """Command -> the names of its options, in the form of Python names. Only what is looked up is imported."""
+
+    def __init__(self, commands: Mapping[str, click.Command]) -> None:
+        self._commands = commands
+
+    def __getitem__(self, name: str) -> set[str]:
+        options = (each for each in self._commands[name].params if isinstance(each, click.Option))
+        return {option.name or "" for option in options}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        return len(self._commands)
 
 
 def said_at(context: click.Context, option: str) -> str | None:
@@ -240,14 +326,14 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     path = None if source == Path("-") else source
     found = find_source(path, options["images"], options["data"], follow_symlinks=options["follow_symlinks"])
 
+    from omidbfs.base.process import available_cpus
     from omidbfs.base.progress import shown_progress
     from omidbfs.clinical.outcomes import Windows
-    from omidbfs.facets import BY_NAME
+    from omidbfs.facets import BY_NAME, COHORT_FACET
     from omidbfs.index.classification import Classification
-    from omidbfs.index.executors import available_cpus
     from omidbfs.index.store import default_path
     from omidbfs.serving.configuration import read_definitions
-    from omidbfs.serving.session import Session
+    from omidbfs.serving.session import Session, read_clients
 
     windows = Windows(
         options.get("num_months_ci_prior"),
@@ -257,13 +343,14 @@ def session_of(source: Path, options: dict[str, Any]) -> "Session":
     )
     only = None
     if options.get("clients_file") is not None:
-        only = read_clients(options["clients_file"])
+        only = read_clients(options["clients_file"], "--clients-file")
     config = configuration()
     definitions = read_definitions(config)
     listed = None
     if options.get("facets"):
         listed = frozenset(name.strip().removeprefix("by-") for name in options["facets"].split(","))
-        known = BY_NAME.keys() | {one.name for one in definitions.facets}
+        named = {COHORT_FACET.name} if definitions.cohorts else set()
+        known = BY_NAME.keys() | {one.name for one in definitions.facets} | named
         unknown = sorted(listed - known)
         if unknown:
             place = said_at(click.get_current_context(), "facets") or "--facets"

@@ -1,17 +1,27 @@
-"""Writes an exported file, or writes to standard output. A file appears whole or not at all. The commands
-``export`` and ``report`` use this module, in the main thread.
+"""Writes an exported file, which appears whole or not at all, or standard output; and aligns lines for people.
+Commands use this module, in the main thread.
 """
 
 import errno
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from omidbfs.base.whole import replacing
 
 STANDARD = Path("-")
 """The name of standard output (POSIX, utility syntax guideline 13)."""
+
+
+def aligned(rows: Sequence[tuple[str | int, str]], least: int = 0) -> Iterator[str]:
+    """Yield a line for each row, with the second column below itself. Numbers in the first are on the right.
+
+    The first column is as wide as its widest cell, but has at least ``least`` characters.
+    """
+    width = max((len(str(first)) for first, _ in rows), default=0)
+    for first, second in rows:
+        yield f"{first:{'>' if isinstance(first, int) else '<'}{max(width, least)}}  {second}"
 
 
 def write(chunks: Iterable[bytes], output: Path | None) -> None:

@@ -4,34 +4,42 @@ this module, in the main thread.
 Functions import the parts that they use: a command that needs no index does not load numpy.
 """
 
-import os
-import re
 import sys
 import time
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from omidbfs.base.errors import UserError
-from omidbfs.base.words import closest, did_you_mean, meant
+from omidbfs.base.words import counted, meant
 from omidbfs.cli.complete import complete_cohort
 from omidbfs.cli.options import cohort_on_drive, configuration, warn
 
 if TYPE_CHECKING:
     from omidbfs.cohorts.cohort import Cohort
-    from omidbfs.facets import Facet
+    from omidbfs.cohorts.steps import Step
+    from omidbfs.facets import Facet, Level
     from omidbfs.index.columns import Index
+    from omidbfs.index.store import Stored
     from omidbfs.serving.session import Session
-    from omidbfs.view.facet import FacetDirectory
     from omidbfs.view.nodes import Directory
     from omidbfs.view.view import View
 
 cohort_argument = click.argument("cohort", default="", callback=cohort_on_drive, shell_complete=complete_cohort)
-_MOST_TEXTS = 5000
-"""The most values of a free-text facet that a misspelt word is compared with. This takes a moment."""
+_Answer = TypeVar("_Answer")
 
 json_option = click.option("--json", is_flag=True, help="Print JSON.")
+
+UNITS = ("clients", "episodes", "studies", "images")
+"""The plurals of :data:`omidbfs.cohorts.units.UNITS`, which would load numpy."""
+
+
+def level_of(unit: str) -> "Level":
+    """Return the level of one of :data:`UNITS`."""
+    from omidbfs.facets import Level
+
+    return next(level for level in Level if level.plural == unit)
 
 
 def opened_view(session: "Session", options: dict[str, Any]) -> "View":
@@ -42,14 +50,74 @@ def opened_view(session: "Session", options: dict[str, Any]) -> "View":
     return view
 
 
-def view_and_age(session: "Session", options: dict[str, Any]) -> "tuple[View, str]":
-    """Return the view that a drive would show, and a line about its age. The line is empty if it is current."""
-    stored, is_fresh = session.opened(warn, verify=options["verify_first"])
+def asked(session: "Session", options: dict[str, Any], ask: "Callable[[View], _Answer]") -> _Answer:
+    """Return what ``ask`` returns for the view that a drive would show. On a terminal, print the age as above.
+
+    Only the sections of the index that ``ask`` uses are compared with their checksums. If one is damaged, the
+    index is opened as a whole, which builds it anew, and ``ask`` is called again. So it must not print.
+    """
+    from omidbfs.index.sections import DamagedError
+
+    try:
+        view, age = view_and_age(session, options, whole=False)
+        answer = ask(view)
+    except DamagedError:
+        view, age = view_and_age(session, options)
+        answer = ask(view)
+    if age and answer is not None and sys.stderr.isatty():
+        warn(age)
+    return answer
+
+
+def view_and_age(session: "Session", options: dict[str, Any], *, whole: bool = True) -> "tuple[View, str]":
+    """Return the view that a drive would show, and a line about its age. The line is empty if it is current.
+
+    ``whole`` is that of :meth:`~omidbfs.serving.session.Session.opened`.
+    """
+    stored, age = stored_and_age(session, options, whole=whole)
+    return session.view(stored), age
+
+
+def stored_and_age(session: "Session", options: dict[str, Any], *, whole: bool = True) -> "tuple[Stored, str]":
+    """Return the index of the source, whatever part of it the view shows, and a line about its age, as above."""
+    stored, is_fresh = session.opened(warn, verify=options["verify_first"], whole=whole)
     if not len(stored.index):
         warn_of_links(stored.index)
+        warn_of_emptiness(stored.index)
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
     age = f"as of {when}, when the index was written; --verify-first looks for changes since then"
-    return session.view(stored), "" if is_fresh else age
+    return stored, "" if is_fresh else age
+
+
+def steps_to(session: "Session", stored: "Stored", view: "View", path: str) -> "list[Step]":
+    """Return what each part of the definition of the cohort at a path leaves and takes. The path exists."""
+    from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
+    from omidbfs.cohorts.steps import steps_of
+    from omidbfs.cohorts.units import counts_of
+    from omidbfs.view.stages import stages_at
+
+    before = [("every image", counts_of(Cohorts(stored.index), EVERYTHING))]
+    if session.only is not None:
+        what = f"--clients-file ({counted(len(session.only), 'client')})"
+        before.append((what, counts_of(view.cohorts, EVERYTHING)))
+    cohorts, stages = stages_at(view, path, session.definitions.cohorts)
+    return steps_of(cohorts, stages, before)
+
+
+def facet_named(view: "View", name: str, place: str) -> "Facet":
+    """Return a facet of a view by its name, with or without ``by-`` in front. ``place`` is where it was given.
+
+    Raises
+    ------
+    UserError
+        There is no such facet.
+    """
+    name = name.strip().strip("/").removeprefix("by-")
+    known = {facet.name: facet for facet in view.cohorts.facets}
+    if name not in known:
+        hint = meant(name, known) or "`omidbfs facets SOURCE` shows what there is"
+        raise UserError(f"there is no by-{name}", hint, place)
+    return known[name]
 
 
 def warn_of_links(index: "Index") -> None:
@@ -59,111 +127,23 @@ def warn_of_links(index: "Index") -> None:
         warn(f"{len(index)} images; symbolic links that are not followed: {links}, see --follow-symlinks")
 
 
+def warn_of_emptiness(index: "Index") -> None:
+    """Print how many other problems a source has in place of images, if any."""
+    kinds = index.problem_kinds()
+    problems = sum(kinds.values()) - kinds.get("symlink", 0)
+    if problems and not len(index):
+        warn(f"0 images; `omidbfs check SOURCE` lists {counted(problems, 'problem')}")
+
+
 def selected_by(view: "View", path: str) -> "Cohort":
     """Return the cohort at a path of the drive."""
-    from omidbfs.view.top import AboutDirectory
+    from omidbfs.view.finding import cohort_at
 
-    directory = directory_at(view, path)
-    if isinstance(directory, AboutDirectory):
-        raise UserError("holds texts about the drive, and a cohort is needed", place=path)
-    return view.cohort(directory)
+    return cohort_at(view, path, configuration)
 
 
 def directory_at(view: "View", path: str) -> "Directory":
     """Return the directory at a path of the drive."""
-    from omidbfs.view.images import LONGEST_PATH
-    from omidbfs.view.nodes import Directory
+    from omidbfs.view.finding import directory_at as found_at
 
-    directory = view.root
-    for component in path.split("/"):
-        if not component:
-            continue
-        try:
-            child = view.lookup(directory, os.fsencode(component))
-        except OSError as error:
-            said = f"{error.strerror}: no facet is found below a path of more than {LONGEST_PATH} bytes"
-            raise UserError(f"{path[:40]}...: {said}") from None
-        if child is None:
-            raise UserError(*_unknown(view, directory, component), path)
-        if not isinstance(child, Directory):
-            raise UserError(f"{component} is a file, and a directory is needed", place=path)
-        directory = child
-    return directory
-
-
-def _unknown(view: "View", directory: "Directory", component: str) -> tuple[str, str]:
-    """Return why a directory has no entry of a name, and a hint: the names that the user may have meant."""
-    from omidbfs.view.facet import FacetDirectory
-    from omidbfs.view.top import NamedDirectory, RootDirectory
-
-    if isinstance(directory, NamedDirectory) or (isinstance(directory, RootDirectory) and component == "cohorts"):
-        return _no_cohort(view, component)
-    if isinstance(directory, FacetDirectory):
-        return _no_value(view, directory, component)
-    facets = view.index.registry.by_name
-    known = {"all": "all"} | {name: f"by-{name}" for name in facets}
-    close = closest(re.sub("^by[-_ ]", "", component, flags=re.IGNORECASE), known) or [
-        f"by-{name}/{component}" for name, facet in facets.items() if _has(view, facet, component)
-    ]
-    return f"there is no {component}", did_you_mean(close[:3]) or "`omidbfs facets SOURCE` shows what there is"
-
-
-def _no_cohort(view: "View", name: str) -> tuple[str, str]:
-    """Return which named cohorts there are, in which configuration, and a hint."""
-    config, named = configuration(), sorted(view.lists.named)
-    if config is None:
-        return "no configuration was read that names cohorts", "--config FILE reads one"
-    if not named:
-        return f"{config} names no cohorts", ""
-    return f"there is no cohort {name}; those of {config} are {', '.join(named)}", meant(name, named)
-
-
-def _has(view: "View", facet: "Facet", word: str) -> bool:
-    """Return whether a word alone tells the facet: ``MLO`` does, ``yes`` or a number does not."""
-    from omidbfs.facets import RESERVED, Kind
-    from omidbfs.facets.model import YES_NO
-
-    says_much = word not in RESERVED and not any(word in (one.label, *one.aliases) for one in YES_NO)
-    return says_much and facet.kind in (Kind.TABLE, Kind.TEXT) and view.cohorts.term(facet, word) is not None
-
-
-def _no_value(view: "View", directory: "FacetDirectory", component: str) -> tuple[str, str]:
-    """Return which parts of a component are no values of a facet, and a hint: the component that may be meant."""
-    from omidbfs.facets import Kind
-
-    facet = directory.facet
-    parts = component.removeprefix("not-").split(",")
-    wrong = [part for part in parts if view.cohorts.term(facet, part) is None]
-    close = [_values_like(view, directory, part) if part in wrong else [part] for part in parts]
-    likely = close[0] if len(parts) == 1 else [",".join(some[0] for some in close)] if all(close) else []
-    negated = "not-" if component.startswith("not-") else ""
-    list_them = "`omidbfs facets SOURCE` shows what there is"
-    if facet.kind is Kind.NAME:
-        list_them = f"`omidbfs ls SOURCE by-{facet.name}` lists them"
-    is_none = "is no value" if len(wrong) == 1 else "are no values"
-    hint = did_you_mean(f"{negated}{one}" for one in likely) or list_them
-    return f"{' and '.join(part or 'nothing' for part in wrong)} {is_none} of by-{facet.name}", hint
-
-
-def _values_like(view: "View", directory: "FacetDirectory", word: str) -> list[str]:
-    """Return the values of a facet that are like a word. Return only values that occur, if any do."""
-    from omidbfs.base.names import safe_bytes
-    from omidbfs.cohorts.describe import close_names
-    from omidbfs.facets import RESERVED, Kind, Level
-
-    facet = directory.facet
-    if facet.kind is Kind.NAME:
-        if facet.level is Level.STUDY:
-            return close_names(view.index.studies, safe_bytes(os.fsencode(word)))
-        return [word.lower()] if view.cohorts.term(facet, word.lower()) is not None else []
-    if facet.kind is Kind.NUMBER:
-        ends = sorted(map(int, re.findall("[0-9]{1,9}", word)))
-        if len(ends) == 2 and view.cohorts.term(facet, f"{ends[0]}-{ends[1]}") is not None:
-            return [f"{ends[0]}-{ends[1]}"]
-    known = {name: name for name in RESERVED}
-    for value in facet.values:
-        known |= dict.fromkeys((value.label, value.code, *value.aliases), value.label)
-    for text in islice(view.index.texts.get(facet.name, ()), _MOST_TEXTS):
-        known |= dict.fromkeys((text.label, *text.raw), text.label)
-    likely, occurring = closest(word, known), dict(view.cohorts.counts(directory.cohort, facet))
-    return [name for name in likely if name in occurring] or likely
+    return found_at(view, path, configuration)

@@ -19,7 +19,8 @@ from omidbfs.clinical.linking import (
     unique_links,
 )
 from omidbfs.database.client import ClientReader
-from omidbfs.database.layout import ClientFiles, Scanner
+from omidbfs.database.client_files import ClientFiles
+from omidbfs.database.layout import Scanner
 from omidbfs.database.problems import Problem, Reporter
 from omidbfs.database.records import Episode, FileFacts, ImageDb, Nbss
 from omidbfs.database.study import ImageRecord

@@ -8,7 +8,7 @@ client is read once more for the facts that the index does not hold: events, opi
 the source is not reachable, these facts are left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -29,7 +29,10 @@ from omidbfs.facets import BY_NAME, Facet, Kind, Level, named
 from omidbfs.facets.clinical import outcome_tokens
 from omidbfs.index.columns import Index
 from omidbfs.index.episodes import outcome_at
+from omidbfs.index.measured import Record
 from omidbfs.index.names import Names
+from omidbfs.pixels.rendition import Rendition
+from omidbfs.pixels.sizes import size_of, why_not
 
 Facts = dict[str, object]
 
@@ -49,8 +52,18 @@ class _Reread:
     source: Source
 
 
-def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> Facts:
-    """Return all that is known about the image at a row of the index."""
+def described(
+    cohorts: Cohorts,
+    source: Source,
+    windows: Windows,
+    row: int,
+    renditions: Iterable[Rendition] = (),
+    record: Record | None = None,
+) -> Facts:
+    """Return all that is known about the image at a row of the index, and which of some renditions it has.
+
+    ``record`` is what was found in its pixels, ``None`` if it has not been measured.
+    """
     index = cohorts.index
     study, image = index.on_disk(row)
     client = index.clients[int(index.client_of[row])].decode()
@@ -65,12 +78,15 @@ def described(cohorts: Cohorts, source: Source, windows: Windows, row: int) -> F
             "study_date": str(date.fromordinal(day)) if day else None,
             "source_read": reread is not None,
             "files": [_file(index, source, row, kind) for kind in FILE_KINDS],
+            "pixels": _pixels(index, row),
+            "breast": None if record is None else _breast(record),
+            "renditions": {one.name: _rendition(index, row, one) for one in renditions},
             "problems": _problems(index, source, row, client, study, image),
             "episode": _episode(index, row, episode, windows, reread),
             "marks": _marks(index, row, reread, study, image),
             "facets": {
                 facet.name: _facet(cohorts, row, facet, reread, (client, study, image))
-                for facet in index.registry.facets
+                for facet in cohorts.facets
                 if facet.kind is not Kind.FILE
             },
         }
@@ -104,6 +120,35 @@ def _file(index: Index, source: Source, row: int, kind: FileKind) -> Facts:
     }
 
 
+def _pixels(index: Index, row: int) -> Facts:
+    """Return rows and columns of an image, and the size of its pixels in the breast in mm; ``None`` is unknown."""
+    form, sizes = index.pixel_format(row), index.geometry(row)
+    spacings = {"row_spacing": sizes.row_spacing, "column_spacing": sizes.column_spacing}
+    known = {
+        name: mm / sizes.magnification if mm and sizes.magnification else None for name, mm in spacings.items()
+    }
+    return {"rows": form.Rows, "columns": form.Columns, **known}
+
+
+def _breast(record: Record) -> Facts:
+    corners = (
+        None if record.box is None else dict(zip(("top", "left", "bottom", "right"), record.box, strict=True))
+    )
+    return {
+        "box": corners,
+        "chest_wall_side": record.side,
+        "share": round(record.share, 4),
+        "why_not": record.kind or None,
+    }
+
+
+def _rendition(index: Index, row: int, rendition: Rendition) -> Facts:
+    """Return the size of a rendition in bytes, or else why the image does not have it."""
+    form = index.pixel_format(row)
+    reason = why_not(rendition, form) if index.has_file(row, DCM) else "it has no DICOM file"
+    return {"size": size_of(rendition, form) if reason is None else None, "why_not": reason}
+
+
 def _path(index: Index, source: Source, row: int, kind: FileKind) -> str:
     label = source.images_label if kind.tree is Tree.IMAGES else source.data_label
     return f"{label}/{printable(index.image_path(row, kind).decode('utf-8', 'surrogateescape'))}"
@@ -120,7 +165,7 @@ def _problems(index: Index, source: Source, row: int, client: str, study: str, i
     places |= {_path(index, source, row, kind) for kind in FILE_KINDS}
     return [
         {"file": problem.file, "kind": problem.kind, "detail": problem.detail}
-        for problem in index.problems
+        for problem in index.problems_of(client)
         if problem.file in places and problem.study in ("", study) and problem.image in ("", image)
     ]
 
@@ -218,7 +263,7 @@ def _facet(cohorts: Cohorts, row: int, facet: Facet, reread: _Reread | None, pla
         members = cohorts.levels[facet.level]
         values = [name.decode() for name in members.names(np.array([members.ordinal(row)]))]
     else:
-        values = list(dict.fromkeys(cohorts.label(facet, code) for code in index.codes_of(facet.name, row)))
+        values = list(dict.fromkeys(cohorts.label(facet, code) for code in cohorts.codes_of(facet, row)))
     raw = {} if reread is None else dict(_raw(index, row, facet, reread, place))
     return {"values": values, "level": facet.level, "source": facet.source, "raw": raw}
 

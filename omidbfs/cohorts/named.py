@@ -1,32 +1,29 @@
-"""Named cohorts: the cohorts that a configuration defines, and their images in an index.
+"""Named cohorts: the definitions in the tables ``[cohorts.NAME]`` of a configuration.
 
-The configuration, sessions and completion in shells use it. It has plain data and pure functions, for any thread.
+The configuration reads them, and :mod:`~omidbfs.cohorts.resolved` turns them into cohorts of an index. They are
+plain data, and the functions are pure, for any thread.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from pyroaring import FrozenBitMap
 
 from omidbfs.base.definitions import RefusedError, Where, defined
-from omidbfs.base.errors import UserError
+from omidbfs.base.names import printable
 from omidbfs.base.tables import Text, understood
-from omidbfs.base.words import closest, did_you_mean, meant
-from omidbfs.cohorts.cohort import IMAGES, LEVEL_OF, Cohort, Cohorts, Term
-from omidbfs.cohorts.readings import compact
-from omidbfs.database.problems import Problem
-from omidbfs.facets import Kind, Level
-from omidbfs.facets.lists import listed, lost
+from omidbfs.cohorts.members import Broken
+from omidbfs.facets import NONE, Level
+from omidbfs.facets.lists import listed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _LISTS = {"clients": Level.CLIENT, "studies": Level.STUDY, "images": Level.IMAGE}
 """Key -> the level of the names in its list."""
-_FACET_OF = {level: facet for facet, level in LEVEL_OF.items()}
-_UNKNOWN = "is not understood; path, clients, studies, images, column and exclude are"
+_UNKNOWN = "is not understood; path, clients, studies, images, column, include and exclude are"
+_NAMES = "is a list of names of cohorts"
 
 
 class _Selected(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,9 +39,15 @@ class _Selected(msgspec.Struct, forbid_unknown_fields=True):
 class _Cohort(_Selected, forbid_unknown_fields=True):
     """A table ``[cohorts.NAME]``."""
 
+    include: Annotated[
+        list[str] | None,
+        msgspec.Meta(description=f"{_NAMES}; for a path use path, and for lists clients, studies or images"),
+    ] = None
     exclude: Annotated[
-        str | dict[str, object] | None,
-        msgspec.Meta(description="is a path, or a table of path, clients, studies, images"),
+        str | list[str] | dict[str, object] | None,
+        msgspec.Meta(
+            description="is a path, a list of names of cohorts, or a table of path, clients, studies, images"
+        ),
     ] = None
 
 
@@ -61,12 +64,26 @@ class Criteria:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """Images that are in any of the cohorts with these ``names``; ``place`` as in :class:`Criteria`."""
+
+    names: tuple[str, ...]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class NamedCohort:
-    """A cohort of the configuration: the images of ``include`` (``None``: all) without those of ``exclude``."""
+    """A cohort of the configuration: the images of ``include`` (``None``: all) without those of ``exclude``.
+
+    With ``of``, these are images of other cohorts only. ``broken`` is the mistake of a definition that cannot be
+    read: such a definition has nothing else.
+    """
 
     name: str
     include: Criteria | None
-    exclude: Criteria | None = None
+    exclude: Criteria | Others | None = None
+    of: Others | None = None
+    broken: Broken | None = None
 
 
 def named_cohorts(tables: Mapping[str, object], place: Path, text: str) -> tuple[NamedCohort, ...]:
@@ -75,27 +92,53 @@ def named_cohorts(tables: Mapping[str, object], place: Path, text: str) -> tuple
     Raises
     ------
     UserError
-        A definition is wrong: file, line, reason.
+        ``cohorts`` is not a table: file, line, reason.
     """
-    return defined("cohorts", tables, place, text, _named_cohort)
+    return defined("cohorts", tables, place, text, _understood)
+
+
+def _understood(name: str, table: object, where: Where, directory: Path) -> NamedCohort:
+    if not name:
+        raise RefusedError("cohorts is a table of tables [cohorts.NAME]")
+    try:
+        return _named_cohort(name, table, where, directory)
+    except RefusedError as error:
+        mistake = Broken(printable(str(error)), printable(error.remedy), where(*error.keys))
+        return NamedCohort(name, None, broken=mistake)
 
 
 def _named_cohort(name: str, table: object, where: Where, directory: Path) -> NamedCohort:
     if not _NAME.fullmatch(name):
         raise RefusedError("a name has letters, digits and . _ + -, and begins with a letter or digit")
+    if name == NONE:
+        raise RefusedError(f"by-cohort/{NONE} has the images that no cohort has", remedy="choose another name")
     if not isinstance(table, dict):
         raise RefusedError("is not a table")
     given = understood(_Cohort, table, _UNKNOWN)
-    include = {key: value for key, value in table.items() if key != "exclude"}
-    taken: Criteria | None = None
+    of = None if given.include is None else Others(_names(given.include, "include"), where("include"))
+    exclude: Criteria | Others | None = None
     if isinstance(given.exclude, str):
-        taken = Criteria(given.exclude, where("exclude"))
+        exclude = Criteria(given.exclude, where("exclude"))
+    elif isinstance(given.exclude, list):
+        exclude = Others(_names(given.exclude, "exclude"), where("exclude"))
     elif given.exclude is not None:
         listed_there = understood(_Selected, given.exclude, _UNKNOWN, "exclude")
-        taken = _selection(listed_there, where, directory, "exclude")
-    if taken is not None and not include:
-        return NamedCohort(name, None, taken)
-    return NamedCohort(name, _selection(given, where, directory), taken)
+        exclude = _selection(listed_there, where, directory, "exclude")
+    criteria = {key: value for key, value in table.items() if key not in ("include", "exclude")}
+    include = None
+    if criteria or (of is None and exclude is None):
+        include = _selection(given, where, directory)
+    return NamedCohort(name, include, exclude, of)
+
+
+def _names(names: list[str], key: str) -> tuple[str, ...]:
+    if not names:
+        raise RefusedError(f"{key} {_NAMES}, and this list is empty", key)
+    path = next((name for name in names if "/" in name), None)
+    if path is not None:
+        remedy = "write path = and the path" if key == "include" else f'write exclude = "{path}"'
+        raise RefusedError(f"{key}: {path} is a path, and the list has names of cohorts", key, remedy=remedy)
+    return tuple(dict.fromkeys(names))
 
 
 def _selection(given: _Selected, where: Where, directory: Path, *inside: str) -> Criteria:
@@ -111,66 +154,3 @@ def _selection(given: _Selected, where: Where, directory: Path, *inside: str) ->
     if not lists and given.path is None:
         raise RefusedError("needs a path or a list of clients, studies or images", *inside)
     return Criteria(given.path or "", where(*inside, "path"), tuple(lists))
-
-
-def resolved(cohorts: Cohorts, definitions: Sequence[NamedCohort]) -> tuple[dict[str, Cohort], list[Problem]]:
-    """Return name -> cohort, and a problem for every name that the database does not have.
-
-    Raises
-    ------
-    UserError
-        A path is wrong.
-    """
-    named: dict[str, Cohort] = {}
-    problems: list[Problem] = []
-    for one in definitions:
-        missing: dict[str, str] = {}
-        include = Cohort() if one.include is None else _selected(cohorts, one.include, missing)
-        if one.exclude is not None:
-            rows = FrozenBitMap(cohorts.rows(_selected(cohorts, one.exclude, missing)))
-            include = include.narrowed(Term(IMAGES, rows, negated=True))
-        named[one.name] = include
-        problems += lost("entry-missing", f"in the cohort {one.name}", missing)
-    return named, problems
-
-
-def _selected(cohorts: Cohorts, selection: Criteria, missing: dict[str, str]) -> Cohort:
-    cohort = _at(cohorts, selection.path, selection.place, missing)
-    for level, names in selection.lists:
-        ordinals: list[int] = []
-        for name in names:
-            known = cohorts.levels[level].named(name)
-            ordinals += known
-            if not known:
-                missing[name] = ""
-        cohort = cohort.narrowed(Term(_FACET_OF[level], compact(ordinals)))
-    return cohort
-
-
-def _at(cohorts: Cohorts, path: str, place: str, missing: dict[str, str]) -> Cohort:
-    """Return the cohort at a path. A value that only other data might have is empty, and added to ``missing``."""
-    cohort = Cohort()
-    words = [word for word in path.split("/") if word]
-    if words[:1] == ["all"]:
-        del words[0]
-    if len(words) % 2:
-        raise UserError(f"path: {path} has a facet without a value", place=place)
-    for name, value in zip(words[::2], words[1::2], strict=True):
-        facet = cohorts.index.registry.by_name.get(name.removeprefix("by-"))
-        if facet is None or not name.startswith("by-"):
-            known = {one: f"by-{one}" for one in cohorts.index.registry.by_name}
-            hint = did_you_mean(closest(name.removeprefix("by-"), known))
-            raise UserError(f"path: there is no {name}", hint, place)
-        if facet.kind is Kind.FILE:
-            raise UserError(
-                f"path: {name} narrows files, but a cohort has images: append it where you use the cohort",
-                place=place,
-            )
-        term = cohorts.term(facet, value)
-        if term is None and facet.kind not in (Kind.TEXT, Kind.NAME):
-            hint = meant(value, (one.label for one in facet.values))
-            raise UserError(f"path: {value} is no value of {name}", hint, place)
-        if term is None:
-            missing[f"{name}/{value}"] = ""
-        cohort = cohort.narrowed(term or Term(facet.name, frozenset()))
-    return cohort

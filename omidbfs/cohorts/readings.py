@@ -4,17 +4,13 @@
 """
 
 import re
-from collections.abc import Collection, Sequence
-
-from pyroaring import FrozenBitMap
+from collections.abc import Sequence
 
 from omidbfs.facets import Facet, Kind, Value
+from omidbfs.index.codes import Codes, compact
 from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, TextValue
 
-Codes = frozenset[int] | FrozenBitMap
-
 _RANGE = re.compile(r"([0-9]{1,9})?(-)?([0-9]{1,9})?")
-_FEW = 32
 
 
 def readings_of(values: Sequence[Value | TextValue]) -> dict[str, int | frozenset[int]]:
@@ -35,13 +31,11 @@ def readings_of(values: Sequence[Value | TextValue]) -> dict[str, int | frozense
     return found
 
 
-def compact(codes: Collection[int]) -> Codes:
-    """Return codes in a small object: a plain set of the codes of a range of numbers may take 30 kB."""
-    return frozenset(codes) if len(codes) <= _FEW or min(codes) < 0 else FrozenBitMap(codes)
-
-
 def number_range(facet: Facet, text: str) -> Codes | None:
-    """Return the codes of ``50-69``, ``2012-``, ``-49`` or ``57``; ``None`` if the text is not a range."""
+    """Return the codes of ``50-69``, ``2012-``, ``-49`` or ``57``.
+
+    A range is cut off at the limits of the facet. Return ``None`` if the text is not a range, or nothing is left.
+    """
     if facet.kind is not Kind.NUMBER:
         return None
     match = _RANGE.fullmatch(text)
@@ -49,7 +43,5 @@ def number_range(facet: Facet, text: str) -> Codes | None:
         return None
     low = int(match[1]) if match[1] is not None else facet.lowest
     high = int(match[3]) if match[3] is not None else facet.highest if match[2] else low
-    if match[1] is not None and match[3] is not None and low > high:
-        return None
     numbers = range(max(low, facet.lowest), min(high, facet.highest) + 1)
-    return compact([number - facet.lowest + FIRST_CODE for number in numbers])
+    return compact(number - facet.lowest + FIRST_CODE for number in numbers) if numbers else None

@@ -1,16 +1,17 @@
 """Reads the files of one client into records, and reports every problem found in them.
 
-Executors that build an index use it, and so does every part that reads one file of the source again. A reader
-belongs to one thread. Images are found on disk; JSON only describes them. No content of a client raises an error.
+Executors that build an index use it, and so does every part that reads one file of the source again. Threads may
+share a reader. Images are found on disk; JSON only describes them. No content of a client raises an error.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from omidbfs.database.client_files import ClientFiles
 from omidbfs.database.header import Header, JsonError, load_json
 from omidbfs.database.imagedb import parse_imagedb
-from omidbfs.database.layout import ClientFiles, Source
+from omidbfs.database.layout import Source
 from omidbfs.database.nbss import parse_nbss
 from omidbfs.database.permissions import TreeReader, read_file
 from omidbfs.database.problems import Problem, Report, Reporter
@@ -21,7 +22,7 @@ _Document = TypeVar("_Document", Nbss, ImageDb)
 
 
 class ClientReader:
-    """Reads clients of one source. Holds two directory descriptors: use it as a context manager.
+    """Reads clients of one source. Holds two directory descriptors, until it is closed or not used by anything.
 
     Without ``headers`` it reads only NBSS and ImageDB, and the headers of images are empty.
     """

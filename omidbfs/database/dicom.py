@@ -1,6 +1,6 @@
 """Reads the attributes of one image from its DICOM header, with pydicom, where the image has no usable sidecar.
 
-The reader of a study uses it. A call changes global settings of pydicom, so a process makes one call at a time.
+The reader of a study uses it, from any thread. While calls are under way, pydicom has other global settings.
 Reading stops after the last attribute that is wanted, since the rest may be large or cut off. Attributes before an
 error count. No more than :data:`MAX_DICOM` bytes of a file are read, whatever lengths its elements claim.
 """
@@ -13,7 +13,8 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, MutableSequence, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any, BinaryIO
 
 from omidbfs.database.dataset import MODIFIERS, VIEW_CODES, numbered, stated
@@ -29,6 +30,7 @@ from omidbfs.database.header import (
     has_groups,
     header_of,
 )
+from omidbfs.database.pixel_format import PixelFormat, format_of
 from omidbfs.database.problems import Report
 
 MAX_DICOM = 16 << 20
@@ -44,7 +46,8 @@ _FILE_META = 0x0002
 _META_AT = 144
 """Offset in bytes of the part of the file meta group that FileMetaInformationGroupLength measures."""
 _SHARED, _PER_FRAME = (int(tag, 16) for tag in GROUPS)
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Tags of pixel data: as floats, as doubles, and as whole numbers."""
 _PLAIN = frozenset(
     int(tag, 16)
     for tag in (
@@ -61,7 +64,8 @@ _PLAIN = frozenset(
 )
 _FAR = frozenset({int(TAGS["PresentationLUTShape"], 16)})
 """Attributes far behind all others. Reading gives them up at an element of undefined length or a damaged one."""
-_WITH_GROUPS = _PLAIN | {_SHARED, _PER_FRAME}
+WITH_GROUPS = _PLAIN | {_SHARED, _PER_FRAME}
+"""All attributes that are read, with the functional groups of a file with several frames."""
 
 
 def read_dicom(descriptor: int, report: Report) -> Header:
@@ -71,15 +75,21 @@ def read_dicom(descriptor: int, report: Report) -> Header:
     Functional groups are read for tomosyntheses and for other images with several frames.
     """
     problems: list[tuple[str, str]] = []
-    with _quiet():
+    with quiet():
         dataset = _dataset(descriptor, _PLAIN, problems)
         document = {} if dataset is None else _document(dataset)
         if not problems and has_groups(header_of(document, _silent)):
-            dataset = _dataset(descriptor, _WITH_GROUPS, problems)
+            dataset = _dataset(descriptor, WITH_GROUPS, problems)
             document = {} if dataset is None else _document(dataset)
     for problem in problems:
         report(*problem)
     return header_of(document, report)
+
+
+def header_in(dataset: Any) -> Header:
+    """Return the header of a dataset that was read with :data:`WITH_GROUPS`. Nothing is reported or raised."""
+    with quiet():
+        return header_of(_document(dataset), _silent)
 
 
 def _silent(kind: str, detail: str) -> None:
@@ -92,7 +102,7 @@ def dicom_texts(descriptor: int, paths: Sequence[tuple[str, ...]]) -> dict[tuple
     The number of a value or item may follow a tag: ``00080008[3]``. A text that cannot be read is ``None``.
     """
     first = [numbered(path[0])[0] for path in paths]
-    with _quiet():
+    with quiet():
         dataset = _dataset(descriptor, frozenset(int(tag, 16) for tag in first), [])
         return {path: None if dataset is None else _text_at(dataset, path) for path in paths}
 
@@ -111,18 +121,46 @@ def _text_at(dataset: Any, path: Sequence[str]) -> str | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep pydicom from validating values, and from quoting them in warnings and logs."""
-    from pydicom import config  # not at the top: the import takes 0.2 s, and few databases need it
+    _QUIET.enter()
+    try:
+        yield
+    finally:
+        _QUIET.leave()
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a log must not quote values
-        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-        mode, config.settings.reading_validation_mode = config.settings.reading_validation_mode, config.IGNORE
-        try:
-            yield
-        finally:
-            config.settings.reading_validation_mode = mode
+
+class _Quiet:
+    """The settings that all calls share: the first call makes them, and the last one takes them back."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._calls = 0
+        self._before = ExitStack()
+
+    def enter(self) -> None:
+        from pydicom import config  # not at the top: the import takes 0.2 s, and few databases need it
+
+        with self._lock:
+            self._calls += 1
+            if self._calls == 1:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")  # a log must not quote values
+                logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+                settings = config.settings
+                self._before.callback(
+                    setattr, settings, "reading_validation_mode", settings.reading_validation_mode
+                )
+                settings.reading_validation_mode = config.IGNORE
+
+    def leave(self) -> None:
+        with self._lock:
+            self._calls -= 1
+            if self._calls == 0:
+                self._before.close()
+
+
+_QUIET = _Quiet()
 
 
 def _dataset(descriptor: int, tags: frozenset[int], problems: list[tuple[str, str]]) -> Any:
@@ -132,7 +170,7 @@ def _dataset(descriptor: int, tags: frozenset[int], problems: list[tuple[str, st
 
     def is_beyond(tag: int, vr: str | None, length: int) -> bool:
         begun.append(tag)
-        return tag > last or tag in _PIXELS or (tag > needed and length == _UNDEFINED_LENGTH)
+        return tag > last or tag in PIXELS or (tag > needed and length == _UNDEFINED_LENGTH)
 
     try:
         dataset = _partial(descriptor, tags, is_beyond)
@@ -165,9 +203,9 @@ def _partial(descriptor: int, tags: frozenset[int], is_beyond: Callable[[int, st
     from pydicom.filereader import read_partial
 
     os.lseek(descriptor, 0, os.SEEK_SET)
-    with _beginning(descriptor) as stream:
+    with beginning(descriptor) as stream:
         dataset = read_partial(stream, is_beyond, specific_tags=sorted(tags))
-        if isinstance(stream, _Inflated):  # the stream is inflated; the file itself is not
+        if isinstance(stream, Inflated):  # the stream is inflated; the file itself is not
             dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
         return dataset
 
@@ -218,25 +256,41 @@ class _Opened(_InPieces, io.BufferedReader):
     pass
 
 
-class _Inflated(_InPieces, io.BytesIO):
-    pass
+class Inflated(_InPieces, io.BytesIO):
+    """A stream of the file meta group and of the inflated dataset behind it."""
 
 
-def _beginning(descriptor: int) -> BinaryIO:
-    """Return a stream of a DICOM file, deflated or not, that ends at :data:`MAX_DICOM` and :data:`MAX_READS`."""
+def beginning(descriptor: int) -> BinaryIO:
+    """Return a stream for a header: inflated, and ended at :data:`MAX_DICOM` and :data:`MAX_READS`."""
     start = os.pread(descriptor, 4096, 0)
     if _DEFLATED not in start:
         return _Opened(_Bounded(descriptor, closefd=False))
     # pydicom would inflate the whole file at once (PS3.5, A.5), and a megabyte may become a gigabyte. The dataset
-    # is inflated here instead, and the stream claims a transfer syntax without deflation. The file meta group
-    # starts with its own length.
-    content = os.pread(descriptor, MAX_DICOM, 0)
-    end = 144 + int.from_bytes(content[140:144], "little")
+    # is inflated here instead, and the stream claims a transfer syntax without deflation.
+    meta, data = inflated(descriptor, MAX_DICOM)
+    return Inflated(meta.replace(_DEFLATED, _EXPLICIT) + data)
+
+
+def inflated(descriptor: int, most: int) -> tuple[bytes, bytes]:
+    """Return a deflated file up to its dataset, and at most ``most`` bytes of the inflated dataset."""
+    longest = most + most // 256 + 4096  # deflation adds less than that to any data
+    content = os.pread(descriptor, min(longest, os.fstat(descriptor).st_size), 0)
+    end = _META_AT + int.from_bytes(content[_META_AT - 4 : _META_AT], "little")
     try:
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[end:], MAX_DICOM)
+        return content[:end], zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[end:], most)
     except zlib.error:
-        data = b""
-    return _Inflated(content[:end].replace(_DEFLATED, _EXPLICIT) + data)
+        return content[:end], b""
+
+
+def pixel_format(dataset: Any) -> PixelFormat:
+    """Return how the pixels of a pydicom dataset are stored, by the rules for any header."""
+    document: dict[str, Any] = {}
+    for name in PixelFormat._fields:
+        tag = int({**TAGS, **NUMBERS}[name], 16)
+        where = dataset.file_meta if tag >> 16 == _FILE_META else dataset
+        if values := _values(where, tag):
+            document[f"{tag:08X}"] = {"Value": values}
+    return format_of(header_of(document, _silent))
 
 
 def _raw(dataset: Any, tag: int) -> Any:

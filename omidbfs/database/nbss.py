@@ -38,6 +38,7 @@ from omidbfs.database.values import (
     read_date,
     read_name,
     read_object,
+    read_size,
     shown,
     told,
 )
@@ -226,6 +227,7 @@ def _pathology(data: dict[str, object], day: date | None, where: Where, report: 
         opinion=read_code(data, "Opinion", _OPINIONS, where, report, None),
         invasive_components=read_codes(data, "InvasiveComponents", _INVASIVE_COMPONENTS, where, report),
         insitu_components=read_codes(data, "InSituComponents", _INSITU_COMPONENTS, where, report),
+        whole_size=read_size(data, "WholeSizeOfTumour", where, report),
         **{
             field: read_code(data, key, codes, where, report)
             for field, (key, codes) in _PATHOLOGY.items()

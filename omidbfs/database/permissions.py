@@ -78,6 +78,7 @@ class _OpenHow(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
 _RESOLVE = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS
 _FILE = _OpenHow(_FLAGS | os.O_NOFOLLOW, 0, _RESOLVE)
 _DIRECTORY = _OpenHow(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE)
@@ -132,7 +133,7 @@ class TreeReader:
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._root)  # also when the last reference goes
         self._follow = follow_symlinks
-        self._at_once = _AT_ONCE_FOLLOWING if follow_symlinks else _AT_ONCE
+        self._at_once = ctypes.byref(_AT_ONCE_FOLLOWING if follow_symlinks else _AT_ONCE)
         self._name_flags = _FLAGS if follow_symlinks else _FLAGS | os.O_NOFOLLOW
         self._has_openat2 = True
         # If False, every open may block. RESOLVE_CACHED, on which it depends, needs Linux 5.12.
@@ -159,8 +160,7 @@ class TreeReader:
         """
         if not self._answers_at_once:
             return None
-        how = ctypes.byref(self._at_once)
-        descriptor: int = _libc.syscall(_OPENAT2, self._root, path, how, _HOW_SIZE)
+        descriptor: int = _syscall(_OPENAT2, self._root, path, self._at_once, _HOW_SIZE)
         if descriptor >= 0:
             return _regular(descriptor)
         if ctypes.get_errno() in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
@@ -211,7 +211,10 @@ class TreeReader:
 
     def opened_in(self, directory: int, name: str) -> int:
         """Return a descriptor of the file of any type called ``name`` in a ``directory`` below the root."""
-        return patiently(os.open, name, self._name_flags, dir_fd=directory)
+        try:
+            return os.open(name, self._name_flags, dir_fd=directory)
+        except BlockingIOError:
+            return patiently(os.open, name, self._name_flags, dir_fd=directory)
 
     def _open(self, path: bytes) -> int:
         if self._follow:

@@ -5,13 +5,15 @@ functions: any thread may call them.
 """
 
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from omidbfs.database.header import Header
 from omidbfs.database.terms import laterality
 from omidbfs.database.uids import LONGEST_UID, MULTI_FRAME
+
+if TYPE_CHECKING:
+    from omidbfs.database.header import Header
 
 
 class PixelFormat(NamedTuple):
@@ -69,14 +71,14 @@ orientation_key = attrgetter(
 """Keys of a header: two headers with equal keys have the same format, geometry or orientation."""
 
 
-def lacks_size(header: Header) -> bool:
+def lacks_size(header: "Header") -> bool:
     """Return whether a header leaves open how many bytes the pixels of its image have."""
     if not all(_size(header)):
         return True
     return not header.NumberOfFrames and header.SOPClassUID in MULTI_FRAME
 
 
-def completed(header: Header, other: Header) -> Header:
+def completed(header: "Header", other: "Header") -> "Header":
     """Return a header with the pixel attributes of ``other`` where ``header`` states none."""
     own, of_other = format_of(header), format_of(other)
     missing: dict[str, Any] = {
@@ -87,14 +89,14 @@ def completed(header: Header, other: Header) -> Header:
     return msgspec.structs.replace(header, **missing) if missing else header
 
 
-def format_of(header: Header) -> PixelFormat:
+def format_of(header: "Header") -> PixelFormat:
     """Return how the pixels are stored; a size of 0 counts as unknown."""
     found = PixelFormat(*format_key(header))
     nothing = {name: None for name in (*DECIDE_SIZE, "NumberOfFrames") if getattr(found, name) == 0}
     return found._replace(**nothing)
 
 
-def geometry_of(header: Header) -> Geometry:
+def geometry_of(header: "Header") -> Geometry:
     """Return the size of pixels; an impossible magnification counts as unknown."""
     factor = header.EstimatedRadiographicMagnificationFactor
     rows, columns = header.ImagerPixelSpacing or (None, None)
@@ -102,7 +104,7 @@ def geometry_of(header: Header) -> Geometry:
     return Geometry(rows, columns, factor if is_possible else None)
 
 
-def orientation_of(header: Header) -> Orientation:
+def orientation_of(header: "Header") -> Orientation:
     """Return the orientation, and the side of the chest wall that follows from it.
 
     The chest wall is at the left if rows run to anterior (``A``), at the right if they run to posterior (``P``).

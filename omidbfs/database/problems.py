@@ -16,12 +16,13 @@ KINDS: dict[str, str] = {
     "unexpected-entry": "an entry that does not belong there in an OMI-DB; it is not shown",
     "not-a-regular-file": "a directory, FIFO, socket or device where a file belongs; it is not shown",
     "symlink": "a symbolic link that is not followed (see --follow-symlinks); it is not shown",
-    "unreadable": "a file or directory that the operating system refused to list or read",
+    "unreadable": "a file or directory that the operating system refused to list or read, or that does not answer",
     "duplicate-file": "the same JSON under two spellings of its name; the first one is used, both are shown",
     "duplicate-uid": "an image UID that occurs more than once; shown as <uid>~<client>~<study>",
     "client-not-on-disk": "a client in the list (--clients-file) that the source does not have",
     "entry-missing": "an entry in a list or table of the configuration that the source does not have",
     "entry-conflict": "rows of a table of the configuration that contradict each other; the value is other",
+    "bad-cohort": "a cohort of the configuration whose definition has a mistake; the drive does not have it",
     "nbss-missing": "a client without NBSS JSON",
     "imagedb-missing": "a client without ImageDB JSON",
     "dcm-missing": "an image JSON without its DICOM file",
@@ -38,6 +39,7 @@ KINDS: dict[str, str] = {
     "odd-box": "the box of a mark has no area, or most of it is outside of its image; coco.json leaves it out",
     "view-conflict": "ViewPosition and ViewCodeSequence disagree; the code is used",
     "side-conflict": "a header names different sides in different places; the first in the detail is used",
+    "shape-conflict": "PresentationLUTShape contradicts PhotometricInterpretation; the shape is used",
     "study-date-missing": "a study without StudyDate in ImageDB; it is linked to no episode",
     "episode-id-missing": "a study without EpisodeID in ImageDB; it is linked by date where possible",
     "episode-id-unknown": "the EpisodeID of a study names no episode in NBSS; it is linked by date where possible",
@@ -49,7 +51,7 @@ KINDS: dict[str, str] = {
 }
 """Kind of problem -> its meaning; ``docs/problems.md`` and ``omidbfs check`` show these texts."""
 
-OF_LISTS = ("entry-missing", "entry-conflict")
+OF_LISTS = ("entry-missing", "entry-conflict", "bad-cohort")
 """Kinds of problems in lists and tables of the configuration; they belong to no client."""
 
 

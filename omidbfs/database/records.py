@@ -54,7 +54,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Pathology(msgspec.Struct, frozen=True, gc=False):
-    """Findings of one procedure on one lesion (``omidb.lesion.LesionSurgery``, ``LesionBiopsyWide``, ...)."""
+    """Findings of one procedure on one lesion (``omidb.lesion.LesionSurgery``, ``LesionBiopsyWide``, ...).
+
+    ``whole_size`` is that of the tumour in mm.
+    """
 
     date: datetime.date | None = None
     opinion: str | None = None
@@ -67,6 +70,7 @@ class Pathology(msgspec.Struct, frozen=True, gc=False):
     hormone_er_status: str | None = None
     hormone_pr_status: str | None = None
     her2_receptor_status: str | None = None
+    whole_size: float | None = None
 
 
 class Lesion(msgspec.Struct, frozen=True, gc=False):

@@ -11,13 +11,15 @@ from types import TracebackType
 import msgspec
 
 from omidbfs.database.boxes import box_problem
+from omidbfs.database.client_files import ImageFiles
 from omidbfs.database.dicom import dicom_texts, read_dicom
-from omidbfs.database.header import Header, JsonError, decode_sidecar
-from omidbfs.database.layout import ImageFiles, Source
+from omidbfs.database.header import Header, JsonError
+from omidbfs.database.layout import Source
 from omidbfs.database.permissions import TreeReader, read_listed
 from omidbfs.database.pixel_format import completed, lacks_size
 from omidbfs.database.problems import Problem, Report, Reporter
 from omidbfs.database.records import DbImage, FileFacts
+from omidbfs.database.sidecar import decode_sidecar
 from omidbfs.database.terms import oddities
 from omidbfs.database.values import shown
 

@@ -9,13 +9,15 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omidbfs.database.header import Header
 from omidbfs.database.records import OTHER
 from omidbfs.database.uids import LONGEST_UID, SOP_CLASSES, TOMOSYNTHESIS, TRANSFER_SYNTAXES
 from omidbfs.database.values import shown
 from omidbfs.database.views import is_side, modifier_of_code, read_position, side, view, view_of_code
+
+if TYPE_CHECKING:
+    from omidbfs.database.header import Header
 
 INTENTS = {"FOR PRESENTATION": "presentation", "FOR PROCESSING": "processing"}
 YES_NO = {"YES": "yes", "NO": "no"}
@@ -55,22 +57,22 @@ def among(text: str | None, codes: dict[str, str]) -> str | None:
     return None if text is None else codes.get(text.strip().upper(), OTHER)
 
 
-def intent(header: Header) -> str | None:
+def intent(header: "Header") -> str | None:
     """Return ``presentation``, ``processing`` or ``other``; ``None`` where nothing is stated."""
     return among(header.PresentationIntentType, INTENTS)
 
 
-def laterality(header: Header) -> str | None:
+def laterality(header: "Header") -> str | None:
     """Return ``L``, ``R``, ``B`` or ``other``; ``None`` where nothing is stated."""
     return side(header.ImageLaterality, header.FrameLaterality, header.Laterality, header.ViewPosition)[0]
 
 
-def view_of(header: Header) -> str | None:
+def view_of(header: "Header") -> str | None:
     """Return the ACR code of the view, ``other`` outside the tables, ``None`` where nothing is stated."""
     return view(header.ViewPosition, header.ViewCode)[0]
 
 
-def view_modifiers(header: Header) -> tuple[str, ...]:
+def view_modifiers(header: "Header") -> tuple[str, ...]:
     """Return the modifiers of the view, from codes and ViewPosition; ``other`` for a code outside the table."""
     read = read_position(header.ViewPosition) if header.ViewPosition is not None else None
     coded = [modifier_of_code(code) or OTHER for code in header.ViewModifierCodes]
@@ -101,7 +103,7 @@ def _is_of_tomosynthesis(values: tuple[str, ...]) -> bool:
     return not _OF_TOMOSYNTHESIS.isdisjoint(value.upper() for value in values)
 
 
-def is_tomosynthesis(header: Header) -> bool | None:
+def is_tomosynthesis(header: "Header") -> bool | None:
     """Return whether an image is a tomosynthesis, a projection or derived from one; ``None`` is unknown."""
     if header.SOPClassUID in TOMOSYNTHESIS or (header.NumberOfFrames or 1) > 1:
         return True
@@ -126,10 +128,15 @@ _TABLES: dict[str, Callable[[str], bool]] = {
 }
 """Keyword -> whether a text is in its table."""
 
-_said_by = attrgetter(*_TABLES, "ViewModifierCodes", "ImageType")
+_SHAPES = {"MONOCHROME1": "IDENTITY", "MONOCHROME2": "INVERSE"}
+"""PhotometricInterpretation -> the PresentationLUTShape that contradicts it (PS3.3, C.8.11.3.1.2)."""
+
+_said_by = attrgetter(
+    *_TABLES, "ViewModifierCodes", "ImageType", "PhotometricInterpretation", "PresentationLUTShape"
+)
 
 
-def oddities(header: Header) -> tuple[tuple[str, str], ...]:
+def oddities(header: "Header") -> tuple[tuple[str, str], ...]:
     """Return kind and detail of the problems of a header: values outside their tables, and contradictions."""
     found, age, series = _odd_codes(*_said_by(header)), header.PatientAge, header.SeriesInstanceUID
     if series is not None and len(series) > LONGEST_UID:
@@ -144,7 +151,7 @@ def oddities(header: Header) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(4096)  # nearly all images repeat the values of another: 1 us instead of 9
 def _odd_codes(*said: Any) -> tuple[tuple[str, str], ...]:
-    *texts, modifiers, types = said
+    *texts, modifiers, types, photometric, shape = said
     of = dict(zip(_TABLES, texts, strict=True))
     found = [
         ("unknown-code", f"{keyword} is {shown(text)}")
@@ -162,6 +169,8 @@ def _odd_codes(*said: Any) -> tuple[tuple[str, str], ...]:
     }
     if side(*sides.values())[1]:
         found.append(("side-conflict", " and ".join(_named(sides))))
+    if shape is not None and _SHAPES.get((photometric or "").strip()) == shape.strip().upper():
+        found.append(("shape-conflict", f"PresentationLUTShape {shown(shape)} and {shown(photometric)}"))
     return tuple(found)
 
 

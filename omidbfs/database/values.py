@@ -5,6 +5,7 @@ rules of ``omidb`` 0.13.1 (``utilities``). A value that cannot be understood is 
 Nothing in this module raises.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import date, datetime
 
@@ -25,6 +26,8 @@ Where = str | tuple["Where | None", str] | tuple["Where | None", str, str]
 
 _LARGEST = 10**18
 """A number larger than any in the source. Python refuses to convert far larger ones to text."""
+_LARGEST_SIZE = 10_000
+"""Ten metres, in mm."""
 
 _JSON_TYPES = {
     type(None): "null",
@@ -126,6 +129,22 @@ def read_date(data: Mapping[str, object], key: str, where: Where, report: Report
             pass
     if not absent(value):
         report("odd-value", f"{told(where)}: {key} is {shown(value)}, not a date")
+    return None
+
+
+def read_size(data: Mapping[str, object], key: str, where: Where, report: Report) -> float | None:
+    """Return the positive number at ``key``, which may be text; any other value is reported as ``odd-value``."""
+    value = data.get(key)
+    if absent(value):
+        return None
+    try:
+        size = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        size = math.nan
+    if 0 < size < _LARGEST_SIZE:
+        return size
+    if size:
+        report("odd-value", f"{told(where)}: {key} is {shown(value)}, not a size")
     return None
 
 

@@ -11,7 +11,7 @@
     plates.py       the pixels of an image
     header.py       an image -> the bytes of its DICOM file and of its sidecar
     tree.py         a client -> files
-    subject.py      a written client, which the next three modules change
+    subject.py      a written client, which the modules below change
     odd_headers.py  errors of real headers
     quirks.py       errors of real databases, each with the problem that must be reported
     variants.py     unusual forms in real databases that are no problem

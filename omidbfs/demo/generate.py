@@ -10,6 +10,7 @@ import orjson
 from omidbfs.base.errors import UserError
 from omidbfs.database.problems import Problem
 from omidbfs.demo.history import story_of
+from omidbfs.demo.pixel_variants import PIXEL_VARIANTS
 from omidbfs.demo.quirks import QUIRKS, strays_in_the_trees
 from omidbfs.demo.subject import STORY, Subject
 from omidbfs.demo.tree import FULL, SMALL, Writer, settle
@@ -103,6 +104,8 @@ def _plant(directory: Path, seed: int) -> list[Problem]:
         vary(make)
     for quirk in QUIRKS:
         problems += quirk(make)
+    for vary in PIXEL_VARIANTS:
+        vary(make)
     for subject in made:
         settle(subject.client)
     return problems

@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Iterator
 
 from omidbfs.database.problems import Problem
-from omidbfs.demo.subject import Make, edited
+from omidbfs.demo.imaging import PRESENTATION
+from omidbfs.demo.subject import Make, dataset, edited
 
 _CONTRADICTED = "deep: the DICOM file says something else"
 
@@ -30,14 +31,21 @@ def odd_values(make: Make) -> Iterator[Problem]:
         yield c.problem(c.dcm(c.first, image), "header-mismatch", _CONTRADICTED)
 
 
-def sides_disagree(make: Make) -> Iterator[Problem]:
-    """Name the other side in ViewPosition."""
+def contradictions(make: Make) -> Iterator[Problem]:
+    """Name the other side in ViewPosition of one image, and say of another that the largest value is black."""
     c = make()
     image = c.first.images[0]
     place = c.sidecar(c.first, image)
     with edited(place) as header:
         header["00185101"]["Value"] = [{"L": "R", "R": "L"}[image.side] + image.view]
     yield c.problem(place, "side-conflict", "ImageLaterality and ViewPosition")
+    image = next(image for image in c.first.images[1:] if image.intent == PRESENTATION)
+    place = c.sidecar(c.first, image)
+    with dataset(c.dcm(c.first, image)) as found:
+        found.PresentationLUTShape = "INVERSE"
+    with edited(place) as header:
+        header["20500020"]["Value"] = ["INVERSE"]
+    yield c.problem(place, "shape-conflict", "INVERSE and MONOCHROME2")
 
 
 def sidecar_of_another_image(make: Make) -> Iterator[Problem]:
@@ -62,4 +70,4 @@ def header_cut_off(make: Make) -> Iterator[Problem]:
     yield c.problem(c.sidecar(c.first, image), "sidecar-missing", "")
 
 
-HEADER_QUIRKS = (odd_values, sides_disagree, sidecar_of_another_image, header_cut_off)
+HEADER_QUIRKS = (odd_values, contradictions, sidecar_of_another_image, header_cut_off)

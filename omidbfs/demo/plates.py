@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omidbfs.demo.anatomy import Floats, Shape, box_of, shape_of
 from omidbfs.demo.history import Lesion
@@ -55,6 +56,11 @@ class Plates:
             across, down = shape.muscle
             breast += 850 * np.clip((1 - x / across - y / down) * 9, 0, 1)
         return np.where((inward > 0) & (reach > 0.001), breast, 0).astype(np.float32)
+
+    def outline(self, image: Image, size: int) -> NDArray[np.bool_]:
+        """Return where :meth:`pixels` draws tissue: the breast, or a specimen; rows x columns."""
+        tissue: NDArray[np.bool_] = self._template(shape_of(image.view, image.modifiers, size), 0) > 0
+        return tissue[:, ::-1] if image.side == "R" else tissue
 
     def pixels(self, image: Image, size: int, density: int, key: int) -> bytes:
         """Return the pixels of ``image`` as little-endian 16-bit words of which 12 bits are used.

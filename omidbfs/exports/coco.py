@@ -11,59 +11,78 @@ under ``info``.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from omidbfs import __version__
-from omidbfs.cohorts.cohort import Cohort, Cohorts
+from omidbfs.base.version import installed_version
 from omidbfs.database.boxes import MOSTLY_OUTSIDE, NO_AREA, OUTSIDE
 from omidbfs.database.file_kinds import DCM
-from omidbfs.exports.fields import FEATURES, Rows, described, pages
+from omidbfs.exports.coordinates import FOLLOWING, Coordinates, Places
+from omidbfs.exports.fields import FEATURES, described, pages
+from omidbfs.exports.selection import Selection
 from omidbfs.index.columns import Index
-from omidbfs.index.levels import Marks
+from omidbfs.index.levels import Marks, Rows
 
 UNSPECIFIED = len(FEATURES) + 1
 """Category of a mark without a feature. The category of feature ``i`` is ``i + 1``."""
 
-_LEFT_OUT = ("", "the size of its image is unknown", NO_AREA, OUTSIDE, MOSTLY_OUTSIDE)
-_NO_SIZE, _NO_AREA, _OUTSIDE, _MOSTLY_OUTSIDE = range(1, len(_LEFT_OUT))
+LEFT_OUT = (
+    "",
+    "the size of its image is unknown",
+    NO_AREA,
+    OUTSIDE,
+    MOSTLY_OUTSIDE,
+    "it is outside of what the rendition shows",
+)
+"""Why a mark is left out, by :attr:`Boxes.reason`."""
+
 _CORRECTIONS = ("corners swapped", "cut off at the edge")
 
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Marks as bounding boxes: ``x y width height`` (int64, pixels) of each, and how it was corrected.
+    """Marks as bounding boxes: ``x y width height`` in pixels, and how each was corrected.
 
-    ``numbers`` are positions in ``index.marks``. ``swapped`` and ``cut`` mark the two corrections. ``reason`` is
-    the position of the reason for which a mark is left out, 0 for a mark that is kept.
+    ``numbers`` are positions in ``index.marks``. In a rendition, boxes are floats. ``swapped`` and ``cut`` mark
+    the two corrections. ``reason`` is the position of the reason for which a mark is left out, 0 for one that is
+    kept.
     """
 
     numbers: NDArray[np.intp]
-    box: NDArray[np.int64]
+    box: NDArray[np.int64] | NDArray[np.float64]
     swapped: NDArray[np.bool_]
     cut: NDArray[np.bool_]
     reason: NDArray[np.uint8]
 
 
-def boxes_of(index: Index, numbers: NDArray[np.intp]) -> Boxes:
-    """Return the corrected bounding boxes of marks; ``numbers`` are their positions in ``index.marks``."""
+def boxes_of(index: Index, numbers: NDArray[np.intp], coordinates: Coordinates | None = None) -> Boxes:
+    """Return the corrected bounding boxes of marks; ``numbers`` are their positions in ``index.marks``.
+
+    With ``coordinates``, they are in pixels of a rendition, and in that part of the image that it shows.
+    """
     marks = index.marks
     given = np.stack([getattr(marks, name)[numbers] for name in ("x1", "y1", "x2", "y2")]).astype(np.int64)
     low, high = np.minimum(given[:2], given[2:]), np.maximum(given[:2], given[2:])
-    size = index.matrix[marks.row[numbers]].T[::-1].astype(np.int64)  # columns, rows: x, y
+    places = None if coordinates is None else coordinates.of(marks.row[numbers])
+    # columns, rows: x, y
+    size = index.matrix[marks.row[numbers]].T[::-1].astype(np.int64) if places is None else places.sizes
     inner_low, inner_high = np.clip(low, 0, size), np.clip(high, 0, size)
     whole, inside = _areas(low, high), _areas(inner_low, inner_high)
-    reason = np.select(
-        [(size == 0).any(axis=0), whole == 0, inside == 0, 2 * inside < whole],
-        [_NO_SIZE, _NO_AREA, _OUTSIDE, _MOSTLY_OUTSIDE],
-        0,
-    ).astype(np.uint8)
+    reasons = [(size == 0).any(axis=0), whole == 0, inside == 0, 2 * inside < whole]
+    if places is not None:
+        limits = places.limits
+        inner_low, inner_high = (np.clip(side, limits[:2], limits[2:]) for side in (inner_low, inner_high))
+        inside = _areas(inner_low, inner_high)
+        reasons.append(inside == 0)
+    reason = np.select(reasons, list(range(1, len(reasons) + 1)), 0).astype(np.uint8)  # places in LEFT_OUT
     swapped: NDArray[np.bool_] = np.any(given[:2] > given[2:], axis=0)
-    return Boxes(numbers, np.concatenate([inner_low, inner_high - inner_low]).T, swapped, inside < whole, reason)
+    corners = np.concatenate([inner_low, inner_high])
+    shown = corners if places is None else places.boxes(corners)
+    return Boxes(numbers, np.concatenate([shown[:2], shown[2:] - shown[:2]]).T, swapped, inside < whole, reason)
 
 
 def _areas(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -71,19 +90,16 @@ def _areas(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.float6
     return areas
 
 
-def coco(cohorts: Cohorts, cohort: Cohort, title: str, names: Callable[[Rows], list[bytes]]) -> Iterator[bytes]:
-    """Yield ``coco.json`` of a cohort.
-
-    ``names`` returns the names of images without suffixes, relative to the directory of the cohort.
-    """
-    index = cohorts.index
-    rows = cohorts.row_array(cohort)
+def coco(chosen: Selection) -> Iterator[bytes]:
+    """Yield ``coco.json`` of a cohort, or of its renditions."""
+    index, cohort, coordinates = chosen.cohorts.index, chosen.cohort, chosen.coordinates
+    rows = chosen.cohorts.rows(cohort)
     rows = rows[index.files[DCM].access[rows] != 0] if DCM in cohort.files else rows[:0]
-    boxes = boxes_of(index, Marks(index).among(rows))
-    sized = rows[(index.matrix[rows] != 0).all(axis=1)]
-    yield b'{"info":' + orjson.dumps(_info(index, boxes, title, len(rows) - len(sized)))
-    yield b',\n"licenses":[],\n"categories":' + orjson.dumps(_categories()) + b',\n"images":'
-    yield from _array(_images(index, sized, names))
+    boxes = boxes_of(index, Marks(index).among(rows), coordinates)
+    sized = rows[(index.matrix[rows] != 0).all(axis=1)] if coordinates is None else rows
+    yield b'{"info":' + orjson.dumps(_info(index, boxes, chosen.title, len(rows) - len(sized)))
+    yield b',\n"licenses":[],\n"categories":' + orjson.dumps(categories()) + b',\n"images":'
+    yield from _array(_images(chosen, sized))
     yield b',\n"annotations":'
     yield from _array(_annotations(index, boxes))
     yield b"}\n"
@@ -91,12 +107,12 @@ def coco(cohorts: Cohorts, cohort: Cohort, title: str, names: Callable[[Rows], l
 
 def _info(index: Index, boxes: Boxes, title: str, without_size: int) -> dict[str, object]:
     left_out = np.flatnonzero(boxes.reason)
-    reasons = [_LEFT_OUT[reason] for reason in boxes.reason[left_out].tolist()]
+    reasons = [LEFT_OUT[reason] for reason in boxes.reason[left_out].tolist()]
     numbers = boxes.numbers[left_out]
     names = index.images.take(index.marks.row[numbers]) if len(numbers) else []
     return {
         "description": f"OMI-DB, {title}",
-        "version": __version__,
+        "version": installed_version(),
         "images_left_out": {"the size is unknown": without_size} if without_size else {},
         "marks_left_out": dict(sorted(Counter(reasons).items())),
         "marks_corrected": {
@@ -110,9 +126,15 @@ def _info(index: Index, boxes: Boxes, title: str, without_size: int) -> dict[str
     }
 
 
-def _categories() -> list[dict[str, object]]:
+def categories() -> list[dict[str, object]]:
+    """Return the categories of COCO, whose numbers are 1, 2, ..."""
     names = (*FEATURES, "unspecified")
     return [{"id": number, "name": name, "supercategory": "finding"} for number, name in enumerate(names, 1)]
+
+
+def category_of(features: list[str]) -> int:
+    """Return the number of the category of a mark with some features, which are in the order of their table."""
+    return FEATURES.index(features[0]) + 1 if features else UNSPECIFIED
 
 
 def _array(parts: Iterable[list[dict[str, object]]]) -> Iterator[bytes]:
@@ -125,14 +147,26 @@ def _array(parts: Iterable[list[dict[str, object]]]) -> Iterator[bytes]:
     yield b"]" if before == b"," else b"[]"
 
 
-def _images(index: Index, rows: Rows, names: Callable[[Rows], list[bytes]]) -> Iterator[list[dict[str, object]]]:
+def _images(chosen: Selection, rows: Rows) -> Iterator[list[dict[str, object]]]:
+    index, coordinates = chosen.cohorts.index, chosen.coordinates
     for page in pages(rows):
-        files = ((name + DCM.suffix).decode("ascii") for name in names(page))
-        sizes = index.matrix[page].tolist()
+        files = [file.decode("ascii") for file in chosen.files(page)]
+        if coordinates is None:
+            sizes = [{"width": width, "height": height} for height, width in index.matrix[page].tolist()]
+        else:
+            sizes = _sizes(coordinates.of(page))
         yield [
-            {"id": row + 1, "file_name": file, "width": width, "height": height}
-            for row, file, (height, width) in zip(page.tolist(), files, sizes, strict=True)
+            {"id": row + 1, "file_name": file, **size}
+            for row, file, size in zip(page.tolist(), files, sizes, strict=True)
         ]
+
+
+def _sizes(places: Places) -> list[dict[str, object]]:
+    """Return the sizes of renditions, and where their images are in them."""
+    names = {"columns": "width", "rows": "height"}
+    columns = [getattr(places, name).tolist() for name in (*names, *FOLLOWING)]
+    keys = (*names.values(), *FOLLOWING)
+    return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _annotations(index: Index, boxes: Boxes) -> Iterator[list[dict[str, object]]]:
@@ -148,14 +182,14 @@ def _annotations(index: Index, boxes: Boxes) -> Iterator[list[dict[str, object]]
 
 
 def _annotation(
-    number: int, row: int, box: list[int], mark: dict[str, object], corrected: list[str]
+    number: int, row: int, box: list[int] | list[float], mark: dict[str, object], corrected: list[str]
 ) -> dict[str, object]:
     features = mark["features"]
     assert isinstance(features, list)
     return {
         "id": number + 1,
         "image_id": row + 1,
-        "category_id": FEATURES.index(features[0]) + 1 if features else UNSPECIFIED,
+        "category_id": category_of(features),
         "bbox": box,
         "area": box[2] * box[3],
         "iscrowd": 0,

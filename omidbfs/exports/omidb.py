@@ -33,7 +33,6 @@ def omidb_summary(
     """
     index = cohorts.index
     clients = cohorts.values(cohort, BY_NAME["client"]).tolist()
-    rows = cohorts.rows(cohort)
     problems: list[Problem] = []  # the index already has them
     scanner = Scanner(source, problems)
     yield HEADER
@@ -41,8 +40,8 @@ def omidb_summary(
         for client in clients:
             problems.clear()
             record = read_client(scanner, reader, index.clients[client].decode(), problems)
-            of_client = range(int(index.client_rows[client]), int(index.client_rows[client + 1]))
-            suffixes = {index.on_disk(row): index.sidecar_suffix(row) for row in of_client if row in rows}
+            of_client = cohorts.rows_between(cohort, *index.client_rows[client : client + 2].tolist()).tolist()
+            suffixes = {index.on_disk(row): index.sidecar_suffix(row) for row in of_client}
             studies = set(record.in_data)
             if cohort != EVERYTHING:
                 studies &= {study for study, _ in suffixes}

@@ -2,10 +2,10 @@
 
 All floors above use them. They are pure data and pure functions, for any thread.
 
-``clinical``, ``image``, ``breast`` and ``mark`` hold the facets of the program. A new facet is one entry there, a
-test, and a new ``docs/facets.md``, which ``scripts/facets-doc`` generates. If the facet needs an attribute that
-:class:`~omidbfs.database.header.Header` lacks, ``database/header.py`` changes too. ``defined`` reads the facets
-that a user defines.
+``clinical``, ``image``, ``latest``, ``breast`` and ``mark`` hold the facets of the program. A new facet is one
+entry there, a test, and a new ``docs/facets.md``, which ``scripts/facets-doc`` generates. If the facet needs an
+attribute that :class:`~omidbfs.database.header.Header` lacks, ``database/header.py`` changes too. ``defined`` has
+those that a user defines.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from omidbfs.database.records import OTHER
 from omidbfs.facets.breast import BREAST_FACETS
 from omidbfs.facets.clinical import CLINICAL_FACETS
 from omidbfs.facets.image import IMAGE_FACETS
+from omidbfs.facets.latest import LATEST_FACETS
 from omidbfs.facets.mark import MARK_FACETS
 from omidbfs.facets.model import (
     NONE,
@@ -35,6 +36,7 @@ from omidbfs.facets.model import (
 FACETS: tuple[Facet, ...] = (
     *CLINICAL_FACETS,
     *IMAGE_FACETS,
+    *LATEST_FACETS,
     *BREAST_FACETS,
     *MARK_FACETS,
     Facet(
@@ -47,6 +49,16 @@ FACETS: tuple[Facet, ...] = (
     ),
 )
 """The facets that every index has."""
+
+COHORT_FACET = Facet(
+    "cohort",
+    "the cohorts of the configuration that have the image; none: no cohort has it",
+    Level.IMAGE,
+    ("[cohorts.NAME] in omidbfs.toml",),
+    Kind.COHORT,
+    several=True,
+)
+"""The facet of named cohorts, which a drive has if its configuration names any. No index has it."""
 
 BY_NAME: Mapping[str, Facet] = {facet.name: facet for facet in FACETS}
 
@@ -72,6 +84,7 @@ class Registry:
 
 __all__ = [
     "BY_NAME",
+    "COHORT_FACET",
     "FACETS",
     "NONE",
     "OTHER",

@@ -304,6 +304,7 @@ _OF_STUDY: tuple[Facet, ...] = (
             ),
             Value("incomplete", "incomplete", (), "no intent has all four"),
         ),
+        hint="complete-4,extra has all studies with these four views",
     ),
 )
 

@@ -24,7 +24,7 @@ from omidbfs.base.definitions import RefusedError, Where, defined
 from omidbfs.base.names import LONGEST, slug
 from omidbfs.base.tables import Text, understood
 from omidbfs.base.words import meant
-from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, Facet, Key, Kind, Level, Tag
+from omidbfs.facets import BY_NAME, COHORT_FACET, OTHER, UNKNOWN, Facet, Key, Kind, Level, Tag
 from omidbfs.facets.lists import table as read_table
 from omidbfs.facets.model import Origin
 
@@ -162,7 +162,7 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
         raise RefusedError("is not a table")
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise RefusedError(f"a name has lower-case letters, digits and single hyphens, {LONGEST} at most")
-    if name in BY_NAME:
+    if name in BY_NAME or name == COHORT_FACET.name:
         raise RefusedError(f"there is a facet {name} already", remedy="choose another name")
     kinds = [kind for kind in _KINDS if kind in table]
     if len(kinds) != 1:

@@ -53,7 +53,6 @@ _VENDORS = (
 )
 _CODE = re.compile(r"[a-z0-9-]+")
 
-
 SHARED = (
     "Manufacturer",
     "ManufacturerModelName",
@@ -340,6 +339,20 @@ IMAGE_FACETS: tuple[Facet, ...] = (
         one(lambda subject: among(subject.image.header.PartialView, YES_NO_TEXTS)),
         of_header,
         values=YES_NO,
+    ),
+    Facet(
+        "chest-wall",
+        "whether the chest wall is in the pixels where the header says",
+        Level.IMAGE,
+        ("pixels, by `omidbfs geometry`; PatientOrientation, else the side of the breast",),
+        Kind.TABLE,
+        one(lambda _: "unmeasured"),
+        lambda _: None,
+        values=(
+            Value("agrees", "agrees", (), "it is at the side that the header says"),
+            Value("contradicts", "contradicts", (), "it is at the other side"),
+            Value("unmeasured", "unmeasured", (), "`omidbfs geometry` has not seen the image as it is now"),
+        ),
     ),
     Facet(
         "matrix-size",

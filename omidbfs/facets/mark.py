@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from omidbfs.clinical.outcomes import LESION_STATUSES, lesion_grade, lesion_status
+from omidbfs.database.boxes import place_of_box
 from omidbfs.database.codes import (
     DCIS_GRADES,
     DISEASE_GRADES,
@@ -55,6 +56,7 @@ _GRADES = {code: f"{text} (invasive)" for code, text in DISEASE_GRADES.items()} 
 }
 
 
+_corners = attrgetter("x1", "y1", "x2", "y2")
 _described = attrgetter("features", "conspicuity", "mass_classification", "benign_classification")
 
 
@@ -91,13 +93,31 @@ def _facts_of(subject: Subject, lesion: Lesion) -> Hashable:
     # Cached for each client: this takes 6 us, and four or more images show the same lesion.
     known = subject.lesions.get(id(lesion))
     if known is None:
-        known = subject.lesions[id(lesion)] = tuple([read(lesion) for read in _OF_LESION])
+        known = subject.lesions[id(lesion)] = tuple([read(lesion) for read in LESION_FACTS.values()])
     return known
 
 
 def _marked(subject: Subject) -> str | None:
     listed = subject.image.listed
     return None if listed is None or (not listed.marks and listed.unread_marks) else yes_no(bool(listed.marks))
+
+
+def _of_boxes(subject: Subject) -> Hashable:
+    """Return what the facet of boxes depends on: their corners, and the size of the image."""
+    listed = subject.image.listed
+    if listed is None or not listed.marks:
+        return None if listed is None else listed.unread_marks
+    return _size_of(subject), tuple([_corners(mark) for mark in listed.marks])
+
+
+def _size_of(subject: Subject) -> tuple[int | None, int | None]:
+    header = subject.image.pixels or subject.image.header
+    return header.Rows, header.Columns
+
+
+def _place(subject: Subject, mark: Mark) -> Iterable[Token]:
+    rows, columns = _size_of(subject)
+    return (place_of_box(mark, rows, columns) if rows and columns else UNKNOWN,)
 
 
 def _mark_count(subject: Subject) -> Token | None:
@@ -158,15 +178,15 @@ def _receptor(name: str) -> Callable[[Lesion], str | None]:
 _oestrogen, _progesterone, _her2 = map(
     _receptor, ("hormone_er_status", "hormone_pr_status", "her2_receptor_status")
 )
-_OF_LESION: tuple[Callable[[Lesion], str | None], ...] = (
-    attrgetter("description"),
-    lesion_status,
-    lesion_grade,
-    _oestrogen,
-    _progesterone,
-    _her2,
-)
-"""Everything that facets read from a lesion."""
+LESION_FACTS: Mapping[str, Callable[[Lesion], str | None]] = {
+    "lesion-description": attrgetter("description"),
+    "lesion-status": lesion_status,
+    "grade": lesion_grade,
+    "oestrogen-receptor": _oestrogen,
+    "progesterone-receptor": _progesterone,
+    "her2": _her2,
+}
+"""Facet -> what it reads from a lesion."""
 
 
 def _capitals(text: str) -> str:
@@ -218,6 +238,24 @@ MARK_FACETS: tuple[Facet, ...] = (
         one(_mark_count),
         _of_listing,
         highest=999,
+    ),
+    Facet(
+        "box",
+        "where the boxes of marks lie",
+        Level.MARK,
+        ("ImageDB X1, Y1, X2, Y2; Rows, Columns; the breast that `omidbfs geometry` finds",),
+        Kind.TABLE,
+        _each_mark(_place),
+        _of_boxes,
+        several=True,
+        values=(
+            Value("inside", "inside", (), "in the image, and not known to be off the breast"),
+            Value("partly-outside", "partly-outside", (), "partly outside of the image"),
+            Value("outside", "outside", (), "outside of the image"),
+            Value("off-breast", "off-breast", (), "in the image, with nothing in common with the breast"),
+            Value("transposed", "transposed", (), "outside or off the breast, and inside with X and Y exchanged"),
+            Value("degenerate", "degenerate", (), "without an area"),
+        ),
     ),
     Facet(
         "mark-feature",

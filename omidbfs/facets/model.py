@@ -7,12 +7,15 @@ any thread, except :class:`Subject`, which belongs to the thread that builds a c
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from typing import TYPE_CHECKING
 
 from omidbfs.base.names import slug, table_label
-from omidbfs.clinical.client import ClientRecord, StudyRecord
 from omidbfs.clinical.outcomes import EpisodeFacts, Outcome
 from omidbfs.database.records import OTHER
-from omidbfs.database.study import ImageRecord
+
+if TYPE_CHECKING:
+    from omidbfs.clinical.client import ClientRecord, StudyRecord
+    from omidbfs.database.study import ImageRecord
 
 UNKNOWN, NONE, UNLINKED = "unknown", "none", "unlinked"
 RESERVED: dict[str, str] = {
@@ -88,6 +91,7 @@ class Kind(Enum):
     TEXT = "free text, normalised"
     NAME = "identifiers, verbatim"
     FILE = "the type of the file; narrows the files, not the images"
+    COHORT = "the cohorts that a configuration names; no column of the index has them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +110,20 @@ class Subject:
 
     ``facts``, ``outcomes`` and ``post_ops`` have an entry for each episode of the client. ``opinions`` and
     ``lesions`` are caches that the facets fill: ``opinions`` maps an episode and a side to the opinions on that
-    breast, and ``lesions`` maps the id() of a lesion to what the facets of lesions return for it.
+    breast, and ``lesions`` maps the id() of a lesion to what the facets of lesions return for it. ``latest`` has
+    the study looked at last, and says for its images whether they are the latest of their view.
     """
 
-    client: ClientRecord
+    client: "ClientRecord"
     client_status: str | None
     facts: Mapping[str, EpisodeFacts]
     outcomes: Mapping[str, Outcome]
     post_ops: Mapping[str, bool | None]
     opinions: dict[tuple[str, str], tuple[str | None, str | None]] = field(default_factory=dict, init=False)
     lesions: dict[int, tuple[str | None, ...]] = field(default_factory=dict, init=False)
-    study: StudyRecord = field(init=False)
-    image: ImageRecord = field(init=False)
+    latest: "tuple[StudyRecord | None, Mapping[str, bool]]" = field(default=(None, {}), init=False)
+    study: "StudyRecord" = field(init=False)
+    image: "ImageRecord" = field(init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +136,10 @@ class Facet:
     tokens.
 
     ``origin`` says where the tokens come from: ``tags`` and ``keys`` as data, ``source`` as text. ``lowest``,
-    ``highest`` and ``band`` are for numbers. ``label`` names the value of a free text. ``definition`` is a text
-    that changes whenever the definition of a facet changes (:mod:`omidbfs.facets.defined`). If the code that reads
-    the tokens of a facet of the program changes, change its ``definition`` too, so that saved indexes are updated.
+    ``highest`` and ``band`` are for numbers. ``label`` names the value of a free text. ``hint`` is a line for
+    those who look at values. ``definition`` is a text that changes whenever the definition of a facet changes
+    (:mod:`omidbfs.facets.defined`). If the code that reads the tokens of a facet of the program changes, change
+    its ``definition`` too, so that saved indexes are updated.
     """
 
     name: str
@@ -149,6 +156,7 @@ class Facet:
     band: int = 1
     label: Callable[[str], str] = slug
     definition: str = ""
+    hint: str = ""
 
     @property
     def source(self) -> str:

@@ -19,16 +19,19 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from omidbfs.base.errors import UserError
+from omidbfs.base.logs import LogFormatter
 from omidbfs.base.places import user_directory
 from omidbfs.base.process import close_inherited_files, leave, take_null_streams
 from omidbfs.fuse.asking import Answer, State, ask
-from omidbfs.fuse.holders import holders
+from omidbfs.fuse.holders import holders, is_inside, unseen_holders
 from omidbfs.fuse.mounts import FILE_SYSTEM, Mount, mount_at, mounted_at, unmount_as_root
 from omidbfs.fuse.server import send, serves
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOG_SIZE = 10_000_000
 """The largest size in bytes of a log, and of the older log beside it."""
+_PASSING = 2.0
+"""Seconds for which a mount may be busy although no process is seen on it, as ``df`` asks every mount."""
 
 
 def in_background(run: Callable[[Callable[[], None]], int], mountpoint: Path) -> int:
@@ -100,7 +103,7 @@ def log_to_syslog(address: str = "/dev/log") -> None:
             place="--syslog",
         ) from error
     handler = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_DAEMON)
-    handler.setFormatter(logging.Formatter("omidbfs[%(process)d]: %(levelname)s: %(message)s"))
+    handler.setFormatter(LogFormatter("omidbfs[%(process)d]: %(levelname)s: %(message)s"))
     _add(handler)
 
 
@@ -121,7 +124,7 @@ def log_to_file(path: Path | None) -> None:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = state / "omidbfs.log"
     handler = _File(os.path.realpath(path))  # rotation must rename the file, not a link to it
-    handler.setFormatter(logging.Formatter("%(asctime)s omidbfs[%(process)d] %(levelname)s: %(message)s"))
+    handler.setFormatter(LogFormatter("%(asctime)s omidbfs[%(process)d] %(levelname)s: %(message)s"))
     _add(handler)
 
 
@@ -173,7 +176,8 @@ class _File(logging.handlers.WatchedFileHandler):
 def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> None:
     """Unmount a drive, and wait at most ``patience`` seconds until its process has ended.
 
-    With ``lazy`` the drive leaves the tree at once, even if programs use it, and the function does not wait.
+    If the current directory is on the drive, it becomes ``/``, because it would keep the drive in use. With
+    ``lazy`` the drive leaves the tree at once, even if programs use it, and the function does not wait.
 
     Raises
     ------
@@ -183,15 +187,20 @@ def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> 
     mounted = _drive_at(mountpoint)
     status = ask(mounted).status if not lazy else None
     daemon = status.pid if status is not None and serves(status.pid, mounted) else None
-    reason = _unmounted(mounted.mountpoint, lazy=lazy)
-    if reason is not None:
-        if "busy" in reason:
+    inside = is_inside(mounted.mountpoint)
+    if inside:
+        os.chdir("/")
+    deadline = time.monotonic() + _PASSING
+    while (reason := _unmounted(mounted.mountpoint, lazy=lazy)) is not None:
+        if "busy" not in reason:
+            raise UserError(reason, place=mountpoint)
+        names = holders(mounted.mountpoint)
+        if names or time.monotonic() > deadline:
+            remedy = "your shell is inside: leave the drive with cd" if inside else "end what is on it"
             raise UserError(
-                f"in use by {holders(mounted.mountpoint)}",
-                "end what is on it, or omidbfs umount --lazy",
-                place=mountpoint,
+                f"in use by {names or unseen_holders()}", f"{remedy}, or omidbfs umount --lazy", place=mountpoint
             )
-        raise UserError(reason, place=mountpoint)
+        time.sleep(0.05)
     if lazy:
         return
     deadline = time.monotonic() + patience
@@ -266,8 +275,10 @@ _SILENT = {
 """Messages for drives whose status cannot be read."""
 
 
-def ask_for_refresh(mountpoint: Path) -> None:
+def ask_for_refresh(mountpoint: Path) -> bool:
     """Make the drive at a mount point look for changes of its source, and wait until it has finished.
+
+    Return whether the drive has been mounted without a configuration, and so reads none.
 
     Raises
     ------
@@ -295,6 +306,7 @@ def ask_for_refresh(mountpoint: Path) -> None:
             raise UserError("the drive went away during the refresh", place=mountpoint)
     if status.refresh.error is not None:
         raise UserError(f"the refresh failed: {status.refresh.error}", place=mountpoint)
+    return status.configuration is None
 
 
 def _alive(process: int) -> bool:

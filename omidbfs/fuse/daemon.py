@@ -4,14 +4,10 @@ Used by ``omidbfs mount``, in the main thread of the process that serves the mou
 handle signals.
 """
 
-import ctypes
-import gc
 import json
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +23,9 @@ from omidbfs.fuse.stacks import stacks
 from omidbfs.serving import notify
 from omidbfs.serving.drive import Drive
 from omidbfs.serving.refresh import Refresher, Schedule
+from omidbfs.serving.tuning import tune_process
 
 log = logging.getLogger(__name__)
-
-_M_ARENA_MAX = -8
 
 MAX_REQUESTS = 10_000
 """The largest number of requests in progress. If there are more, every further request waits in the kernel.
@@ -39,8 +34,6 @@ Requests that wait for a disk that hangs, or for a file to be made, are in progr
 """
 _GRACE = 1.0
 """Seconds that requests in progress get to end when the drive ends."""
-_SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that makes a file yields to the loop. Python's default, 0.005, delays requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,6 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
     """
     mountpoint, drive = str(options.mountpoint), refresher.drive
     operations = Operations(drive, has_xattrs=options.has_xattrs)
-    _share_memory()
     flags = {"ro", "nosuid", "nodev", "noexec", "default_permissions", f"subtype={FILE_SYSTEM.partition('.')[2]}"}
     name = "".join(character if character.isascii() else "?" for character in options.source)
     flags.add("fsname=" + name.replace("\\", "\\\\").replace(",", "\\,"))  # pyfuse3 takes ASCII only
@@ -92,11 +84,7 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
         ) from None
     ours = mount_at(mountpoint)
     log.info("mounted")
-    # The index has millions of objects that live as long as the mount. The garbage collector need not examine
-    # them.
-    gc.collect()
-    gc.freeze()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
+    tune_process()
     try:
         trio.run(_answer, operations, refresher, options, ready)
     except Exception:
@@ -108,14 +96,6 @@ def serve(options: MountOptions, refresher: Refresher, ready: Callable[[], None]
         pyfuse3.close(unmount=mount_at(mountpoint) == ours)
         drive.close()
         log.info("unmounted")
-
-
-def _share_memory() -> None:
-    """Limit the C library to two arenas of memory for all threads (mallopt(3)), if it has arenas."""
-    # Otherwise each thread that waits for a disk has its own arena, which keeps freed memory: 55 MB of private
-    # memory after three minutes instead of 40 (scripts/soak).
-    with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 async def _answer(
@@ -164,11 +144,11 @@ async def _end_on_signal(signals: AsyncIterator[int], refresher: Refresher, ever
 
 
 async def _watch(drive: Drive, everything: trio.CancelScope) -> None:
-    """Review disks that hang. After an unmount, end the requests that still wait for one."""
+    """Review the drive. After an unmount, end the requests that still wait for one."""
     connection = fuse_connection()
     while not is_closed(connection):
         await trio.sleep(1)
-        drive.disks.review()
+        drive.review()
     drive.stop()
     await trio.sleep(_GRACE)
     everything.cancel()

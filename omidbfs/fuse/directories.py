@@ -25,13 +25,14 @@ class OpenDirectory:
         self.pages = pages
         self.first = 0
         self.page: list[Entry] = []
-        self.updates = view.files.updates
+        self.updates = view.updates
 
     def entries(self, position: int) -> list[Entry]:
         """Return the entries from ``position`` to the end of a page; an empty list after the last entry."""
         offset = position - self.first
-        if self.updates != self.view.files.updates:  # a file was found changed, so its entry has another inode
-            self.page, self.updates = [], self.view.files.updates
+        updates = self.view.updates
+        if self.updates != updates:  # a file is another than the index says, so its entry has another inode
+            self.page, self.updates = [], updates
         if not 0 <= offset < len(self.page):
             self.first, offset = position, 0
             self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []

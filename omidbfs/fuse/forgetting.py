@@ -42,6 +42,7 @@ class Kernel:
         """Make the kernel forget names and attributes, and mark pages as doubtful; return whether it succeeded."""
         if found.touched:  # doubting nothing would undo drops in progress
             self._pages.doubt(found.touched)
+            self._drive.doubt(found.touched)
         # In a thread with its own limiter: the kernel may first wait for requests of the same inodes. This loop
         # has to answer them, and they may wait for threads of a slow disk.
         return await trio.to_thread.run_sync(tell_kernel, found, limiter=trio.CapacityLimiter(1))
@@ -52,8 +53,8 @@ class Kernel:
 
     def open_files(self) -> list[int]:
         """Return the inodes of open files, without earlier versions, whose pages are never doubtful."""
-        files = self._drive.view.files
-        return [inode for inode in self._drive.open_files() if files.current(inode) == inode]
+        view = self._drive.view
+        return [inode for inode in self._drive.open_files() if view.attributes(inode) is not None]
 
 
 def tell_kernel(found: Changes) -> bool:

@@ -15,13 +15,29 @@ _MOST = 8
 
 
 def holders(mountpoint: str) -> str:
-    """Return the processes and mounts that keep a mount busy, for a message: ``less (1234), bash (1200)``."""
-    names = [f"{command} ({process})" for process, command in processes_on(mountpoint)]
+    """Return the processes and mounts that keep a mount busy, for a message: ``less (1234), bash (1200)``.
+
+    It is empty if this user can see none.
+    """
+    found = processes_on(mountpoint)
+    names = [f"{command} ({process})" for process, command in found if process != os.getpid()]
     names += [f"what is mounted at {_shown(mount)}" for mount in _inside(mountpoint)]
-    if not names:
-        return "programs that only root can see (ask with sudo)"
     more = [f"{len(names) - _MOST} more"] if len(names) > _MOST else []
     return ", ".join(names[:_MOST] + more)
+
+
+def is_inside(mountpoint: str) -> bool:
+    """Return whether this process is in a directory of a mount, and so is the shell that has started it."""
+    with suppress(OSError):
+        return _is_below(os.readlink("/proc/self/cwd"), mountpoint)
+    return False
+
+
+def unseen_holders() -> str:
+    """Return what keeps a mount busy if ``holders`` finds nothing, for a message."""
+    if os.geteuid() == 0:
+        return "what /proc does not show: a loop device, an NFS export, or a process outside this container"
+    return "programs that only root can see (ask with sudo)"
 
 
 def processes_on(mountpoint: str) -> Iterator[tuple[int, str]]:

@@ -27,13 +27,6 @@ class Directories:
         self._drive = drive
         self._known: dict[int, tuple[Directory, int]] = {}
 
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def times(self) -> dict[int, int]:
-        """Return inode -> count: how often the kernel was told of a directory that it has not forgotten."""
-        return {inode: times for inode, (_, times) in self._known.items()}
-
     def paths(self) -> list[bytes]:
         """Return the paths of the directories that the kernel knows, without the root."""
         return [directory.path for directory, _ in self._known.values()]
@@ -49,14 +42,11 @@ class Directories:
 
     def get(self, inode: int) -> Directory | None:
         """Return the directory of an inode; ``None`` if it is a file, was forgotten, or is gone from the view."""
-        view = self._drive.view
-        if inode == view.root.inode:
-            return view.root
-        known = self._known.get(inode)
+        view, known = self._drive.view, self._known.get(inode)
         if known is None:
-            return None
+            return view.root if inode == ROOT_INODE else None
         directory, times = known
-        if not view.has_made(directory):
+        if directory.view != view.name:
             found = view.resolve(directory.path)
             if found is None:
                 return None
@@ -120,9 +110,6 @@ class Generated:
         self._drive = drive
         self._known: dict[int, _Generated] = {}
 
-    def __len__(self) -> int:
-        return len(self._known)
-
     def get(self, inode: int) -> Export | None:
         """Return the file of an inode; ``None`` if the kernel does not know it, or the view has been replaced."""
         known = self._known.get(inode)
@@ -133,15 +120,14 @@ class Generated:
         known = self._known.get(inode)
         return None if known is None else known.size
 
-    def told(self, export: Export, size: int | None = None) -> None:
-        """Count that the kernel was told of a file, and note its size, if known."""
+    def told(self, export: Export) -> None:
+        """Count that the kernel was told of a file."""
         self._known.setdefault(export.inode, _Generated(export)).times += 1
-        self.note(export.inode, size)
 
-    def note(self, inode: int, size: int | None) -> None:
-        """Note the size of a file, if the kernel knows the file and the size is known."""
+    def note(self, inode: int, size: int) -> None:
+        """Note the size of a file, if the kernel knows the file."""
         known = self._known.get(inode)
-        if known is not None and size is not None:
+        if known is not None:
             known.size = size
 
     def forget(self, inode: int, times: int) -> None:

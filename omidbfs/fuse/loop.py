@@ -9,6 +9,7 @@ to sleep and waking it up. :func:`install` puts :class:`Waiting` in the place of
 each request. ``scripts/bench drive`` measures what that gives.
 """
 
+import mmap
 import os
 import select
 from contextvars import ContextVar
@@ -37,7 +38,7 @@ class Reserve:
     """
 
     def __init__(self) -> None:
-        self._memory: bytearray | None = None
+        self._memory: mmap.mmap | None = None
         self._task: ContextVar[object] = ContextVar("task")  # a new task has the context of another one
 
     def is_there(self) -> bool:
@@ -45,8 +46,9 @@ class Reserve:
         if self._task.get(None) is trio.lowlevel.current_task() or self._memory is not None:
             return True
         try:
-            self._memory = bytearray(BUFFER)
-        except MemoryError:
+            # Pages that nobody touches: libfuse gets this room, and would keep pages that were written to.
+            self._memory = mmap.mmap(-1, BUFFER)
+        except (OSError, MemoryError):
             return False
         return True
 
@@ -55,6 +57,8 @@ class Reserve:
         task = trio.lowlevel.current_task()
         if self._task.get(None) is not task:
             self._task.set(task)
+            if self._memory is not None:
+                self._memory.close()
             self._memory = None
 
 

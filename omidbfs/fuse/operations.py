@@ -10,7 +10,8 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from types import CoroutineType
+from typing import Any
 
 import pyfuse3
 import trio
@@ -22,12 +23,16 @@ from omidbfs.fuse.directories import EntryPages, OpenDirectory
 from omidbfs.fuse.forgetting import Kernel
 from omidbfs.fuse.known import Directories, Generated
 from omidbfs.fuse.pages import Pages
-from omidbfs.serving.drive import Drive, Opened
+from omidbfs.index.sections import DamagedError
+from omidbfs.serving.archives import OpenArchive
+from omidbfs.serving.drive import Drive
 from omidbfs.serving.generated import OpenGenerated
+from omidbfs.serving.opened import Opened
 from omidbfs.view import xattrs
 from omidbfs.view.generated import ExportsDirectory
 from omidbfs.view.inode import is_directory, is_export, parent_inode
 from omidbfs.view.nodes import Directory, Export
+from omidbfs.view.top import AboutDirectory
 
 log = logging.getLogger(__name__)
 
@@ -36,27 +41,29 @@ _BLOCK = 4096
 """Bytes of a block, the unit in which ``statfs`` gives the size of the drive."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
-_Arguments = ParamSpec("_Arguments")
-_Answer = TypeVar("_Answer")
-_Handler = Callable[_Arguments, Coroutine[Any, Any, _Answer]]
 
+def _answered(handler: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a handler that counts its requests and turns every exception into an errno.
 
-def _answered(handler: _Handler[_Arguments, _Answer]) -> _Handler[_Arguments, _Answer]:
-    """Return a handler that counts its requests and turns every exception into an errno."""
+    ``handler`` is a coroutine function, or a function that returns an answer, or a coroutine where it has to wait.
+    Most requests then need one coroutine less.
+    """
     kind = handler.__name__
 
     @functools.wraps(handler)
-    async def answered(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
-        operations: Any = args[0]
-        operations.counters.requests[kind] += 1
+    async def answered(self: "Operations", *args: object) -> Any:
+        self.counters.requests[kind] += 1
         try:
-            return await handler(*args, **kwargs)
+            answer = handler(self, *args)
+            return await answer if type(answer) is CoroutineType else answer
         except FUSEError:
             raise
         except OSError as error:
             raise FUSEError(error.errno or errno.EIO) from None
         except MemoryError:
             raise FUSEError(errno.ENOMEM) from None
+        except DamagedError:  # the refresher has said so, and makes a new index
+            raise FUSEError(errno.EIO) from None
         except Exception:
             log.exception("%s failed; the caller got EIO", kind)
             raise FUSEError(errno.EIO) from None
@@ -90,8 +97,15 @@ class Operations(pyfuse3.Operations):
     # Names and attributes
 
     @_answered
-    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        """Find a name. NFS servers also look up ``.`` and ``..``."""
+    def lookup(
+        self, parent_inode: int, name: bytes, ctx: RequestContext
+    ) -> EntryAttributes | Coroutine[Any, Any, EntryAttributes]:
+        """Find a name. NFS servers also look up ``.`` and ``..``.
+
+        A lookup never makes a file: the kernel asks one lookup at a time of a directory. Until the size of a
+        generated file is known, the kernel asks for its attributes whenever it needs them, also before it opens
+        the file. It sends these requests side by side.
+        """
         if name == b".":
             child: Directory | Export | int | None = (
                 self.directories.get(parent_inode) or self.generated.get(parent_inode) or parent_inode
@@ -99,19 +113,28 @@ class Operations(pyfuse3.Operations):
         elif name == b"..":
             child = self._parent(self._directory(parent_inode))
         else:
-            child = self.drive.view.lookup(self._directory(parent_inode), name)
-        while isinstance(child, Export):
-            size = await self._size(child, ctx)
-            if self.drive.view.has_made(child):
-                self.generated.told(child, size)
-                return self._generated_entry(child)
-            child = self.drive.view.lookup(self._directory(parent_inode), name)  # the view was replaced
+            directory = self._directory(parent_inode)
+            if self.drive.preparing is not None and isinstance(directory, AboutDirectory):
+                return self._text_entry(parent_inode, name)
+            child = self.drive.view.lookup(directory, name)
+        return self._child_entry(child)
+
+    async def _text_entry(self, parent_inode: int, name: bytes) -> EntryAttributes:
+        """Return the attributes of a text about the drive, as soon as the texts are made."""
+        await self.drive.texts_made()
+        return self._child_entry(self.drive.view.lookup(self._directory(parent_inode), name))
+
+    def _child_entry(self, child: Directory | Export | int | None) -> EntryAttributes:
         if child is None:
             raise FUSEError(errno.ENOENT)
-        if isinstance(child, Directory):
-            self.directories.told(child)
-            return entry_of(self.drive.view.directory_attributes(child))
-        return self._file_entry(child)
+        if type(child) is int:
+            return self._file_entry(child)
+        if isinstance(child, Export):
+            self.generated.told(child)
+            return self._generated_entry(child, self.generated.size(child.inode))
+        assert isinstance(child, Directory)
+        self.directories.told(child)
+        return entry_of(self.drive.view.directory_attributes(child))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Forget directories and generated files. This must not raise."""
@@ -120,16 +143,21 @@ class Operations(pyfuse3.Operations):
             self.generated.forget(inode, times)
 
     @_answered
-    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+    def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes | Coroutine[Any, Any, EntryAttributes]:
         """Return attributes."""
         directory = self.directories.get(inode)
         if directory is not None:
             return entry_of(self.drive.view.directory_attributes(directory))
         export = self.generated.get(inode)
-        if export is not None:
-            await self._size(export, ctx)
-            export = self.generated.get(inode)  # the view may have been replaced
-        return self._file_entry(inode) if export is None else self._generated_entry(export)
+        return self._file_entry(inode) if export is None else self._made_entry(export, ctx)
+
+    async def _made_entry(self, export: Export, ctx: RequestContext) -> EntryAttributes:
+        """Return the attributes of a generated file. If the caller may read it, make it."""
+        size = self.generated.size(export.inode)
+        if size is None and self.drive.may_read(identity_of(ctx), export):
+            size = await self.drive.generated.size(export)
+            self.generated.note(export.inode, size)
+        return self._generated_entry(export, size)
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -169,7 +197,7 @@ class Operations(pyfuse3.Operations):
         return parent
 
     def _file_entry(self, inode: int) -> EntryAttributes:
-        attributes = None if is_directory(inode) or is_export(inode) else self.drive.view.files.attributes(inode)
+        attributes = self.drive.view.attributes(inode)
         if attributes is not None:
             return entry_of(attributes)
         attributes = self.drive.attributes_as_opened(inode)
@@ -179,24 +207,15 @@ class Operations(pyfuse3.Operations):
         entry.attr_timeout = 0  # valid only while the file is open, but a name may still lead the kernel here
         return entry
 
-    def _generated_entry(self, export: Export) -> EntryAttributes:
-        """Return the attributes of a generated file. While its size is unknown, the kernel must ask each time."""
-        size = self.generated.size(export.inode)
+    def _generated_entry(self, export: Export, size: int | None) -> EntryAttributes:
+        """Return the attributes of a generated file. The kernel must not keep them if its size is unknown.
+
+        Nor may it keep those of a file of an earlier view, of which it was told while that was replaced.
+        """
         entry = entry_of(self.drive.view.export_attributes(export, size or 0))
-        if size is None:
+        if size is None or not self.drive.view.has_made(export):
             entry.attr_timeout = 0
         return entry
-
-    async def _size(self, export: Export, ctx: RequestContext) -> int | None:
-        """Return the size of a generated file. If necessary, and if the caller may read the file, make it first.
-
-        Return ``None`` if the caller may not read it, or if the view was replaced in the meantime.
-        """
-        size = self.generated.size(export.inode)
-        if size is None and self.drive.may_read(identity_of(ctx), export):
-            size = await self.drive.generated.size(export)
-            self.generated.note(export.inode, size)
-        return size
 
     # Directories
 
@@ -259,18 +278,23 @@ class Operations(pyfuse3.Operations):
     # Files
 
     @_answered
-    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+    def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo | Coroutine[Any, Any, FileInfo]:
         """Open a file of the source, a generated file or a text."""
         if flags & _WRITING:
             raise FUSEError(errno.EROFS)
-        if is_export(inode):
-            return await self._open_generated(inode)
+        if not self.pages.are_doubtful(inode):
+            file = self.drive.open_at_once(inode)
+            if file is not None:
+                return self._opened(file)
+        return self._open_generated(inode) if is_export(inode) else self._open_waiting(inode)
+
+    async def _open_waiting(self, inode: int) -> FileInfo:
         # After ESTALE the kernel looks up the name again, once.
         times = self.pages.times
         if self.pages.are_doubtful(inode):
             await self.pages.drop(self.drive.view.files.current(inode) or inode)
         file = await self.drive.open(inode)
-        if self.pages.times != times and self.pages.are_doubtful(inode):  # a refresh came in between
+        if self.pages.were_doubted(inode, times):  # a refresh came in between
             await self.drive.close_file(file)
             raise FUSEError(errno.ESTALE)
         return self._opened(file)
@@ -280,7 +304,7 @@ class Operations(pyfuse3.Operations):
         if export is None:
             raise FUSEError(errno.ESTALE)
         file = await self.drive.open(export)
-        assert isinstance(file, OpenGenerated)
+        assert isinstance(file, OpenGenerated | OpenArchive)
         self.generated.note(inode, file.facts.size)
         return self._opened(file)
 
@@ -290,14 +314,17 @@ class Operations(pyfuse3.Operations):
         return FileInfo(fh=handle, keep_cache=True)
 
     @_answered
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    def read(self, fh: int, off: int, size: int) -> bytes | Coroutine[Any, Any, bytes]:
         """Read from a handle. pyfuse3 accepts any buffer as the answer."""
-        return await self.drive.read(self._open_files[fh], off, size)  # type: ignore[return-value]
+        file = self._open_files[fh]
+        content: Any = self.drive.read_at_once(file, off, size)
+        return self.drive.read(file, off, size) if content is None else content  # type: ignore[return-value]
 
     @_answered
-    async def release(self, fh: int) -> None:
+    def release(self, fh: int) -> Coroutine[Any, Any, None] | None:
         """Close a file."""
-        await self.drive.close_file(self._open_files.pop(fh))
+        file = self._open_files.pop(fh)
+        return None if self.drive.close_at_once(file) else self.drive.close_file(file)
 
     # Extended attributes
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 import pyfuse3
 import trio
-from pyroaring import BitMap64
 
 from omidbfs.serving.disks import Threads
-from omidbfs.view.inode import file_key
+from omidbfs.view.file_keys import FileKeys
+from omidbfs.view.inode import file_key, is_rendition, source_key
 
 log = logging.getLogger(__name__)
 
@@ -29,21 +29,38 @@ class Pages:
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._doubtful = BitMap64()
+        self._doubtful = FileKeys()
+        self._touched = FileKeys()
+        self._renditions: set[int] = set()
         self.times = 0
         """How often :meth:`doubt` was called."""
         self._being_dropped: set[int] = set()
 
-    def doubt(self, keys: BitMap64) -> None:
+    def doubt(self, keys: FileKeys) -> None:
         """Note the files of which the kernel may have old pages, by :func:`~omidbfs.view.inode.file_key`."""
         # A new set: a file that is being dropped at this moment leaves the old set, and stays doubtful in this
         # one.
         self._doubtful = self._doubtful | keys
+        # A file may have many renditions. So its key stays, and the renditions are noted whose pages are dropped.
+        self._touched = self._touched | keys
+        self._renditions = set()
         self.times += 1
 
     def are_doubtful(self, inode: int) -> bool:
         """Return whether the kernel may have old pages of a file."""
+        # Every opening asks. Most drives have never doubted.
+        if not self.times:
+            return False
+        if is_rendition(inode):
+            return source_key(inode) in self._touched and inode not in self._renditions
         return file_key(inode) in self._doubtful
+
+    def were_doubted(self, inode: int, times: int) -> bool:
+        """Return whether what was opened when ``self.times`` was ``times`` may give the kernel old pages."""
+        if self.times == times:
+            return False
+        # A rendition may have been made before the refresh. Another handle may have dropped its pages since.
+        return source_key(inode) in self._touched if is_rendition(inode) else self.are_doubtful(inode)
 
     async def drop(self, inode: int) -> None:
         """Make the kernel drop the pages of a file.
@@ -53,9 +70,12 @@ class Pages:
         OSError
             The kernel refused. The file stays doubtful.
         """
-        doubtful = self._doubtful
+        doubtful, renditions = self._doubtful, self._renditions
         await self._threads.run(inode, _drop, inode, self._being_dropped)
-        doubtful.discard(file_key(inode))
+        if is_rendition(inode):
+            renditions.add(inode)
+        else:
+            doubtful.discard(file_key(inode))
 
     async def drop_open(self, inodes: Iterable[int]) -> None:
         """Drop the doubtful pages of some files. Give up waiting for files whose disk hangs.

@@ -139,6 +139,13 @@ def load_pyfuse3() -> None:
     """Import pyfuse3, which needs the FUSE library of the system."""
     try:
         import pyfuse3  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError(
+            "not installed, and mounting needs it",
+            "install the distribution omidbfs instead of omidbfs-core (it needs a C compiler and libfuse3-dev), "
+            "or use Python, fsspec or the other commands",
+            place="pyfuse3",
+        ) from None
     except ImportError as error:
         raise UserError(
             f"cannot be loaded ({error})",

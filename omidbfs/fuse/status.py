@@ -55,6 +55,8 @@ class Status(msgspec.Struct, frozen=True):
     refresh: Refreshes
     options: Options = Options()
     follow_symlinks: bool = False
+    configuration: str | None = ""
+    """``None`` if it reads none; empty if this version does not say so."""
     counters: Counted | None = None
 
 

@@ -7,34 +7,33 @@ and compares it with the digest in the index. Clients whose digest differs are r
 others are copied.
 """
 
-import os
+from array import array
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
-from omidbfs.database.layout import Scanner, Source, listing_digest
+from omidbfs.database.client_files import listing_digest
+from omidbfs.database.layout import Scanner, Source
 from omidbfs.database.problems import OF_LISTS, Problem
 from omidbfs.facets.defined import Definition
 from omidbfs.index.chunk import Chunk, read_chunk
 from omidbfs.index.columns import Index
 from omidbfs.index.completion import completed, needs_everything
 from omidbfs.index.executors import Work, in_order
+from omidbfs.index.lanes import Admit, Reading
 from omidbfs.index.merge import merge
+from omidbfs.index.saved import source_fingerprint
 from omidbfs.index.slices import problems_by_client, slices_of
-from omidbfs.index.store import IndexFileError, Stored, fingerprint, is_certain, load
 from omidbfs.index.user_facets import with_user_facets
 
 CLIENTS_PER_CHUNK = 512
 """Most clients in one task of an executor."""
-_SAMPLE = 8
-"""How many clients of a saved index are looked up in a source, to tell whether it is the source of the index."""
 
 
 def refreshed(
@@ -109,58 +108,6 @@ def _compare(source: Source, before: str) -> None:
         raise UserError("the source was replaced or unmounted while it was read", place=next(source.trees()))
 
 
-def source_fingerprint(source: Source) -> str:
-    """Return a text that identifies a source (:func:`~omidbfs.index.store.fingerprint`).
-
-    Raises
-    ------
-    UserError
-        The source is gone.
-    """
-    try:
-        return fingerprint(source)
-    except OSError as error:
-        raise UserError(
-            f"the source is gone ({error.strerror})", "is its disk mounted?", place=error.filename
-        ) from error
-
-
-def saved_index(path: Path, source: Source) -> Stored:
-    """Return the saved index of a source.
-
-    Raises
-    ------
-    IndexFileError
-        There is no usable index of this source at ``path``.
-    UserError
-        The source is gone.
-    """
-    now = source_fingerprint(source)
-    stored = load(path, now)
-    if not is_certain(now) and not _has_clients_of(stored.index, source):
-        raise IndexFileError("of another source, as none of its clients is there")
-    return stored
-
-
-def _has_clients_of(index: Index, source: Source) -> bool:
-    """Return whether the source has a client from a sample of the index. The answer for an empty index is yes."""
-    clients = index.clients
-    sample = {number * len(clients) // _SAMPLE for number in range(_SAMPLE)} if len(clients) else set()
-    return not sample or any(_may_be_there(source, clients[ordinal].decode()) for ordinal in sample)
-
-
-def _may_be_there(source: Source, client: str) -> bool:
-    for tree in source.trees():
-        try:
-            os.lstat(f"{tree}/{client}")
-        except FileNotFoundError:
-            continue
-        except OSError:  # a failing disk does not show that the client is missing
-            return True
-        return True
-    return False
-
-
 def clients_not_on_disk(only: Collection[str], on_disk: Collection[str]) -> list[Problem]:
     """Return a problem for each client in ``only`` that the source does not have."""
     return [
@@ -171,14 +118,19 @@ def clients_not_on_disk(only: Collection[str], on_disk: Collection[str]) -> list
 
 
 def _runs(clients: Sequence[str], workers: int) -> Iterator[Sequence[str]]:
-    """Yield runs of clients. With several workers the last runs are shorter, so that all workers end together."""
-    start = 0
+    """Yield runs of clients.
+
+    With several workers the first run is short, since it shows how long the rest will take. The last runs are
+    shorter again, so that all workers end together.
+    """
+    start, least = 0, max(1, CLIENTS_PER_CHUNK // 16)
+    size = least if workers > 1 else CLIENTS_PER_CHUNK
     while start < len(clients):
-        size = CLIENTS_PER_CHUNK
         if workers > 1:
-            size = min(size, max(1, size // 16, (len(clients) - start) // (3 * workers)))
+            size = min(size, max(least, (len(clients) - start) // (3 * workers)))
         yield clients[start : start + size]
         start += size
+        size = min(2 * size, CLIENTS_PER_CHUNK)
 
 
 def _changed(source: Source, clients: Sequence[str], previous: Index | None, work: Work) -> set[str]:
@@ -199,12 +151,17 @@ def _changed(source: Source, clients: Sequence[str], previous: Index | None, wor
 
 def digests_of(source: Source, clients: Sequence[str]) -> NDArray[np.uint64]:
     """Return the digest of the files of each client on disk."""
-    problems: list[Problem] = []
-    scanner = Scanner(source, problems)
-    digests = []
-    for client in clients:
-        problems.clear()
-        digests.append(listing_digest(scanner.client(client), problems))
+    scanner, digests = Scanner(source, []), array("Q")
+
+    def read(client: str, admit: Admit) -> int:
+        problems: list[Problem] = []
+        return listing_digest(scanner.beside(problems).client(client), problems)
+
+    def given_up(client: str) -> int:
+        problems: list[Problem] = []
+        return listing_digest(scanner.beside(problems).no_answer(client), problems)
+
+    Reading(read, digests.append, given_up, scanner.is_alive).all_of(clients)
     return np.array(digests, np.uint64)
 
 

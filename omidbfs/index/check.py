@@ -10,9 +10,10 @@ from operator import attrgetter
 from omidbfs.base.names import printable
 from omidbfs.database.client import ClientReader
 from omidbfs.database.file_kinds import DCM, JSON
-from omidbfs.database.header import NUMBERS, TAGS, Header, JsonError, decode_sidecar
+from omidbfs.database.header import NUMBERS, TAGS, Header, JsonError
 from omidbfs.database.layout import Source
 from omidbfs.database.problems import Problem, Reporter
+from omidbfs.database.sidecar import decode_sidecar
 from omidbfs.database.study import other_image
 from omidbfs.database.terms import age_in_years, image_type, intent, laterality, view_modifiers, view_of
 from omidbfs.database.values import shown

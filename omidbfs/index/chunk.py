@@ -1,7 +1,7 @@
 """Chunks: a chunk holds the columns of a run of clients.
 
-The workers of an executor make chunks (:func:`read_chunk`), each in one thread, and ``merge`` joins them into an
-index. ``slices`` cuts chunks out of an index.
+The workers of an executor make chunks (:func:`read_chunk`), and ``merge`` joins them into an index. A
+:class:`ChunkBuilder` belongs to one thread at a time. ``slices`` cuts chunks out of an index.
 """
 
 import os
@@ -18,8 +18,9 @@ from omidbfs.base.names import LONGEST, safe_bytes
 from omidbfs.clinical.client import ClientRecord, client_record
 from omidbfs.clinical.outcomes import EpisodeFacts, Windows, client_status, decided, episode_facts
 from omidbfs.database.client import ClientReader
+from omidbfs.database.client_files import ClientFiles, bytes_to_read, listing_digest
 from omidbfs.database.header import Header
-from omidbfs.database.layout import DOCUMENTS, Scanner, Source, listing_digest
+from omidbfs.database.layout import DOCUMENTS, Scanner, Source
 from omidbfs.database.pixel_format import (
     format_key,
     format_of,
@@ -34,9 +35,14 @@ from omidbfs.database.records import FileFacts
 from omidbfs.facets import FACETS, UNKNOWN, Facet, Kind, Level, Subject, Token
 from omidbfs.index.columns import COLUMNS, FIRST_CODE, LISTS, RESERVED_CODES
 from omidbfs.index.episodes import add_episodes
+from omidbfs.index.lanes import Admit, Reading
+from omidbfs.index.lesions import add_lesions
 from omidbfs.index.marks import add_marks
 from omidbfs.index.names import Names, checksums
 from omidbfs.index.schema import Column, Values, smallest
+
+_Read = tuple[ClientRecord, int, list[Problem]]
+"""A client, the digest of its files, and the problems found in them."""
 
 Keys = Callable[[Subject], Hashable]
 
@@ -168,7 +174,7 @@ _matrix = attrgetter("Rows", "Columns")
 
 
 def _numbers(column: Column) -> "array[int]":
-    return array("Q" if column.dtype is np.uint64 else "q")
+    return array("Q" if column.dtype is np.uint64 else "d" if column.dtype is np.float64 else "q")
 
 
 class ChunkBuilder:
@@ -211,6 +217,7 @@ class ChunkBuilder:
         first_episode = len(found["episodes.ids"])
         episodes = client.nbss.episodes if client.nbss is not None else ()
         add_episodes(found, episodes, list(subject.facts.values()), list(subject.outcomes.values()))
+        add_lesions(found, episodes)
         position = {id_: first_episode + number for number, id_ in enumerate(subject.facts)}
         series: dict[str, int] = {}
         studies = [study for study in client.studies if study.images]
@@ -339,13 +346,29 @@ def read_chunk(source: Source, clients: Sequence[str], *, headers: bool = True) 
     problems: list[Problem] = []
     builder = ChunkBuilder(problems)
     scanner = Scanner(source, problems)
-    with ClientReader(source, headers=headers) as reader:
-        for client in clients:
-            listed = len(problems)
-            files = scanner.client(client)
-            digest = listing_digest(files, problems[listed:])
-            builder.add(client_record(reader, files, problems), digest)
-        return builder.finish()
+    reader = ClientReader(source, headers=headers)  # closed with the last lane that uses it
+
+    def record(files: ClientFiles, found: list[Problem]) -> _Read:
+        digest = listing_digest(files, found)
+        return client_record(reader, files, found), digest, found
+
+    def read(client: str, admit: Admit) -> _Read:
+        found: list[Problem] = []
+        files = scanner.beside(found).client(client)
+        admit(bytes_to_read(files))
+        return record(files, found)
+
+    def take(answer: _Read) -> None:
+        client, digest, found = answer
+        problems.extend(found)
+        builder.add(client, digest)
+
+    def given_up(client: str) -> _Read:
+        found: list[Problem] = []
+        return record(scanner.beside(found).no_answer(client), found)
+
+    Reading(read, take, given_up, scanner.is_alive).all_of(clients)
+    return builder.finish()
 
 
 def _on_the_drive(raw: Sequence[str]) -> tuple[Names, NDArray[np.uint32], dict[int, str]]:

@@ -4,7 +4,8 @@ Sessions and commands use it. It is pure, for any thread. A saved index always h
 links. :func:`classified` derives any other classification from it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from omidbfs.facets import BY_NAME
 from omidbfs.facets.clinical import outcome_tokens
 from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, Index
 from omidbfs.index.episodes import OUTCOME_CODES
+from omidbfs.index.sections import overlaid, replaced
 
 LINK_ALL = "event-link-all"
 """The facet whose values ``event`` has with ``--link-all``."""
@@ -32,17 +34,22 @@ class Classification:
 def classified(index: Index, wanted: Classification) -> Index:
     """Return an index under another classification. The source is not read."""
     if wanted.windows != Windows():
-        decided = index.episodes.reclassified(wanted.windows)
-        columns = dict(index.columns)
-        for facet, codes in _outcome_columns(decided).items():
+        episodes = index.episodes.reclassified(wanted.windows)
+        columns = {}
+        for facet, codes in _outcome_columns(episodes.outcome).items():
             of_episode = np.append(codes, np.uint8(RESERVED_CODES["unlinked"]))  # -1, no episode, reads the last
-            columns[facet] = of_episode[index.study_episode][index.study_of]
-        index = replace(index, episodes=replace(index.episodes, outcome=decided), columns=columns)
+            columns[facet] = partial(_of_images, index, of_episode)
+        index = replaced(index, episodes=episodes, columns=overlaid(index.columns, columns))
     if wanted.link_all:
-        linked = {"event": index.columns[LINK_ALL]}, {"event": index.combinations[LINK_ALL]}
-        columns, combinations = {**index.columns, **linked[0]}, {**index.combinations, **linked[1]}
-        index = replace(index, columns=columns, combinations=combinations)
+        linked = {"event": partial(index.columns.__getitem__, LINK_ALL)}
+        combinations = {**index.combinations, "event": index.combinations[LINK_ALL]}
+        index = replaced(index, columns=overlaid(index.columns, linked), combinations=combinations)
     return index
+
+
+def _of_images(index: Index, of_episode: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    found: NDArray[np.uint8] = of_episode[index.study_episode][index.study_of]
+    return found
 
 
 def _outcome_columns(decided: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:

@@ -4,7 +4,7 @@ The index, chunks and classification use them. Columns are immutable, for any th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Annotated, Any
 
@@ -24,6 +24,7 @@ from omidbfs.database.codes import EPISODE_TYPES
 from omidbfs.database.records import OTHER, Episode
 from omidbfs.index.names import Names
 from omidbfs.index.schema import CLIENT, EPISODE, Column
+from omidbfs.index.sections import ReadLater
 
 _TYPES = (None, OTHER, *EPISODE_TYPES)
 _STATUSES = (None, *STATUSES)
@@ -35,12 +36,13 @@ _OUTCOME_CODES = {outcome: code for code, outcome in enumerate(OUTCOME_CODES)}
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeColumns:
+class EpisodeColumns(ReadLater):
     """One row per episode, in the order of clients and, within a client, of the NBSS file.
 
     ``per_client`` (uint32) is the number of episodes of each client. ``type``, ``status`` and ``flags`` (uint8)
     are the fields of :class:`~omidbfs.clinical.outcomes.EpisodeFacts`. ``date``, ``opened`` and ``closed`` (int32)
-    are proleptic ordinals, 0 for none. ``outcome`` (uint8) is the code of the outcome (:func:`outcome_at`).
+    are proleptic ordinals, 0 for none. ``outcome`` (uint8) is the code of the outcome (:func:`outcome_at`), and
+    ``future`` (int32) the ordinal of the later episode that decided it, -1 for none.
     """
 
     per_client: Annotated[NDArray[np.uint32], Column(CLIENT)]
@@ -52,6 +54,7 @@ class EpisodeColumns:
     opened: Annotated[NDArray[np.int32], Column()]
     closed: Annotated[NDArray[np.int32], Column()]
     outcome: Annotated[NDArray[np.uint8], Column()]
+    future: Annotated[NDArray[np.int32], Column(points_to=EPISODE)]
 
     def facts(self, first: int, end: int) -> list[EpisodeFacts]:
         """Return the facts of the episodes from ``first`` to before ``end``."""
@@ -69,15 +72,17 @@ class EpisodeColumns:
             for id_, type_, status, flags, day in rows
         ]
 
-    def reclassified(self, windows: Windows) -> NDArray[np.uint8]:
-        """Return the column ``outcome`` under other windows."""
-        found = np.zeros(len(self.outcome), np.uint8)
+    def reclassified(self, windows: Windows) -> "EpisodeColumns":
+        """Return the episodes with their outcomes under other windows."""
+        outcome, future = np.zeros(len(self.outcome), np.uint8), np.zeros(len(self.outcome), np.int32)
         first = 0
         for count in self.per_client.tolist():
-            decided = outcomes(self.facts(first, first + count), windows)
-            found[first : first + count] = [outcome_code(outcome) for outcome in decided]
+            facts = self.facts(first, first + count)
+            decided = outcomes(facts, windows)
+            outcome[first : first + count] = [outcome_code(one) for one in decided]
+            future[first : first + count] = _futures(facts, decided, first)
             first += count
-        return found
+        return replace(self, outcome=outcome, future=future)
 
 
 def outcome_code(outcome: Outcome) -> int:
@@ -88,6 +93,13 @@ def outcome_code(outcome: Outcome) -> int:
 def outcome_at(code: int) -> str | None:
     """Return the key of ``OUTCOMES`` or ``UNDEFINED_OUTCOMES`` that a code in the column stands for."""
     return OUTCOME_CODES[code]
+
+
+def _futures(facts: Sequence[EpisodeFacts], decided: Sequence[Outcome], first: int) -> list[int]:
+    """Return the column ``future`` of one client, whose first episode has the ordinal ``first``."""
+    ordinals = {fact.id: ordinal for ordinal, fact in enumerate(facts, first)}
+    futures = (one.future_episode for one in decided)
+    return [-1 if future is None else ordinals[future] for future in futures]
 
 
 def _flags(facts: EpisodeFacts) -> int:
@@ -106,6 +118,7 @@ def add_episodes(
 ) -> None:
     """Append the episodes of one client to the lists of ``found``, by the names of columns."""
     found["episodes.per_client"].append(len(facts))
+    found["episodes.future"].extend(_futures(facts, decided, len(found["episodes.ids"])))
     for episode, fact, outcome in zip(episodes, facts, decided, strict=True):
         found["episodes.ids"].append(fact.id.encode("utf-8", "surrogatepass"))
         found["episodes.type"].append(_TYPE_CODES[fact.type])

@@ -7,13 +7,15 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -28,6 +30,12 @@ _Result = TypeVar("_Result")
 _AHEAD = 3
 """How many tasks wait for each worker: enough to keep it busy, few enough to bound the memory."""
 
+WORTH_STARTING = 0.5
+"""Seconds of work for this process alone, from which on it starts others. Each takes 0.25 s to start."""
+
+_OBJECTS = 100_000
+"""New objects after which Python searches for cycles."""
+
 _PATIENCE = 10.0
 """Seconds that a scheduler may take to answer."""
 
@@ -41,11 +49,6 @@ class Work:
     progress: Progress | None = None
 
 
-def available_cpus() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 @contextmanager
 def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
     """Give the executor that ``name`` stands for, or ``None`` to do the work in this process.
@@ -56,7 +59,7 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
         ``local``, ``dask://HOST:PORT`` (a running scheduler; extra ``dask``) or ``mpi`` (under ``mpirun``; extra
         ``mpi``).
     workers
-        Processes of ``local``; one is this process itself.
+        Processes of ``local``, one of which is this process itself. The others start with the first task.
 
     Raises
     ------
@@ -68,9 +71,8 @@ def executor_for(name: str, workers: int) -> Iterator[Executor | None]:
             yield None
             return
         with safe_imports(), handled_ending(leave):  # the pool has to be shut down at the end
-            # spawn: a fork would copy a process that may hold a mount, threads and locks.
             with _held_back():
-                pool = _Pool(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+                pool = _Pool(workers - 1, mp_context=_Spawn(), initializer=_start_worker)
             try:
                 yield pool
             except BaseException:
@@ -102,11 +104,28 @@ def _held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class _Worker(SpawnProcess):
+    """A process that a broken pool can end. It blocks SIGTERM, and the pool waits for its end with a lock."""
+
+    def terminate(self) -> None:
+        """Kill the process."""
+        self.kill()
+
+
+class _Spawn(SpawnContext):
+    """How workers are started. A fork would copy a process that may hold a mount, threads and locks."""
+
+    Process = _Worker
+
+
 class _Pool(ProcessPoolExecutor):
     """Local processes that block signals to the whole group, and that can be killed at any moment."""
 
+    is_started = False
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Give a task to the pool."""
+        self.is_started = True
         with _held_back():
             return super().submit(fn, *args, **kwargs)
 
@@ -212,9 +231,17 @@ def _mpi() -> Iterator[Executor]:
 
 
 def in_order(
-    executor: Executor | None, workers: int, work: Callable[[_Task], _Result], tasks: Iterable[_Task]
+    executor: Executor | None,
+    workers: int,
+    work: Callable[[_Task], _Result],
+    tasks: Iterable[_Task],
+    *,
+    takes_long: bool = False,
 ) -> Iterator[_Result]:
     """Yield ``work(task)`` for each task, in order, with few tasks submitted ahead.
+
+    With local processes this process works too. It begins alone, and starts the others when the rest is worth it,
+    or at once if each task ``takes_long``.
 
     Raises
     ------
@@ -223,8 +250,22 @@ def in_order(
     """
     tasks = list(tasks)
     if executor is None or len(tasks) == 1:  # one task is not worth starting workers
-        yield from map(work, tasks)
+        with _few_collections():
+            yield from map(work, tasks)
         return
+    try:
+        if isinstance(executor, _Pool):  # a pool ends with its processes, and fails on cancelled futures
+            with _few_collections():
+                yield from _together(executor, workers, work, tasks, takes_long=takes_long)
+        else:
+            yield from _handed_out(executor, workers, work, tasks)
+    except BrokenProcessPool:
+        raise UserError("a worker process was killed, maybe for lack of memory", "try fewer --workers") from None
+
+
+def _handed_out(
+    executor: Executor, workers: int, work: Callable[[_Task], _Result], tasks: Sequence[_Task]
+) -> Iterator[_Result]:
     waiting: deque[Future[_Result]] = deque()
     try:
         for task in tasks:
@@ -233,12 +274,58 @@ def in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise UserError("a worker process was killed, maybe for lack of memory", "try fewer --workers") from None
     finally:
-        if not isinstance(executor, _Pool):  # a pool ends with its processes, and fails on cancelled futures
-            for future in waiting:
-                future.cancel()
+        for future in waiting:
+            future.cancel()
+
+
+def _together(
+    pool: "_Pool",
+    workers: int,
+    work: Callable[[_Task], _Result],
+    tasks: Sequence[_Task],
+    *,
+    takes_long: bool,
+) -> Iterator[_Result]:
+    """Do tasks in this process and in those of a pool, each the next that nobody has.
+
+    Towards the end the pool gets no more than its share, so that all end at about the same time.
+    """
+    left, waiting = deque(tasks), deque[Future[_Result]]()
+    weight, done, start = sum(map(_weight, tasks)), 0, time.monotonic()
+    while left or waiting:
+        seconds = (time.monotonic() - start) / done * (weight - done) if done else 0.0
+        if pool.is_started or takes_long or seconds > WORTH_STARTING:
+            handed_out = sum(not future.done() for future in waiting)
+            share = (len(left) + handed_out) * (workers - 1) // workers
+            while left and handed_out < min(_AHEAD * (workers - 1), share):
+                waiting.append(pool.submit(work, left.popleft()))
+                handed_out += 1
+        while waiting and waiting[0].done():
+            yield waiting.popleft().result()
+        if left and len(waiting) < 2 * _AHEAD * workers:
+            task = left.popleft()
+            here: Future[_Result] = Future()
+            here.set_result(work(task))
+            waiting.append(here)
+            done += _weight(task)
+        elif waiting:
+            yield waiting.popleft().result()
+
+
+def _weight(task: object) -> int:
+    return len(task) if isinstance(task, Sized) else 1
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Collect garbage less often: see :func:`_start_worker`."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _start_worker() -> None:
@@ -248,7 +335,7 @@ def _start_worker() -> None:
     # Reading makes hardly any reference cycles but very many objects. By default Python would search them for
     # cycles after every 700, which takes 5 % of the time. Cycles that pydicom leaves are still found.
     gc.freeze()
-    gc.set_threshold(100_000)
+    gc.set_threshold(_OBJECTS)
 
 
 def _end_with_parent() -> None:

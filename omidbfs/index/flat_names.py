@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from omidbfs.base.names import LONGEST, digest, safe_bytes
 from omidbfs.index.columns import Index
 
-_SUFFIX = re.compile(r"\.(dcm|json)$", re.I)
+_SUFFIX = re.compile(r"\.(dcm|json|png|tiff|npy)$", re.I)
 
 
 def flat_names(index: Index, rows: NDArray[np.integer]) -> list[bytes]:
     """Return the names of images in flat cohorts, without suffixes."""
     names = index.images.take(rows)
-    if not index.duplicates:
-        return names
-    pairs = zip(rows.tolist(), names, strict=True)
-    return [flat_name(index, row) if row in index.duplicates else name for row, name in pairs]
+    if index.duplicates:
+        for place in np.flatnonzero(index.duplicates.holds(rows)).tolist():
+            names[place] = flat_name(index, int(rows[place]))
+    return names
 
 
 def flat_name(index: Index, row: int) -> bytes:
@@ -37,8 +37,8 @@ def flat_name(index: Index, row: int) -> bytes:
 def rows_named(index: Index, name: str) -> list[int]:
     """Return the rows that the name of an image in a list or table stands for, ascending.
 
-    ``name`` is the name of an image on disk or on the drive, or of one of its files. It may also have the form
-    ``<uid>~<client>~<study>``, which flat cohorts use if a UID occurs more than once.
+    ``name`` is the name of an image on disk or on the drive, or of one of its files or renditions. It may also
+    have the form ``<uid>~<client>~<study>``, which flat cohorts use if a UID occurs more than once.
     """
     raw = os.fsencode(name)
     rows = index.image_table.find(safe_bytes(raw)) or index.image_table.find(raw)

@@ -5,12 +5,15 @@ and name stay the same. A number is never reused for another image. The same hol
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import Index
+
+if TYPE_CHECKING:
+    from omidbfs.index.chunk import Chunk
 
 NOBODY = 0xFFFFFFFF
 """Entry of an inverse for a number without an image or client in the index."""
@@ -19,7 +22,7 @@ Identities = tuple[NDArray[np.uint32], NDArray[np.uint32]]
 """The numbers in the order of rows, and their inverse."""
 
 
-def image_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identities:
+def image_identities(chunks: "Sequence[Chunk]", previous: Index | None) -> Identities:
     """Return the identity of each image of all chunks, and the row of each identity."""
     free = len(previous.row_of) if previous is not None else 0
     parts = []
@@ -32,7 +35,7 @@ def image_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identit
     return _with_inverse(parts, free)
 
 
-def client_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identities:
+def client_identities(chunks: "Sequence[Chunk]", previous: Index | None) -> Identities:
     """Return the identity of each client of all chunks, and the ordinal of each identity."""
     free = len(previous.client_ordinal) if previous is not None else 0
     parts = []
@@ -48,7 +51,7 @@ def client_identities(chunks: Sequence[Chunk], previous: Index | None) -> Identi
     return _with_inverse(parts, free)
 
 
-def _known_images(chunk: Chunk, previous: Index | None) -> list[int]:
+def _known_images(chunk: "Chunk", previous: Index | None) -> list[int]:
     if previous is None:
         return [-1] * len(chunk.values["images"])
     known: list[int] = []

@@ -10,20 +10,20 @@ An *ordinal* identifies a client, episode, study or image. The ordinal of an ima
 # ruff: noqa: D102  Members documents the methods of all levels
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap
 
 from omidbfs.base.names import safe_bytes
 from omidbfs.facets import UNLINKED, Level
+from omidbfs.index.codes import Codes, as_array, matching
 from omidbfs.index.columns import Index, blocks, occupied, runs
 from omidbfs.index.flat_names import rows_named
-from omidbfs.index.names import Names, NameTable, first_of_each, spread
+from omidbfs.index.names import Names, NameTable, first_of_each, safe_cells, spread
 
 NO_EPISODE = -1
 
@@ -59,26 +59,48 @@ class Members(Among, Protocol):
     def ordinal(self, row: int) -> int:
         """Return the ordinal that an image belongs to."""
 
-    def ordinals(self, rows: Rows) -> Ordinals:
-        """Return the ordinal that each image belongs to."""
+    def ordinals(self, rows: NDArray[np.integer] | slice) -> Ordinals:
+        """Return the ordinal that each image belongs to, of some rows or of a run of rows."""
 
-    def rows(self, ordinals: Iterable[int]) -> BitMap:
-        """Return the rows of the images that belong to ``ordinals``."""
+    def rows(self, ordinals: Codes) -> NDArray[np.intp]:
+        """Return the rows of the images that belong to ``ordinals``, ascending."""
 
     def listed(self, rows: Rows | None) -> Ordinals:
         """Return what the facet of identifiers lists for ``rows`` (``None``: at the root), one ordinal a name."""
 
 
-@dataclass(frozen=True, slots=True)
 class Runs:
-    """Clients or studies: ``of`` is the ordinal of each row, and ``bounds`` the run of rows of each ordinal."""
+    """Clients or studies, whose rows follow each other. ``is_unique`` says whether no two of them share a name.
 
-    identifiers: Names
-    table: NameTable
-    of: NDArray[np.uint32]
-    bounds: NDArray[np.uint32]
-    is_unique: bool = True
-    """Whether no two of them share a name."""
+    The columns of the index are taken at their first use, because a saved index reads them then.
+    """
+
+    def __init__(self, index: Index, level: Level, *, is_unique: bool = True) -> None:
+        self._index, self._level, self.is_unique = index, level, is_unique
+
+    @cached_property
+    def identifiers(self) -> Names:
+        """The names on the drive."""
+        found: Names = getattr(self._index, self._level.plural)
+        return found
+
+    @cached_property
+    def table(self) -> NameTable:
+        """The ordinals by name."""
+        found: NameTable = getattr(self._index, f"{self._level}_table")
+        return found
+
+    @cached_property
+    def of(self) -> NDArray[np.uint32]:
+        """The ordinal of each row."""
+        found: NDArray[np.uint32] = getattr(self._index, f"{self._level}_of")
+        return found
+
+    @cached_property
+    def bounds(self) -> NDArray[np.uint32]:
+        """The first row of each ordinal, and at the end the number of all rows."""
+        found: NDArray[np.uint32] = getattr(self._index, f"{self._level}_rows")
+        return found
 
     def total(self) -> int:
         return len(self.identifiers)
@@ -99,14 +121,18 @@ class Runs:
     def ordinal(self, row: int) -> int:
         return self.of.item(row)
 
-    def ordinals(self, rows: Rows) -> Ordinals:
+    def ordinals(self, rows: NDArray[np.integer] | slice) -> Ordinals:
         return self.of[rows]
 
-    def rows(self, ordinals: Iterable[int]) -> BitMap:
-        rows = BitMap()
-        for ordinal in ordinals:
-            rows.add_range(int(self.bounds[ordinal]), int(self.bounds[ordinal + 1]))
-        return rows
+    def rows(self, ordinals: Codes) -> NDArray[np.intp]:
+        return self.rows_of(as_array(ordinals))
+
+    def rows_of(self, ordinals: Ordinals) -> NDArray[np.intp]:
+        """Return the same for an ascending array."""
+        starts = self.bounds[ordinals].astype(np.intp)
+        lengths = self.bounds[ordinals + 1] - starts
+        ends = np.cumsum(lengths)
+        return np.repeat(starts - ends + lengths, lengths) + np.arange(int(ends[-1]) if len(ends) else 0)
 
     def among(self, rows: Rows | None) -> NDArray[np.uint32]:
         return occupied(self.bounds) if rows is None else runs(self.of[rows])[0]
@@ -129,8 +155,12 @@ class Episodes:
         np.cumsum(self._index.episodes.per_client, out=first[1:])
         return first
 
-    def total(self) -> int:
+    @cached_property
+    def _total(self) -> int:
         return len(self.listed(None))
+
+    def total(self) -> int:
+        return self._total
 
     def find(self, name: bytes) -> list[int]:
         """Return the ordinals for ``unlinked``, ``<client>~<number>``, or ``<number>`` of any client."""
@@ -155,21 +185,16 @@ class Episodes:
         return [next(names) if is_linked else UNLINKED.encode() for is_linked in (ordinals >= 0).tolist()]
 
     def cells(self, rows: Rows) -> list[bytes]:
-        distinct, places = np.unique(self.ordinals(rows), return_inverse=True)
-        ids = self._index.episodes.ids
-        numbers = [safe_bytes(ids[number]) if number >= 0 else b"" for number in distinct.tolist()]
-        texts: list[bytes] = np.array([*numbers, b""], object)[places].tolist()
-        return texts
+        return safe_cells(self._index.episodes.ids, self.ordinals(rows))
 
     def ordinal(self, row: int) -> int:
         return self._index.study_episode.item(self._studies.ordinal(row))
 
-    def ordinals(self, rows: Rows) -> Ordinals:
+    def ordinals(self, rows: NDArray[np.integer] | slice) -> Ordinals:
         return self._index.study_episode[self._studies.ordinals(rows)]
 
-    def rows(self, ordinals: Iterable[int]) -> BitMap:
-        wanted = np.isin(self._index.study_episode, np.array(list(ordinals), np.int64))
-        return BitMap(np.flatnonzero(wanted[self._studies.of]).astype(np.uint32))
+    def rows(self, ordinals: Codes) -> NDArray[np.intp]:
+        return self._studies.rows_of(np.flatnonzero(matching(ordinals)(self._index.study_episode)))
 
     def among(self, rows: Rows | None) -> Ordinals:
         return self._among(self._studies.among(rows))
@@ -210,11 +235,11 @@ class Images:
     def ordinal(self, row: int) -> int:
         return row
 
-    def ordinals(self, rows: Rows) -> Ordinals:
-        return rows
+    def ordinals(self, rows: NDArray[np.integer] | slice) -> Ordinals:
+        return np.arange(*rows.indices(len(self.index))) if isinstance(rows, slice) else rows
 
-    def rows(self, ordinals: Iterable[int]) -> BitMap:
-        return BitMap(ordinals)
+    def rows(self, ordinals: Codes) -> NDArray[np.intp]:
+        return as_array(ordinals)
 
     def among(self, rows: Rows | None) -> Ordinals:
         return np.arange(len(self.index), dtype=np.uint32) if rows is None else rows
@@ -240,9 +265,9 @@ class Marks:
 
 def levels_of(index: Index) -> Mapping[Level, Members]:
     """Return the levels of an index that have identifiers."""
-    studies = Runs(index.studies, index.study_table, index.study_of, index.study_rows, index.studies_unique)
+    studies = Runs(index, Level.STUDY, is_unique=index.studies_unique)
     return {
-        Level.CLIENT: Runs(index.clients, index.client_table, index.client_of, index.client_rows),
+        Level.CLIENT: Runs(index, Level.CLIENT),
         Level.EPISODE: Episodes(index, studies),
         Level.STUDY: studies,
         Level.IMAGE: Images(index),

@@ -14,6 +14,7 @@ from omidbfs.database.imagedb import BENIGN_CLASSIFICATIONS, CONSPICUITIES, MARK
 from omidbfs.database.records import OTHER, Mark
 from omidbfs.index.names import Names
 from omidbfs.index.schema import IMAGE, MARK, Column
+from omidbfs.index.sections import ReadLater
 
 CODES: Mapping[str, tuple[str | None, ...]] = {
     "conspicuity": (None, OTHER, *CONSPICUITIES),
@@ -28,7 +29,7 @@ _LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
 
 
 @dataclass(frozen=True, slots=True)
-class MarkColumns:
+class MarkColumns(ReadLater):
     """One row for each mark, ascending by ``row`` (uint32), the row of its image.
 
     Corners (int32) are in pixels, as in the source. ``conspicuity``, ``mass_classification`` and

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap
 
 from omidbfs.base.names import printable
 from omidbfs.database.file_kinds import DCM, JSON, KIND_NAMED
@@ -18,6 +17,7 @@ from omidbfs.database.layout import Source
 from omidbfs.database.problems import Problem, problem_lines
 from omidbfs.facets import FACETS, Facet, Kind
 from omidbfs.index.chunk import Chunk
+from omidbfs.index.codes import Bits
 from omidbfs.index.columns import COLUMNS, FIRST_CODE, LISTS, Index, TextValue
 from omidbfs.index.identity import client_identities, image_identities
 from omidbfs.index.names import Names, NameTable, checksums, duplicated
@@ -66,7 +66,7 @@ def merge(
         columns=columns,
         combinations=combinations,
         texts=texts,
-        duplicates=BitMap(duplicates),
+        duplicates=Bits.of(duplicates),
         studies_unique=not len(duplicated(studies, study_sums)),
         raw_images=dict(_raw_names([(len(chunk.values["images"]), chunk.raw_images) for chunk in chunks])),
         raw_studies=dict(_raw_names([(len(chunk.values["studies"]), chunk.raw_studies) for chunk in chunks])),

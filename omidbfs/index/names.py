@@ -10,13 +10,16 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from omidbfs.base.names import safe_bytes
+from omidbfs.index.sections import ReadLater
+
 _EMPTY = 0xFFFFFFFF
 _FEW = 64
 """Slots that are compared one by one. Only names that occur many times need more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class Names(ReadLater):
     """``n`` names: ``heap`` (uint8), and ``offsets`` (uint32, or uint64 if needed) of length ``n + 1``.
 
     A list of 3 million ``bytes`` objects would take 300 MB of private memory. The arrays of a saved index are
@@ -74,7 +77,7 @@ def checksums(names: Names | Sequence[bytes]) -> NDArray[np.uint32]:
 
 
 @dataclass(frozen=True, slots=True)
-class NameTable:
+class NameTable(ReadLater):
     """A hash table with open addressing on crc32.
 
     ``slots`` (uint32, its length a power of two) holds ordinals, or ``0xFFFFFFFF`` for an empty slot.
@@ -102,8 +105,8 @@ class NameTable:
 
     def find(self, name: bytes) -> list[int]:
         """Return the ordinals of ``name``, ascending, in about 1 us; empty if there is none."""
-        slots, names = self.slots, self.names
-        mask = len(slots) - 1
+        slots, mask = self.slots, len(self.slots) - 1
+        heap, offset = self.names.heap.data, self.names.offsets.item
         start = crc32(name) & mask
         found: list[int] = []
         for place in range(start, start + _FEW):
@@ -111,7 +114,7 @@ class NameTable:
             if ordinal == _EMPTY:
                 found.sort()
                 return found
-            if names[ordinal] == name:
+            if heap[offset(ordinal) : offset(ordinal + 1)] == name:
                 found.append(ordinal)
         return self._found_at_once(name, start)
 
@@ -151,6 +154,15 @@ def spread(names: Names, ordinals: NDArray[np.integer]) -> list[bytes]:
     changes = np.flatnonzero(np.diff(ordinals, prepend=ordinals[:1] + 1))
     distinct = np.array(names.take(ordinals[changes]), object)
     texts: list[bytes] = np.repeat(distinct, np.diff(changes, append=len(ordinals))).tolist()
+    return texts
+
+
+def safe_cells(names: Names, ordinals: NDArray[np.integer]) -> list[bytes]:
+    """Return the names on the drive of ordinals, empty for negative ones."""
+    distinct, places = np.unique(ordinals, return_inverse=True)
+    there = distinct[np.searchsorted(distinct, 0) :]
+    cells = [b""] * (len(distinct) - len(there)) + list(map(safe_bytes, names.take(there)))
+    texts: list[bytes] = np.array([*cells, b""], object)[places].tolist()
     return texts
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from omidbfs.index.names import Names, joined_names
 
-IMAGE, STUDY, CLIENT, EPISODE, MARK, SERIES, UID = "image", "study", "client", "episode", "mark", "series", "uid"
+IMAGE, STUDY, CLIENT, EPISODE, LESION = "image", "study", "client", "episode", "lesion"
+MARK, SERIES, UID = "mark", "series", "uid"
 """Axes: what a row of a column stands for. Columns are joined and sliced along their axis."""
 
 Array = NDArray[Any]
@@ -98,12 +99,18 @@ def columns_of(declaring: type, prefix: str = "", part: Part | None = None) -> I
     inherited = part or Part("")
     for field, (type_, annotation) in marked(declaring).items():
         if isinstance(annotation, Column):
-            dtype = annotation.least or (None if type_ is Names else get_args(get_args(type_)[1])[0])
+            dtype = annotation.least or (None if type_ is Names else _item_type(type_))
             axis, width = annotation.axis or inherited.axis, annotation.width or inherited.width
             yield replace(annotation, name=f"{prefix}{field}", dtype=dtype, axis=axis, width=width)
         elif isinstance(annotation, Part):
             for name in annotation.each_of or (field,):
                 yield from columns_of(get_args(type_)[0] if annotation.each_of else type_, f"{name}.", annotation)
+
+
+def _item_type(type_: Any) -> Any:
+    """Return the type of the items of ``NDArray[...]``: its last one, as deep as numpy's version puts it."""
+    arguments = get_args(type_)
+    return _item_type(arguments[-1]) if arguments else type_
 
 
 def values_of(thing: Any, prefix: str = "") -> Values:
@@ -206,16 +213,6 @@ def arrays_of(columns: Sequence[Column], values: Mapping[str, Any]) -> dict[str,
         else:
             found[each.name] = value
     return found
-
-
-def values_in(columns: Sequence[Column], arrays: Mapping[str, Array]) -> Values:
-    """Return the values of columns in arrays: the inverse of :func:`arrays_of`."""
-    return {
-        each.name: Names(arrays[f"{each.name}.heap"], arrays[f"{each.name}.offsets"])
-        if each.dtype is None
-        else arrays[each.name]
-        for each in columns
-    }
 
 
 def smallest(values: NDArray[np.unsignedinteger], least: type[np.generic] = np.uint8) -> Array:

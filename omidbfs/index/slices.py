@@ -13,7 +13,7 @@ from omidbfs.database.problems import Problem
 from omidbfs.index.chunk import Chunk
 from omidbfs.index.columns import COLUMNS, LISTS, Index
 from omidbfs.index.merge import merge
-from omidbfs.index.schema import CLIENT, EPISODE, IMAGE, MARK, SERIES, STUDY, UID, sliced, values_of
+from omidbfs.index.schema import CLIENT, EPISODE, IMAGE, LESION, MARK, SERIES, STUDY, UID, sliced, values_of
 from omidbfs.index.user_facets import carried_over
 
 
@@ -52,11 +52,15 @@ def _slice(index: Index, first: int, end: int, problems: Mapping[bytes, Sequence
     studies = slice(int(np.searchsorted(of_client, first)), int(np.searchsorted(of_client, end)))
     per_client = index.episodes.per_client
     start = int(per_client[:first].sum())
+    episodes = slice(start, start + int(per_client[first:end].sum()))
+    per_episode = index.lesions.per_episode
+    lesion = int(per_episode[:start].sum())
     inside = {
         CLIENT: slice(first, end),
         STUDY: studies,
         IMAGE: rows,
-        EPISODE: slice(start, start + int(per_client[first:end].sum())),
+        EPISODE: episodes,
+        LESION: slice(lesion, lesion + int(per_episode[episodes].sum())),
         MARK: index.marks.of_rows(rows.start, rows.stop),
         SERIES: _pointed_to(index.series_of[rows]),
         UID: slice(*np.searchsorted(index.other_uid_of, [rows.start, rows.stop]).tolist()),

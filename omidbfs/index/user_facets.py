@@ -24,6 +24,7 @@ from omidbfs.facets.lists import lost
 from omidbfs.index.columns import FIRST_CODE, RESERVED_CODES, Index, TextValue
 from omidbfs.index.executors import Work, in_order
 from omidbfs.index.identity import NOBODY
+from omidbfs.index.lanes import Admit, Reading
 from omidbfs.index.levels import levels_of
 from omidbfs.index.schema import smallest
 
@@ -211,8 +212,14 @@ def _task(index: Index, client: int) -> _Task:
 
 def read_labels(source: Source, wanted: Sequence[Definition], tasks: Sequence[_Task]) -> list[list[list[str]]]:
     """Return, for each client and each definition, the label of each image."""
+    labels: list[list[list[str]]] = []
     with ClientReader(source) as reader:
-        return [_labels(reader, wanted, task) for task in tasks]
+
+        def read(task: _Task, admit: Admit) -> list[list[str]]:
+            return _labels(reader, wanted, task)
+
+        Reading(read, labels.append).all_of(tasks)
+    return labels
 
 
 def _labels(reader: ClientReader, wanted: Sequence[Definition], task: _Task) -> list[list[str]]:

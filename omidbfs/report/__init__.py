@@ -1,1 +1,1 @@
-"""A cohort as one page to look at: ``figures`` counts, ``plots`` draws, ``page`` writes the HTML."""
+"""One cohort, or several, as a page to look at: ``figures`` counts, ``plots`` draws, ``page`` writes the HTML."""

@@ -5,132 +5,156 @@ have the plain number in ``data-n``, rows have ``data-row``, and tables have ``d
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
+from omidbfs.cohorts.steps import Step, why_empty
+from omidbfs.cohorts.tabulated import Table, share, words
+from omidbfs.cohorts.units import UNITS
 from omidbfs.database.problems import KINDS
-from omidbfs.facets import OTHER, UNKNOWN, UNLINKED
+from omidbfs.facets import BY_NAME, OTHER, UNKNOWN, UNLINKED
 from omidbfs.report import plots
-from omidbfs.report.figures import TOTAL, UNITS, Ages, Figures, Table
-
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 62rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .3rem; padding-top: .7rem; border-top: 2px solid #1a1a1a; }
-p { margin: .3rem 0 .8rem; max-width: 50rem; }
-.note, footer { color: #444; font-size: .87rem; }
-code { font: .9em ui-monospace, Menlo, Consolas, monospace; background: #f2f2f2; padding: .05em .3em;
-  overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0; }
-dt { color: #444; } dd { margin: 0; }
-.cards { display: grid; grid-template-columns: repeat(4, 1fr); gap: .8rem; margin: 1.2rem 0; }
-.cards div { border: 1px solid #ccc; border-left: 5px solid #0072b2; padding: .5rem .8rem; }
-.cards b { display: block; font-size: 1.5rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.cards small { color: #444; display: block; }
-figure { margin: .6rem 0 1rem; }
-figure svg { width: 100%; height: auto; display: block; }
-figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
-figure svg text { font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif !important; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .3rem 0 1rem; }
-th, td { padding: .16rem .7rem .16rem 0; text-align: right; vertical-align: top; white-space: nowrap; }
-th:first-child, td.text { text-align: left; }
-td.text { white-space: normal; color: #444; }
-thead th { border-bottom: 1.5px solid #1a1a1a; }
-tbody th { font-weight: normal; }
-tbody tr:nth-child(even) { background: #f6f6f6; }
-tr.total th, tr.total td { border-top: 1px solid #1a1a1a; font-weight: bold; background: #fff; }
-tr.reserved th { font-style: italic; }
-td span { color: #555; font-weight: normal; }
-.dense th, .dense td { white-space: normal; padding-right: .5rem; min-width: 3.4rem; }
-.dense td span { display: block; font-size: .86em; white-space: nowrap; }
-footer { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: .8rem; }
-@media (max-width: 40rem) { .cards { grid-template-columns: repeat(2, 1fr); } }
-@media print {
-  @page { size: A4; margin: 15mm; }
-  body { font-size: 9.5pt; max-width: none; padding: 0; }
-  h2, .note { break-after: avoid; }
-  h2 { margin-top: 1.4rem; }
-  figure, tr, .cards div { break-inside: avoid; }
-  thead { display: table-header-group; }
-  .wide { overflow: visible; }
-  table { font-size: 7.6pt; }
-  th, td { padding-right: .5rem; }
-  tbody tr:nth-child(even), code { background: none; }
-}
-"""
+from omidbfs.report.ages import Ages
+from omidbfs.report.compared import Comparison
+from omidbfs.report.figures import Figures
+from omidbfs.report.flow import flow, flow_table
+from omidbfs.report.style import STYLE
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Forbids the browser to load anything."""
 
 _DRAWN = {
+    "outcome-manufacturer": "manufacturer",
     "views": "laterality",
     "manufacturer": "manufacturer",
     "marks": "conspicuity",
 }
 """Table -> the title of the legend, for plots whose bars are divided by the columns of the table."""
+_MOST_ROWS = 24
+"""The section of a table with more rows may be divided between two pages of paper."""
 
 
-def page(figures: Figures, facts: Mapping[str, str], definition: str, version: str, when: str) -> str:
-    """Return the page.
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A cohort: its path without identifiers, empty for the whole database, and what each part of it takes."""
+
+    path: str
+    steps: Sequence[Step]
+
+    def html(self) -> str:
+        """Return the path as HTML."""
+        return f"<code>{escape(self.path)}</code>" if self.path else "every image of the database"
+
+    def flow(self, name: str = "") -> Table:
+        """Return what each part leaves and takes; ``name`` is the name of one of several cohorts."""
+        return flow_table(self.steps, name)
+
+
+def page(figures: Figures, definition: Definition, facts: Mapping[str, str], version: str, when: str) -> str:
+    """Return the page about one cohort.
 
     Parameters
     ----------
     facts
         Further facts about the cohort: name -> text.
-    definition
-        The path of the cohort, without identifiers; empty for the whole database.
     when
         The date, as text. Two reports on the same cohort differ only in it.
     """
-    title = "Report on an OMI-DB" if not definition else f"Report on {definition}"
-    shown = f"<code>{escape(definition)}</code>" if definition else "every image of the database"
-    rows = {"Cohort": shown, **{name: escape(text) for name, text in facts.items()}, "Made": escape(when)}
-    rows["Program"] = f"omidbfs {escape(version)}"
-    parts = [
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">',
-        f"<style>{_STYLE}</style>\n</head>\n<body>",
-        f"<h1>{escape(title)}</h1>",
-        "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows.items()) + "</dl>",
-        _cards(figures),
-    ]
+    title = f"Report on {definition.path}" if definition.path else "Report on an OMI-DB"
+    parts = [_head(title, {"Cohort": definition.html()}, facts, version, when)]
     if not figures.cohort["images"]:
-        parts.append("<p><strong>The cohort is empty: no image matches its definition.</strong></p>")
-    parts += [_section(table, figures) for table in figures.tables.values()]
-    parts.append(
-        "<footer>Shares are rounded to one decimal. Small counts may identify a client: check them before you "
-        "give this page to anyone who may not see the database. Outcomes, links and status follow the rules of "
-        "omidb 0.13.1.</footer>\n</body>\n</html>\n"
+        why = why_empty(definition.steps)
+        parts.append(f"<p><strong>The cohort is empty{f': {escape(why)}' if why else ''}.</strong></p>")
+    else:
+        parts += [_cards(figures), _flow(definition.flow(), definition.steps)]
+        parts += [_section(table, figures) for table in figures.tables.values()]
+    return "\n".join([*parts, _foot()])
+
+
+def page_of_several(
+    units: Table,
+    comparisons: Sequence[Comparison],
+    definitions: Sequence[Definition],
+    facts: Mapping[str, str],
+    version: str,
+    when: str,
+) -> str:
+    """Return the page that compares several cohorts; ``facts`` and ``when`` as for :func:`page`."""
+    names = units.columns[: len(definitions)]
+    shown = {f"Cohort {name}": one.html() for name, one in zip(names, definitions, strict=True)}
+    parts = [_head(f"Report on {len(definitions)} cohorts", shown, facts, version, when)]
+    for name, one, count in zip(names, definitions, units.rows[-1][1], strict=False):
+        if not count:
+            why = why_empty(one.steps)
+            parts.append(f"<p><strong>Cohort {name} is empty{f': {escape(why)}' if why else ''}.</strong></p>")
+    parts.append(_block(units, "", _table(units, _of_database(units))))
+    for name, one in zip(names, definitions, strict=True):
+        parts.append(_flow(one.flow(name), one.steps))
+    parts.append(_overview(comparisons, names))
+    for each in comparisons:
+        parts.append(_block(each.table, "", _table(each.table, differences=each.texts())))
+    return "\n".join([*parts, _foot()])
+
+
+def _head(title: str, shown: Mapping[str, str], facts: Mapping[str, str], version: str, when: str) -> str:
+    rows = {**shown, **{name: escape(text) for name, text in facts.items()}, "Made": escape(when)}
+    rows["Program"] = f"omidbfs {escape(version)}"
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">',
+            f"<style>{STYLE}</style>\n</head>\n<body>",
+            f"<h1>{escape(title)}</h1>",
+            "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows.items()) + "</dl>",
+        ]
     )
-    return "\n".join(parts)
+
+
+def _foot() -> str:
+    return (
+        "<footer>Shares are rounded to one decimal, a half upwards, one by one: they need not add up to 100. A "
+        "dash is 0. Small counts may identify a client: check them before you give this page to anyone who may "
+        "not see the database. Outcomes, links and status follow the rules of omidb 0.13.1.</footer>\n"
+        "</body>\n</html>\n"
+    )
 
 
 def _cards(figures: Figures) -> str:
     cards = []
-    for unit in UNITS:
+    for level in UNITS:
+        unit = level.plural
         count, of = figures.cohort[unit], figures.source[unit]
         cards.append(
             f'<div data-unit="{unit}"><b data-n="{count}">{count:,}</b>{unit}'
-            f'<small>of <span data-of="{of}">{of:,}</span> in the database ({_share(count, of)})</small></div>'
+            f'<small>of <span data-of="{of}">{of:,}</span> in the database ({share(count, of)})</small></div>'
         )
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
+def _flow(table: Table, steps: Sequence[Step]) -> str:
+    if len(steps) == 1:
+        return ""  # every image: nothing was taken
+    return _block(table, flow(steps), _table(table))
+
+
+def _block(table: Table, figure: str, after: str) -> str:
+    """Return a section: heading, note and figure, and the tables after them. Paper keeps it together if it can."""
+    facets = "".join(f" <code>by-{escape(name)}</code>" for name in (table.facet, table.across) if name)
+    heading = f'<h2>{escape(table.title)}{facets}</h2>\n<p class="note">{escape(table.note)}</p>'
+    short = ' class="short"' if len(table.rows) <= _MOST_ROWS else ""
+    return f'<section id="{table.key}"{short}>\n<div class="lead">{heading}\n{figure}</div>\n{after}\n</section>'
+
+
 def _section(table: Table, figures: Figures) -> str:
-    note = f'<p class="note">{escape(table.note)}</p>'
-    head = f'<section id="{table.key}">\n<h2>{escape(table.title)}</h2>\n{note}'
     if not any(any(values) for _, values in table.body()):
         nothing = "No problem is known." if table.key == "problems" else "There is nothing to show."
-        return f"{head}\n<p>{nothing}</p>\n{_table(table)}\n</section>"
+        return _block(table, f"<p>{nothing}</p>", _table(table))
     drawing = _plot(table, figures.ages)
-    figure = "" if drawing is None else f"<figure>{_described(table, drawing)}</figure>\n"
+    figure = "" if drawing is None else f"<figure>{_described(table, drawing)}</figure>"
     ages = _quartiles(figures.ages) if table.key == "age" else ""
-    return f"{head}\n{figure}{_table(table)}{ages}\n</section>"
+    return _block(table, figure, _table(table) + ages)
 
 
 def _plot(table: Table, ages: Sequence[Ages]) -> str | None:
@@ -149,52 +173,99 @@ def _described(table: Table, drawing: str) -> str:
     """Return a drawing with a description for screen readers."""
     largest = sorted(table.body(), key=lambda row: -row[1][-1])[:3]
     of = "" if not table.of[-1] else f" of {table.of[-1]:,}"
-    words = ", ".join(f"{label} {values[-1]:,}" for label, values in largest)
-    text = f"{table.title}. Largest by {table.columns[-1]}{of}: {words}. All numbers are in the table below."
+    said = ", ".join(f"{words(label)} {values[-1]:,}" for label, values in largest)
+    text = f"{table.title}. Largest by {table.columns[-1]}{of}: {said}. All numbers are in the table below."
     return f'<div role="img" aria-label="{escape(text)}">{drawing}</div>'
 
 
-def _table(table: Table) -> str:
+def _of_database(units: Table) -> Mapping[str, int]:
+    """Return the denominators of the rows of the table of units: the numbers in the database."""
+    return {label: counts[-1] for label, counts in units.rows}
+
+
+def _table(table: Table, of_row: Mapping[str, int] | None = None, differences: Sequence[str] | None = None) -> str:
+    """Return a table as HTML.
+
+    ``of_row`` has denominators of rows, in place of those of columns. ``differences`` are standardised
+    differences, one for each column but the first. They become the last row.
+    """
     explained = table.key == "problems"
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in (table.what, *table.columns))
+    heads = (table.what, *table.columns)
+    head = "".join(f'<th scope="col">{escape(words(name))}</th>' for name in heads)
     if explained:
         head += '<th scope="col" style="text-align:left">what it means</th>'
     body = []
-    for label, values in table.rows:
-        cells = "".join(
-            f'<td data-column="{escape(column)}" data-n="{value}">{value:,}{_in_brackets(label, value, of)}</td>'
-            for column, value, of in zip(table.columns, values, table.of, strict=True)
-        )
+    for place, (label, values) in enumerate(table.rows):
+        is_total = table.has_total and place == len(table.rows) - 1
+        cells = ""
+        for column, value, total in zip(table.columns, values, table.of, strict=True):
+            of = total if of_row is None else of_row[label]
+            has_share = bool(value and of) and not (is_total and value == of) and column != "database"
+            shown = f"{value:,}{f' <span>({share(value, of)})</span>' if has_share else ''}" if value else "–"
+            cells += f'<td data-column="{escape(column)}" data-n="{value}">{shown}</td>'
         if explained:
             cells += f'<td class="text">{escape(KINDS.get(label, ""))}</td>'
-        kind = ' class="total"' if label == TOTAL else ' class="reserved"' if label in _NOT_KNOWN else ""
-        body.append(f'<tr{kind} data-row="{escape(label)}"><th scope="row">{escape(label)}</th>{cells}</tr>')
+        kind = ' class="total"' if is_total else ' class="reserved"' if label in _NOT_KNOWN else ""
+        body.append(
+            f'<tr{kind} data-row="{escape(label)}"><th scope="row">{_named(table, label)}</th>{cells}</tr>'
+        )
+    if differences is not None:
+        cells = "".join(f"<td>{text}</td>" for text in differences)
+        body.append(
+            f'<tr><th scope="row">standardised difference from {table.columns[0]}</th><td></td>{cells}</tr>'
+        )
     rows = "\n".join(body)
     dense = ' class="dense"' if len(table.columns) > _MANY else ""
     return (
-        f'<div class="wide"><table{dense} data-table="{table.key}"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<div class="wide"><table{dense} data-table="{table.key}"><thead><tr>{head}</tr>'
+        f"</thead>\n<tbody>{rows}</tbody></table></div>"
     )
 
 
+def _named(table: Table, label: str) -> str:
+    """Return the label of a row in words. A facet has its description, with its name beside it."""
+    facet = BY_NAME.get(label.removeprefix("by-")) if table.key == "missing" else None
+    if facet is None:
+        return escape(words(label)) if table.key != "missing" else f"<code>{escape(label)}</code>"
+    return f"{escape(facet.description.partition(', ')[0])} <code>{escape(label)}</code>"
+
+
 _NOT_KNOWN = (UNKNOWN, OTHER, UNLINKED)
-_MANY = 8
+_MANY = 7
 """In tables with more columns, shares stand below their counts."""
 
 
-def _in_brackets(label: str, count: int, of: int) -> str:
-    return "" if not of or (label == TOTAL and count == of) else f" <span>({_share(count, of)})</span>"
-
-
-def _share(count: int, of: int) -> str:
-    return f"{100 * count / of:.1f}\N{NO-BREAK SPACE}%" if of else "no denominator"
+def _overview(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
+    """Return the section with all standardised differences: a plot and a table."""
+    note = (
+        f"How far the distribution of each facet differs from that of cohort {names[0]} (Yang and Dalton, 2012). "
+        "Every value is a category, also unknown. Differences below 0.1 are often called small. ∞: the cohorts "
+        "have no value in common."
+    )
+    table = Table("differences", "Standardised differences", note, "facet", tuple(names[1:]), (), ())
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("facet", *table.columns, "unit"))
+    rows = "\n".join(
+        f'<tr data-row="{one.table.key}"><th scope="row">{escape(one.table.title)} '
+        f"<code>by-{one.table.facet}</code></th>"
+        + "".join(f"<td>{text}</td>" for text in one.texts())
+        + f'<td class="text">{one.table.unit}</td></tr>'
+        for one in comparisons
+    )
+    body = (
+        f'<div class="wide"><table data-table="differences"><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    text = f"{table.title} from cohort {names[0]}. All numbers are in the table below."
+    drawing = plots.dots([(one.table.title, one.differences) for one in comparisons], table.columns)
+    figure = f'<figure><div role="img" aria-label="{escape(text)}">{drawing}</div></figure>'
+    return _block(table, figure, body)
 
 
 def _quartiles(ages: Sequence[Ages]) -> str:
     rows = []
     for found in ages:
         rows.append(
-            f'<tr data-row="{escape(found.outcome)}"><th scope="row">{escape(found.outcome)}</th>'
+            f'<tr data-row="{escape(found.outcome)}"><th scope="row">{escape(words(found.outcome))}</th>'
             f'<td data-n="{found.clients}">{found.clients:,}</td><td data-n="{found.stated}">{found.stated:,}</td>'
             f"<td>{found.words()}</td></tr>"
         )

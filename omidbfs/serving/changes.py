@@ -5,24 +5,24 @@ the loop. The most demanding observer is the kernel, which keeps names and attri
 names that were not found. So observers are told of names that are gone or lead elsewhere, but not of new names.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap64
 
-from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
+from omidbfs.cohorts.cohort import COHORT, FORMATS, IMAGES, Cohort, Term
 from omidbfs.exports.formats import BY_FILE
-from omidbfs.facets import Kind
+from omidbfs.facets import COHORT_FACET, Kind
 from omidbfs.index.columns import blocks
 from omidbfs.index.levels import Runs
+from omidbfs.index.sections import DamagedError
 from omidbfs.serving.differences import differences
-from omidbfs.view.files import Files
+from omidbfs.view.file_keys import FileKeys
 from omidbfs.view.generated import ExportsDirectory
 from omidbfs.view.images import ClientDirectory, CohortDirectory, StudyDirectory
-from omidbfs.view.inode import all_keys, directory_inode, parent_inode
+from omidbfs.view.inode import all_keys, directory_inode, is_rendition, parent_inode
 from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
 
@@ -44,7 +44,7 @@ class Changes:
 
     entries: Iterable[tuple[int, bytes]] = ()
     attributes: Iterable[int] = ()
-    touched: BitMap64 = field(default_factory=BitMap64)
+    touched: FileKeys = field(default_factory=FileKeys)
 
 
 def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
@@ -61,6 +61,9 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
     entries = []
     for directory in known:
         cohort, is_flat = directory.cohort, isinstance(directory, CohortDirectory)
+        name = flat if is_flat else real
+        if kind is not None and cohort.rendition is not None:
+            name = name.removesuffix(kind.suffix) + cohort.rendition.suffix
         if kind is None:
             is_of_client = isinstance(directory, ClientDirectory) and directory.client == row
             is_there = is_of_client and view.lookup(directory, real) is not None
@@ -70,7 +73,7 @@ def changed_file(view: View, inode: int, known: Iterable[Directory]) -> Changes:
             )
             is_there = is_place and kind in cohort.files and view.cohorts.contains(cohort, row)
         if is_there:
-            entries.append((directory.inode, flat if is_flat else real))
+            entries.append((directory.inode, name))
     return Changes(entries, [inode])
 
 
@@ -83,6 +86,7 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     same_lists = _root(old) == _root(new)
     found = differences(old, new, same_lists=same_lists)
     directories = [old.root, *(there for path in known if (there := old.resolve(path)) is not None)]
+    renditions = {shown for directory in directories if (shown := directory.cohort.rendition) is not None}
     entries: list[tuple[int, bytes]] = [(directory_inode(b".omidbfs"), name) for name in old.files.texts.names]
     entries.append((old.root.inode, b"README.txt"))
     attributes = [directory.inode for directory in directories]
@@ -94,6 +98,8 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
         if after is None:
             entries.append(_place_of(directory.path))
         is_same = after is not None and _meaning(old, directory.cohort) == _meaning(new, after.cohort)
+        if any(term.facet == COHORT for term in directory.cohort.terms):
+            is_same = is_same and same_lists  # the names of cohorts mean the same
         if isinstance(directory, CohortDirectory):
             flat.append((directory, after, is_same))
         elif isinstance(directory, ClientDirectory | StudyDirectory) and not (
@@ -105,11 +111,11 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
     is_open = _open_images(old, held) if comparisons > MOST_COMPARISONS else None
     if is_open is not None or not same_lists:
         # Then the kernel forgets all names below that are not in use. Names of open files are told one by one.
-        entries += _names_in_root(old)
+        entries += _names_in_root(old, known)
     if not same_lists:  # the link count of any file may have changed
         attributes += held
     for directory, after, is_same in flat:
-        rows = found.rows if is_same else old.cohorts.row_array(directory.cohort) if is_open is None else is_open
+        rows = found.rows if is_same else old.cohorts.rows(directory.cohort) if is_open is None else is_open
         if is_open is not None:
             rows = np.intersect1d(rows, is_open)
         names = _names_in(old, directory, _candidates(old, directory, rows))
@@ -118,7 +124,7 @@ def changes(old: View, new: View, known: Iterable[bytes], held: Collection[int] 
         listing = old.listing(directory)
         listed = ((entry.name, entry.inode) for entry in listing.page(0, listing.length))
         entries += _differing(old, new, directory, after, listed)
-    return Changes(entries, chain(attributes, found.inodes(old.files)), found.touched)
+    return Changes(entries, chain(attributes, found.inodes(old, renditions)), found.touched)
 
 
 def all_that_is_known(views: Collection[View], known: Collection[bytes], held: Collection[int]) -> Changes:
@@ -132,29 +138,36 @@ def all_that_is_known(views: Collection[View], known: Collection[bytes], held: C
     entries = [_place_of(path) for path in known]
     entries += ((directory_inode(b".omidbfs"), name) for name in shown.files.texts.names)
     entries.append((shown.root.inode, b"README.txt"))
-    of_held = {name for view in views for inode in held for name in _names_of(view.files, inode)}
+    of_held = {name for view in views for inode in held for name in _names_of(view, inode)}
     everywhere = ((inode, name) for inode in directories for name in (*of_held, *BY_FILE))
-    touched = BitMap64()
+    touched = FileKeys()
     for keys in all_keys(shown.index):
-        touched.add_range(keys.start, keys.stop)
+        touched.add(np.arange(keys.start, keys.stop, dtype=np.uint64))
     return Changes(chain(entries, everywhere), [shown.root.inode, *directories, *held], touched)
 
 
-def _names_of(files: Files, inode: int) -> tuple[bytes, ...]:
-    return () if files.current(inode) is None else files.names(inode)[:2]
+def _names_of(view: View, inode: int) -> tuple[bytes, ...]:
+    try:
+        if is_rendition(inode):
+            return view.renditions.names(inode)
+        return () if view.files.current(inode) is None else view.files.names(inode)[:2]
+    except DamagedError:  # an open file of a view whose index is damaged: opened again, it is found to be stale
+        return ()
 
 
 def _place_of(path: bytes) -> tuple[int, bytes]:
     return parent_inode(path), path.rpartition(b"/")[2]
 
 
-def _names_in_root(view: View) -> list[tuple[int, bytes]]:
-    return [(view.root.inode, entry.name) for entry in view.listing(view.root).page(0, 1000)]
+def _names_in_root(view: View, known: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """Return the names in the root: all that are listed, and those that begin a known path."""
+    names = [entry.name for entry in view.listing(view.root).page(0, 1000)]
+    return [(view.root.inode, name) for name in dict.fromkeys([*names, *(path.split(b"/")[0] for path in known)])]
 
 
 def _open_images(view: View, held: Iterable[int]) -> NDArray[np.uint32]:
     """Return the rows of the images that have an open file."""
-    places = (view.files.place(inode) for inode in held)
+    places = (view.place(inode) for inode in held)
     return np.array(sorted({place[0] for place in places if place and place[1] is not None}), np.uint32)
 
 
@@ -170,22 +183,26 @@ def _candidates(view: View, directory: Directory, rows: NDArray[np.uint32]) -> N
     return rows
 
 
-def _meaning(view: View, cohort: Cohort) -> list[tuple[str, bool, frozenset[int | bytes | str]]]:
-    """Return the terms of a cohort in words that mean the same in every index.
+def _meaning(view: View, cohort: Cohort) -> Hashable:
+    """Return a cohort in words that mean the same in every index.
 
     The meaning of a path can change although no image does. For example, a new value may contain a comma, and its
     name may be that of a union.
     """
-    return [(term.facet, term.negated, _words(view, term)) for term in cohort.terms]
+    terms = ((term.facet, term.negated, _words(view, term)) for term in cohort.terms if term.facet != FORMATS)
+    return tuple(terms), cohort.rendition and view.renditions.definition(cohort.rendition)
 
 
-def _words(view: View, term: Term) -> frozenset[int | bytes | str]:
+def _words(view: View, term: Term) -> frozenset[Hashable]:
     if term.facet == IMAGES:
         identities = np.sort(view.index.identity[np.fromiter(term.codes, np.intp, len(term.codes))])
         return frozenset([identities.tobytes()])
     members = view.cohorts.identified.get(term.facet)
     if members is not None:
         return frozenset(members.names(np.fromiter(term.codes, np.intp, len(term.codes))))
+    if term.facet == COHORT:
+        cohorts, facet = view.cohorts, COHORT_FACET
+        return frozenset(cohorts.label(facet, code) or _meaning(view, cohorts.named[code]) for code in term.codes)
     return frozenset(_word(view, term.facet, code) for code in term.codes)
 
 
@@ -210,10 +227,10 @@ def _names_in(view: View, directory: Directory, rows: NDArray[np.uint32]) -> Ite
             if not view.cohorts.contains(cohort, row):
                 continue
             stem = view.files.flat_name(row) if row in index.duplicates else index.images[row]
-            for kind in cohort.files:
-                inode = view.files.image(row, kind)
+            for shown in cohort.shown:
+                inode = view.file(row, shown)
                 if inode is not None:
-                    yield stem + kind.suffix, inode
+                    yield stem + shown.suffix, inode
 
 
 def _differing(

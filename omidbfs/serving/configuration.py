@@ -1,18 +1,17 @@
-"""Finds and reads ``omidbfs.toml``: defaults for the options of commands, and definitions of facets and cohorts.
+"""Finds and reads ``omidbfs.toml``: defaults for the options of commands; facets, cohorts and renditions.
 
 Used by commands, and by the refresher in a thread. Pure functions of files: any thread may call them. Keys are
 names of options. At the top level, a key holds for every command that has the option: ``follow-symlinks =
 true``. In a table named after a command, it holds for that command: ``[mount]`` ``allow-other = true``. Tables
-``[facets.NAME]`` and ``[cohorts.NAME]`` define facets and cohorts.
+``[facets.NAME]``, ``[cohorts.NAME]`` and ``[renditions.NAME]`` define what their names say.
 """
 
 import grp
 import os
 import pwd
 import stat
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,15 @@ from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
 from omidbfs.base.places import user_directory
 from omidbfs.base.words import meant
+from omidbfs.pixels.rendition import Configured
 
 if TYPE_CHECKING:
     from omidbfs.cohorts.named import NamedCohort
     from omidbfs.facets.defined import Definition
+
+
+_NO_OPTIONS = ("cohorts", "renditions")
+"""Tables that hold definitions only."""
 
 
 def config_file(say: Callable[[str], None] = lambda line: None) -> Path | None:
@@ -70,10 +74,11 @@ def _others_can_write(facts: os.stat_result) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """The facets and cohorts that a configuration defines."""
+    """The facets, cohorts and renditions that a configuration defines."""
 
     facets: tuple["Definition", ...] = ()
     cohorts: tuple["NamedCohort", ...] = ()
+    renditions: Configured = field(default_factory=Configured)
 
 
 def trusted_definitions(path: Path | None, *, is_named: bool) -> Definitions:
@@ -91,7 +96,7 @@ def trusted_definitions(path: Path | None, *, is_named: bool) -> Definitions:
 
 
 def read_definitions(path: Path | None) -> Definitions:
-    """Return the facets and cohorts that a configuration defines; none for ``None``.
+    """Return the facets, cohorts and renditions that a configuration defines; none for ``None``.
 
     Raises
     ------
@@ -100,32 +105,41 @@ def read_definitions(path: Path | None) -> Definitions:
     """
     if path is None:
         return Definitions()
-    text, document = _read(path)
-    facets, cohorts = _definitions(document, "facets"), _definitions(document, "cohorts")
-    if not facets and not cohorts:
+    text, document, mtime_ns = _read(path)
+    facets, cohorts, renditions = (_definitions(document, kind) for kind in ("facets", "cohorts", "renditions"))
+    if not facets and not cohorts and not renditions:
         return Definitions()
     from omidbfs.cohorts.named import named_cohorts
     from omidbfs.facets.defined import definitions  # imported here, because it loads numpy
+    from omidbfs.pixels.configured import configured
 
-    return Definitions(definitions(facets, path, text), named_cohorts(cohorts, path, text))
+    return Definitions(
+        definitions(facets, path, text),
+        named_cohorts(cohorts, path, text),
+        configured(renditions, path, text, mtime_ns),
+    )
 
 
 def _definitions(document: Mapping[str, object], table: str) -> dict[str, object]:
     """Return name -> definition. The table ``[facets]`` also has the options of the command ``facets``."""
     tables = document.get(table)
-    if table == "cohorts" and tables is not None and not isinstance(tables, dict):
+    if table != "facets" and tables is not None and not isinstance(tables, dict):
         return {"": tables}
     return {
         name: inner
         for name, inner in (tables.items() if isinstance(tables, dict) else ())
-        if table == "cohorts" or isinstance(inner, dict)
+        if table != "facets" or isinstance(inner, dict)
     }
 
 
-def _read(path: Path) -> tuple[str, dict[str, object]]:
+def _read(path: Path) -> tuple[str, dict[str, object], int]:
+    """Return the content of a configuration, as text and as a document, and its modification time in ns."""
+    import tomllib
+
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return text, tomllib.loads(text)
+        with path.open(encoding="utf-8-sig") as file:
+            text, mtime_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
+        return text, tomllib.loads(text), mtime_ns
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", place=path) from error
     except (ValueError, RecursionError) as error:
@@ -150,8 +164,9 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
     """
     if path is None:
         return {}
-    text, document = _read(path)
-    document.pop("cohorts", None)
+    text, document, _ = _read(path)
+    for kind in _NO_OPTIONS:
+        document.pop(kind, None)
 
     def refused(reason: str, words: Iterable[str], *keys: str) -> UserError:
         hint = meant(keys[-1], (word.replace("_", "-") for word in words))
@@ -162,7 +177,7 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
         parameter = key.replace("-", "_")
         if isinstance(value, dict):
             if key not in options:
-                raise refused(f"[{printable(key)}] is no command of omidbfs", (*options, "cohorts"), key)
+                raise refused(f"[{printable(key)}] is no command of omidbfs", (*options, *_NO_OPTIONS), key)
             for inner, setting in value.items():
                 if key == "facets" and isinstance(setting, dict):
                     continue
@@ -176,6 +191,20 @@ def read_config(path: Path | None, options: Mapping[str, set[str]]) -> dict[str,
         for command in commands:
             defaults[command].setdefault(parameter, value)
     return defaults
+
+
+def shared_defaults(path: Path | None, names: Collection[str]) -> dict[str, object]:
+    """Return the options among ``names`` that the top level of a configuration sets, so for every command.
+
+    ``names`` and the keys of the answer have the form of Python names.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, or is not TOML.
+    """
+    document = {} if path is None else _read(path)[1]
+    return {key.replace("-", "_"): value for key, value in document.items() if key.replace("-", "_") in names}
 
 
 def place_of(path: Path, command: str, option: str) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from omidbfs.index.columns import Index
 from omidbfs.index.identity import NOBODY
+from omidbfs.index.sections import DamagedError
 
 _AT_ONCE = 4096
 """Clients whose names are compared at once, in arrays whose memory the allocator returns to the system."""
@@ -23,9 +24,13 @@ _AT_ONCE = 4096
 def continued(new: Index, old: Index) -> Index:
     """Return ``new`` with the identities of ``old``, or ``new`` itself if it already has them.
 
-    Clients and images in both indexes keep their numbers. New ones get numbers that ``old`` never gave.
+    Clients and images in both indexes keep their numbers. New ones get numbers that ``old`` never gave. If the
+    names or numbers in ``old`` are damaged, all are new.
     """
-    clients, images = _old_identities(new, old)
+    try:
+        clients, images = _old_identities(new, old)
+    except DamagedError:
+        clients, images = np.full(len(new.clients), -1, np.int64), np.full(len(new), -1, np.int64)
     never_fewer = len(new.row_of) >= len(old.row_of) and len(new.client_ordinal) >= len(old.client_ordinal)
     if (
         never_fewer

@@ -6,21 +6,23 @@ definition may have changed, or an index that was built anew may give other valu
 compared in blocks, with numpy: 3 million images and 45 facets take a second.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap64
 
-from omidbfs.database.file_kinds import FILE_KINDS, FileKind
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, FileKind
 from omidbfs.index.columns import FIRST_CODE, FileColumns, Index, blocks
 from omidbfs.index.identity import NOBODY
-from omidbfs.view.files import Files
+from omidbfs.pixels.rendition import Rendition
+from omidbfs.view.file_keys import FileKeys
 from omidbfs.view.inode import document_keys, image_keys
 from omidbfs.view.view import View
 
 _Mask = NDArray[np.bool_]
+_Differ = Callable[[slice, NDArray[np.intp]], _Mask]
+"""Compares rows of the old index with their places in the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Differences:
         For each client whether a name in the directories of the client may lead elsewhere.
     images, documents
         Files whose attributes differ: the rows of images for each of ``FILE_KINDS``; and (client, slot).
+    rendered
+        Images whose renditions have attributes that differ.
     touched
         Keys (:func:`~omidbfs.view.inode.file_key`) of files whose size and time are unchanged, of clients with
         any change: the bytes of these files may have changed.
@@ -43,11 +47,24 @@ class Differences:
     rows: NDArray[np.uint32]
     clients: _Mask
     images: tuple[NDArray[np.uint32], ...]
+    rendered: NDArray[np.uint32]
     documents: list[tuple[int, int]]
-    touched: BitMap64
+    touched: FileKeys
 
-    def inodes(self, files: Files) -> Iterator[int]:
-        """Yield the inodes of the files whose attributes differ; ``files`` are those of the old view."""
+    def inodes(self, old: View, renditions: Iterable[Rendition]) -> Iterator[int]:
+        """Yield the inodes of the files of the old view whose attributes differ, and of some renditions."""
+        files = old.files
+        # The index does not know the inodes of these renditions.
+        changed = (place for inode in files.found_changed_inodes() if (place := files.place(inode)))
+        others = [row for row, kind in changed if kind is DCM]
+        others += np.intersect1d(self.rendered, old.renditions.learned_rows()).tolist()
+        for rendition in renditions:
+            for part in blocks(len(self.rendered)):
+                rows = self.rendered[part]
+                found = old.renditions.inodes(rows[old.renditions.are_there(rows, rendition)], rendition)
+                yield from found.tolist()
+            of_others = (old.renditions.inode(row, rendition) for row in others)
+            yield from (inode for inode in of_others if inode is not None)
         for kind, rows in zip(FILE_KINDS, self.images, strict=True):
             for part in blocks(len(rows)):
                 yield from files.images(rows[part], kind).tolist()
@@ -65,9 +82,10 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
     before, after = old.index, new.index
     touched = _touched_clients(before, after)
     elsewhere = np.zeros(len(before), np.bool_)
+    rendered = np.zeros(len(before), np.bool_)
     others = [np.zeros(len(before), np.bool_) for _ in FILE_KINDS]
-    keys = BitMap64()
-    say_otherwise = _facets(before, after)
+    keys = FileKeys()
+    say_otherwise = [*_facets(before, after), *(pixels := _pixels(before, after))]
     duplicates = _flags(before), _flags(after)
     for rows in blocks(len(before)):
         there, is_gone = _found(before.identity[rows], after.row_of)
@@ -84,19 +102,22 @@ def differences(old: View, new: View, *, same_lists: bool) -> Differences:
             shown = exists & (is_other | is_shown_otherwise | has_other_links)
             others[kind][rows] = shown
             doubtful = exists & ~is_other & touched[before.client_of[rows]]
-            keys |= BitMap64(image_keys(before.identity[rows][doubtful], kind.number))
+            keys.add(image_keys(before.identity[rows][doubtful], kind.number))
         elsewhere[rows] = leads_elsewhere
+        rendered[rows] = others[DCM][rows]
+        if len(after):
+            rendered[rows] |= np.logical_or.reduce([differ(rows, there) for differ in pixels])
     documents, clients, of_documents = _documents(before, after, touched)
-    keys |= BitMap64(of_documents)
+    keys.add(of_documents)
     for inode in old.files.found_changed_inodes():  # the kernel may know each version by a different path
         place = old.files.place(inode)
         if place is not None and place[1] is not None:
-            elsewhere[place[0]] = True
+            elsewhere[place[0]] = rendered[place[0]] = True
         elif place is not None:
             clients[place[0]] = True
     found = _rows(elsewhere)
     clients[before.client_of[found]] = True
-    return Differences(found, clients, tuple(map(_rows, others)), documents, keys)
+    return Differences(found, clients, tuple(map(_rows, others)), _rows(rendered), documents, keys)
 
 
 def _rows(mask: _Mask) -> NDArray[np.uint32]:
@@ -120,7 +141,7 @@ def _touched_clients(before: Index, after: Index) -> _Mask:
 def _flags(index: Index) -> _Mask:
     """Return for each row whether its image has a longer name in flat cohorts."""
     flags = np.zeros(len(index), np.bool_)
-    flags[np.array(index.duplicates.to_array(), np.intp)] = True
+    flags[index.duplicates.array()] = True
     return flags
 
 
@@ -195,17 +216,38 @@ def _other_episodes(before: Index, after: Index, rows: slice, there: NDArray[np.
     return found
 
 
-def _facets(before: Index, after: Index) -> list[Callable[[slice, NDArray[np.intp]], _Mask]]:
+def _facets(before: Index, after: Index) -> list[_Differ]:
     """Return for each facet of both indexes a function that compares rows with their places in the other index."""
     return [_facet(before, after, name) for name in before.columns if name in after.columns]
 
 
-def _facet(before: Index, after: Index, name: str) -> Callable[[slice, NDArray[np.intp]], _Mask]:
-    one, other, codes = before.columns[name], after.columns[name], None
+def _facet(before: Index, after: Index, name: str) -> _Differ:
+    codes = None
     if name in before.texts and before.texts[name] != after.texts[name]:
         codes = _codes(_labels(before, name), _labels(after, name))
     elif name in before.combinations and before.combinations[name] != after.combinations[name]:
         codes = _codes(_combinations(before, name), _combinations(after, name))
+    return _column(before.columns[name], after.columns[name], codes)
+
+
+def _pixels(before: Index, after: Index) -> list[_Differ]:
+    """Return functions that compare what the sizes and the inodes of renditions are made of, beside files."""
+    formats = (_positions(index.pixel_formats) for index in (before, after))
+    sides = (_positions(index.orientations) for index in (before, after))
+    return [
+        _column(before.format_of, after.format_of, _codes(*formats)),
+        _column(before.orientation_of, after.orientation_of, _codes(*sides)),
+    ]
+
+
+def _positions(values: Sequence[object]) -> dict[object, int]:
+    return {value: position for position, value in enumerate(values)}
+
+
+def _column(
+    one: NDArray[np.unsignedinteger], other: NDArray[np.unsignedinteger], codes: NDArray[np.int64] | None
+) -> _Differ:
+    """Return a function that compares a column; ``codes`` are those of the other index, if they differ."""
 
     def differ(rows: slice, there: NDArray[np.intp]) -> _Mask:
         found = one[rows] if codes is None else codes[one[rows]]
@@ -216,7 +258,7 @@ def _facet(before: Index, after: Index, name: str) -> Callable[[slice, NDArray[n
 
 
 def _combinations(index: Index, name: str) -> dict[object, int]:
-    return {codes: position for position, codes in enumerate(index.combinations[name])}
+    return _positions(index.combinations[name])
 
 
 def _labels(index: Index, name: str) -> dict[object, int]:

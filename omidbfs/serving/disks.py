@@ -11,12 +11,15 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import trio
 
 from omidbfs.base.words import counted
-from omidbfs.serving.spool import MOST_FILES
+
+if TYPE_CHECKING:
+    from outcome import Outcome  # of trio
 
 _THREADS = 32
 """Threads of one disk. 16 readers keep 32 requests in progress; further threads would wait for the interpreter."""
@@ -26,8 +29,8 @@ _STUCK = 5.0
 """Seconds after which a waiting thread is stuck, and does not count towards the limit of threads."""
 _MOST_STUCK = 224
 """The largest number of threads of a disk that may be stuck without counting."""
-_RESERVE = 64 + MOST_FILES
-"""Descriptors kept for the drive itself: trees, log, index, the process that renews the index, and the spool."""
+_RESERVE = 64
+"""Descriptors kept for the drive itself: trees, log, index, and the process that renews the index."""
 _SILENCE = 60.0
 """Seconds for which the same line is not logged again."""
 
@@ -62,6 +65,11 @@ complaints = logging.getLogger(f"{__name__}.complaints")
 complaints.addFilter(Rarely())
 
 
+def stale() -> OSError:
+    """Return the error ESTALE: a node is gone, has another version, or is of another view. Look it up again."""
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
 class _Share:
     __slots__ = ("limiter", "users")
 
@@ -80,7 +88,6 @@ class Threads:
 
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(_THREADS)
-        self._unlimited = trio.CapacityLimiter(math.inf)
         self._shares: dict[int, _Share] = {}
         self._started: dict[object, float] = {}
 
@@ -100,11 +107,16 @@ class Threads:
         share.users += 1
         number = object()
         try:
-            async with share.limiter, self._limiter:
-                self._started[number] = trio.current_time()
-                return await trio.to_thread.run_sync(
-                    lambda: call(*args, **kwargs), limiter=self._unlimited, abandon_on_cancel=True
-                )
+            await _enter(share.limiter)
+            try:
+                await _enter(self._limiter)
+                try:
+                    self._started[number] = trio.current_time()
+                    return await _in_thread(lambda: call(*args, **kwargs))
+                finally:
+                    self._limiter.release()
+            finally:
+                share.limiter.release()
         except RuntimeError as error:  # "can't start new thread"
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
         finally:
@@ -121,6 +133,44 @@ class Threads:
         return stuck
 
 
+async def _enter(limiter: trio.CapacityLimiter) -> None:
+    """Acquire a limiter. Unlike ``acquire`` this does not give every other task a turn if there is room."""
+    try:
+        limiter.acquire_nowait()
+    except trio.WouldBlock:
+        await limiter.acquire()
+
+
+async def _in_thread(call: Callable[[], _Answer]) -> _Answer:
+    """Return the result of a call in one of trio's threads. A task that is cancelled does not wait for the call.
+
+    ``trio.to_thread.run_sync`` takes twice the time: it also limits and names threads, and copies contexts.
+
+    Raises
+    ------
+    RuntimeError
+        The system cannot start another thread. Otherwise as ``call``.
+    """
+    await trio.lowlevel.checkpoint_if_cancelled()
+    waiting, token = [trio.lowlevel.current_task()], trio.lowlevel.current_trio_token()
+
+    def resume(result: "Outcome[_Answer]") -> None:
+        if waiting:
+            trio.lowlevel.reschedule(waiting.pop(), result)
+
+    def deliver(result: "Outcome[_Answer]") -> None:
+        with suppress(trio.RunFinishedError):  # the drive has ended
+            token.run_sync_soon(resume, result)
+
+    def abandon(_: object) -> trio.lowlevel.Abort:
+        waiting.clear()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    trio.lowlevel.start_thread_soon(call, deliver)
+    answer: _Answer = await trio.lowlevel.wait_task_rescheduled(abandon)
+    return answer
+
+
 class Disk:
     """One file system of the source. ``at_once`` says that reads can return only what the page cache holds."""
 
@@ -135,9 +185,10 @@ class Disks:
     """All disks of a drive, by device number, and the number of files open on them.
 
     ``readahead`` is the number of bytes to request in advance when a file is read sequentially; 0 for none.
+    ``reserved`` is the number of descriptors that files cannot have: those of the spool and of workers.
     """
 
-    def __init__(self, readahead: int = 0) -> None:
+    def __init__(self, readahead: int = 0, reserved: int = 0) -> None:
         self.readahead = readahead
         self.open_files = 0
         self._disks: dict[int, Disk] = {}
@@ -145,7 +196,7 @@ class Disks:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self.most_open_files = max(hard - _RESERVE, 1) if hard != resource.RLIM_INFINITY else 1 << 20
+        self.most_open_files = max(hard - _RESERVE - reserved, 1) if hard != resource.RLIM_INFINITY else 1 << 20
 
     def disk(self, device: int, *, local: bool) -> Disk:
         """Return the disk of a device number."""

@@ -12,7 +12,9 @@ import os
 import trio
 
 from omidbfs.database.records import FileFacts
-from omidbfs.serving.disks import Disks
+from omidbfs.serving.archives import Archives, OpenArchive
+from omidbfs.serving.disks import Disks, stale
+from omidbfs.serving.sources import Sources
 from omidbfs.serving.spool import Content, Spool
 from omidbfs.view.nodes import Export
 from omidbfs.view.view import View
@@ -35,47 +37,61 @@ class OpenGenerated:
 
 
 class _Making:
-    """A file that is being made. ``errno`` is the error if that fails."""
+    """A file that is being made: its size afterwards, or the error of a failure; neither if it was cancelled."""
 
-    __slots__ = ("done", "errno")
+    __slots__ = ("done", "errno", "size")
 
     def __init__(self) -> None:
         self.done = trio.Event()
+        self.size: int | None = None
         self.errno = 0
+
+    async def result(self) -> int | None:
+        """Wait until the file is made, and return its size."""
+        await self.done.wait()
+        if self.errno:
+            raise OSError(self.errno, os.strerror(self.errno))
+        return self.size
 
 
 class GeneratedFiles:
     """The contents of the generated files of the current view."""
 
-    def __init__(self, view: View, spool: Spool, disks: Disks) -> None:
+    def __init__(self, view: View, spool: Spool, disks: Disks, sources: Sources) -> None:
         self._view = view
         self._spool = spool
         self._disks = disks
+        self.archives = Archives(view, sources)
         self._making: dict[int, _Making] = {}
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
 
     def replace_view(self, view: View) -> None:
-        """Replace the view, and drop all contents, because inodes differ in the new view. Open files stay open."""
+        """Replace the view, and drop the files of the old one. Those that are open stay open."""
         self._view = view
-        self._spool.forget_all()
+        self.archives.replace_view(view)
+        self._spool.forget_those(lambda key: isinstance(key, int))
 
-    async def size(self, export: Export) -> int | None:
-        """Return the size of a file. Make the file if the spool lacks it.
+    async def size(self, export: Export) -> int:
+        """Return the size of a file. Make the file if the spool lacks it, unless it is an archive.
 
-        Return ``None`` if the view was replaced in the meantime.
+        If the view is replaced in the meantime, it is the size that the file had before.
 
         Raises
         ------
         OSError
-            The file cannot be made. ENOSPC: the disk is full.
+            The file cannot be made. ENOSPC: the disk is full; ESTALE: the file is of another view.
         """
-        content = await self._content(export)
-        if content is None:
-            return None
-        os.close(content.descriptor)
-        return content.size
+        if export.is_archive:
+            return await self.archives.size(export)
+        making = self._making.get(export.inode)
+        size = None if making is None else await making.result()
+        if size is None:
+            content = await self._content(export)
+            os.close(content.descriptor)
+            size = content.size
+        return size
 
-    async def open(self, export: Export) -> OpenGenerated:
+    async def open(self, export: Export) -> OpenGenerated | OpenArchive:
         """Open a file. Make it if the spool lacks it.
 
         Raises
@@ -83,12 +99,12 @@ class GeneratedFiles:
         OSError
             ESTALE: the file is of another view. EMFILE: too many files are open. Otherwise as :meth:`size`.
         """
+        if export.is_archive:
+            return await self.archives.open(export)
         view = self._view
         self._disks.count_open()
         try:
             content = await self._content(export)
-            if content is None:
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         except BaseException:
             self._disks.open_files -= 1
             raise
@@ -105,8 +121,7 @@ class GeneratedFiles:
         self._disks.open_files -= 1
         os.close(file.descriptor)
 
-    async def _content(self, export: Export) -> Content | None:
-        """Return the content of a file; ``None`` if the file is of another view."""
+    async def _content(self, export: Export) -> Content:
         while self._view.has_made(export):
             kept = self._spool.open(export.inode)
             if kept is not None:
@@ -114,10 +129,8 @@ class GeneratedFiles:
             making = self._making.get(export.inode)
             if making is None:
                 return await self._make(export)
-            await making.done.wait()  # the first request makes it for all
-            if making.errno:
-                raise OSError(making.errno, os.strerror(making.errno))
-        return None
+            await making.result()  # the first request makes it for all
+        raise stale()
 
     async def _make(self, export: Export) -> Content:
         view, inode = self._view, export.inode
@@ -126,8 +139,9 @@ class GeneratedFiles:
             content = await trio.to_thread.run_sync(
                 self._spool.make, inode, functools.partial(view.content, export), limiter=self._limiter
             )
-        except OSError as error:
-            making.errno = error.errno or errno.EIO
+            making.size = content.size
+        except (OSError, MemoryError) as error:
+            making.errno = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or errno.EIO
             if making.errno != errno.EINTR:
                 log.warning("a file of a cohort could not be made: %s", os.strerror(making.errno))
             raise

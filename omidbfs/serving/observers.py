@@ -10,6 +10,7 @@ from typing import Protocol
 
 import trio
 
+from omidbfs.index.sections import DamagedError
 from omidbfs.serving.changes import Changes, all_that_is_known, changed_file, changes
 from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
@@ -67,10 +68,6 @@ class Observers:
         """Whether every observer has been told every change of view."""
         return not self._owed
 
-    def directories(self) -> int:
-        """Return the number of directories that observers know, summed over observers."""
-        return sum(len(observer.paths()) for observer in self._all)
-
     def known(self) -> dict[Observer, list[bytes]]:
         """Return for each observer the paths of the directories that it knows now."""
         return {observer: observer.paths() for observer in self._all}
@@ -105,6 +102,8 @@ class Observers:
     async def _changes(self, old: View, new: View, paths: list[bytes], held: set[int]) -> Changes | None:
         try:
             return await trio.to_thread.run_sync(changes, old, new, paths, held, limiter=self._views)
+        except DamagedError:  # nobody can tell what the old view has shown
+            return None
         except Exception:  # a defect here must not leave observers with wrong answers
             log.exception("what has changed could not be found out; the kernel forgets everything")
             return None

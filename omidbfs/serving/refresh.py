@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -20,7 +20,8 @@ from omidbfs.base.errors import UserError
 from omidbfs.base.process import module_command
 from omidbfs.base.words import counted
 from omidbfs.database.records import FileFacts
-from omidbfs.index.store import IndexFileError, Stored
+from omidbfs.index.sections import DamagedError, IndexFileError
+from omidbfs.index.store import Stored
 from omidbfs.serving import notify
 from omidbfs.serving.configuration import trusted_definitions
 from omidbfs.serving.continuity import continued
@@ -29,6 +30,7 @@ from omidbfs.serving.drive import Drive
 from omidbfs.serving.patience import Patience
 from omidbfs.serving.reader import Reader
 from omidbfs.serving.session import Session
+from omidbfs.serving.spool import Spool
 from omidbfs.view.about import renewed_status
 from omidbfs.view.view import View
 
@@ -46,24 +48,44 @@ class Schedule:
 
 
 def drive_of(
-    session: Session, stored: Stored, readahead: int = 0, front_ends: Mapping[str, object] | None = None
+    session: Session,
+    stored: Stored,
+    spool: Spool | None = None,
+    readahead: int = 0,
+    front_ends: Mapping[str, object] | None = None,
 ) -> Drive:
-    """Return a drive over an index; ``readahead`` is that of :class:`~omidbfs.serving.disks.Disks`.
+    """Return a drive over an index. The other parameters are those of :class:`~omidbfs.serving.drive.Drive`.
 
-    ``front_ends`` has for the name of each front end what it says of itself in ``status.json``.
+    Raises
+    ------
+    DamagedError
+        A section of the index is damaged that every drive needs.
     """
-    view = session.drive_view(stored, {**_first_status(), "front_ends": front_ends or {}})
-    return Drive(view, session.source, readahead, front_ends=front_ends or {})
+    index = stored.index  # the numbers that were given (see continuity), and those that status.json has
+    index.row_of, index.client_ordinal, index.client_rows, index.study_rows  # noqa: B018
+    view = session.view(stored, {**_first_status(), "front_ends": front_ends or {}})
+    return Drive(view, session.source, readahead, spool=spool, front_ends=front_ends or {})
 
 
 class Refresher:
-    """Refreshes one drive. With ``arguments``, ``omidbfs.cli.renew`` updates its index and reports in JSON."""
+    """Refreshes one drive. With ``arguments``, ``omidbfs.cli.renew`` updates its index and reports in JSON.
 
-    def __init__(self, drive: Drive, session: Session, stored: Stored, arguments: Sequence[str]) -> None:
+    ``early`` has the requests to refresh that came before the drive was open.
+    """
+
+    def __init__(
+        self,
+        drive: Drive,
+        session: Session,
+        stored: Stored,
+        arguments: Sequence[str],
+        early: Collection[int] = (),
+    ) -> None:
         self.drive = drive
         self._session = session
         self._stored = stored
         self._arguments = arguments
+        self._early = early
         self._wanted = trio.Event()
         self._state, self._since = "idle", _now()
         self._saying = trio.Lock()
@@ -73,13 +95,21 @@ class Refresher:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._patience = Patience()
+        self._is_damaged = False
+        self._geometry = session.geometry_stamp()
+
+    @property
+    def session(self) -> Session:
+        """How the drive is made from its source, as of the last refresh."""
+        return self._session
 
     async def run(self, schedule: Schedule, ready: trio.Event) -> None:
         """Refresh on request and by schedule, from the time that observers are ``ready`` until :meth:`end`."""
         try:
             with self._scope:
                 await ready.wait()
-                if schedule.at_once:
+                await self._prepare()
+                if schedule.at_once or self._is_damaged or self._early:
                     self._wanted.set()
                 while True:
                     with trio.move_on_after(schedule.every):
@@ -88,6 +118,16 @@ class Refresher:
                     await self.refresh()
         finally:
             self._ended.set()
+
+    async def _prepare(self) -> None:
+        """Make the drive compare its index with the checksums, and make what no request should wait for."""
+        try:
+            await self.drive.prepare(self._stored.verify)
+        except DamagedError as error:
+            self._is_damaged = True
+            log.warning("the index is %s; what needs it gets EIO until a refresh has built it anew", error)
+        except Exception:  # a defect must not end the drive
+            log.exception("the drive could not be prepared, and makes what it needs when it is asked for it")
 
     async def end(self) -> None:
         """End :meth:`run` and the subprocess.
@@ -111,10 +151,9 @@ class Refresher:
     def tell_ready(self) -> None:
         """Tell systemd that the drive is ready, and how much it shows."""
         index = self.drive.view.index
+        clients = len(index.client_rows) - 1  # every drive has read this, and perhaps not their names
         failed = "; the last refresh failed" if self._state == "failed" else ""
-        notify.tell(
-            "READY=1", f"STATUS={counted(len(index), 'image')} of {counted(len(index.clients), 'client')}{failed}"
-        )
+        notify.tell("READY=1", f"STATUS={counted(len(index), 'image')} of {counted(clients, 'client')}{failed}")
 
     async def _enter(self, state: str) -> None:
         self._state, self._since = state, _now()
@@ -137,8 +176,11 @@ class Refresher:
             is_redefined = definitions != self._session.definitions
             # With `seen`: a file that was found changed at an open may since have its old content, and then the
             # index is the same.
-            if await self._bring_up_to_date() or seen or is_redefined or not self.drive.observers.know_all:
+            is_new = await self._bring_up_to_date() or self._is_damaged
+            is_new |= await self._patience.asked(session.geometry_stamp) != self._geometry
+            if is_new or seen or is_redefined or not self.drive.observers.know_all:
                 await self._take_over(session, seen)
+                self._is_damaged = False
             await self.drive.observers.settle()
             self._error = None
         except (UserError, OSError) as error:
@@ -172,10 +214,11 @@ class Refresher:
     async def _take_over(self, session: Session, seen: Mapping[int, FileFacts]) -> None:
         """Show the saved index with the options of ``session``; ``seen`` as in ``Drive.take_over``."""
         # The state belongs to the loop, so it is read here and not in the thread.
+        geometry = await self._patience.asked(session.geometry_stamp)
         stored, view, reader = await self._patience.asked(self._opened, session, self._state_now())
-        self._session, self._stored = session, stored
-        await self.drive.take_over(view, reader, seen)
-        log.info("refreshed; the kernel knows %s", counted(self.drive.observers.directories(), "directory"))
+        self._session, self._stored, self._geometry = session, stored, geometry
+        known = await self.drive.take_over(view, reader, seen)
+        log.info("refreshed; the kernel knows %s", counted(known, "directory"))
 
     def _opened(self, session: Session, told: Mapping[str, object]) -> tuple[Stored, View, Reader]:
         try:
@@ -185,12 +228,15 @@ class Refresher:
         if stored.index.lacking:  # this process runs older code than the one that wrote the index
             raise UserError("another version of omidbfs wrote the index", "mount the drive again")
         stored = replace(stored, index=continued(stored.index, self._stored.index))
-        return stored, session.drive_view(stored, told), Reader(session.source, self.drive.disks)
+        view = session.view(stored, told)
+        view.prepare()
+        return stored, view, Reader(session.source, self.drive.disks)
 
     async def _say(self) -> None:
         """Update ``status.json``. A failure ends neither the refresh nor the drive."""
         async with self._saying:  # an older text must not replace a newer one
             try:
+                await self.drive.texts_made()
                 await self.drive.replace_text(b"status.json", lambda text: renewed_status(text, self._state_now()))
             except Exception:
                 log.exception("status.json could not be renewed")
@@ -206,7 +252,7 @@ class Refresher:
 def _first_status() -> dict[str, object]:
     """Return the same fields for a new drive."""
     refresh = _refresh_state("idle", _now(), 0, None, 0)
-    return {"refresh": refresh, "counters": Counters().shown()}
+    return {"refresh": refresh, "counters": Counters().shown(), "started": _now()}
 
 
 def _refresh_state(state: str, since: str, done: int, error: str | None, stuck: int) -> dict[str, object]:

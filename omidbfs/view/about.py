@@ -5,18 +5,17 @@ Used by sessions, and by the refresh of a drive, which renews its status. Pure f
 
 import os
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
 
-from omidbfs import __version__
 from omidbfs.base.names import printable
 from omidbfs.cohorts.cohort import EVERYTHING
 from omidbfs.database.file_kinds import FILE_KINDS
 from omidbfs.facets import Facet, Kind
 from omidbfs.index.classification import Classification
+from omidbfs.index.sections import DamagedError
 from omidbfs.view.root import Root
 
 _TEXTS = 4
@@ -35,17 +34,24 @@ To combine conditions, add another by-<facet>. Every directory of images has all
 
   ls by-outcome/malignant/by-view/MLO/by-laterality/L/*.dcm
 
-Programs such as find see only what is listed. `omidbfs ls -R SOURCE COHORT` prints all paths for them.
-
-A value can also be:
+Programs such as find see only what is listed; `omidbfs ls -R SOURCE COHORT` prints all paths. A value can also be:
 
   by-view/CC,MLO                one value or the other
+  by-standard-views/complete-4,extra   all four views; complete-4 alone leaves out studies with repeats
   by-outcome/not-normal         every value but this one; further exclusions follow after commas
   by-age/50-69  by-year/2012-   a range, with or without an end
   by-outcome/CI                 a code of the database
 
 Every directory of images also contains .omidbfs/, not listed either. In it are files made from these images:
-index.csv, index.parquet, coco.json, summary.json, paths.txt.
+index.csv, pairs.csv, clients.csv, studies.csv, episodes.csv and marks.csv, also as .parquet; coco.json,
+summary.json, paths.txt, manifest.json. cohort.tar holds the images themselves.
+
+Anywhere in a path, as-png shows the images as PNG instead, for programs that do not read DICOM. So do as-png16,
+as-tiff and as-npy (stored values), as-png-1024x768 (scaled and padded), as-png-512 (longest side):
+
+  ls as-png-512/by-outcome/malignant/by-view/MLO/*.png
+
+There, tables and coco.json have boxes in its pixels. For as-png-1024x768-crop, run `omidbfs geometry SOURCE`.
 
 The drive is read-only. Files have their original content. A file has the same inode under all its paths.
 
@@ -63,7 +69,7 @@ def generated_texts(
     index = root.cohorts.index
     return LazyTexts(
         {
-            "README.txt": lambda: readme(index.registry.facets).encode(),
+            "README.txt": lambda: readme(root.cohorts.facets).encode(),
             "status.json": lambda: status_text(root, source, classification, state or {}),
             "facets.json": lambda: _lines([facet_counts(root)], indent=True),
             "problems.jsonl": lambda: index.problem_lines,
@@ -119,20 +125,21 @@ def readme(facets: Sequence[Facet]) -> str:
 
 def status(root: Root, source: Sequence[str | None], classification: Classification) -> dict[str, object]:
     """Return what the drive serves: source, counts, options, problems by kind."""
+    from omidbfs.base.version import (
+        installed_version,  # to look takes 10 ms, and a command that only asks makes no status
+    )
+
     index = root.cohorts.index
     windows = classification.windows
     return {
-        "version": __version__,
+        "version": installed_version(),
         "pid": os.getpid(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "images_directory": source[0] and printable(source[0]),
         "data_directory": source[1] and printable(source[1]),
-        "clients": len(index.clients),
-        "studies": len(index.studies),
+        "clients": len(index.client_rows) - 1,
+        "studies": len(index.study_rows) - 1,
         "images": len(index),
-        **{f"{kind.name}_files": int(np.count_nonzero(index.files[kind].access)) for kind in FILE_KINDS},
-        "listed_files": root.listed_files() + _TEXTS,
-        "cohorts": {name: len(root.cohorts.rows(cohort)) for name, cohort in root.named.items()},
+        **_counts(root),
         "options": {
             "num_months_ci_prior": windows.ci_prior,
             "num_months_cancer_prior": windows.cancer_prior,
@@ -140,8 +147,21 @@ def status(root: Root, source: Sequence[str | None], classification: Classificat
             "num_months_benign_follow_up": windows.benign_follow_up,
             "link_all": classification.link_all,
         },
-        "problems": index.problem_kinds(),
     }
+
+
+def _counts(root: Root) -> dict[str, object]:
+    """Return numbers of files and problems; nothing if the part of the index that has them is damaged."""
+    index = root.cohorts.index
+    try:
+        return {
+            **{f"{kind.name}_files": int(np.count_nonzero(index.files[kind].access)) for kind in FILE_KINDS},
+            "listed_files": root.listed_files() + _TEXTS,
+            "cohorts": {name: len(root.cohorts.rows(cohort)) for name, cohort in root.named.items()},
+            "problems": index.problem_kinds(),
+        }
+    except DamagedError:
+        return {}
 
 
 def facet_counts(root: Root) -> dict[str, object]:
@@ -162,7 +182,7 @@ def facet_counts(root: Root) -> dict[str, object]:
                 else {"values": dict(cohorts.counts(EVERYTHING, facet))}
             ),
         }
-        for facet in cohorts.index.registry.facets
+        for facet in cohorts.facets
     }
 
 

@@ -7,6 +7,7 @@ may use it.
 import stat
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,13 +16,19 @@ from numpy.typing import NDArray
 
 from omidbfs.cohorts.cohort import Cohort, Cohorts
 from omidbfs.database.permissions import Access
-from omidbfs.index.columns import Index
+from omidbfs.index.columns import Index, blocks
+from omidbfs.index.measured import Geometries
 from omidbfs.view.files import Files
+from omidbfs.view.inode import is_rendition
 from omidbfs.view.nodes import Attributes, Directory, Entry, Export, Listing, Node
+from omidbfs.view.renditions import Renditions
 from omidbfs.view.root import Root
 
 _FEW = 1 << 16
 """A number of images whose rows are gathered, and whose codes are counted, in 1 ms."""
+
+_ANSWERS = 64
+"""The number of cohorts of which it is remembered whether they have been measured."""
 
 Enter = Callable[["Context", Directory, bytes], Directory | None]
 """Returns the directory to which a name leads in a directory of images; ``None`` if it leads nowhere."""
@@ -40,11 +47,15 @@ class Context:
     cohorts: Cohorts
     lists: Root
     files: Files
+    renditions: Renditions
+    geometries: Geometries
     access: Access
     quoting: Access
     entrances: Mapping[bytes, Enter]
     list_nested: bool
     list_empty: bool
+    are_measured: Callable[[Cohort], bool] = field(init=False)
+    """Returns whether each image of a cohort has been measured."""
     _beginnings: tuple[bytes, ...] = field(init=False)
     _shared: WeakValueDictionary[Hashable, NDArray[np.integer]] = field(
         init=False, default_factory=WeakValueDictionary
@@ -52,6 +63,9 @@ class Context:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_beginnings", tuple(self.entrances))
+        # Each lookup in .omidbfs/ asks, and the answer takes up to 10 ms for 3 million images.
+        asked = lru_cache(_ANSWERS)(partial(_are_measured, self.cohorts, self.geometries))
+        object.__setattr__(self, "are_measured", asked)
 
     def entered(self, directory: Directory, name: bytes) -> Directory | None:
         """Return the directory to which a name leads in the root and in every directory of images, or ``None``."""
@@ -82,7 +96,7 @@ class Context:
             return Entry(name, *self.attributes(node), node)
         if isinstance(node, Export):  # its size is unknown before it is made
             return Entry(name, *self.export_attributes(node, 0), None)
-        attributes = self.files.attributes(node)
+        attributes = self.renditions.attributes(node) if is_rendition(node) else self.files.attributes(node)
         assert attributes is not None, "a node that was just found is current"
         return Entry(name, *attributes, None)
 
@@ -112,3 +126,8 @@ class Context:
     def is_shared_at_once(self, key: Hashable, cohort: Cohort) -> bool:
         """Return whether :meth:`shared` takes no longer than a few lookups, for an array made from a cohort."""
         return len(self.index) <= _FEW or key in self._shared or self.cohorts.are_at_hand(cohort, _FEW)
+
+
+def _are_measured(cohorts: Cohorts, geometries: Geometries, cohort: Cohort) -> bool:
+    rows, unknown = cohorts.rows(cohort), geometries.unknown
+    return not any(unknown[rows[part]].any() for part in blocks(len(rows)))

@@ -29,7 +29,7 @@ def enter_facet(context: Context, directory: Directory, name: bytes) -> Director
     OSError
         ENAMETOOLONG: the path already has more than :data:`LONGEST_PATH` bytes.
     """
-    facet = context.index.registry.by_name.get(os.fsdecode(name.removeprefix(b"by-")))
+    facet = context.cohorts.facet(os.fsdecode(name.removeprefix(b"by-")))
     if facet is None:
         return None
     if len(directory.path) > LONGEST_PATH:
@@ -80,7 +80,8 @@ class FacetDirectory(Directory):
 
     def lists_at_once(self, context: Context) -> bool:
         """Return whether its values, or the rows of its cohort, are at hand."""
-        return context.is_shared_at_once(self._key, self.cohort)
+        # The values of by-cohort need the rows of every named cohort, however few rows its own cohort has.
+        return context.is_shared_at_once(self._key, EVERYTHING if self.facet.kind is Kind.COHORT else self.cohort)
 
     @property
     def _key(self) -> object:

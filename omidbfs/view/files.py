@@ -11,7 +11,7 @@ bits.
 
 import functools
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -23,6 +23,7 @@ from omidbfs.database.records import FileFacts
 from omidbfs.index.columns import Index, blocks
 from omidbfs.index.flat_names import flat_name, flat_names
 from omidbfs.index.identity import NOBODY
+from omidbfs.pixels.rendition import Rendition
 from omidbfs.view.inode import (
     IMAGE,
     KEY,
@@ -34,12 +35,13 @@ from omidbfs.view.inode import (
     is_source,
     versioned,
 )
-from omidbfs.view.nodes import Attributes, Entry
+from omidbfs.view.nodes import Attributes, Entry, new_entry
 from omidbfs.view.ownership import Ownership
 from omidbfs.view.root import Links
 from omidbfs.view.texts import Content, Texts
 
-_new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new__, Entry)
+_Found = tuple[tuple[int, int], FileFacts]
+"""The place of a source file, as :meth:`Files._place` returns it, and its facts."""
 
 
 class Files:
@@ -81,8 +83,13 @@ class Files:
         self._links = links
         self._modes_and_owners = np.array(self._accesses, np.int64).T | [[stat.S_IFREG], [0], [0]]
         self._changed: dict[int, FileFacts] = {}
+        self._last: tuple[int, int, _Found] = (-1, -1, ((0, 0), FileFacts(0, 0, 0, 0, 0)))
+        """The file that was found last, with its inode and the number of updates at that time.
+
+        After the lookup of a name, its attributes are asked for, and then the file is opened.
+        """
         self.updates = 0
-        """How often :meth:`update` was called. Pages of entries from before a call may have outdated inodes."""
+        """How often a file was found changed. Pages of entries from before may have outdated inodes."""
 
     def prepare(self) -> None:
         """Make link counts, texts and the total size, so that no request has to wait for them."""
@@ -100,9 +107,15 @@ class Files:
 
     def image(self, row: int, kind: FileKind) -> int | None:
         """Return the inode of a file of an image; ``None`` if there is no such file."""
-        if not self._index.has_file(row, kind):
+        index, number = self._index, kind.number
+        # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
+        if not index.files[number].access.item(row):
             return None
-        return self._inode(image_key(self._index.identity.item(row), kind))
+        updates, key, place = self.updates, image_key(index.identity.item(row), kind), (row, number)
+        facts = self._facts(key, place)
+        inode = versioned(key, facts)
+        self._last = inode, updates, (place, facts)
+        return inode
 
     def images(self, rows: NDArray[np.integer], kind: FileKind) -> NDArray[np.uint64]:
         """Return the inodes of files of one kind, by size and time in the index. The files must exist."""
@@ -110,6 +123,10 @@ class Files:
         return all_versioned(
             image_keys(self._index.identity[rows], kind.number), columns.size[rows], columns.mtime[rows]
         )
+
+    def facts_of_image(self, row: int, kind: FileKind) -> FileFacts:
+        """Return the facts of a file of an image, which must exist."""
+        return self._facts(image_key(self._index.identity.item(row), kind), (row, kind.number))
 
     def document(self, client: int, slot: int) -> int | None:
         """Return the inode of an NBSS or ImageDB file; ``None`` if the client has no such file."""
@@ -162,24 +179,31 @@ class Files:
         found = self._found(inode)
         return None if found is None else found[1]
 
-    def _found(self, inode: int) -> tuple[tuple[int, int], FileFacts] | None:
+    def _found(self, inode: int) -> _Found | None:
         """Return place and facts of a source file; ``None`` if it is gone or has another version."""
+        last, updates = self._last, self.updates
+        if last[0] == inode and last[1] == updates:
+            return last[2]
         place = self._place(inode) if is_source(inode) else None
         if place is None:
             return None
         key = inode & KEY
         facts = self._facts(key, place)
-        return (place, facts) if versioned(key, facts) == inode else None
+        if versioned(key, facts) != inode:
+            return None
+        self._last = inode, updates, (place, facts)
+        return self._last[2]
 
     def current(self, inode: int) -> int | None:
         """Return the current inode of the source file of an inode; ``None`` if there is no such file."""
+        if self._found(inode) is not None:
+            return inode
         return self._inode(inode & KEY) if is_source(inode) and self._place(inode) is not None else None
 
     def _facts(self, key: int, place: tuple[int, int] | None = None) -> FileFacts:
         changed = self._changed.get(key)
         if changed is not None:
             return changed
-        # item() gives a Python int at once: half the time of int() of a numpy scalar, in every lookup and open.
         index, place = self._index, place or self._place(key)
         assert place is not None
         where: tuple[int, ...] = place
@@ -241,10 +265,12 @@ class Files:
         for key, facts in old._changed.items():
             if seen.get(key) != facts and self._place(key) is not None:
                 self._changed[key] = self._limited(key, facts)
+                self.updates += 1
 
     def source_file(self, inode: int) -> tuple[Tree, bytes]:
         """Return the tree of a source file, and its path in the tree."""
-        index, place = self._index, self._place(inode)
+        found = self._found(inode)
+        index, place = self._index, self._place(inode) if found is None else found[0]
         assert place is not None
         if inode & IMAGE:
             row, kind = place[0], FILE_KINDS[place[1]]
@@ -307,7 +333,7 @@ class Files:
         sizes, mtimes = gathered("size").astype(np.uint64), gathered("mtime").astype(np.int64)
         kinds = np.array([kind.number for kind in shown], np.uint64)[positions]
         inodes = all_versioned(image_keys(index.identity[rows], kinds), sizes, mtimes).tolist()
-        modes, uids, gids = self._modes_and_owners[:, gathered("access")].tolist()
+        modes, uids, gids = self.rights(gathered("access"))
         links = self._links.of(rows).tolist()
         columns = (
             names,
@@ -320,7 +346,7 @@ class Files:
             mtimes.tolist(),
             repeat(None, len(names)),
         )
-        page = list(map(_new_entry, zip(*columns, strict=True)))
+        page = list(map(new_entry, zip(*columns, strict=True)))
         changed, is_link = self._changed, self._links_to is not None
         if changed or is_link:
             page = [self._anew(entry) if is_link or entry.inode & KEY in changed else entry for entry in page]
@@ -331,6 +357,11 @@ class Files:
         place = self._place(key)
         assert place is not None
         return Entry(entry.name, *self._attributes(self._inode(key), place, self._facts(key, place)), None)
+
+    def rights(self, accesses: NDArray[np.integer]) -> list[list[int]]:
+        """Return the modes, owners and groups that ``accesses``, positions in ``Index.accesses``, stand for."""
+        rights: list[list[int]] = self._modes_and_owners[:, accesses].tolist()
+        return rights
 
     def flat_name(self, row: int) -> bytes:
         """Return the name in flat cohorts, without suffix, of an image whose UID occurs more than once."""
@@ -345,9 +376,10 @@ def _disk_size(sizes: NDArray[np.unsignedinteger]) -> int:
     return sum(int(part.sum()) for part in rounded)
 
 
-def split_name(name: bytes, shown: Iterable[FileKind]) -> tuple[bytes, FileKind] | None:
-    """Split a file name into the name of the image and the kind of file; ``None`` if the suffix is of no kind."""
-    for kind in shown:
-        if name.endswith(kind.suffix):
-            return name[: -len(kind.suffix)], kind
+def split_name(name: bytes, shown: Iterable[FileKind | Rendition]) -> tuple[bytes, FileKind | Rendition] | None:
+    """Split a file name into the name of the image and what is shown of it; ``None`` if no suffix fits."""
+    for one in shown:
+        suffix = one.suffix
+        if name.endswith(suffix):
+            return name[: -len(suffix)], one
     return None

@@ -16,9 +16,10 @@ from omidbfs.database.file_kinds import FILE_KINDS, JSON, FileKind
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.facets import Facet
 from omidbfs.index.columns import Index
+from omidbfs.pixels.rendition import Rendition
 from omidbfs.view.context import Context
 from omidbfs.view.files import split_name
-from omidbfs.view.nodes import Directory, Listing, Node, joined
+from omidbfs.view.nodes import Directory, Entry, Listing, Node, joined
 
 LONGEST_PATH = 3072
 """The largest number of bytes in the path of a directory of images in which facets are found.
@@ -40,7 +41,7 @@ class CohortDirectory(Directory):
         return context.entered(self, name) or self._file(context, name)
 
     def _file(self, context: Context, name: bytes) -> int | None:
-        index, split = context.index, split_name(name, self.cohort.files)
+        index, split = context.index, split_name(name, self.cohort.shown)
         if split is None:
             return None
         stem, kind = split
@@ -54,7 +55,7 @@ class CohortDirectory(Directory):
 
     def listing(self, context: Context) -> Listing:
         """Return the files. With ``list_nested`` the facets that the path does not name come first."""
-        listing = _files(context, self, self.cohort, lambda: context.cohorts.row_array(self.cohort), flat=True)
+        listing = _files(context, self, self.cohort, lambda: context.cohorts.rows(self.cohort), flat=True)
         return joined(self._facets(context), listing) if context.list_nested else listing
 
     def lists_at_once(self, context: Context) -> bool:
@@ -107,6 +108,10 @@ class ClientDirectory(Directory):
             return False
         return self.cohort == EVERYTHING or len(self._rows(context)) > 0
 
+    def client_shown(self, context: Context) -> int | None:
+        """Return the client, if the JSON files of the client are shown."""
+        return self.client if self._shows_documents(context) else None
+
     def _rows(self, context: Context) -> NDArray[np.uint32]:
         first, end = context.index.client_rows[self.client : self.client + 2].tolist()
         return context.cohorts.rows_between(self.cohort, first, end)
@@ -136,7 +141,7 @@ class StudyDirectory(Directory):
         return context.entered(self, name) or self._file(context, name)
 
     def _file(self, context: Context, name: bytes) -> int | None:
-        split = split_name(name, self.cohort.files)
+        split = split_name(name, self.cohort.shown)
         if split is None:
             return None
         stem, kind = split
@@ -167,10 +172,12 @@ def facet_names(facets: Iterable[Facet]) -> list[bytes]:
     return [b"by-" + facet.name.encode() for facet in facets]
 
 
-def _image(context: Context, cohort: Cohort, row: int, kind: FileKind) -> int | None:
+def _image(context: Context, cohort: Cohort, row: int, shown: FileKind | Rendition) -> int | None:
     if cohort.terms and not context.cohorts.contains(cohort, row):
         return None
-    return context.files.image(row, kind)
+    return (
+        context.renditions.inode(row, shown) if isinstance(shown, Rendition) else context.files.image(row, shown)
+    )
 
 
 def _rows_of_study(context: Context, cohort: Cohort, study: int) -> NDArray[np.uint32]:
@@ -181,6 +188,13 @@ def _rows_of_study(context: Context, cohort: Cohort, study: int) -> NDArray[np.u
 def _files(
     context: Context, directory: Directory, key: Hashable, rows: Callable[[], NDArray[np.uint32]], *, flat: bool
 ) -> Listing:
-    of, shown = context.files, directory.cohort.files
-    files = context.shared(key, lambda: of.of_rows(rows(), shown))
-    return Listing(len(files), lambda start, count: of.page(files[start : start + count], shown, flat=flat))
+    of, kinds, rendition = context.files, directory.cohort.files, directory.cohort.rendition
+    files = context.shared(key, lambda: of.of_rows(rows(), kinds))  # of one kind: a file is its row
+
+    def page(start: int, count: int) -> list[Entry]:
+        part = files[start : start + count]
+        if rendition is not None:
+            return context.renditions.page(part, rendition, flat=flat)
+        return of.page(part, kinds, flat=flat)
+
+    return Listing(len(files), page)

@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.base.names import digest
-from omidbfs.database.file_kinds import FILE_KINDS, FileKind
+from omidbfs.database.file_kinds import DCM, FILE_KINDS, FileKind
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.records import FileFacts
 from omidbfs.index.columns import Index
+from omidbfs.pixels.sizes import RENDITION_IDENTITIES
 
 ROOT_INODE = 1
 
@@ -33,18 +34,18 @@ _TEXT, _DOCUMENT, _IMAGE, _RENDITION, _EXPORT, _DIRECTORY = 0b0001, 0b0010, 0b01
 
 _VERSION_AT = 35
 _VERSION = (1 << _CLASS_AT - _VERSION_AT) - 1
-_NUMBER = (1 << _VERSION_AT) - 1
+NUMBER = (1 << _VERSION_AT) - 1
+"""The bits of the number of a file of the source, or of a text."""
 _MIX_SIZE, _MIX_TIME = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
+_MIX_RENDERED, _MIX_SALT = 0x165667B19E3779F9, 0xD6E8FEB86659FD93
 _MIXED = 0xFFFFFFFFFFFFFFFF
 
 IMAGE, DOCUMENT = _IMAGE << _CLASS_AT, _DOCUMENT << _CLASS_AT
 """A file of the source has one of these bits: it is a file of an image, or a document of a client."""
-KEY = 0b1111 << _CLASS_AT | _NUMBER
+KEY = 0b1111 << _CLASS_AT | NUMBER
 """The bits that identify a file of the source: all its versions share them."""
 
-_IDENTITY_BITS, _TEXT_BITS, _RENDITION_VERSION_BITS = 24, 16, 19
-RENDITION_IDENTITIES = 1 << _IDENTITY_BITS
-"""The number of images that can have renditions: those with a smaller identity."""
+_IDENTITY_BITS, _TEXT_BITS, _RENDITION_VERSION_BITS = RENDITION_IDENTITIES.bit_length() - 1, 16, 19
 
 
 # Classes
@@ -111,6 +112,11 @@ def file_key(inode: int) -> int:
     return inode & KEY
 
 
+def source_key(inode: int) -> int:
+    """Return the key of a file of the source; for a rendition, that of its DICOM file."""
+    return image_key(rendition_fields(inode).identity, DCM) if is_rendition(inode) else file_key(inode)
+
+
 def image_keys(identities: NDArray[np.uint32], kinds: int | NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the keys of files of some images; ``kinds`` has the number of each kind, or is one number for all."""
     return identities.astype(np.uint64) << np.uint64(1) | np.uint64(IMAGE) | np.asarray(kinds, np.uint64)
@@ -123,7 +129,7 @@ def document_keys(identities: NDArray[np.uint32], slot: int) -> NDArray[np.uint6
 
 def identity_and_part(inode: int) -> tuple[int, int]:
     """Return the identity of an image and the number of a kind of file, or the identity of a client and a slot."""
-    return divmod(inode & _NUMBER, 2 if inode & IMAGE else len(DOCUMENTS))
+    return divmod(inode & NUMBER, 2 if inode & IMAGE else len(DOCUMENTS))
 
 
 def all_keys(index: Index) -> tuple[range, range]:
@@ -156,7 +162,7 @@ def text_inode(number: int, content: bytes | memoryview) -> int:
 
 def text_number(inode: int) -> int:
     """Return the number of the text that an inode belongs to."""
-    return inode & _NUMBER
+    return inode & NUMBER
 
 
 # Renditions
@@ -179,13 +185,35 @@ def rendition_hash(text: bytes) -> int:
     return int(digest(text)[:4], 16)
 
 
+def rendition_version(size: int, mtime_ns: int, rendered: int, salt: int) -> int:
+    """Return the version of a rendition: of the size and time of its source, its own size, and a number."""
+    mixed = size * _MIX_SIZE + mtime_ns * _MIX_TIME + rendered * _MIX_RENDERED + salt * _MIX_SALT
+    return (mixed & _MIXED) >> 64 - _RENDITION_VERSION_BITS
+
+
+def all_rendition_inodes(
+    identities: NDArray[np.uint32],
+    text: int,
+    sizes: NDArray[np.unsignedinteger],
+    mtimes: NDArray[np.int64],
+    rendered: NDArray[np.int64],
+    salts: NDArray[np.uint64],
+) -> NDArray[np.uint64]:
+    """Return the inodes of one rendition of many images; the identities must have room for it."""
+    mixed = sizes.astype(np.uint64) * np.uint64(_MIX_SIZE) + mtimes.view(np.uint64) * np.uint64(_MIX_TIME)
+    mixed += rendered.view(np.uint64) * np.uint64(_MIX_RENDERED) + salts * np.uint64(_MIX_SALT)
+    first = np.uint64((_RENDITION << _CLASS_AT) | text << _RENDITION_VERSION_BITS)
+    of = identities.astype(np.uint64) << np.uint64(_TEXT_BITS + _RENDITION_VERSION_BITS)
+    return of | first | mixed >> np.uint64(64 - _RENDITION_VERSION_BITS)
+
+
 def rendition_inode(fields: RenditionFields) -> int:
     """Return the inode of a rendition.
 
     Raises
     ------
     OSError
-        EOVERFLOW: the identity of the image is :data:`RENDITION_IDENTITIES` or more.
+        EOVERFLOW: the identity of the image is :data:`~omidbfs.pixels.sizes.RENDITION_IDENTITIES` or more.
     """
     identity, text, version = fields
     if identity >> _IDENTITY_BITS:

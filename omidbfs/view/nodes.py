@@ -4,6 +4,7 @@ Used by front ends, and by the modules of each kind of directory. All values are
 them.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omidbfs.cohorts.cohort import Cohort
+from omidbfs.exports.formats import FORMATS
 from omidbfs.index.columns import Index
 from omidbfs.index.flat_names import flat_names
 from omidbfs.view.inode import directory_inode
@@ -60,6 +62,10 @@ class Directory:
         """The images for which it stands. A client or study in the path is a term, too."""
         return self.cohort
 
+    def client_shown(self, context: Any) -> int | None:
+        """Return the client whose directory it is, if it shows the client's JSON files; otherwise ``None``."""
+        return None
+
     def image_names(self, index: Index, rows: NDArray[np.integer]) -> list[bytes]:
         """Return the paths of images in this directory, without suffixes."""
         return flat_names(index, rows)
@@ -81,6 +87,11 @@ class Export:
     inode: int
     directory: Directory
     format: str
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether its size is known without making it, and its bytes are those of files of the source."""
+        return FORMATS[self.format].archive is not None
 
     @property
     def view(self) -> bytes:
@@ -121,6 +132,10 @@ class Entry(NamedTuple):
     def attributes(self) -> Attributes:
         """What ``stat`` shows of it."""
         return Attributes(*self[1:-1])
+
+
+new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new__, Entry)
+"""Makes an entry from its fields, in half the time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from omidbfs.cohorts.cohort import Cohort, Cohorts
+from omidbfs.cohorts.cohort import COHORT, Cohort, Cohorts
+from omidbfs.cohorts.members import Broken
 from omidbfs.facets import Facet
 from omidbfs.index.columns import Index, blocks
 
@@ -19,12 +20,14 @@ from omidbfs.index.columns import Index, blocks
 class Root:
     """The root of a drive over ``cohorts.index``.
 
-    ``facets`` are listed. All others can be entered, too. ``named`` are the cohorts in ``cohorts/``.
+    ``facets`` are listed. All others can be entered, too. ``named`` are the cohorts in ``cohorts/``. ``broken``
+    has the mistake of each cohort that is not there because its definition has one.
     """
 
     cohorts: Cohorts
     facets: tuple[Facet, ...]
     named: Mapping[str, Cohort] = field(default_factory=dict)
+    broken: Mapping[str, Broken] = field(default_factory=dict)
     links: "Links" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -51,13 +54,14 @@ class Links:
         self._cohorts, self._named = cohorts, named
         self._once = 1 + sum(not facet.several for facet in facets)  # all/, and one value of each of these facets
         several = [
-            (index.columns[facet.name], [len(codes) for codes in index.combinations[facet.name]])
+            (facet.name, [len(codes) for codes in index.combinations[facet.name]])
             for facet in facets
-            if facet.several
+            if facet.several and facet.name != COHORT
         ]
-        most = self._once + sum(max(counts, default=0) for _, counts in several) + len(named)
+        self._lists_named = any(facet.name == COHORT for facet in facets)
+        most = self._once + sum(max(counts, default=0) for _, counts in several) + (len(named) + 1) * 2
         self._type: np.dtype[np.unsignedinteger] = np.min_scalar_type(most)
-        self._several = [(column, np.array(counts, self._type)) for column, counts in several if counts]
+        self._several = [(name, np.array(counts, self._type)) for name, counts in several if counts]
         self._all: NDArray[np.unsignedinteger] | None = None
         self._lock = threading.Lock()
 
@@ -66,13 +70,14 @@ class Links:
         if self._all is not None:
             return self._all[rows]
         links = self._in_facets(rows)
-        if self._named:
-            all_rows = range(len(self._cohorts.index))
-            numbers = all_rows[rows] if isinstance(rows, slice) else rows.tolist()
-            for cohort in self._named:
-                members = self._cohorts.rows(cohort)
-                links += np.fromiter(map(members.__contains__, numbers), np.bool_, len(links))
-        return links
+        named = np.zeros_like(links)
+        for cohort in self._named:
+            named += self._cohorts.which(cohort, rows)
+        return links + self._of_named(named)
+
+    def _of_named(self, named: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        """Return the number of paths below ``cohorts`` and ``by-cohort`` of images that so many cohorts have."""
+        return named + np.maximum(named, named.dtype.type(1)) if self._lists_named else named
 
     def item(self, row: int) -> int:
         """Return the link count of one row."""
@@ -86,19 +91,24 @@ class Links:
                 links = np.empty(len(self._cohorts.index), self._type)
                 for rows in blocks(len(links)):
                     links[rows] = self._in_facets(rows)
-                for cohort in self._named:
-                    links[self._cohorts.row_array(cohort)] += 1
+                if self._named:
+                    named = np.zeros_like(links)
+                    for cohort in self._named:
+                        named[self._cohorts.rows(cohort)] += 1
+                    links += self._of_named(named)
                 self._all = links
 
     def _in_facets(self, rows: NDArray[np.integer] | slice) -> NDArray[np.unsignedinteger]:
-        links = np.full(len(self._cohorts.index.study_of[rows]), self._once, self._type)
-        for column, counts in self._several:
-            links += counts[column[rows]]
+        index = self._cohorts.index
+        links = np.full(len(index.study_of[rows]), self._once, self._type)
+        for name, counts in self._several:
+            links += counts[index.columns[name][rows]]
         return links
 
 
 def root_of(
     index: Index, facets: Iterable[Facet] | None = None, named: Mapping[str, Cohort] | None = None
 ) -> Root:
-    """Return a root that lists some facets, by default all, and named cohorts."""
-    return Root(Cohorts(index), tuple(index.registry.facets if facets is None else facets), named or {})
+    """Return a root that lists some facets, by default all, and named cohorts, which refer to no other cohort."""
+    cohorts = Cohorts(index)
+    return Root(cohorts, tuple(cohorts.facets if facets is None else facets), named or {})

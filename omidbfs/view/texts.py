@@ -42,7 +42,7 @@ class Texts:
         self._inodes: dict[bytes, int] = {}
         self._contents: dict[int, Content] = {}
         self._replaced: deque[tuple[int, Content]] = deque(maxlen=_KEPT)
-        self._making = threading.Lock()
+        self._making = {name: threading.Lock() for name in self.names}
 
     def prepare(self) -> None:
         """Make all texts."""
@@ -52,8 +52,8 @@ class Texts:
     def inode(self, name: bytes) -> int | None:
         """Return the inode of a text; ``None`` if there is none of this name."""
         inode = self._inodes.get(name)
-        if inode is None and name in self.names:
-            with self._making:
+        if inode is None and name in self._making:
+            with self._making[name]:
                 inode = self._inodes.get(name) or self._made(name)
         return inode
 

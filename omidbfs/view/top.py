@@ -7,7 +7,6 @@ use them.
 import os
 from dataclasses import dataclass
 
-from omidbfs.cohorts.cohort import EVERYTHING
 from omidbfs.view.context import Context
 from omidbfs.view.images import CohortDirectory, facet_names
 from omidbfs.view.nodes import OMIDBFS, Directory, Listing, Node
@@ -17,24 +16,30 @@ _ALL, _COHORTS, _README = b"all", b"cohorts", b"README.txt"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RootDirectory(Directory):
-    """The root: all images, facets, named cohorts, and the texts of the drive."""
+    """The root: all images, facets, named cohorts, and the texts of the drive.
+
+    With a rendition of each image instead of its files it is a directory in the root, which has no texts.
+    """
 
     def lookup(self, context: Context, name: bytes) -> Node | None:
         """Return an entry of the root, or a facet that it does not list."""
-        if name == _README:
-            return context.files.texts.inode(name)
         if name == _ALL:
-            return CohortDirectory(*self.below(name), EVERYTHING)
-        if name == OMIDBFS:  # before the entrances, because in the root it is a different directory
-            return AboutDirectory(*self.below(name), EVERYTHING)
+            return CohortDirectory(*self.below(name), self.cohort)
         if name == _COHORTS and context.lists.named:
-            return NamedDirectory(*self.below(name), EVERYTHING)
+            return NamedDirectory(*self.below(name), self.cohort)
+        if not self.path:
+            if name == _README:
+                return context.files.texts.inode(name)
+            if name == OMIDBFS:  # before the entrances, because in the root it is a different directory
+                return AboutDirectory(*self.below(name), self.cohort)
         return context.entered(self, name)
 
     def listing(self, context: Context) -> Listing:
         """Return its entries, with the facets and cohorts that the configuration chooses."""
         lists = context.lists
-        names = [_README, _ALL, *facet_names(lists.facets), OMIDBFS]
+        names = [_ALL, *facet_names(lists.facets)]
+        if not self.path:
+            names = [_README, *names, OMIDBFS]
         return context.looked_up(self, names + [_COHORTS] * bool(lists.named))
 
 
@@ -45,6 +50,8 @@ class NamedDirectory(Directory):
     def lookup(self, context: Context, name: bytes) -> Directory | None:
         """Return a named cohort."""
         named = context.lists.named.get(os.fsdecode(name))
+        if named is not None and self.cohort.rendition is not None:
+            named = context.renditions.cohort(named, self.cohort.rendition)
         return None if named is None else CohortDirectory(*self.below(name), named)
 
     def listing(self, context: Context) -> Listing:

@@ -5,10 +5,8 @@ Used by front ends. Pure functions of a view: any thread may call them. The name
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from omidbfs.database.file_kinds import DCM, FileKind
-from omidbfs.exports.fields import label
+from omidbfs.exports.fields import values_of
 from omidbfs.facets import Facet, Kind, Level
 from omidbfs.view.nodes import Directory
 from omidbfs.view.view import View
@@ -20,7 +18,7 @@ def of_directory(view: View, directory: Directory) -> Mapping[bytes, bytes]:
     """Return the number of images and the definition of a cohort; an empty mapping for other directories."""
     if not directory.has_images:
         return {}
-    count = len(view.cohorts.rows(view.cohort(directory)))
+    count = view.cohorts.count(view.cohort(directory), Level.IMAGE)
     return {_PREFIX + b"count": b"%d" % count, _PREFIX + b"definition": directory.path}
 
 
@@ -29,11 +27,11 @@ def of_file(view: View, inode: int) -> Mapping[bytes, bytes]:
 
     A JSON file of a client has only the facets of the client. Other files have no attributes.
     """
-    place = view.files.place(inode)
+    place = view.place(inode)
     if place is None:
         return {}
     index, (row, kind) = view.index, place
-    facets = index.registry.facets
+    facets = view.cohorts.facets
     if kind is None:
         client, first = row, int(index.client_rows[row])
         if first == index.client_rows[client + 1]:
@@ -43,11 +41,6 @@ def of_file(view: View, inode: int) -> Mapping[bytes, bytes]:
 
 
 def _value(view: View, facet: Facet, row: int, kind: FileKind | None) -> bytes:
-    index = view.index
     if facet.kind is Kind.FILE:
         return (kind or DCM).name.encode()
-    if facet.kind is not Kind.NAME:
-        labels = (label(view.cohorts, facet, code) for code in index.codes_of(facet.name, row))
-        return "|".join(dict.fromkeys(labels)).encode()
-    members = view.cohorts.levels[facet.level]
-    return members.names(np.array([members.ordinal(row)]))[0]
+    return "|".join(values_of(view.cohorts, facet, row)).encode()

@@ -8,16 +8,13 @@ from pathlib import Path
 
 import pytest
 from clusters import Cluster, require
-
-from omidbfs.demo import generate
+from trees import Quirky
 
 
 @pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def database(quirky_database: Quirky) -> Path:
     """A database with every quirk; not to be changed."""
-    path = tmp_path_factory.mktemp("cluster") / "db"
-    generate(path, 12, seed=8, quirks=True)
-    return path
+    return quirky_database.path
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import pytest
 import safetensors.numpy
 from clusters import Cluster, require
 
+from omidbfs.index.measured import place_of
+
 DRIVER = """
 import os, sys
 from pathlib import Path
@@ -24,7 +26,7 @@ from omidbfs.base.errors import UserError
 from omidbfs.index import build
 from omidbfs.index.build import Work, refreshed
 from omidbfs.index.executors import executor_for
-from omidbfs.index.store import save, fingerprint
+from omidbfs.index.fingerprint import fingerprint; from omidbfs.index.store import save
 
 
 def progress(phase, done, total, images):
@@ -205,3 +207,72 @@ def test_mpi_gives_the_same_index_client_by_client(
     lines = done.stdout.splitlines()
     assert len(lines) == int(lines[-1].split()[2]) > 20
     assert arrays(tmp_path / "index") == expected
+
+
+# Renditions
+
+
+def exported(out: Path) -> dict[str, bytes]:
+    """Return the files of an export, without its record, whose order may differ."""
+    found = (path for path in out.rglob("*") if path.is_file() and path.name != ".omidbfs-export.jsonl")
+    return {str(path.relative_to(out)): path.read_bytes() for path in found}
+
+
+@pytest.fixture(params=["dask", "mpi"])
+def elsewhere(request: pytest.FixtureRequest) -> tuple[list[str], str]:
+    """The program that works on a cluster, and its ``--executor``."""
+    if request.param == "dask":
+        return [sys.executable, "-m", "omidbfs"], f"dask://{request.getfixturevalue('dask').address}"
+    python = [sys.executable, "-P", "-m", "mpi4py.futures"]
+    return [*request.getfixturevalue("mpirun"), *python, "-m", "omidbfs"], "mpi"
+
+
+def test_renditions_are_the_same_wherever_they_are_made(
+    elsewhere: tuple[list[str], str], database: Path, tmp_path: Path
+) -> None:
+    program, executor = elsewhere
+    command = ("export", database, "by-view/MLO", "--as", "png-64x64", "--workers", "2", "-o")
+    for name in ("out", "images.npy"):
+        (tmp_path / "local").mkdir(exist_ok=True)
+        here = omidbfs(*command, tmp_path / "local" / name)
+        (tmp_path / "there").mkdir(exist_ok=True)
+        place = tmp_path / "there" / name
+        done = subprocess.run(
+            [*program, *command, place, "--executor", executor],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == here.returncode == 1, done.stderr
+        assert done.stdout == here.stdout, "two images are no DICOM files"
+    assert len(exported(tmp_path / "local")) > 100
+    assert exported(tmp_path / "there") == exported(tmp_path / "local")
+
+
+# Geometry
+
+
+def test_the_geometry_is_the_same_wherever_it_is_measured(
+    elsewhere: tuple[list[str], str], database: Path, tmp_path: Path
+) -> None:
+    program, executor = elsewhere
+    index, found = tmp_path / "index", []
+    for where, started in (("local", [sys.executable, "-m", "omidbfs"]), (executor, program)):
+        place_of(index).unlink(missing_ok=True)
+        command = [*started, "geometry", database, "by-view/MLO/by-fold/0-1,9", "--index", index]
+        done = subprocess.run(
+            [*command, "--executor", where, "--workers", "2"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert place_of(index).exists(), done.stderr
+        kept = safetensors.numpy.load_file(place_of(index))
+        meta = json.loads(kept.pop("meta").tobytes())
+        kinds = [meta["kinds"][kind] for kind in kept.pop("kind")]
+        found.append(({name: array.tolist() for name, array in kept.items()}, kinds, done.returncode, done.stdout))
+    assert found[0] == found[1]
+    assert len(found[0][1]) > 50
+    assert sum(any(box) for box in found[0][0]["box"]) > 25

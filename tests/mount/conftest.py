@@ -1,10 +1,8 @@
 """Fixtures for real drives. They check the system, and leave nothing mounted or running."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,19 @@ import sys, pyfuse3
 pyfuse3.init(pyfuse3.Operations(), sys.argv[1], {"ro"})
 pyfuse3.close(unmount=True)
 """
+
+
+_MEASURED = ("daemon", "fstab", "generated", "handlers", "lifecycle")
+"""Modules of tests in which coverage is measured. A drive is several processes, and to measure one takes longer
+than to start it. The other modules show drives to tools and models, or under stress, and run the same code."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the other modules."""
+    measured = {Path(__file__).with_name(f"test_{name}.py") for name in _MEASURED}
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path not in measured:
+            item.add_marker(pytest.mark.unmeasured)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,8 +45,11 @@ def fuse(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def drive(tmp_path: Path) -> Iterator[Drives]:
-    """``drive(source, *options)`` mounts a drive for the test, and returns its mount point."""
+def drive(tmp_path: Path, open_path: Path) -> Iterator[Drives]:
+    """``drive(source, *options)`` mounts a drive for the test, and returns its mount point.
+
+    Drives end before ``open_path`` is removed, which may hold their source.
+    """
     drives = Drives(tmp_path)
     yield drives
     drives.close()
@@ -53,12 +67,3 @@ def session_drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drives]:
 def demo_drive(session_drive: Drives, demo_database: Path) -> Path:
     """The clean database, mounted for all tests that only read it."""
     return session_drive(demo_database)
-
-
-@pytest.fixture
-def open_path() -> Iterator[Path]:
-    """A temporary directory that every user may enter. The directories of pytest are private."""
-    place = Path(tempfile.mkdtemp(prefix="omidbfs-"))
-    place.chmod(0o755)
-    yield place
-    shutil.rmtree(place)

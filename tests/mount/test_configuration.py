@@ -109,6 +109,26 @@ def test_an_edited_configuration_changes_the_drive_at_the_next_refresh(
     assert not (mount / "by-kvp").exists()
 
 
+def test_a_refresh_says_that_a_drive_does_not_read_a_configuration_from_after_the_mount(
+    drive: Drives, configured: tuple[Tree, Path]
+) -> None:
+    tree, configuration = configured
+    text = configuration.read_text()
+    configuration.unlink()
+    mount = drive(tree.root)
+    status = mount / ".omidbfs/status.json"
+    assert json.loads(status.read_text())["configuration"] is None
+    assert drive.run("refresh", mount).stderr == ""
+    configuration.write_text(text)  # in the current directory
+    assert drive.run("refresh", mount).stderr == (
+        f"omidbfs: {mount}: was mounted without a configuration; to use {configuration}, mount it again\n"
+    )
+    drive.umount(mount)
+    mount = mounted(drive, tree, configuration)
+    assert json.loads((mount / ".omidbfs/status.json").read_text())["configuration"] == str(configuration)
+    assert drive.run("--config", configuration, "refresh", mount).stderr == ""
+
+
 def test_another_configuration_has_its_facets_from_the_start(drive: Drives, configured: tuple[Tree, Path]) -> None:
     tree, configuration = configured
     mount = mounted(drive, tree, configuration)
@@ -144,3 +164,54 @@ def test_commands_take_what_the_configuration_defines(drive: Drives, configured:
     counted = json.loads(said("facets", tree.root, "cohorts/train", "--json"))
     assert (counted["density"], counted["kvp"]) == ({"b": 1, "unknown": 1}, {"below-28": 1, "from-28": 1})
     drive.run("--config", configuration, "check", tree.root, status=1)
+
+
+COHORTS = """\
+[cohorts.base]
+path = "by-view/CC"
+
+[cohorts.train]
+clients = "train.txt"
+
+[cohorts.both]
+include = ["base"]
+exclude = ["train"]
+
+[cohorts.broken]
+path = "by-vew/CC"
+"""
+
+
+def test_the_drive_follows_cohorts_that_use_each_other(drive: Drives, configured: tuple[Tree, Path]) -> None:
+    tree, configuration = configured
+    configuration.write_text(COHORTS)
+    mount = drive.directory_for_mount()
+    done = drive.run("--config", configuration, "mount", tree.root, mount, "--log-file", drive.log_file())
+    drive.mounted.append(mount)
+    assert done.stderr == (
+        f"omidbfs: {configuration}:12: [cohorts.broken]: path: there is no by-vew; did you mean by-view?; "
+        "the drive does not have this cohort\n"
+    )
+    assert names(mount / "cohorts") == names(mount / "by-cohort") == ["base", "both", "train"]
+    assert names(mount / "by-cohort/both/by-client") == ["demd1"]
+    assert names(mount / "by-view/CC/by-cohort/not-both/by-client") == ["demd0", "demd2"]
+    assert not (mount / "cohorts/broken").exists()
+    assert not (mount / "by-cohort/broken").exists()
+    file = mount / "by-cohort/both/1.1.1.dcm"
+    walked = [Path(place) / name for place, _, files in os.walk(mount) for name in files if name == "1.1.1.dcm"]
+    assert file.stat().st_nlink == len(walked)
+    written = drive.run("--config", configuration, "export", tree.root, "cohorts/both", "--format", "manifest")
+    assert (mount / "cohorts/both/.omidbfs/manifest.json").read_text() == written.stdout
+    assert json.loads((mount / "by-client/demd1/.omidbfs/client.json").read_text())["client"] == "demd1"
+    problems = (mount / ".omidbfs/problems.jsonl").read_text()
+    assert "bad-cohort" in problems
+    (configuration.parent / "train.txt").write_text("demd1\n")
+    refresh(mount)  # only a cohort that is used by the one that is looked at is another
+    assert names(mount / "by-cohort/both/by-client") == ["demd0", "demd2"]
+    assert not file.exists()
+    assert not (mount / "cohorts/both/1.1.1.dcm").exists()
+    configuration.write_text(COHORTS.replace('exclude = ["train"]', 'exclude = ["both"]'))
+    refresh(mount)
+    assert names(mount / "cohorts") == ["base", "train"]
+    assert not (mount / "by-cohort/both").exists()
+    assert "both > both" in (mount / ".omidbfs/problems.jsonl").read_text()

@@ -3,16 +3,20 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from drives import Drives, eventually, mounted_below
 from trees import Tree
+
+import omidbfs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 NOBODY = 65534
@@ -120,6 +124,47 @@ def test_umount_names_the_processes_that_use_the_drive(drive: Drives, source: Pa
             process.kill()
             process.communicate()
     drive.umount(mount)
+
+
+def test_umount_from_inside_says_so_and_does_not_name_itself(drive: Drives, source: Path) -> None:
+    mount = drive(source)
+    umount = shlex.join([sys.executable, "-m", "omidbfs", "umount", str(mount)])
+    environment = {**drive.environment, "PYTHONPATH": str(Path(omidbfs.__file__).parents[1])}
+    done = subprocess.run(
+        ["sh", "-c", f"{umount}; exit 3"],  # so that the shell waits
+        cwd=mount / "all",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    said = rf"omidbfs: {mount}: in use by sh \(\d+\); your shell is inside: leave the drive with cd, or .*\n"
+    assert re.fullmatch(said, done.stderr), done.stderr
+    drive.umount(mount)
+
+
+def test_umount_itself_does_not_keep_a_drive_in_use(drive: Drives, source: Path) -> None:
+    mount = drive(source)
+    command = [sys.executable, "-m", "omidbfs", "umount", ".."]
+    done = subprocess.run(
+        command, cwd=mount / "all", capture_output=True, text=True, check=False, env=drive.environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not os.path.ismount(mount)
+    drive.mounted.remove(mount)
+
+
+def test_umount_waits_for_a_user_that_nobody_sees_and_that_is_gone_at_once(drive: Drives, source: Path) -> None:
+    mount = drive(source)
+    here, there = socket.socketpair()
+    with here, there:
+        with open(mount / "README.txt", "rb") as stream:
+            socket.send_fds(here, [b"."], [stream.fileno()])  # /proc does not show a file that is under way
+        said = drive.run("umount", mount, status=1).stderr
+        assert re.search("in use by (programs that only root can see|what /proc does not show)", said)
+        threading.Timer(0.5, lambda: socket.recv_fds(there, 1, 0)).start()  # no room for the file: it is closed
+        drive.umount(mount)
 
 
 def test_a_drive_in_use_leaves_the_tree_with_lazy_and_ends_with_its_last_user(drive: Drives, source: Path) -> None:

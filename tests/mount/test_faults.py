@@ -451,8 +451,9 @@ def test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on(
     drive: Drives, small_drive: Path
 ) -> None:
     drive.expect_log("files are open, and no more can be")
+    most = 200 - 64 - 32 - 6 * len(os.sched_getaffinity(0))  # S76
     with contextlib.ExitStack() as held:
-        for _ in range(104):
+        for _ in range(most):
             descriptor = os.open(small_drive / NAMES[0], os.O_RDONLY)
             held.callback(os.close, descriptor)
         for _ in range(5):
@@ -460,7 +461,7 @@ def test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on(
         assert len(os.listdir(small_drive / "all")) == 2 * IMAGES
         assert os.pread(descriptor, SIZE, 0) == content(0)
         refresh(small_drive)
-        assert len(lines_of(drive, "104 files are open, and no more can be")) == 1
+        assert len(lines_of(drive, f"{most} files are open, and no more can be")) == 1
     eventually(lambda: os.close(os.open(small_drive / NAMES[1], os.O_RDONLY)) is None, "closed")
     everything_else_works(small_drive)
 
@@ -543,7 +544,7 @@ def test_a_full_disk_under_the_index_fails_the_refresh_and_nothing_else(drive: D
         assert (mount / "all/1.1.999.dcm").read_bytes() == b"new"
         drive.umount(mount)
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", "-l", place], check=True)  # a process may be ending
 
 
 # Requests for inodes that the kernel has forgotten

@@ -1,13 +1,15 @@
 """Generated files on a real drive: their sizes, mapping, concurrent callers, and refreshes."""
 
 import contextlib
+import ctypes
 import json
 import mmap
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from trees import Tree
 
 from omidbfs.serving.spool import MEMORY
 
-FILES = {"index.csv", "index.parquet", "coco.json", "summary.json", "paths.txt"}
+TABLES = ("index", "pairs", "clients", "studies", "episodes", "marks")
+FILES = {f"{name}.{suffix}" for name in TABLES for suffix in ("csv", "parquet")}
+FILES |= {"coco.json", "summary.json", "paths.txt", "manifest.json", "cohort.tar"}
 COHORT = "by-outcome/malignant/.omidbfs"
 
 
@@ -67,7 +71,9 @@ def test_pandas_opens_a_cohort_and_its_paths_lead_to_the_images(demo_drive: Path
     assert all((place / image["file_name"]).is_file() for image in boxes["images"])
 
 
-def test_listing_makes_no_file_and_a_lookup_makes_only_its_file(drive: Drives, demo_database: Path) -> None:
+def test_listing_makes_no_file_and_asking_for_a_size_makes_only_its_file(
+    drive: Drives, demo_database: Path
+) -> None:
     place = drive(demo_database)
     process = drive.pid(place)
     for path in ("all", "by-view/CC", "by-view/MLO"):
@@ -75,12 +81,199 @@ def test_listing_makes_no_file_and_a_lookup_makes_only_its_file(drive: Drives, d
         with os.scandir(place / path / ".omidbfs") as entries:
             assert all(entry.is_file() for entry in entries)
         assert ".omidbfs" not in os.listdir(place / path)
+    for name in FILES:
+        os.close(os.open(place / "all/.omidbfs" / name, os.O_PATH))  # looks the name up, and asks for nothing
     assert spooled(process) == 0
     assert (place / "all/.omidbfs/paths.txt").stat().st_size > 0
     assert spooled(process) == 1
     assert set(os.listdir(place / "all/.omidbfs")) == FILES
     assert (place / "all/.omidbfs/paths.txt").stat().st_size > 0
     assert spooled(process) == 1
+
+
+# A directory is never held up
+
+
+_HELD = """
+import sys, time
+from pathlib import Path
+from omidbfs.cli.main import main
+from omidbfs.view.view import View
+
+content, go_on = View.content, Path(sys.argv.pop(1))
+
+def held(self, export):
+    while not go_on.exists():
+        time.sleep(0.01)
+    yield from content(self, export)
+
+View.content = held
+main()
+"""
+"""A drive that makes no file before ``go_on`` exists."""
+
+
+def test_a_file_that_takes_long_holds_up_no_other_name_in_its_directory(
+    drive: Drives, demo_database: Path, exported: dict[str, bytes]
+) -> None:
+    place, go_on = drive.directory_for_mount(), drive.directory / "go_on"
+    command = [sys.executable, "-c", _HELD, str(go_on), "mount", str(demo_database), str(place)]
+    subprocess.run([*command, "--log-file", str(drive.log_file())], env=drive.environment, check=True, timeout=120)
+    drive.mounted.append(place)
+    files = place / COHORT
+    made = FILES - {"cohort.tar"}
+    asked = [*made, *made]  # the size of each, and its content: more than are made at the same time
+    with ThreadPoolExecutor(2 * len(asked) + 1) as pool:
+        try:
+            sizes = [pool.submit(lambda name=name: (files / name).stat().st_size) for name in asked]
+            contents = [pool.submit((files / name).read_bytes) for name in asked]
+            making = eventually_making(drive.pid(place))
+            others = pool.submit(others_in, files)
+            assert others.result(20) == FILES
+            assert making
+            assert not any(answer.done() for answer in (*sizes, *contents))
+        finally:
+            go_on.touch()
+        assert [answer.result(60) for answer in sizes] == [len(exported[name]) for name in asked]
+        assert [answer.result(60) for answer in contents] == [exported[name] for name in asked]
+
+
+def eventually_making(process: int) -> bool:
+    """Wait until a drive makes files, which takes threads; return that it does."""
+    eventually(lambda: len(os.listdir(f"/proc/{process}/task")) > 2, "two files are being made")
+    return True
+
+
+def others_in(files: Path) -> set[str]:
+    """Look up every name and others, and list the directory, without asking for anything of a file."""
+    for name in ("nothing", ".hidden", "index.csv.gz", "by-view"):
+        assert not os.path.lexists(files / name)
+    for name in FILES:
+        os.close(os.open(files / name, os.O_PATH))
+    assert (files.parent / "by-view").is_dir()
+    assert (files / ".." / "by-view" / "CC").is_dir()
+    return set(os.listdir(files))
+
+
+def fresh(place: Path, number: int, name: str) -> Path:
+    """Return a path of a generated file of the cohort that the kernel has not seen: a number for each test."""
+    return place / "by-outcome/malignant" / Path(*["by-outcome/malignant"] * number) / ".omidbfs" / name
+
+
+def without_stat(path: Path) -> bytes:
+    """Open and read without asking for the size."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 50_000), b""))
+    finally:
+        os.close(descriptor)
+
+
+def to_the_end(path: Path) -> bytes:
+    """Find the end first."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        assert os.pread(descriptor, 10, end) == b""
+        return os.pread(descriptor, end + 1, 0)
+    finally:
+        os.close(descriptor)
+
+
+def mapped(path: Path) -> bytes:
+    """Map a file into memory."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content[:]
+
+
+def mapped_without_stat(path: Path, size: int) -> bytes:
+    """Map as many bytes as the caller says, as a program does that knows the size from a listing."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+        content = ctypes.string_at(address, size)
+        _libc.munmap(address, size)
+        return content
+    finally:
+        os.close(descriptor)
+
+
+_libc = ctypes.CDLL(None)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+def sent(path: Path) -> bytes:
+    """Have the kernel copy it, as a server of files does, without asking for the size."""
+    descriptor, to = os.open(path, os.O_RDONLY), os.memfd_create("copy")
+    try:
+        while os.sendfile(to, descriptor, None, 1 << 20):
+            pass
+        os.lseek(to, 0, os.SEEK_SET)
+        return os.read(to, 1 << 30)
+    finally:
+        os.close(descriptor)
+        os.close(to)
+
+
+def through_a_path_only(path: Path) -> bytes:
+    """Look it up, and open it later, as servers do that check a path first."""
+    descriptor = os.open(path, os.O_PATH)
+    try:
+        return without_stat(Path(f"/proc/self/fd/{descriptor}"))
+    finally:
+        os.close(descriptor)
+
+
+def listed_first(path: Path) -> bytes:
+    """Read after a listing with attributes, which gives no size."""
+    with os.scandir(path.parent) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name == path.name}
+    content = path.read_bytes()
+    assert sizes == {path.name: len(content)}
+    return content
+
+
+def copied(path: Path, *command: str) -> bytes:
+    """Have a program copy it."""
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run([*command, str(path), f"{place}/copy"], check=True, timeout=60)
+        return Path(place, "copy").read_bytes()
+
+
+def test_every_way_to_read_a_file_that_is_not_made_yet_gives_all_of_it(
+    drive: Drives, demo_database: Path, exported: dict[str, bytes]
+) -> None:
+    place, content = drive(demo_database), exported["index.csv"]
+    ways: list[Callable[[Path], bytes]] = [
+        Path.read_bytes,
+        without_stat,
+        to_the_end,
+        mapped,
+        lambda path: mapped_without_stat(path, len(content)),
+        sent,
+        through_a_path_only,
+        listed_first,
+        lambda path: copied(path, "cp"),
+        lambda path: copied(path, "rsync", "-t"),
+        lambda path: subprocess.check_output(["cat", path]),
+        lambda path: subprocess.check_output(["tail", "-c", "+1", path]),
+    ]
+    for number, read in enumerate(ways):
+        assert read(fresh(place, number, "index.csv")) == content, number
+    size = subprocess.check_output(["stat", "-c", "%s", fresh(place, len(ways), "index.csv")])
+    assert int(size) == len(content)
+
+
+def test_pandas_and_duckdb_read_files_that_are_not_made_yet(drive: Drives, demo_database: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    place = drive(demo_database)
+    table = pandas.read_csv(fresh(place, 0, "index.csv"), dtype=str)
+    assert len(pandas.read_parquet(fresh(place, 0, "index.parquet"))) == len(table) > 0
+    for number, name in ((1, "index.csv"), (1, "index.parquet")):
+        [(count,)] = duckdb.sql(f"SELECT count(*) FROM '{fresh(place, number, name)}'").fetchall()
+        assert count == len(table)
 
 
 def test_a_listing_leaves_mapped_files_as_they_are(demo_drive: Path, exported: dict[str, bytes]) -> None:
@@ -103,7 +296,8 @@ def test_many_callers_at_once_get_one_file_that_is_made_once(drive: Drives, demo
         assert spooled(drive.pid(place)) == 1
         paths = [place / cohort / ".omidbfs" / name for cohort in ("by-view/CC", "all") for name in FILES]
         assert all(pool.map(lambda path: len(path.read_bytes()) == path.stat().st_size, paths * 3))
-    large = [path for path in paths if path.stat().st_size > MEMORY // 256]
+    kept = [path for path in paths if path.name != "cohort.tar"]
+    large = [path for path in kept if path.stat().st_size > MEMORY // 256]
     eventually(lambda: spooled(drive.pid(place)) == len(large), "each is kept once, and closed")
 
 
@@ -156,7 +350,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("small")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], check=True)
     yield place
-    subprocess.run(["umount", place], check=True)
+    subprocess.run(["umount", "-l", place], check=True)  # a process may be ending
 
 
 def test_on_a_full_disk_asking_fails_and_the_drive_goes_on(
@@ -229,7 +423,7 @@ def test_the_facets_of_a_file_are_extended_attributes(xattr_drive: Path) -> None
         assert set(found) == {f"user.omidb.{name}" for name in facets}
         assert found["user.omidb.file-type"] == "dcm"
         for name in ("outcome", "view", "manufacturer", "event", "mark-feature", "client", "study", "age"):
-            assert found[f"user.omidb.{name}"] == (row[name] or "unknown")
+            assert found[f"user.omidb.{name}"] == (row[name.replace("-", "_")] or "unknown")
         assert os.getxattr(xattr_drive / row["json"], "user.omidb.file-type") == b"json"
     with pytest.raises(OSError, match="No data available"):
         os.getxattr(xattr_drive / table["dcm"][0], "user.omidb.colour")

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
-from pyroaring import BitMap64
-from trees import Tree, build_index
+from trees import PIXELS, Tree, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
@@ -23,13 +22,15 @@ from omidbfs.fuse.callers import identity_of
 from omidbfs.fuse.directories import EntryPages, OpenDirectory
 from omidbfs.fuse.operations import Operations
 from omidbfs.index.classification import Classification
+from omidbfs.pixels.rendition import BUILT_IN
 from omidbfs.serving.changes import Changes
 from omidbfs.serving.drive import Drive
 from omidbfs.serving.reader import OpenFile, Reader
 from omidbfs.serving.rights import READ, permits
 from omidbfs.serving.spool import Spool
+from omidbfs.view.file_keys import FileKeys
 from omidbfs.view.files import Files
-from omidbfs.view.inode import ROOT_INODE, file_key
+from omidbfs.view.inode import ROOT_INODE, RenditionFields, file_key, rendition_inode, source_key
 from omidbfs.view.nodes import Directory, Export, Listing
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.view import View
@@ -101,7 +102,7 @@ def test_a_directory_is_known_until_all_its_lookups_are_forgotten(operations: Op
     trio.run(operations.forget, [(place, 1)])
     assert call(operations.getattr, place, CONTEXT).st_ino == place
     trio.run(operations.forget, [(place, 1), (ROOT_INODE, 5), (12345, 1)])
-    assert len(operations.directories) == 0
+    assert operations.directories.paths() == []
     assert call(operations.getattr, place, CONTEXT) == errno.ESTALE
     assert call(operations.lookup, place, b"1.1.1.dcm", CONTEXT) == errno.ESTALE
     assert call(operations.opendir, place, CONTEXT) == errno.ESTALE
@@ -136,7 +137,7 @@ def test_forgetting_a_directory_too_often_is_logged_as_a_defect(
     expect_warning("^ERROR: a directory was forgotten 2 times and told 1 times; a defect$")
     place = inode(operations, "all")
     trio.run(operations.forget, [(place, 2)])
-    assert operations.directories.times() == {}
+    assert operations.directories.paths() == []
     assert inode(operations, "all") == place
 
 
@@ -214,19 +215,26 @@ def test_other_requests_are_answered_while_a_file_is_made(
 ) -> None:
     go_on, made = make_slowly(operations, monkeypatch)
     place, image = inode(operations, EXPORTED), inode(operations, "all/1.1.1.dcm")
+    file = inode(operations, f"{EXPORTED}/index.csv")
+    assert not made, "a lookup makes nothing"
 
     async def ask() -> None:
         sizes: list[int] = []
 
-        async def look_up() -> None:
-            found = await operations.lookup(place, b"index.csv", CONTEXT)
+        async def stat() -> None:
+            found = await operations.getattr(file, CONTEXT)
             sizes.append(found.st_size)
+            assert found.attr_timeout > 0
 
         async with trio.open_nursery() as nursery:
             for _ in range(20):
-                nursery.start_soon(look_up)
+                nursery.start_soon(stat)
             while not made:
                 await trio.sleep(0.001)
+            for name in (b"index.csv", b"coco.json"):
+                found = await operations.lookup(place, name, CONTEXT)
+                assert (found.st_size, found.attr_timeout) == (0, 0), "not known, and to be asked again"
+                assert found.entry_timeout > 0
             handle = (await operations.open(image, 0, CONTEXT)).fh
             assert bytes(await operations.read(handle, 0, 100)) == b"pixels"
             await operations.release(handle)
@@ -234,41 +242,53 @@ def test_other_requests_are_answered_while_a_file_is_made(
             assert sizes == []
             go_on.set()
         assert sizes == [len(b"whatever")] * 20
+        assert (await operations.lookup(place, b"index.csv", CONTEXT)).st_size == len(b"whatever")
 
     trio.run(ask)
     assert len(made) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "number"), [(OSError(errno.ENOSPC, "full"), errno.ENOSPC), (MemoryError(), errno.ENOMEM)]
+)
+@pytest.mark.parametrize("handler", ["getattr", "open"])
 def test_a_file_that_cannot_be_made_fails_for_all_waiting_callers(
-    operations: Operations, monkeypatch: pytest.MonkeyPatch, expect_warning: Callable[[str], None]
+    operations: Operations,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_warning: Callable[[str], None],
+    handler: str,
+    error: Exception,
+    number: int,
 ) -> None:
-    expect_warning("a file of a cohort could not be made: No space left on device")
+    expect_warning(f"a file of a cohort could not be made: {os.strerror(number)}")
     made = []
 
     def content(export: Export) -> Iterator[bytes]:
         made.append(export.inode)
         yield b"some"
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise error
 
     monkeypatch.setattr(operations.drive.view, "content", content)
-    place = inode(operations, EXPORTED)
+    file = inode(operations, f"{EXPORTED}/index.csv")
+    arguments = (file, CONTEXT) if handler == "getattr" else (file, os.O_RDONLY, CONTEXT)
 
     async def ask() -> list[int]:
         failed: list[int] = []
 
-        async def look_up() -> None:
+        async def ask_once() -> None:
             try:
-                await operations.lookup(place, b"index.csv", CONTEXT)
+                await getattr(operations, handler)(*arguments)
             except FUSEError as error:
                 failed.append(error.errno)
 
         async with trio.open_nursery() as nursery:
             for _ in range(5):
-                nursery.start_soon(look_up)
+                nursery.start_soon(ask_once)
         return failed
 
-    assert trio.run(ask) == [errno.ENOSPC] * 5
-    assert len(operations.generated) == 0
+    assert trio.run(ask) == [number] * 5
+    assert made == [file]
+    assert operations.drive.disks.open_files == 0
 
 
 def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
@@ -277,23 +297,27 @@ def test_a_view_that_is_replaced_while_a_file_is_made_answers_with_its_own(
     old, source = operations.drive.view, find_source(tmp_path)
     go_on, made = make_slowly(operations, monkeypatch)
     new = View(old.index, drive_access(source), {})
-    place = inode(operations, EXPORTED)
+    file = inode(operations, f"{EXPORTED}/index.csv")
 
     async def ask() -> None:
-        async def look_up() -> None:
-            found = await operations.lookup(place, b"index.csv", CONTEXT)
-            assert found.st_ino not in made
-            assert operations.generated.get(found.st_ino) is not None
-            assert found.st_size > len(b"whatever")
+        async def stat() -> None:
+            found = await operations.getattr(file, CONTEXT)
+            # As it was before, but not to be kept: the name leads to another file now.
+            assert (found.st_ino, found.st_size, found.attr_timeout) == (file, len(b"whatever"), 0)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(look_up)
+            for _ in range(3):
+                nursery.start_soon(stat)
             while not made:
                 await trio.sleep(0.001)
             operations.drive.replace_view(new, Reader(source, operations.drive.disks))
             go_on.set()
 
     trio.run(ask)
+    assert call(operations.getattr, file, CONTEXT) == errno.ESTALE, "so the kernel looks up the name again"
+    again = inode(operations, f"{EXPORTED}/index.csv")
+    assert again != file
+    assert call(operations.getattr, again, CONTEXT).st_size > len(b"whatever")
 
 
 def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,9 +370,8 @@ def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeyp
     operations.drive.close()
 
 
-@pytest.mark.parametrize("ask", ["lookup", "getattr"])
 def test_a_caller_without_read_access_cannot_make_a_file(
-    operations: Operations, monkeypatch: pytest.MonkeyPatch, ask: str
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
     content = operations.drive.view.content
@@ -361,8 +384,7 @@ def test_a_caller_without_read_access_cannot_make_a_file(
     operations.drive.view.export_access = Access(0o400, os.geteuid(), os.getegid())
     place = inode(operations, EXPORTED)
     entry = call(operations.lookup, place, b"index.csv", Caller())
-    if ask == "getattr":
-        entry = call(operations.getattr, entry.st_ino, Caller())
+    entry = call(operations.getattr, entry.st_ino, Caller())
     assert (entry.st_size, entry.attr_timeout) == (0, 0), "not known, and to be asked again"
     assert made == []
     known = call(operations.getattr, entry.st_ino, CONTEXT)
@@ -406,12 +428,13 @@ def test_a_caller_can_make_only_files_that_it_can_read(mode: int, caller: Any, m
 
 def test_a_generated_file_is_known_until_it_is_forgotten(operations: Operations) -> None:
     file = inode(operations, f"{EXPORTED}/index.csv")
-    assert len(operations.generated) == 1
     assert call(operations.lookup, file, b".", CONTEXT).st_ino == file
     size = call(operations.getattr, file, CONTEXT).st_size
     handle = call(operations.open, file, 0, CONTEXT).fh
-    call(operations.forget, [(file, 2)])
-    assert len(operations.generated) == 0
+    call(operations.forget, [(file, 1)])
+    assert operations.generated.get(file) is not None
+    call(operations.forget, [(file, 1)])
+    assert operations.generated.get(file) is None
     assert call(operations.getattr, file, CONTEXT).st_size == size, "it is open"
     assert len(call(operations.read, handle, 0, size + 1)) == size
     call(operations.release, handle)
@@ -509,6 +532,20 @@ def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkey
     assert sum(bool(handle.page) for handle in handles[:3]) == 1
 
 
+def test_an_open_directory_has_the_entry_of_a_rendition_that_a_file_decides(tmp_path: Path) -> None:
+    Tree(tmp_path / "db").client("demd1").study("1.1").image("1.2", ViewPosition="CC", **PIXELS)
+    source = find_source(tmp_path / "db")
+    view = View(build_index(source, Classification()), drive_access(source), {})
+    place = view.resolve(b"as-png/all")
+    assert place is not None
+    handle = OpenDirectory(place, view, view.listing(place), EntryPages())
+    [before] = handle.entries(0)
+    assert view.renditions.learn(0, BUILT_IN["png"], view.index.pixel_format(0)._replace(Rows=108))
+    [entry] = handle.entries(0)
+    assert entry.inode == view.lookup(place, entry.name) != before.inode
+    assert entry.attributes == view.attributes(entry.inode)
+
+
 def test_a_changed_file_invalidates_names_from_before_a_refresh(
     operations: Operations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -540,7 +577,7 @@ def test_pages_in_doubt_are_dropped_once_before_an_opening_is_answered(
     operations: Operations, dropped: list[tuple[int, bool]]
 ) -> None:
     image, sidecar = inode(operations, "all/1.1.1.dcm"), inode(operations, "all/1.1.1.json")
-    operations.pages.doubt(BitMap64([file_key(image), file_key(sidecar)]))
+    operations.pages.doubt(FileKeys([file_key(image), file_key(sidecar)]))
     for _ in range(2):
         call(operations.release, call(operations.open, image, 0, CONTEXT).fh)
     assert dropped == [(image, False)], "data and attributes"
@@ -551,7 +588,7 @@ def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
     operations: Operations, dropped: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = inode(operations, "all/1.1.1.dcm")
-    keys = BitMap64([file_key(image)])
+    keys = FileKeys([file_key(image)])
     opened = operations.drive.reader.open
 
     async def open_meanwhile(files: Files, number: int) -> OpenFile:
@@ -567,6 +604,21 @@ def test_pages_that_come_to_be_in_doubt_while_a_file_is_opened_are_not_read(
     assert operations.pages.are_doubtful(image)
 
 
+def test_a_rendition_from_before_a_refresh_is_not_read_even_if_its_pages_were_dropped_since(
+    operations: Operations, dropped: list[tuple[int, bool]]
+) -> None:
+    image, rendition = inode(operations, "all/1.1.1.dcm"), rendition_inode(RenditionFields(0, 1, 2))
+    assert source_key(rendition) == file_key(image)
+    times = operations.pages.times
+    operations.pages.doubt(FileKeys([file_key(image)]))
+    for file in (image, rendition):
+        trio.run(operations.pages.drop, file)
+        assert not operations.pages.are_doubtful(file)
+        assert operations.pages.were_doubted(file, times) == (file == rendition), "a source has the new bytes"
+        assert not operations.pages.were_doubted(file, operations.pages.times)
+    assert dropped == [(image, False), (rendition, False)]
+
+
 def test_news_of_another_file_undo_no_drop_in_progress(
     operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -574,7 +626,7 @@ def test_news_of_another_file_undo_no_drop_in_progress(
     [kernel] = operations.drive.observers._all
 
     async def main() -> FileInfo:
-        operations.pages.doubt(BitMap64([file_key(image)]))
+        operations.pages.doubt(FileKeys([file_key(image)]))
         drop = operations.pages.drop
 
         async def drop_and_hear(number: int) -> None:
@@ -602,7 +654,7 @@ def test_a_file_that_cannot_be_settled_stays_in_doubt(
     expect_warning("the kernel did not take a change")
     monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", refuse)
     image = inode(operations, "all/1.1.1.dcm")
-    operations.pages.doubt(BitMap64([file_key(image)]))
+    operations.pages.doubt(FileKeys([file_key(image)]))
     assert call(operations.open, image, 0, CONTEXT) == errno.ENOMEM
     trio.run(operations.pages.drop_open, [image])
     assert operations.pages.are_doubtful(image)
@@ -620,7 +672,7 @@ def test_a_refresh_waits_no_longer_for_pages_that_are_being_read_and_leaves_one_
     monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", hang)
     monkeypatch.setattr(pages, "_PATIENCE", 0.05)
     image = inode(operations, "all/1.1.1.dcm")
-    operations.pages.doubt(BitMap64([file_key(image)]))
+    operations.pages.doubt(FileKeys([file_key(image)]))
 
     async def refreshes() -> None:
         for _ in range(5):

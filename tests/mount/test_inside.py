@@ -41,8 +41,13 @@ def test_a_drive_stands_for_its_source_and_a_path_in_it_for_a_cohort(drive: Driv
     assert listed == sorted(os.listdir(mount / "by-view/CC"))
     assert drive.run("check", mount, status=1).stdout == drive.run("check", source, status=1).stdout
     assert "source: " in drive.run("doctor", mount, status=None).stdout
-    line = drive.run("check", mount / "all", status=1).stderr
+    line = drive.run("index", mount / "all", status=1).stderr
     assert line == f"omidbfs: {mount}/all: is a path in the drive at {mount}; name the drive itself\n"
+    line = drive.run("check", mount / "all", status=1).stderr
+    assert line == "omidbfs: all: only --pixels takes a COHORT; problems are those of the whole source\n"
+    listed = drive.run("check", mount / "by-view/MLO", "--pixels", "--json", status=1).stdout.splitlines()
+    assert {json.loads(line)["kind"] for line in listed} == {"not a DICOM file"}
+    assert len(listed) == 1
 
 
 def test_a_cohort_of_another_drive_is_refused(drive: Drives, source: Path) -> None:

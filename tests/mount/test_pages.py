@@ -38,7 +38,7 @@ def examples(page: str) -> list[tuple[str, str]]:
     )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/cli.md", "docs/operations.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/cli.md", "docs/operations.md"])
 def test_the_examples_of_a_page_print_what_it_shows(
     tmp_path: Path, environment: dict[str, str], page: str
 ) -> None:

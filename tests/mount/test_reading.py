@@ -1,10 +1,13 @@
 """How a drive reads files: it reads ahead, uses the page cache at once, and else reads in threads."""
 
 import ctypes
+import errno
 import mmap
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,9 +17,10 @@ from trees import Tree, build_index
 
 from omidbfs.database.file_kinds import DCM
 from omidbfs.database.layout import find_source
+from omidbfs.database.permissions import TreeReader
 from omidbfs.fuse.mounts import mount_at
 from omidbfs.index.classification import Classification
-from omidbfs.serving.disks import Disks
+from omidbfs.serving.disks import Disks, Threads
 from omidbfs.serving.reader import OpenFile, Reader
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.view import View
@@ -155,3 +159,45 @@ def test_the_kernel_s_read_ahead_can_be_left_as_it_is(drive: Drives, tree: Tree)
     assert mounted is not None
     assert int(Path("/sys/class/bdi", mounted.device, "read_ahead_kb").read_text()) == 128
     assert (mount / "all/1.1.1.dcm").read_bytes() == CONTENT
+
+
+def test_a_small_file_that_a_thread_must_open_is_read_by_the_same_thread(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tree.images / "demd1/1.1/1.1.1.dcm"
+    path.write_bytes(CONTENT[:10_000])
+    opened, calls, run = Opened(tree, WINDOW), list[str](), Threads.run
+
+    async def counted(self: Threads, file: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        calls.append(call.__name__)
+        return await run(self, file, call, *arguments)
+
+    monkeypatch.setattr(Threads, "run", counted)
+    monkeypatch.setattr(TreeReader, "open_at_once", lambda *_: None)  # as if its name were not in the cache
+
+    async def main() -> None:
+        forgotten(path)
+        file = await opened.file()
+        assert opened.reader.read_at_once(file, 0, STEP) == CONTENT[:10_000]
+        path.write_bytes(CONTENT[1:10_001])
+        os.utime(path, (5, 5))
+        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+            opened.reader.read_at_once(file, 0, STEP)
+        await opened.reader.close(file)
+
+    trio.run(main)
+    assert calls == ["_open_in"]
+
+
+def test_a_large_file_is_not_read_when_it_is_opened(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = tree.images / "demd1/1.1/1.1.1.dcm", Opened(tree, WINDOW)
+    monkeypatch.setattr(TreeReader, "open_at_once", lambda *_: None)
+
+    async def main() -> None:
+        forgotten(path)
+        file = await opened.file()
+        assert opened.reader.read_at_once(file, 0, STEP) is None, "a thread has to read it"
+        assert cached(path, 0, SIZE) <= WINDOW
+        await opened.reader.close(file)
+
+    trio.run(main)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drives import Drives, eventually, mounted_below
+from programs import EARLY
 from reference import File, Place, Reference
 from test_tree import compare, dirents, walk
 from trees import MARK, Client, Study, Tree
@@ -48,6 +49,11 @@ def settled(mount: Path) -> None:
     """Wait for the refresh that follows mounting from a saved index."""
     eventually(lambda: status(mount)["refresh"]["done"] == 1, "the first refresh")
     assert status(mount)["refresh"]["error"] is None
+
+
+def test_requests_that_come_before_the_drive_is_ready_do_not_end_it(drive: Drives, tree: Tree) -> None:
+    drive.program = [sys.executable, "-c", EARLY]
+    settled(drive(tree.root))  # a drive that has just read the source does not look again by itself
 
 
 def replaced(path: Path, content: bytes) -> None:
@@ -451,6 +457,28 @@ def test_an_edit_that_size_and_time_do_not_show_is_read_by_the_same_inode(
         in_place(path, b"again")
         refresh(mount)
         assert mapped[:] == b"again", "although no program has opened it since"
+
+
+def test_a_handle_of_a_file_replaced_by_one_of_the_same_size_and_time_does_not_give_its_bytes_to_others(
+    drive: Drives, mount: Path, tree: Tree
+) -> None:
+    path, place = tree.images / "demd1/1.1/1.1.1.dcm", mount / "all/1.1.1.dcm"
+    inode, facts = place.stat().st_ino, path.stat()
+    for content, goes_on in ((b"first", True), (b"other", False)):
+        with open(place, "rb", buffering=0) as held:
+            assert held.read() == b"first"
+            new = tree.root / "new"
+            new.write_bytes(content)
+            os.utime(new, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+            new.rename(path)
+            refresh(mount)
+            assert place.stat().st_ino == inode
+            if goes_on:
+                assert os.pread(held.fileno(), 9, 0) == b"first"
+            else:
+                with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+                    os.pread(held.fileno(), 9, 0)
+            assert (mount / "by-view/CC/1.1.1.dcm").read_bytes() == content
 
 
 def test_an_open_old_file_does_not_change_what_paths_show(mount: Path, tree: Tree) -> None:

@@ -136,7 +136,14 @@ def test_a_front_end_permits_what_the_kernel_permits(
     stored, _ = session.opened(pytest.fail)
     ours = drive_of(session, stored)
     names = [f"all/{os.path.basename(path)}" for path in tree.root.glob("*/*/*/*.*")]
-    files = ["README.txt", ".omidbfs/status.json", ".omidbfs/problems.jsonl", "all/.omidbfs/paths.txt", *names]
+    files = [
+        "README.txt",
+        ".omidbfs/status.json",
+        ".omidbfs/problems.jsonl",
+        "all/.omidbfs/paths.txt",
+        "all/.omidbfs/cohort.tar",
+        *names,
+    ]
     places = [".", "all", "by-view", "by-client/demd1", "by-client/demd1/1.1", "all/.omidbfs", ".omidbfs"]
     paths = {**dict.fromkeys(files, False), **dict.fromkeys(places, True)}
     assert all(isinstance(FrontEnd(ours).find(os.fsencode(place)), Directory) for place in places[1:])

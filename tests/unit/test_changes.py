@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trees import Tree, build_index
+from trees import PIXELS, Tree, build_index
 
 from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import Source, find_source
@@ -22,6 +22,7 @@ from omidbfs.facets.defined import Definition
 from omidbfs.index.build import refreshed
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
+from omidbfs.pixels.rendition import BUILT_IN, Configured, Format, Longest, Rendition
 from omidbfs.serving import changes as module
 from omidbfs.serving.changes import Changes, all_that_is_known, changed_file, changes
 from omidbfs.serving.continuity import continued
@@ -39,10 +40,21 @@ IMAGES = ("7", "8")
 MODELS = ("a", "b", "a,b", "not-a", "Foo Bar", "FOO bar")
 VIEWS = ("CC", "MLO")
 
-Description = dict[str, tuple[int, dict[str, dict[str, tuple[str, str, int, bool]]]]]
-"""Client -> version of NBSS, study -> image -> model, view, version, whether it has a DICOM file."""
+FORMATS: tuple[dict[str, object], ...] = (
+    {},
+    {**PIXELS},
+    {**PIXELS, "Rows": 50},
+    {**PIXELS, "ImageLaterality": "R"},
+)
+"""Attributes of pixels: without a rendition, with one, with one of another size, of another chest wall."""
+MINE = Rendition("mine", Format.PNG16, Longest(64))
 
-images = st.tuples(st.sampled_from(MODELS), st.sampled_from(VIEWS), st.integers(0, 2), st.booleans())
+Description = dict[str, tuple[int, dict[str, dict[str, tuple[str, str, int, bool, int]]]]]
+"""Client -> version of NBSS, study -> image -> model, view, version, whether it has a DICOM file, its FORMATS."""
+
+images = st.tuples(
+    st.sampled_from(MODELS), st.sampled_from(VIEWS), st.integers(0, 2), st.booleans(), st.integers(0, 3)
+)
 studies = st.dictionaries(st.sampled_from(IMAGES), images, min_size=1, max_size=2)
 clients = st.tuples(st.integers(0, 1), st.dictionaries(st.sampled_from(STUDIES), studies, min_size=1, max_size=2))
 databases = st.dictionaries(st.sampled_from(CLIENTS), clients, max_size=3)
@@ -56,8 +68,9 @@ def write(root: Path, database: Description) -> Source:
         client = tree.client(name).episode("1", "NB"[nbss])
         for uid, its in studies.items():
             study = client.study(uid, episode="1")
-            for image, (model, view, version, has_dcm) in its.items():
-                study.image(image, dcm=b"" if has_dcm else None, ManufacturerModelName=model, ViewPosition=view)
+            for image, (model, view, version, has_dcm, pixels) in its.items():
+                said = {"ManufacturerModelName": model, "ViewPosition": view, **FORMATS[pixels]}
+                study.image(image, dcm=b"" if has_dcm else None, **said)
                 for path in (study.images / f"{image}.dcm", study.data / f"{image}.json"):
                     if path.exists():
                         os.utime(path, (0, version))
@@ -66,9 +79,9 @@ def write(root: Path, database: Description) -> Source:
     return find_source(root)
 
 
-def view_of(source: Source, index: Index) -> View:
+def view_of(source: Source, index: Index, configured: Configured | None = None) -> View:
     texts = generated_texts(root_of(index), (source.images, source.data), Classification())
-    return View(index, drive_access(source), texts)
+    return View(index, drive_access(source), texts, configured=configured)
 
 
 def known_to_the_kernel(view: View) -> Iterator[Directory]:
@@ -83,10 +96,12 @@ def known_to_the_kernel(view: View) -> Iterator[Directory]:
     models = [model.encode() for model in MODELS]
     parts = [b"by-model/" + model for model in [*models, b"not-b", b"a,foo-bar", b"Foo Bar,b"]]
     parts += [b"by-client/demd1,demd2", b"by-client/not-demd1", b"by-study/1.1,2.2", b"by-file-type/json"]
+    parts += [b"as-png", b"as-mine", b"as-png-16/by-model/foo-bar", b"by-view/CC/as-png"]
     for part in parts:
         for below in (
             *(b"", b"/by-view", b"/by-view/CC", b"/by-client", b"/by-client/demd1", b"/by-client/demd2/1.1"),
             *(b"/by-study", b"/by-study/1.1", b"/by-outcome/normal", b"/by-file-type/dcm"),
+            *(b"/all", b"/as-png", b"/as-mine"),
         ):
             yield from _found(view, part + below)
     for client in CLIENTS:
@@ -108,7 +123,7 @@ def names_in(view: View, directory: Directory, children: set[bytes]) -> set[byte
     listing = view.listing(directory)
     names = {entry.name for entry in listing.page(0, listing.length)} | children
     for image in IMAGES:
-        for kind in ("dcm", "json"):
+        for kind in ("dcm", "json", "png"):
             names.add(f"{image}.{kind}".encode())
             names |= {f"{image}~{c}~{s}.{kind}".encode() for c in CLIENTS for s in STUDIES}
     return names
@@ -144,15 +159,21 @@ def untold(old: View, new: View, found: Changes) -> list[str]:
             elif before != there and not is_told(place):
                 wrong.append(f"leads elsewhere: {place!r}")
             elif before == there and before not in attributes and not is_told(place):
-                was, is_now = old.files.attributes(before), new.files.attributes(before)
+                was, is_now = old.attributes(before), new.attributes(before)
                 wrong += [f"other attributes: {place!r}"] * (was != is_now)
     return wrong
 
 
 def one(
-    model: str = "a", view: str = "CC", version: int = 0, has_dcm: bool = True, image: str = "7", nbss: int = 0
+    model: str = "a",
+    view: str = "CC",
+    version: int = 0,
+    has_dcm: bool = True,
+    image: str = "7",
+    nbss: int = 0,
+    pixels: int = 1,
 ):
-    return (nbss, {"1.1": {image: (model, view, version, has_dcm)}})
+    return (nbss, {"1.1": {image: (model, view, version, has_dcm, pixels)}})
 
 
 @settings(max_examples=20)
@@ -164,6 +185,9 @@ def one(
 @example({"demd1": one("Foo Bar"), "demd2": one("FOO bar")}, {"demd1": one("FOO bar"), "demd2": one("FOO bar")})
 @example({"demd1": one(nbss=0)}, {"demd1": one(nbss=1)})
 @example({"demd1": one()}, {"demd1": one(view="MLO")})
+@example({"demd1": one()}, {"demd1": one(pixels=0)})
+@example({"demd1": one()}, {"demd1": one(pixels=2)})
+@example({"demd1": one()}, {"demd1": one(pixels=3)})
 @pytest.mark.unmeasured
 def test_the_kernel_is_told_of_every_name_that_leads_elsewhere(before: Description, after: Description) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -174,6 +198,49 @@ def test_the_kernel_is_told_of_every_name_that_leads_elsewhere(before: Descripti
         new = view_of(source, refreshed(source, index))
         known = [directory.path for directory in known_to_the_kernel(old)]
         assert untold(old, new, changes(old, new, known)) == []
+
+
+@pytest.mark.parametrize("most", [10**6, 0])
+@pytest.mark.parametrize(
+    "after",
+    [
+        Configured(),
+        Configured({"mine": MINE}, 5),
+        Configured({"mine": MINE}, 2**62),
+        Configured({"mine": replace(MINE, mirrors=True)}, 2**62),
+        Configured({"mine": replace(MINE, format=Format.NPY)}, 2**62),
+    ],
+)
+def test_the_kernel_is_told_of_a_changed_definition(
+    tmp_path: Path, after: Configured, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_COMPARISONS", most)
+    source = write(tmp_path / "db", {"demd1": one(), "demd2": one("b", pixels=0, image="8")})
+    index = refreshed(source)
+    old, new = view_of(source, index, Configured({"mine": MINE}, 2**61)), view_of(source, index, after)
+    new.renditions.continue_from(old.renditions)
+    known = [directory.path for directory in known_to_the_kernel(old)]
+    assert b"as-mine/all" in known
+    held = old.lookup(old.resolve(b"as-mine/all"), b"7.png")  # type: ignore[arg-type]
+    assert isinstance(held, int)
+    assert untold(old, new, changes(old, new, known, [held])) == []
+
+
+@pytest.mark.parametrize("what", ["pixel_formats", "orientations"])
+def test_the_kernel_is_told_of_renditions_if_an_index_says_other_things_of_the_same_files(
+    tmp_path: Path, what: str
+) -> None:
+    source = write(tmp_path / "db", {"demd1": one(pixels=3), "demd2": one(pixels=3, image="8")})
+    index = refreshed(source)
+    formats = tuple(one._replace(Rows=105 if one.Rows else None) for one in index.pixel_formats)
+    sides = tuple(one._replace(chest_wall_side=None) for one in index.orientations)
+    changed = {"pixel_formats": formats} if what == "pixel_formats" else {"orientations": sides}
+    old, new = view_of(source, index), view_of(source, replace(index, **changed))
+    found = changes(old, new, [directory.path for directory in known_to_the_kernel(old)])
+    directory = old.resolve(b"as-png/all")
+    assert directory is not None
+    assert old.lookup(directory, b"7.png") in set(found.attributes)
+    assert untold(old, new, changes(old, new, [each.path for each in known_to_the_kernel(old)])) == []
 
 
 @settings(max_examples=5)
@@ -317,6 +384,26 @@ def test_changed_rights_invalidate_attributes_and_no_name(open_place: Path) -> N
     assert told == {inode for path, inode in files_of(old).items() if "demd1" in path}
 
 
+def test_changed_rights_invalidate_the_attributes_of_renditions_that_a_file_decides(open_place: Path) -> None:
+    source = write(open_place / "db", {"demd1": one(), "demd2": one(image="8")})
+    index = refreshed(source)
+    old = view_of(source, index)
+    directory = old.resolve(b"as-png/all")
+    assert directory is not None
+    by_index = old.lookup(directory, b"7.png"), old.lookup(directory, b"8.png")
+    for row in range(2):
+        assert old.renditions.learn(row, BUILT_IN["png"], index.pixel_format(row)._replace(Rows=105))
+    learned = old.lookup(directory, b"7.png"), old.lookup(directory, b"8.png")
+    assert not {*learned} & {*by_index}
+    (open_place / "db/images/demd1/1.1/7.dcm").chmod(0o600)
+    new = view_of(source, refreshed(source, index))
+    new.continue_from(old, {})
+    assert new.attributes(learned[0]).mode != old.attributes(learned[0]).mode  # type: ignore[arg-type, union-attr]
+    told = set(changes(old, new, [b"as-png", b"as-png/all"]).attributes)
+    assert told & {*learned} == {learned[0]}
+    assert untold(old, new, changes(old, new, [each.path for each in known_to_the_kernel(old)])) == []
+
+
 def test_a_file_that_changed_and_changed_back_is_invalidated_everywhere(tmp_path: Path) -> None:
     """The kernel may know either version by each path, and keeps it while a program has it open."""
     source = write(tmp_path / "db", {"demd1": one()})
@@ -435,8 +522,8 @@ def test_generated_files_of_a_cohort_are_forgotten_after_any_change(tmp_path: Pa
 
 
 def test_a_changed_file_invalidates_the_directories_that_hold_it(tmp_path: Path) -> None:
-    image = ("Foo Bar", "CC", 1, True)
-    other = ("b", "MLO", 2, True)
+    image = ("Foo Bar", "CC", 1, True, 1)
+    other = ("b", "MLO", 2, True, 2)
     source = write(
         tmp_path / "db",
         {"demd1": (1, {"1.1": {"7": image, "8": other}}), "demd2": (0, {"2.2": {"7": other, "9": image}})},
@@ -447,7 +534,9 @@ def test_a_changed_file_invalidates_the_directories_that_hold_it(tmp_path: Path)
     for directory in known:
         listing = view.listing(directory)
         for entry in listing.page(0, listing.length):
-            listed.setdefault(entry.inode, set()).add((directory.inode, entry.name))
+            rendition = view.renditions.found(entry.inode)
+            source_inode = entry.inode if rendition is None else rendition.source
+            listed.setdefault(source_inode, set()).add((directory.inode, entry.name))
     files = [inode for inode in listed if view.files.facts(inode) is not None]
     assert len(files) == 4 * 2 + 2 * 2
     for inode in files:

@@ -107,6 +107,11 @@ def said(study: Study) -> list[tuple[str, str, str]]:
     return sorted((Path(p.file).name, p.kind, p.detail) for p in record_of(study.of.tree)[1])
 
 
+def shape(photometric: str, shape: str) -> dict[str, object]:
+    """Return a header with PhotometricInterpretation and PresentationLUTShape."""
+    return {"00280004": {"vr": "CS", "Value": [photometric]}, "20500020": {"vr": "CS", "Value": [shape]}}
+
+
 @pytest.mark.parametrize(
     ("keywords", "kind", "detail"),
     [
@@ -135,6 +140,16 @@ def said(study: Study) -> list[tuple[str, str, str]]:
             "side-conflict",
             "Laterality 'R' and ViewPosition 'LCC'",
         ),
+        (
+            {"header": shape("MONOCHROME1", "IDENTITY")},
+            "shape-conflict",
+            "PresentationLUTShape 'IDENTITY' and 'MONOCHROME1'",
+        ),
+        (
+            {"header": shape("MONOCHROME2", "inverse")},
+            "shape-conflict",
+            "PresentationLUTShape 'inverse' and 'MONOCHROME2'",
+        ),
     ],
 )
 def test_what_is_odd_in_a_header_is_one_problem(
@@ -152,6 +167,9 @@ def test_what_is_odd_in_a_header_is_one_problem(
         {"ViewPosition": "AT", "ViewCode": "R-10226", "ImageLaterality": "U", "Laterality": "R"},
         {"ImageLaterality": "left", "Laterality": "B", "BreastImplantPresent": "no"},
         {"PatientAge": "000Y", "PresentationIntentType": "Data anonymised", "ViewPosition": ""},
+        {"header": shape("MONOCHROME1", "INVERSE")},
+        {"header": shape("MONOCHROME2", "IDENTITY")},
+        {"header": shape("RGB", "INVERSE")},
     ],
 )
 def test_what_is_understood_is_no_problem(study: Study, keywords: dict[str, Any]) -> None:

@@ -1,9 +1,14 @@
 """Path components as sets of rows. All ways to select a cohort agree."""
 
+import tracemalloc
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +16,15 @@ from trees import Tree, build_index
 
 from omidbfs.cohorts import cohort
 from omidbfs.cohorts.cohort import EVERYTHING, IMAGES, Cohort, Cohorts, Term
+from omidbfs.cohorts.remembered import Remembered
 from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
+from omidbfs.database.permissions import Access
 from omidbfs.facets import BY_NAME, FACETS, Kind, Level
 from omidbfs.index.classification import Classification
+from omidbfs.view import xattrs
+from omidbfs.view.images import CohortDirectory
+from omidbfs.view.view import View
 
 VIEWS = ("CC", "MLO", "ML", None)
 MODELS = ("Selenia Dimensions", "selenia-dimensions", "Inspiration", "a,b", "not-Inspiration")
@@ -119,6 +129,11 @@ def test_a_component_names_values(
         ("age", "fifty"),
         ("age", "٥٠"),
         ("age", "1234567890"),
+        ("age", "131"),
+        ("age", "50,131-"),
+        ("year", "-1899"),
+        ("fold", "10"),
+        ("fold", "not-10-12"),
         ("client", "demd9"),
         ("client", "not-demd9"),
         ("client", "\udcff"),
@@ -168,7 +183,7 @@ def test_the_rows_of_a_cohort_are_those_that_satisfy_it_one_by_one(cohorts: Coho
         if cohorts.contains(wanted, row) and any(index.has_file(row, kind) for kind in wanted.files)
     }
     assert set(cohorts.rows(wanted)) == rows
-    assert cohorts.row_array(wanted).tolist() == sorted(rows)
+    assert cohorts.rows(wanted).tolist() == sorted(rows)
     assert cohorts.ordinals(wanted, Level.CLIENT).tolist() == sorted({int(index.client_of[row]) for row in rows})
     assert cohorts.ordinals(wanted, Level.STUDY).tolist() == sorted({int(index.study_of[row]) for row in rows})
 
@@ -185,7 +200,7 @@ def test_the_rows_of_a_client_in_a_cohort_are_those_of_both(
     wanted = EVERYTHING.narrowed(views).narrowed(only_json)
     bounds = cohorts.index.client_rows.tolist()
     parts = [cohorts.rows_between(wanted, first, end).tolist() for first, end in pairwise(bounds)]
-    assert [row for part in parts for row in part] == cohorts.row_array(wanted).tolist()
+    assert [row for part in parts for row in part] == cohorts.rows(wanted).tolist()
     assert all(
         first <= row < end for part, (first, end) in zip(parts, pairwise(bounds), strict=True) for row in part
     )
@@ -208,7 +223,7 @@ def test_the_counts_of_a_cohort_are_the_sizes_of_its_value_directories(
 def test_the_order_of_terms_and_their_repetition_change_nothing(cohorts: Cohorts, data: st.DataObject) -> None:
     wanted = data.draw(any_cohort(cohorts))
     terms = data.draw(st.permutations([*wanted.terms, *wanted.terms[:1]]))
-    assert cohorts.rows(Cohort(tuple(terms), wanted.files)) == cohorts.rows(wanted)
+    assert cohorts.rows(Cohort(tuple(terms), wanted.files)).tolist() == cohorts.rows(wanted).tolist()
 
 
 def test_file_type_is_no_term_of_images(cohorts: Cohorts) -> None:
@@ -218,18 +233,95 @@ def test_file_type_is_no_term_of_images(cohorts: Cohorts) -> None:
     assert not_json is not None
     assert EVERYTHING.narrowed(only_json) == Cohort((), (JSON,))
     assert EVERYTHING.narrowed(not_json) == Cohort((), (DCM,))
-    assert not cohorts.rows(EVERYTHING.narrowed(only_json).narrowed(not_json))
+    assert len(cohorts.rows(EVERYTHING.narrowed(only_json).narrowed(not_json))) == 0
     assert cohorts.ordinals(EVERYTHING.narrowed(only_json).narrowed(not_json), Level.CLIENT).tolist() == []
 
 
-def test_only_so_many_cohorts_are_remembered(cohorts: Cohorts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cohort, "_REMEMBERED", 4)
-    small = Cohorts(cohorts.index)
-    ages = BY_NAME["age"]
-    sizes = [len(small.rows(EVERYTHING.narrowed(small.term(ages, f"{age}-")))) for age in range(40, 70)]  # type: ignore[arg-type]
-    again = [len(small.rows(EVERYTHING.narrowed(small.term(ages, f"{age}-")))) for age in range(40, 70)]  # type: ignore[arg-type]
-    assert sizes == again == sorted(sizes, reverse=True)
-    assert len(small._rows) <= 4
+def test_what_is_remembered_of_cohorts_has_a_limit_in_bytes(
+    cohorts: Cohorts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cohort, "Remembered", lambda: Remembered(10_000))
+    small, ages = Cohorts(cohorts.index), BY_NAME["age"]
+    wanted = [EVERYTHING.narrowed(term) for age in range(40, 70) if (term := small.term(ages, f"{age}-"))]
+    sizes = [len(small.rows(one)) for one in wanted]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 0, "an empty cohort takes room, too"
+    at_hand = [small.are_at_hand(one, 36) for one in wanted]
+    assert at_hand == sorted(at_hand), "the last ones"
+    assert 5 < sum(at_hand) < 10, "1 kB and more for each"
+    assert [len(small.rows(one)) for one in wanted] == sizes
+    assert small._remembered.size <= 10_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40), st.integers(0, 60_000))
+def test_the_rows_asked_for_last_are_remembered_in_few_bytes(asked: list[tuple[int, bool]], most: int) -> None:
+    """Number ``n`` stands for a cohort of every row of 1 to n + 1 thousand that ``n`` divides."""
+    rows = {number: np.arange(0, 1000 * (number + 1), max(1, number), dtype=np.uint32) for number in range(10)}
+    remembered, expected = Remembered(most), OrderedDict[int, int]()
+    for number, is_new in asked:
+        known = remembered.get(number)
+        assert (known is not None) == (number in expected) == (remembered.length(number) is not None)
+        if known is None and is_new:
+            known = remembered.put(number, rows[number].copy(), 100)
+            expected[number] = 1124 + min(rows[number].nbytes, (int(rows[number][-1]) + 9 + 7) // 8)
+        if known is not None:
+            assert known.tolist() == rows[number].tolist()
+            assert known.dtype == np.uint32
+            assert not known.flags.writeable
+            expected.move_to_end(number)
+        latest = remembered._latest[1].nbytes
+        while expected and sum(expected.values()) + latest > most:
+            expected.popitem(last=False)
+            latest = remembered._latest[1].nbytes
+        assert remembered.size == sum(expected.values()) + latest <= most
+
+
+def test_no_more_memory_is_taken_than_is_counted() -> None:
+    remembered = Remembered(1 << 20)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(3000):
+            step = 1 + number % 50
+            remembered.put(("a cohort", number), np.arange(number, 100_000, step, dtype=np.uint32), 0)
+            remembered.get(("a cohort", number - 3))
+        for number in range(3000):
+            remembered.put(("an empty cohort", number), np.zeros(0, np.uint32), 0)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0 < remembered.size <= 1 << 20
+    assert taken <= 1.1 * remembered.size
+
+
+class Counting(np.ndarray):  # type: ignore[type-arg]
+    """A column that counts the items that are taken from it."""
+
+    taken = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        Counting.taken += np.size(found)
+        return found
+
+
+@pytest.mark.parametrize("place", ["by-client/demd1", "by-client/demd1/1.1", "by-client/demd1/by-view/not-ML"])
+def test_a_client_or_study_of_a_cohort_takes_a_slice_of_the_columns(
+    cohorts: Cohorts, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(cohort, "_FEW_ROWS", 0)
+    index, of_client = cohorts.index, 12
+    columns = {name: column.view(Counting) for name, column in index.columns.items()}
+    view = View(replace(index, columns=columns), Access(0o755, 0, 0), {})
+    directory = view.resolve(f"by-view/CC,MLO/by-age/20-90/{place}".encode())
+    assert directory is not None
+    Counting.taken = 0
+    count = int(xattrs.of_directory(view, directory)[b"user.omidb.count"])
+    assert 0 < count <= of_client
+    assert 0 < Counting.taken <= 3 * of_client, "three facets at most"
+    Counting.taken = 0
+    assert isinstance(directory, CohortDirectory) or view.listing(directory).page(0, 100)
+    assert Counting.taken <= 10 * of_client, "for some lookups"
 
 
 def test_many_threads_may_ask_at_once(cohorts: Cohorts) -> None:
@@ -248,6 +340,6 @@ def test_many_threads_may_ask_at_once(cohorts: Cohorts) -> None:
 
 def test_a_database_with_nothing_in_it_has_empty_cohorts(tmp_path: Path) -> None:
     empty = Cohorts(build_index(find_source(Tree(tmp_path).root), Classification()))
-    assert not empty.rows(EVERYTHING)
+    assert len(empty.rows(EVERYTHING)) == 0
     for facet in FACETS:
         assert empty.counts(EVERYTHING, facet) == []

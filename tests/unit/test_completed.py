@@ -17,6 +17,7 @@ from omidbfs.facets import BY_NAME, FACETS, Kind
 from omidbfs.index import build, store
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
+from omidbfs.index.fingerprint import fingerprint
 from omidbfs.index.store import load, save
 
 OF_ALL_LEVELS = ("outcome", "standard-views", "view", "view-modifier", "model", "thickness", "conspicuity")
@@ -51,8 +52,8 @@ def older(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> Ol
         columns = {name: column for name, column in index.columns.items() if otherwise or name not in names}
         with monkeypatch.context() as patch:
             patch.setattr(store, "definition_of", lambda one: "older" if one.name in names else known(one))
-            save(path, replace(index, columns=columns), store.fingerprint(source))
-        return load(path, store.fingerprint(source)).index
+            save(path, replace(index, columns=columns), fingerprint(source))
+        return load(path, fingerprint(source)).index
 
     return saved
 

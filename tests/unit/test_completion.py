@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from programs import needs
-from trees import Client, Tree
+from trees import PIXELS, Client, Tree
 
 from omidbfs.cli.commands.completion import script
 from omidbfs.cli.complete import complete_cohort
@@ -22,7 +23,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a database ``db`` that has an index, one ``bare`` that has none, and the program."""
     place = tmp_path_factory.mktemp("completion")
     client = Tree(place / "db").client("demd1").episode("1", "M").episode("2", "N", "2010-05-01")
-    study = client.study("1.1", "1").image("1", ViewPosition="CC").image("2", ViewPosition="MLO")
+    study = client.study("1.1", "1").image("1", ViewPosition="CC").image("2", ViewPosition="MLO", **PIXELS)
     study.study("1.2", "2", "2010-05-01").image("3", ViewPosition="ML", ImageLaterality="L")
     study.client("demd2").study("2.1").image("4", ViewPosition="CC")
     Tree(place / "bare").client("demd1").study().image()
@@ -42,22 +43,20 @@ def environment(place: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def complete(place: Path) -> Complete:
-    """A function that completes the last of some words, by the protocol of a shell."""
+def complete(place: Path, monkeypatch: pytest.MonkeyPatch) -> Complete:
+    """A function that completes the last of some words, by the protocol of a shell.
+
+    The program runs in this process. The tests of shells start it.
+    """
+    monkeypatch.chdir(place)
 
     def run(*words: str, shell: str = "bash") -> list[str]:
         line = ["omidbfs", *words]
         variables = {"COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
         if shell == "fish":
             variables["COMP_CWORD"] = words[-1]
-        done = subprocess.run(
-            [place / "bin" / "omidbfs"],
-            env={**environment(place), **variables, "_OMIDBFS_COMPLETE": f"{shell}_complete"},
-            cwd=place,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environ = {**environment(place), **variables, "_OMIDBFS_COMPLETE": f"{shell}_complete"}
+        done = CliRunner().invoke(main, [], prog_name="omidbfs", env=environ)
         assert done.stderr == ""
         return done.stdout.splitlines()
 
@@ -80,11 +79,23 @@ def complete(place: Path) -> Complete:
             ["by-outcome/malignant/by-view/MLO", "by-outcome/malignant/by-view/CC"],
         ),
         ("by-outcome/M/by-view/CC,", ["by-outcome/M/by-view/CC,MLO", "by-outcome/M/by-view/CC,MLO/"]),
-        ("all/by-lat", ["all/by-laterality/L", "all/by-laterality/unknown"]),
+        ("all/by-later", ["all/by-laterality/L", "all/by-laterality/unknown"]),
         ("by-none/", []),
         ("by-view/XYZ/by-", []),
         ("by-view/CC/by-view/", ["by-view/CC/by-view/CC", "by-view/CC/by-view/CC/"]),
         ("nothing", []),
+        ("as", ["as-png/", "as-png16/", "as-tiff/", "as-npy/"]),
+        ("as-png/by-view/", ["as-png/by-view/MLO", "as-png/by-view/MLO/"]),
+        (
+            "as-png-64/all/by-later",
+            ["as-png-64/all/by-laterality/unknown", "as-png-64/all/by-laterality/unknown/"],
+        ),
+        (
+            "by-view/MLO/as-npy/by-view-",
+            [f"by-view/MLO/as-npy/by-view-modifier/unknown{end}" for end in ("", "/")],
+        ),
+        ("as-png/as", []),
+        ("as-jpeg/by-view/", []),
     ],
 )
 def test_the_last_component_is_completed(complete: Complete, typed: str, found: list[str]) -> None:
@@ -98,9 +109,11 @@ def test_facets_follow_that_are_not_in_the_path_yet(complete: Complete) -> None:
     assert len(lines) > 30
 
 
-@pytest.mark.parametrize("command", ["ls", "count", "facets", "export", "report"])
+@pytest.mark.parametrize("command", ["ls", "count", "facets", "table", "export", "report"])
 def test_every_command_with_a_cohort_completes_it(command: str) -> None:
-    cohort = next(parameter for parameter in main.commands[command].params if parameter.name == "cohort")
+    cohort = next(
+        parameter for parameter in main.commands[command].params if parameter.name in ("cohort", "cohorts")
+    )
     assert cohort._custom_shell_complete is complete_cohort
 
 
@@ -164,7 +177,7 @@ def in_bash(place: Path, *words: str) -> list[str]:
 
 def test_bash_completes(place: Path) -> None:
     assert in_bash(place, "count", "db", "by-view/CC,M") == ["by-view/CC,ML", "by-view/CC,MLO"]
-    assert in_bash(place, "count", "db", "by-lat") == ["by-laterality/L", "by-laterality/unknown"]
+    assert in_bash(place, "count", "db", "by-later") == ["by-laterality/L", "by-laterality/unknown"]
 
 
 @needs("fish")
@@ -180,13 +193,14 @@ def test_completion_offers_none_of_too_many_clients(tmp_path: Path, monkeypatch:
     from omidbfs.cohorts.cohort import Cohorts
     from omidbfs.database.layout import find_source
     from omidbfs.index.build import refreshed
+    from omidbfs.pixels.rendition import Configured
 
     client: Client = Tree(tmp_path).client("demd1")
     client.study().image().client("demd2").study().image("2")
-    cohorts = Cohorts(refreshed(find_source(tmp_path)))
+    known = complete._Known(Cohorts(refreshed(find_source(tmp_path))), {}, Configured())
     monkeypatch.setattr(complete, "_MOST", 1)
-    assert complete._completed(cohorts, {}, "by-client/") == []
-    assert [path for path, _ in complete._completed(cohorts, {}, "by-client")] == [
+    assert complete._completed(known, "by-client/") == []
+    assert [path for path, _ in complete._completed(known, "by-client")] == [
         "by-client/",
         "by-client-status/",
     ]

@@ -2,14 +2,17 @@
 
 import grp
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from omidbfs.base.definitions import Lines
 from omidbfs.base.errors import UserError
+from omidbfs.cli.main import main
 from omidbfs.serving.configuration import Definitions, config_file, read_config, trusted_definitions
 
 OPTIONS = {"mount": {"allow_other", "link_all", "links"}, "ls": {"link_all"}, "umount": set[str]()}
@@ -229,3 +232,19 @@ def test_a_configuration_that_others_can_write_defines_nothing_unless_named() ->
     with pytest.raises(UserError, match="can be written by other users; if you trust it, mount"):
         trusted_definitions(path, is_named=False)
     assert trusted_definitions(path, is_named=True) == trusted_definitions(None, is_named=False) == Definitions()
+
+
+@pytest.mark.parametrize("value", ["1.5", "inf", "1e400", "true", "[1]", "2020-01-01", '"x"'])
+def test_a_number_of_a_wrong_type_is_refused_as_if_it_were_typed(value: str) -> None:
+    Path("some.toml").write_text(f"workers = {value}\n")
+    done = CliRunner().invoke(main, ["--config", "some.toml", "count", "none"])
+    assert done.exit_code == 1
+    assert re.fullmatch(r"omidbfs: some.toml:1: workers: '.*' is not a valid integer range\n", done.stderr), (
+        done.stderr
+    )
+
+
+def test_a_path_of_a_wrong_type_is_no_such_path() -> None:
+    Path("some.toml").write_text("images = 5\n")
+    done = CliRunner().invoke(main, ["--config", "some.toml", "count", "none"])
+    assert done.stderr == "omidbfs: 5: no such directory (given as --images)\n"

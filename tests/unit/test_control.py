@@ -178,6 +178,37 @@ def test_only_the_owner_reads_the_log(tmp_path: Path, root_logger: logging.Logge
     assert re.fullmatch(rf"[-0-9:, ]+ omidbfs\[{os.getpid()}\] INFO: words\n", log.read_text())
 
 
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+def test_a_traceback_in_a_log_quotes_the_source_only_with_debug(
+    tmp_path: Path, root_logger: logging.Logger, level: int
+) -> None:
+    log = tmp_path / "log"
+    log_to_file(log)
+    root_logger.setLevel(level)
+
+    names = [f"demd{number}" for number in range(4)]  # a traceback quotes the lines of the program
+
+    def fail() -> None:
+        try:
+            raise KeyError(names[0])
+        except KeyError as error:
+            raise ValueError(names[1]) from error
+
+    try:
+        try:
+            fail()
+        except ValueError as error:
+            raise ExceptionGroup(names[2], [error, OSError(2, "gone", names[3])]) from None
+    except ExceptionGroup:
+        logging.getLogger("test_control").exception("what failed")
+    text = log.read_text()
+    assert [name for name in names if name in text] == (names if level == logging.DEBUG else [])
+    kinds = ["KeyError", "ValueError", "FileNotFoundError", "ExceptionGroup"]
+    assert all(kind in text for kind in kinds)
+    assert "Traceback (most recent call last):" in text
+    assert text.count("in fail") == 2
+
+
 def test_a_log_goes_on_where_it_ended(tmp_path: Path, root_logger: logging.Logger) -> None:
     log = tmp_path / "log"
     log.write_text("before\n")
@@ -309,7 +340,7 @@ def test_root_unmounts_nothing_that_a_link_put_in_the_way_leads_to(tmp_path: Pat
         assert (moved.is_mount(), another.is_mount()) == (False, True)
     finally:
         for place in filter(Path.is_mount, (moved, another)):
-            subprocess.run(["umount", place], check=True)
+            subprocess.run(["umount", "-l", place], check=True)  # a process may be ending
 
 
 # The system's log ------------------------------------------------------------------------------------------

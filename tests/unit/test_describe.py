@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from trees import MARK, Client, Quirky, Tree
+from trees import MARK, PIXELS, Client, Quirky, Tree
 
 from omidbfs.cli.main import main
 
 Run = Callable[..., Result]
+
+
+def words(text: str) -> list[str]:
+    """Return the lines of a text with one blank between the words of each."""
+    return [" ".join(line.split()) for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -236,7 +241,7 @@ def test_an_unknown_uid_is_one_line(run: Run, client: Client, typed: str, hint: 
     client.study("1.1").image("1.2.826.0.1")
     result = run("describe", client.tree.root, typed)
     assert result.exit_code == 1
-    assert result.stderr == f"omidbfs: {typed}: no image has this UID{hint}\n"
+    assert result.stderr == f"omidbfs: {typed}: no image, study or client has this name{hint}\n"
 
 
 def test_what_the_index_knows_is_told_without_the_source(
@@ -256,7 +261,7 @@ def test_what_the_index_knows_is_told_without_the_source(
     }
     assert after["marks"][0]["box"] == before["marks"][0]["box"]
     text = run("describe", client.tree.root, "1.1.1").stdout
-    assert "source   is away, or the image is gone from it: what follows is what the index knows\n" in text
+    assert "source is away, or the image is gone from it: what follows is what the index knows" in words(text)
 
 
 def test_a_facet_of_the_user_comes_with_its_raw_value(
@@ -289,3 +294,44 @@ def test_every_image_of_a_quirky_database_is_explained_in_lines(run: Run, quirky
         assert all(line.isprintable() for line in result.stdout.splitlines())
         assert result.stdout.startswith("image    ")
         assert "\nby-her2 " in result.stdout
+
+
+def test_the_renditions_of_an_image_and_why_it_lacks_one(run: Run, client: Client, described: Any) -> None:
+    study = client.study().image("1", **PIXELS).image("2", NumberOfFrames=3, **PIXELS)
+    study.image("3", dcm=None, **PIXELS).image("4")
+    Path("omidbfs.toml").write_text('[renditions.small]\nformat = "png"\nsize = 64\n')
+    assert described("1.png")[0]["renditions"] == {
+        "png": {"size": 8492, "why_not": None},
+        "png16": {"size": 16812, "why_not": None},
+        "tiff": {"size": 16904, "why_not": None},
+        "npy": {"size": 16768, "why_not": None},
+        "small": {"size": 64 * 50 + 68, "why_not": None},
+    }
+    reasons = [
+        {one["why_not"] for one in described(image)[0]["renditions"].values()} for image in ("2.dcm", "3", "4.npy")
+    ]
+    assert reasons == [{"it has several frames", None}, {"it has no DICOM file"}, {"Rows is unknown"}]
+    text = run("describe", "db", "as-png/all/2.png").stdout
+    assert "as-png none: it has several frames" in words(text)
+    assert "as-tiff 50,696 bytes" in words(text)
+
+
+def test_a_path_that_has_no_rendition_is_explained(run: Run, client: Client) -> None:
+    client.study().image("1", **PIXELS)
+    assert run("ls", "db", "as-png16/all").stdout == "1.png\n"
+    assert run("ls", "-R", "db", "as-png/by-laterality").stdout == "as-png/by-laterality/unknown/1.png\n"
+    assert run("count", "db", "as-png/by-client/demd1").exit_code == 0
+    for path, said in {
+        "as-pgn": "there is no as-pgn; did you mean as-png?",
+        "as-png-9000": "there is no as-png-9000; the numbers of a size are 16 to 8192, without leading zeros\n",
+        "as-png16-10x10": "there is no as-png16-10x10; the numbers of a size are 16 to 8192, without leading",
+        "as-png16-512-crop": "there is no as-png16-512-crop; -crop needs rows and columns, as in as-png16-",
+        "as-png-crop": "there is no as-png-crop; -crop needs rows and columns, as in as-png-1024x768-crop",
+        "as-npy-512": "there is no as-npy-512; only as-png and as-png16 take a size; [renditions] can",
+        "as-png-0512x512": "there is no as-png-0512x512; the numbers of a size are 16 to 8192, without",
+        "as-zzzzzzzz": "there is no as-zzzzzzzz; there are as-png, as-png16, as-tiff, as-npy, and sizes such as",
+        "as-png/as-npy": "there is no as-npy below as-png; a path has one rendition",
+    }.items():
+        result = run("ls", "db", path)
+        assert result.exit_code == 1
+        assert said in result.stderr

@@ -6,16 +6,19 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from omidbfs.cli.main import main
 from omidbfs.database.problems import KINDS
-from omidbfs.facets import BY_NAME
+from omidbfs.facets import BY_NAME, COHORT_FACET
 from omidbfs.index.store import SCHEMA
+from omidbfs.pixels import errors as pixel_errors
 from omidbfs.serving.configuration import Definitions, read_config, read_definitions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +119,8 @@ TESTED_BY = {
     "test_a_changed_ctime_alone_puts_only_pages_in_doubt "
     "test_an_index_that_is_lost_is_made_anew_and_no_inode_changes_hands "
     "test_a_directory_has_the_inode_of_its_path_and_no_other_has_it",
-    "S43": "test_files_can_be_symbolic_links_to_the_source",
+    "S43": "test_files_can_be_symbolic_links_to_the_source "
+    "test_renditions_are_regular_files_where_files_are_symbolic_links",
     "S44": "test_a_change_is_refused test_no_change_reached_the_source",
     "S45": "test_without_allow_other_no_other_user_can_enter "
     "test_a_drive_answers_as_soon_as_the_command_returns "
@@ -150,9 +154,13 @@ TESTED_BY = {
     "S57": "test_a_source_that_is_away_leaves_the_drive_as_it_was "
     "test_a_source_that_vanishes_during_a_refresh_leaves_the_drive_as_it_was "
     "test_processes_stuck_in_a_disk_are_few_and_stop_no_later_refresh "
+    "test_a_directory_that_hangs_is_a_problem_and_all_else_is_indexed "
     "test_the_numbers_of_a_promise_are_those_of_the_code",
     "S58": "test_open_directories_keep_the_entries_they_started_with",
-    "S59": "test_a_flipped_bit_anywhere_is_found test_only_its_owner_can_read_an_index_under_any_umask "
+    "S59": "test_a_flipped_bit_anywhere_is_found test_a_command_never_answers_from_a_damaged_section "
+    "test_a_drive_shows_nothing_from_a_damaged_section "
+    "test_a_drive_with_a_damaged_index_makes_a_new_one_at_once_and_no_inode_changes_hands "
+    "test_only_its_owner_can_read_an_index_under_any_umask "
     "test_one_that_is_killed_while_it_saves_leaves_a_whole_file "
     "test_an_index_of_another_source_is_refused "
     "test_two_disks_that_were_filled_alike_are_two_sources_at_one_place "
@@ -163,6 +171,7 @@ TESTED_BY = {
     "test_the_output_is_for_its_owner_only_and_appears_whole",
     "S60": "test_the_readme_names_every_facet_and_fits_a_screen",
     "S61": "test_the_status_says_what_is_served_and_how "
+    "test_a_refresh_says_that_a_drive_does_not_read_a_configuration_from_after_the_mount "
     "test_the_status_of_a_drive_is_complete "
     "test_the_status_counts_the_problems_by_kind "
     "test_find_ends_and_meets_as_many_files_as_the_drive_promises",
@@ -212,7 +221,8 @@ TESTED_BY = {
     "S76": "test_at_the_limit_of_descriptors_no_more_is_opened_and_all_else_goes_on "
     "test_what_is_on_disk_takes_a_bounded_number_of_descriptors "
     "test_the_numbers_of_a_promise_are_those_of_the_code "
-    "test_any_number_of_files_is_made_and_closed_where_few_can_be_open",
+    "test_any_number_of_files_is_made_and_closed_where_few_can_be_open "
+    "test_no_more_renditions_have_a_descriptor_than_workers_make",
     "S77": "test_files_are_found_by_handles_that_the_kernel_has_forgotten_and_directories_are_stale",
     "S78": "test_a_drive_answers_as_soon_as_the_command_returns "
     "test_a_drive_that_ends_before_it_is_ready_gives_its_status "
@@ -238,17 +248,22 @@ TESTED_BY = {
     "S88": "test_a_page_is_for_its_owner_only_and_appears_whole",
     "S89": "test_an_outcome_comes_with_the_rule_and_the_episode_that_decided "
     "test_the_facets_are_those_by_which_the_image_is_found "
-    "test_what_the_index_knows_is_told_without_the_source",
+    "test_what_the_index_knows_is_told_without_the_source "
+    "test_the_renditions_of_an_image_and_why_it_lacks_one",
     "S90": "test_without_an_index_nothing_is_completed_built_or_said",
     "S91": "test_a_generated_file_is_what_the_command_writes_and_has_the_size_it_says "
     "test_generated_files_are_found_in_every_directory_of_images_and_listed_in_none "
     "test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it "
-    "test_the_command_writes_the_bytes_of_the_drive",
-    "S92": "test_listing_makes_no_file_and_a_lookup_makes_only_its_file "
+    "test_the_command_writes_the_bytes_of_the_drive "
+    "test_an_archive_of_renditions_has_the_files_that_the_directory_lists",
+    "S92": "test_listing_makes_no_file_and_asking_for_a_size_makes_only_its_file "
+    "test_a_file_that_takes_long_holds_up_no_other_name_in_its_directory "
+    "test_a_file_that_cannot_be_made_fails_for_all_waiting_callers "
     "test_many_callers_at_once_get_one_file_that_is_made_once "
     "test_other_requests_are_answered_while_a_file_is_made "
     "test_a_caller_without_read_access_cannot_make_a_file",
     "S93": "test_a_generated_file_can_be_mapped_and_read_anywhere "
+    "test_every_way_to_read_a_file_that_is_not_made_yet_gives_all_of_it "
     "test_a_listing_leaves_mapped_files_as_they_are "
     "test_a_caller_that_the_kernel_lets_open_a_file_gets_its_size "
     "test_a_caller_without_read_access_cannot_make_a_file",
@@ -258,6 +273,8 @@ TESTED_BY = {
     "test_a_view_refuses_what_another_has_made "
     "test_generated_files_of_a_cohort_are_forgotten_after_any_change",
     "S95": "test_on_a_full_disk_asking_fails_and_the_drive_goes_on "
+    "test_the_spool_is_where_the_user_says_and_nothing_of_it_remains test_on_a_full_disk_what_is_kept_makes_room "
+    "test_as_many_files_are_kept_as_leave_descriptors_for_the_rest "
     "test_the_least_recently_used_is_let_go_first test_what_is_kept_has_no_name_and_is_private "
     "test_a_thousand_small_ones_take_no_descriptor_and_bounded_memory "
     "test_any_number_of_files_is_made_and_closed_where_few_can_be_open "
@@ -291,7 +308,8 @@ TESTED_BY = {
     "test_a_command_answers_although_it_cannot_read_the_index "
     "test_a_command_answers_on_a_full_disk",
     "S104": "test_an_interrupt_from_the_terminal_is_one_line_and_leaves_no_process "
-    "test_cancelled_work_ends_at_once test_workers_end_with_their_parent_process",
+    "test_cancelled_work_ends_at_once test_workers_end_with_their_parent_process "
+    "test_a_decoder_at_work_does_not_outlive_a_check_that_is_killed",
     "S105": "test_a_cell_is_quoted_where_it_must_be_and_never_calculated "
     "test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary "
     "test_names_that_a_spreadsheet_would_calculate_are_texts",
@@ -306,6 +324,147 @@ TESTED_BY = {
     "test_a_file_of_another_image_is_reported test_position_and_code_that_disagree_are_a_conflict "
     "test_sides_conflict_only_where_two_are_named",
     "S109": "test_all_values_of_the_image_type_say_what_an_image_is",
+    "S110": "test_every_nested_path_of_a_random_database_is_what_the_model_says "
+    "test_a_cohort_is_narrowed_to_the_images_that_have_the_rendition "
+    "test_in_the_root_it_lists_all_images_facets_and_cohorts test_a_client_shows_studies_only "
+    "test_a_file_type_keeps_all_of_dcm_and_nothing_of_json test_nothing_else_is_found "
+    "test_renditions_are_not_listed_and_not_found_below_a_path_that_is_too_long",
+    "S111": "test_a_name_is_one_of_every_drive_or_with_a_size_or_of_the_configuration "
+    "test_any_other_name_is_no_rendition test_a_size_has_numbers_from_16_to_8192 "
+    "test_a_table_defines_a_rendition "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
+    "S112": "test_an_image_has_the_renditions_that_its_pixel_format_allows "
+    "test_an_image_whose_identity_has_no_room_in_an_inode_has_no_rendition "
+    "test_of_two_renditions_with_one_hash_the_second_is_not_found "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
+    "S113": "test_the_size_of_a_png_is_that_of_a_file_with_stored_blocks test_an_npy_file_is_that_of_numpy "
+    "test_a_tiff_file_has_256_bytes_for_each_frame_beside_the_array "
+    "test_attributes_are_those_of_the_dicom_file_but_for_the_size "
+    "test_extended_attributes_are_those_of_the_dicom_file "
+    "test_a_configured_rendition_has_the_later_time_and_another_inode_for_each_definition",
+    "S114": "test_an_image_has_one_inode_for_each_rendition_under_all_paths "
+    "test_a_source_that_is_found_changed_gives_all_its_renditions_other_inodes "
+    "test_a_configured_rendition_has_the_later_time_and_another_inode_for_each_definition "
+    "test_the_kernel_is_told_of_every_name_that_leads_elsewhere "
+    "test_the_kernel_is_told_of_a_changed_definition "
+    "test_the_kernel_is_told_of_renditions_if_an_index_says_other_things_of_the_same_files",
+    "S115": "test_neither_a_lookup_nor_a_stat_nor_a_listing_starts_a_worker "
+    "test_a_rendition_is_made_once_for_all_who_ask_and_kept_on_every_path "
+    "test_another_user_reads_the_renditions_of_the_files_that_the_user_may_read "
+    "test_a_rendition_that_is_the_files_own_bytes_is_not_kept",
+    "S116": "test_every_rendition_of_every_file_has_the_size_that_it_says "
+    "test_a_file_that_contradicts_its_sidecar_has_the_right_size test_a_file_that_contradicts_the_index "
+    "test_a_source_replaced_while_its_rendition_is_open "
+    "test_a_file_that_is_written_to_while_its_rendition_is_made",
+    "S117": "test_a_decoder_that_fails_fails_its_file_only test_what_cannot_be_made_is_eio_and_counted "
+    "test_a_drive_that_is_killed_while_a_worker_hangs test_a_drive_that_ends_while_a_worker_hangs "
+    "test_a_drive_that_is_unmounted_while_a_worker_hangs "
+    "test_a_worker_has_no_other_files_and_is_limited "
+    "test_a_worker_does_not_outlive_a_drive_that_is_killed "
+    "test_a_failure_is_an_answer_and_the_next_request_succeeds "
+    "test_the_kinds_of_pixel_errors_are_known_and_on_the_page_of_problems",
+    "S118": "test_an_archive_of_renditions_has_the_files_that_the_directory_lists "
+    "test_an_archive_is_what_tarfile_makes_of_what_the_directory_lists "
+    "test_archives_of_a_database_with_every_oddity_and_of_real_directories "
+    "test_tar_lists_and_extracts_what_the_directory_shows "
+    "test_two_drives_and_the_command_give_the_same_archive_with_the_size_that_stat_gives "
+    "test_any_part_of_an_archive_is_that_part_of_the_whole "
+    "test_a_drive_reads_any_part_with_few_descriptors_from_many_tasks "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
+    "S119": "test_a_rendition_that_cannot_be_made_is_eio_in_its_archive "
+    "test_a_member_that_was_replaced_fails_with_eio_until_a_refresh "
+    "test_a_member_that_was_replaced_is_eio_and_all_others_are_read "
+    "test_a_file_that_has_changed_ends_the_export_and_leaves_nothing "
+    "test_shards_hold_all_files_of_an_image_together_and_keep_their_order "
+    "test_an_image_that_is_larger_than_a_shard_has_one_of_its_own",
+    "S120": "test_a_crop_is_the_same_with_a_record_and_without "
+    "test_a_crop_follows_an_edit_that_leaves_size_and_time_of_the_file "
+    "test_a_name_with_crop_needs_rows_and_columns_and_ends_with_it "
+    "test_the_breast_of_every_demo_image_is_found test_the_breast_in_a_drawing_is_found",
+    "S121": "test_only_new_and_changed_images_are_measured test_each_of_two_commands_keeps_what_the_other_finds "
+    "test_the_geometry_is_the_same_wherever_it_is_measured "
+    "test_what_was_measured_is_kept_when_it_is_interrupted test_records_are_read_as_they_were_written",
+    "S122": "test_a_damaged_file_is_measured_anew_and_told test_a_file_that_omidbfs_did_not_write_stays "
+    "test_records_are_read_as_they_were_written test_a_drive_takes_new_records_with_its_next_refresh",
+    "S123": "test_a_chest_wall_at_the_other_side_is_found_and_moves_nothing",
+    "S124": "test_planted_boxes_are_found_and_nothing_else_is test_a_box_lies_in_the_image_and_on_the_breast",
+    "S125": "test_the_columns_of_a_table_lead_back_to_the_image "
+    "test_a_bright_part_of_an_image_is_where_its_box_is "
+    "test_a_table_leads_from_renditions_to_images_and_back test_parquet_says_what_csv_says "
+    "test_marks_are_where_the_boxes_of_their_images_are "
+    "test_pycocotools_reads_the_boxes_of_renditions test_files_are_named_as_in_their_directory",
+    "S126": "test_a_plain_parser_reads_the_boxes_of_coco test_a_data_set_follows_the_source_when_it_is_made_again "
+    "test_boxes_follow_what_is_cropped test_marks_that_are_left_out_are_counted_in_one_line",
+    "S127": "test_cropped_images_have_tables_where_the_whole_cohort_is_measured "
+    "test_the_command_says_what_is_missing_for_cropped_images",
+    "S128": "test_each_value_has_as_many_members_as_pandas_counts "
+    "test_each_pair_of_values_has_as_many_members_as_pandas_counts "
+    "test_the_numbers_of_the_page_are_those_of_the_index",
+    "S129": "test_each_part_of_a_path_leaves_and_takes_what_pandas_says "
+    "test_named_cohorts_and_lists_have_a_step_for_each_part",
+    "S130": "test_cohorts_side_by_side_have_the_numbers_of_the_index "
+    "test_a_standardised_difference_is_that_of_yang_and_dalton",
+    "S131": "test_named_cohorts_nest_join_and_complement_in_paths "
+    "test_cohorts_are_counted_and_listed_like_other_facets test_cohorts_are_what_their_definitions_say "
+    "test_the_drive_follows_cohorts_that_use_each_other test_looking_up_finds_the_rows_of_no_cohort",
+    "S132": "test_a_cohort_is_made_of_other_cohorts test_a_broken_cohort_breaks_no_other_cohort_and_no_command "
+    "test_the_drive_follows_cohorts_that_use_each_other "
+    "test_cohorts_that_use_each_other_in_a_long_row_are_refused",
+    "S133": "test_the_latest_image_of_a_view_is_one test_each_side_view_and_intent_has_its_own_latest_image "
+    "test_the_order_of_images_does_not_matter test_the_demo_has_one_latest_image_of_each_view",
+    "S134": "test_a_manifest_has_the_definition_the_counts_and_the_digest_of_the_page "
+    "test_a_manifest_is_reproducible_and_names_nobody test_an_unchanged_cohort_is_the_same "
+    "test_verify_finds_added_removed_and_changed_files_and_names_their_clients "
+    "test_other_times_alone_are_told_apart test_verify_finds_a_changed_definition "
+    "test_the_drive_follows_cohorts_that_use_each_other",
+    "S135": "test_the_directory_of_a_client_has_the_timeline_of_its_images "
+    "test_a_client_that_changed_since_the_index_is_an_error test_what_cannot_be_read_is_left_out "
+    "test_every_odd_client_is_described",
+    "S136": "test_the_pairs_are_those_that_pandas_finds "
+    "test_a_prior_needs_a_date_an_episode_of_its_own_and_a_screening",
+    "S137": "test_each_client_study_and_episode_has_what_pandas_finds "
+    "test_csv_and_parquet_of_a_table_agree_and_are_typed "
+    "test_the_same_cohort_gives_the_same_bytes_in_any_size_of_page test_the_columns_of_a_table_are_documented",
+    "S138": "test_each_mark_has_its_box_and_its_lesion_as_in_the_json "
+    "test_a_mark_is_linked_in_the_table_as_in_the_facet test_a_mark_of_several_lesions_has_the_values_of_each",
+    "S139": "test_absolute_paths_in_the_source_are_those_of_files "
+    "test_absolute_paths_on_a_drive_are_below_its_mount_point test_a_path_in_the_source_is_one_line_and_a_cell",
+    "S140": "test_a_path_is_the_cohort_that_commands_count test_a_condition_is_a_component_of_a_path "
+    "test_cohorts_combine_as_sets_of_images test_tables_are_those_of_the_drive "
+    "test_pixels_are_those_of_the_files_of_the_drive test_options_and_configuration_are_those_of_commands "
+    "test_a_name_that_does_not_exist_is_a_key_error_with_a_suggestion",
+    "S141": "test_the_file_system_is_what_the_model_says "
+    "test_the_file_system_does_what_its_model_does_whatever_the_steps "
+    "test_the_file_system_of_an_odd_database_is_what_the_model_says "
+    "test_a_pattern_goes_through_facets_and_renditions_that_are_not_listed "
+    "test_another_user_is_refused_what_the_source_refuses test_nothing_can_be_changed",
+    "S142": "test_a_changed_file_is_read_as_it_is test_a_changed_file_is_served_as_it_is_and_never_as_it_was "
+    "test_damaged_pixels_are_one_line_and_the_program_goes_on",
+    "S143": "test_workers_get_the_items_that_their_parent_gets test_workers_read_what_their_parent_reads "
+    "test_a_pickled_cohort_is_refused_by_another_index",
+    "S144": "test_what_is_served_is_what_the_model_says test_paths_that_are_not_listed_are_found "
+    "test_a_server_does_what_its_model_does_whatever_the_steps "
+    "test_renditions_and_generated_files_have_their_exact_sizes "
+    "test_an_infinite_depth_and_every_method_that_writes_are_refused",
+    "S145": "test_every_request_needs_a_credential_also_on_loopback test_a_unix_socket_is_only_for_its_owner "
+    "test_each_user_sees_what_the_source_lets_this_user_see "
+    "test_passwords_are_compared_and_a_changed_file_counts_at_once test_password_refuses_what_it_cannot_use",
+    "S146": "test_what_other_machines_could_reach_needs_tls_and_passwords "
+    "test_a_page_of_another_site_gets_nothing test_an_absolute_target_of_another_server_is_refused "
+    "test_the_log_names_no_client_and_no_path "
+    "test_every_response_keeps_the_data_out_of_caches_and_other_sites",
+    "S147": "test_a_refresh_shows_what_is_new_and_changes_the_tag_of_what_was_edited test_conditions "
+    "test_a_server_does_what_its_model_does_whatever_the_steps "
+    "test_a_response_that_cannot_be_completed_ends_too_early",
+    "S148": "test_ten_thousand_connections_do_not_keep_a_user_out "
+    "test_a_client_that_sends_nothing_or_only_half_a_request_is_dropped "
+    "test_a_client_that_does_not_read_is_dropped_and_its_file_closed "
+    "test_the_oldest_idle_connection_makes_room_for_a_new_one test_slow_clients_lose_their_place_to_others "
+    "test_passwords_from_one_address_leave_others_their_turn "
+    "test_more_requests_than_can_be_answered_are_told_so test_a_listing_that_is_too_large_is_refused "
+    "test_the_numbers_of_a_promise_are_those_of_the_code",
+    "S149": "test_hostile_texts_are_shown_as_text test_a_browser_shows_the_pages_without_a_warning "
+    "test_each_user_sees_what_the_source_lets_this_user_see",
 }
 """Promises of ``semantics.md`` -> the tests that would fail if they were broken."""
 
@@ -355,12 +514,34 @@ def test_the_page_of_problems_has_every_kind_with_its_meaning_and_a_remedy() -> 
     assert len(rows) == len(KINDS)
 
 
+def kinds_of_pixel_errors() -> set[str]:
+    """The texts of all these errors in the code. They are literals, or constants of their module."""
+    found = set()
+    for file in sorted((ROOT / "omidbfs" / "pixels").glob("*.py")):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        constants = {
+            ast.unparse(node.targets[0]): node.value for node in module.body if isinstance(node, ast.Assign)
+        }
+        for node in ast.walk(module):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("PixelError", "ContradictionError"):
+                text = constants.get(ast.unparse(node.args[0]), node.args[0])
+                assert isinstance(text, ast.Constant), f"{file}:{node.lineno}: not a fixed text"
+                found.add(text.value)
+    return found
+
+
+def test_the_kinds_of_pixel_errors_are_known_and_on_the_page_of_problems() -> None:
+    assert kinds_of_pixel_errors() == pixel_errors.KINDS
+    for kind in {*pixel_errors.KINDS, pixel_errors.ANOTHER}:
+        assert f"`{kind}`" in text("problems.md"), kind
+
+
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_the_page_of_commands_has_exactly_the_options_of(name: str) -> None:
     part = section("cli.md", f"omidbfs {name}")
     shown = shown_options(part)
     if "[mount options](#omidbfs-mount)" in part:
-        shown |= shown_options(section("cli.md", "omidbfs mount")) - {"--foreground", "--replace"}
+        shown |= shown_options(section("cli.md", "omidbfs mount")) - {"--foreground", "-f", "--replace"}
     if re.search(r"\[(source|mount) options\]", part):
         shown |= shown_options(section("cli.md", "Source options"))
     assert shown == option_names(main.commands[name])
@@ -395,8 +576,10 @@ def test_commands_in_the_documentation_exist_with_the_options_they_are_given() -
 
 def test_facets_in_the_documentation_exist() -> None:
     for page in set(PAGES) - {ROOT / "CHANGELOG.md"}:  # which tells of facets that are gone, or that users defined
-        names = re.findall(r"\bby-([a-z]+(?:-[a-z]+)*)/", page.read_text(encoding="utf-8"))
-        assert set(names) <= set(BY_NAME), page.name
+        text = page.read_text(encoding="utf-8")
+        names = re.findall(r"\bby-([a-z]+(?:-[a-z]+)*)/", text)
+        defined = re.findall(r"^\[facets\.([a-z-]+)\]", text, re.MULTILINE)
+        assert set(names) <= {*BY_NAME, COHORT_FACET.name, *defined}, page.name
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
@@ -412,7 +595,17 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 
 SAID_BY = {
     **dict.fromkeys(
-        ("UserError", "_NotKeptError", "DemoError", "IndexFileError", "NoIndexError", "BadParameter", "warn"), 0
+        (
+            "UserError",
+            "NotFoundError",
+            "_NotKeptError",
+            "DemoError",
+            "IndexFileError",
+            "NoIndexError",
+            "BadParameter",
+            "warn",
+        ),
+        0,
     ),
     **dict.fromkeys(("log.info", "log.warning", "log.error", "log.exception", "logging.exception"), 0),
     **dict.fromkeys(("complaints.info", "complaints.warning"), 0),
@@ -433,7 +626,7 @@ def messages() -> list[tuple[str, int, str]]:
                 assert len(node.args) > SAID_BY[name], f"{file}:{node.lineno}: {name} without a message"
                 if name == "Finding" and ast.unparse(node.args[1]) == "'ok'":
                     continue
-                said = node.args[:2] if name == "UserError" else node.args[SAID_BY[name] :][:1]
+                said = node.args[:2] if name in ("UserError", "NotFoundError") else node.args[SAID_BY[name] :][:1]
                 for text in map(longest_literal, said):
                     if text:  # else it is another's, or put together from others
                         found.append((str(file.relative_to(ROOT)), node.lineno, text))
@@ -467,6 +660,7 @@ def test_the_configuration_in_the_documentation_is_understood(tmp_path: Path) ->
         path.write_text(block, encoding="utf-8")
         (tmp_path / "density.csv").write_text("client,density\n")
         (tmp_path / "split.csv").write_text("uid,x\n")
+        (tmp_path / "parts.csv").write_text("client,part\n")
         for name in ("train.txt", "wrong-boxes.txt"):
             (tmp_path / name).write_text("")
         assert any(read_config(path, options).values()) or read_definitions(path) != Definitions()
@@ -490,26 +684,40 @@ def test_options_that_have_another_name_in_the_configuration_are_named() -> None
                 assert f"`{option.opts[0]}` is `{key}`" in part, f"omidbfs {command.name} {option.opts[0]}"
 
 
+_COMMAND = re.compile(r"""((?:\\\n|"[^"]*"|[^"\n])*)\n?(.*)""", re.S)
+"""A command, which goes on after a backslash and inside of quotes, and its output."""
+
+
 def examples(page: Path) -> list[tuple[str, str]]:
     """The commands of a page that need no mount, and what they print."""
     found = []
     for language, block in code_blocks(page):
         if language == "console":
             for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-                command, _, output = part.partition("\n")
+                command, output = _COMMAND.fullmatch(part).groups()  # type: ignore[union-attr]
                 if re.match(r"omidbfs (?!u?mount|refresh|status)", command):
                     found.append((command, output))
     return found
 
 
+RUN_ON_A_DRIVE = {ROOT / page for page in ("README.md", "docs/tutorial.md", "docs/cli.md", "docs/operations.md")}
+"""Pages of which ``tests/mount/test_pages.py`` runs every example."""
+
+
+@pytest.mark.unmeasured
 def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
     environment |= {name: str(tmp_path / "user") for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
     environment.pop("COVERAGE_PROCESS_START", None)  # smaller tests measure the coverage of this code
-    shown = dict(example for page in PAGES for example in examples(page))
-    assert len(shown) > 20
-    for command, output in sorted(shown.items(), key=lambda item: " demo " not in item[0]):
+    first = {
+        "omidbfs demo db --clients 100": "db: a synthetic OMI-DB of 100 clients\n",
+        "omidbfs index db >/dev/null 2>&1": "",
+    }
+    shown: dict[str, str] = {}
+    shown |= dict(example for page in PAGES if page not in RUN_ON_A_DRIVE for example in examples(page))
+    assert len(shown) > 5
+    for command, output in (first | shown).items():
         done = subprocess.run(
             command,
             shell=True,
@@ -540,7 +748,24 @@ def test_the_hooks_before_a_commit_are_the_checks_of_the_test_script() -> None:
 
 def test_the_change_log_has_the_versions_of_the_index_format_and_of_the_semantics() -> None:
     last = list(TESTED_BY)[-1]
-    assert f"## [Unreleased] Index format {SCHEMA}. Semantics {last}." in plain(ROOT / "CHANGELOG.md")
+    newest = re.search(r"## \[(\S+)\] Index format (\d+)\. Semantics (S\d+)\.", plain(ROOT / "CHANGELOG.md"))
+    assert newest is not None
+    assert newest.groups() == (project()["version"], SCHEMA, last)
+
+
+def project() -> dict[str, Any]:
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+
+
+def test_the_version_is_that_of_the_citation() -> None:
+    assert f"\nversion: {project()['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_page_of_what_stays_names_the_versions_of_python_that_the_package_takes() -> None:
+    [row] = re.findall(r"^\| Python \| (\S+) to (\S+) \| ", text("stability.md"), re.M)
+    assert project()["requires-python"] == f">={row[0]}"
+    classified = re.findall(r"'Programming Language :: Python :: (\d\.\d+)'", str(project()["classifiers"]))
+    assert (classified[0], classified[-1]) == row
 
 
 def promise(number: str) -> str:
@@ -561,11 +786,21 @@ def promise(number: str) -> str:
         ("S73", "database.header", "MAX_DOCUMENT", 16 << 20, "ImageDB file is not read if it has more than 16 MB"),
         ("S73", "database.dicom", "MAX_DICOM", 16 << 20, "omidbfs reads no more than 16 MB"),
         ("S73", "database.dicom", "MAX_READS", 200_000, "in no more than 200,000 pieces"),
-        ("S76", "serving.disks", "_RESERVE", 96, "less 96"),
-        ("S95", "serving.spool", "MOST_FILES", 32, "up to 32 files"),
-        ("S95", "serving.spool", "LIMIT", 2 << 30, "and 2 GB"),
+        ("S76", "serving.disks", "_RESERVE", 64, "less 64"),
+        ("S76", "serving.workers", "DESCRIPTORS", 6, "less 6 for each processor"),
+        ("S95", "serving.spool", "FEWEST_FILES", 32, "between 32"),
+        ("S95", "serving.spool", "MOST_FILES", 16384, "and 16,384 files"),
+        ("S95", "serving.spool", "LIMIT", 2 << 30, "up to 2 GB"),
         ("S95", "serving.spool", "MEMORY", 8 << 20, "up to 8 MB"),
         ("S106", "view.images", "LONGEST_PATH", 3072, "more than 3,072 bytes"),
+        ("S111", "pixels.rendition", "SMALLEST", 16, "16 to"),
+        ("S111", "pixels.rendition", "LARGEST", 8192, "to 8192"),
+        ("S117", "serving.renditions", "_SILENCE", 60.0, "tries again after a minute"),
+        ("S148", "http.dav", "LARGEST_LISTING", 256 << 20, "at most 256 MB"),
+        ("S148", "http.server", "_MOST_REQUESTS", 256, "At most 256 requests"),
+        ("S148", "http.server", "_SLOW", 5.0, "for 5 s"),
+        ("S118", "serving.archives", "_MOST_OPEN", 4, "at most four files"),
+        ("S112", "pixels.sizes", "RENDITION_IDENTITIES", 16_777_216, "first 16,777,216 images"),
     ],
 )
 def test_the_numbers_of_a_promise_are_those_of_the_code(

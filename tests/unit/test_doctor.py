@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -11,11 +14,13 @@ from click.testing import CliRunner
 from trees import Tree
 
 from omidbfs.cli.commands.doctor import (
+    _EXTRAS,
     Finding,
     allow_other,
     app_armor,
     cache,
     device,
+    extra,
     fusermount,
     kernel,
     package,
@@ -34,7 +39,7 @@ def findings(*arguments: object) -> dict[str, dict[str, str]]:
 
 def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path: Path) -> None:
     for finding in [*system(), *system(tmp_path), package("no.such"), kernel("3.2"), device(tmp_path)]:
-        assert finding.level in ("ok", "warn", "fail")
+        assert finding.level in ("ok", "none", "warn", "fail")
         assert finding.level == "ok" or finding.remedy
 
 
@@ -138,3 +143,37 @@ def test_a_package_that_cannot_be_loaded_is_reported_and_stops_nothing(demo_data
     assert done.stderr == ""
     assert f"fail  {missing}: cannot be loaded (" in done.stdout
     assert "updatedb: " in done.stdout
+
+
+def test_every_extra_of_a_user_is_looked_for_with_all_its_packages() -> None:
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    [everything] = extras["all"]
+    assert sorted(_EXTRAS) == re.findall(r"\w+", everything)[1:]
+    of_module = packages_distributions()
+    for name, (modules, adds) in _EXTRAS.items():
+        required = {re.split("[<>=]", one)[0] for one in extras[name]}
+        assert {distribution for module in modules for distribution in of_module[module]} >= required
+        assert len(modules) == len(required)
+        assert extra(name) == Finding(f"extra {name}", "ok", f"installed: {adds}")
+
+
+def test_an_extra_that_is_not_installed_is_no_failure_and_comes_with_what_it_adds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "gdcm", None)
+    assert extra("report") == Finding(
+        "extra report", "none", "not installed", "pip install 'omidbfs[report]' adds omidbfs report"
+    )
+    assert (extra("pixels").level, extra("pixels").found) == ("none", "without gdcm")
+    assert CliRunner().invoke(main, ["doctor"]).exit_code == int(any(one.level == "fail" for one in system()))
+
+
+def test_an_extra_that_is_broken_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "h11.py").write_text("raise ImportError('libx.so: no such file')")
+    monkeypatch.delitem(sys.modules, "h11", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = extra("serve")
+    assert (found.level, found.found) == ("warn", "h11 cannot be loaded (libx.so: no such file)")
+    assert found.remedy == "pip install 'omidbfs[serve]' adds omidbfs serve"

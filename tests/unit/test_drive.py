@@ -19,9 +19,10 @@ from trees import Tree
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.database.records import FileFacts
+from omidbfs.exports.packing import packed
 from omidbfs.serving.changes import Changes
 from omidbfs.serving.drive import Drive
-from omidbfs.serving.reader import Reader
+from omidbfs.serving.reader import OpenFile, Reader
 from omidbfs.serving.refresh import Refresher, drive_of
 from omidbfs.serving.rights import READ, SEARCH, Identity, permits
 from omidbfs.serving.session import Session
@@ -99,7 +100,7 @@ def content_of(drive: Drive, name: bytes) -> bytes:
     return bytes(drive.view.files.texts.content(inode) or b"")
 
 
-def test_another_front_end_reads_generated_files(refresher: Refresher) -> None:
+def test_another_front_end_reads_generated_files(refresher: Refresher, tree: Tree) -> None:
     front_end, view = FrontEnd(refresher.drive), refresher.drive.view
 
     async def read() -> None:
@@ -108,7 +109,11 @@ def test_another_front_end_reads_generated_files(refresher: Refresher) -> None:
             export = front_end.find(path)
             assert isinstance(export, Export)
             content = await front_end.read(path)
-            assert content == b"".join(view.content(export))
+            if export.is_archive:
+                source = find_source(tree.root)
+                assert content == b"".join(packed(view.archive(export), source))
+            else:
+                assert content == b"".join(view.content(export))
             assert await refresher.drive.generated.size(export) == len(content) > 0
 
     trio.run(read)
@@ -156,7 +161,8 @@ def test_another_front_end_survives_a_refresh_and_learns_what_has_changed(
         for stale in (old_table, inode, gone):
             with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
                 await drive.open(stale)
-        assert await drive.generated.size(old_table) is None
+        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+            await drive.generated.size(old_table)
         assert b"3.1.1.dcm" in await front_end.read(b"all/.omidbfs/index.csv")
 
     trio.run(main)
@@ -265,3 +271,29 @@ def test_no_caller_can_read_a_stale_file(refresher: Refresher) -> None:
     assert not drive.may_search(ROOT, place)
     assert not drive.may_read(ROOT, table)
     assert drive.may_read(ROOT, file), "the index knows the first version again"
+
+
+def test_a_file_that_the_disk_fails_to_close_is_closed_once(
+    refresher: Refresher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive, close = refresher.drive, os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def scenario() -> None:
+        node = FrontEnd(drive).find(b"all/1.1.1.dcm")
+        assert isinstance(node, int)
+        file = await drive.open(node)
+        assert isinstance(file, OpenFile)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "close", fail)
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                await drive.close_file(file)
+        other = os.open("/dev/null", os.O_RDONLY)
+        assert other == file.descriptor
+        drive.close()
+        os.close(other)
+
+    trio.run(scenario)

@@ -25,11 +25,12 @@ from test_index import plain
 from trees import Quirky
 
 from omidbfs.base.errors import UserError
+from omidbfs.base.process import available_cpus
 from omidbfs.base.progress import Progress
 from omidbfs.database.layout import find_source
-from omidbfs.index import build
+from omidbfs.index import build, executors
 from omidbfs.index.build import Work, refreshed
-from omidbfs.index.executors import available_cpus, executor_for, in_order, watched
+from omidbfs.index.executors import executor_for, in_order, watched
 
 
 def refusal(name: str, workers: int = 2) -> str:
@@ -57,6 +58,7 @@ def test_any_number_of_workers_gives_the_same_index(
     quirky_database: Quirky, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 3)
+    monkeypatch.setattr(executors, "WORTH_STARTING", 0)
     source = find_source(quirky_database.path)
     here = refreshed(source)
     with executor_for("local", workers) as executor:
@@ -65,8 +67,32 @@ def test_any_number_of_workers_gives_the_same_index(
         assert plain(index) == plain(here)
         assert refreshed(source, index, Work(executor, workers)) is index
         started = processes(executor) if executor is not None else []
-    assert len(started) == (workers if workers > 1 else 0)
+    assert len(started) == workers - 1, "this process is one of the workers"
     assert not any(exists(process) for process in started)
+
+
+def test_a_small_database_is_read_by_this_process_alone(demo_database: Path) -> None:
+    source = find_source(demo_database)
+    with executor_for("local", 4) as executor:
+        index = refreshed(source, None, Work(executor, 4))
+        assert refreshed(source, index, Work(executor, 4)) is index
+        assert processes(executor) == []
+
+
+def test_others_start_where_the_rest_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "WORTH_STARTING", 0.5)
+    with executor_for("local", 3) as executor:
+        results = in_order(executor, 3, _slowly, [[number] for number in range(40)])
+        first = next(results)
+        assert first == (os.getpid(), [0]), "this process begins alone"
+        rest = list(results)
+        assert [numbers for _, numbers in rest] == [[number] for number in range(1, 40)]
+        assert {process for process, _ in rest} == {os.getpid(), *processes(executor)}
+
+
+def _slowly(numbers: list[int]) -> tuple[int, list[int]]:
+    time.sleep(0.05)
+    return os.getpid(), numbers
 
 
 def told_to(lines: list[tuple[object, ...]]) -> Progress:
@@ -85,7 +111,7 @@ def test_several_workers_tell_of_the_same_work_in_shorter_steps_towards_the_end(
     assert told[0][-1] == told[1][-1]
     alone, together = ([line[1] for line in lines] for lines in told)
     assert alone == [4, 8, 12, 16, 20, 24, 25]
-    assert together == [4, 7, 10, 12, 14, *range(15, 26)]
+    assert together == [1, 3, 6, 9, 11, 13, *range(15, 26)]
 
 
 def interrupts_are_blocked(process: int) -> bool:
@@ -120,20 +146,21 @@ def test_a_worker_that_is_killed_ends_the_work_with_one_line(
     demo_database: Path, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     monkeypatch.setattr(build, "CLIENTS_PER_CHUNK", 1)
+    monkeypatch.setattr(executors, "WORTH_STARTING", 0)
     source = find_source(demo_database)
     previous = refreshed(source) if phase == "comparing" else None
     killed: list[int] = []
 
     def kill(phase_: str, done: int, total: int, images: int) -> None:
-        if phase_ == phase and not killed:
+        if phase_ == phase and not killed and processes(executor):
             killed.extend(processes(executor))
             os.kill(killed[0], signal.SIGKILL)
 
     with (
         pytest.raises(UserError, match=r"^a worker process was killed, .*; try fewer --workers$"),
-        executor_for("local", 2) as executor,
+        executor_for("local", 3) as executor,
     ):
-        refreshed(source, previous, Work(executor, 2, kill))
+        refreshed(source, previous, Work(executor, 3, kill))
     assert len(killed) == 2
     assert not any(exists(process) for process in killed)
 
@@ -144,10 +171,12 @@ def test_an_interrupt_leaves_no_process_behind(demo_database: Path, monkeypatch:
 
     def interrupt(*_: object) -> None:
         started.extend(processes(executor))
-        raise KeyboardInterrupt
+        if started:
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), executor_for("local", 2) as executor:
-        refreshed(find_source(demo_database), None, Work(executor, 2, interrupt))
+    monkeypatch.setattr(executors, "WORTH_STARTING", 0)
+    with pytest.raises(KeyboardInterrupt), executor_for("local", 3) as executor:
+        refreshed(find_source(demo_database), None, Work(executor, 3, interrupt))
     assert len(started) == 2
     assert not any(exists(process) for process in started)
 
@@ -156,7 +185,7 @@ def test_cancelled_work_ends_at_once() -> None:
     started: list[int] = []
 
     def work() -> None:
-        with executor_for("local", 3) as executor:
+        with executor_for("local", 4) as executor:
             assert executor is not None
             results = [executor.submit(bytes, 1 << 24) for _ in range(60)]
             results += [executor.submit(time.sleep, 600) for _ in range(3)]
@@ -174,7 +203,7 @@ WORK_FOR_EVER = """
 import time
 from omidbfs.index.executors import executor_for
 if __name__ == "__main__":
-    with executor_for("local", 2) as executor:
+    with executor_for("local", 3) as executor:
         for _ in range(2):
             executor.submit(time.sleep, 600)
         print(*executor._processes, flush=True)

@@ -1,17 +1,20 @@
 """The libraries for each export read it back, and it agrees with the index."""
 
 import contextlib
+import csv
 import errno
 import io
 import json
 import math
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import duckdb
 import numpy as np
 import pandas
@@ -24,12 +27,14 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from trees import Quirky, Tree, build_index
 
-from omidbfs.cli.main import EXPORT_FORMATS, main
+from omidbfs.base.words import counted
+from omidbfs.cli.main import main
 from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
-from omidbfs.exports.fields import PAGE, columns_of, pages
-from omidbfs.exports.formats import BY_FILE, FORMATS, format_of
+from omidbfs.exports.fields import PAGE, column_name, columns_of, pages
+from omidbfs.exports.formats import BY_FILE, FORMATS, OMIDB_SUMMARY, format_of
+from omidbfs.exports.packing import packed
 from omidbfs.exports.table import cell
 from omidbfs.facets import Kind
 from omidbfs.index.classification import Classification
@@ -40,6 +45,10 @@ from omidbfs.view.quoting import export_access
 from omidbfs.view.view import View
 
 COHORTS = ("all", "by-outcome/malignant", "by-view/MLO/by-laterality/L", "by-file-type/dcm", "by-view/SIO")
+
+
+OF_COHORTS = {file for file, known in BY_FILE.items() if not known.of_client}
+"""The files that every directory of images has."""
 
 
 def view_of(place: Path) -> View:
@@ -65,11 +74,20 @@ def content(view: View, path: str, name: str) -> bytes:
     return b"".join(view.content(export))
 
 
+def content_or_archive(view: View, source: Path, path: str, name: str) -> bytes:
+    """Return the same, also for an archive of files of the source."""
+    export = view.lookup(directory(view, f"{path}/.omidbfs"), name.encode())
+    assert isinstance(export, Export)
+    return b"".join(
+        packed(view.archive(export), find_source(source)) if export.is_archive else view.content(export)
+    )
+
+
 def expected(view: View, path: str) -> list[dict[str, object]]:
     """Return the expected table of a cohort, read from the index one value at a time."""
     index, cohorts = view.index, view.cohorts
     rows = []
-    for row in cohorts.row_array(view.cohort(directory(view, path))).tolist():
+    for row in cohorts.rows(view.cohort(directory(view, path))).tolist():
         study = int(index.study_of[row])
         episode = int(index.study_episode[study])
         name = view.files.flat_name(row) if row in index.duplicates else index.images[row]
@@ -82,8 +100,8 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
             "dcm": f"all/{name.decode()}.dcm" if index.has_file(row, DCM) else None,
             "json": f"all/{name.decode()}.json" if index.has_file(row, JSON) else None,
             "study_date": int(index.study_date[study]) or None,
-            "Rows": int(index.matrix[row, 0]) or None,
-            "Columns": int(index.matrix[row, 1]) or None,
+            "rows": int(index.matrix[row, 0]) or None,
+            "columns": int(index.matrix[row, 1]) or None,
             "marks": end - first,
             "boxes": [index.marks.mark(number) for number in range(first, end)],
         }
@@ -92,9 +110,9 @@ def expected(view: View, path: str) -> list[dict[str, object]]:
                 continue
             codes = index.codes_of(facet.name, row)
             if facet.kind is Kind.NUMBER:
-                record[facet.name] = codes[0] - 4 + facet.lowest if codes[0] >= 4 else None
+                record[column_name(facet)] = codes[0] - 4 + facet.lowest if codes[0] >= 4 else None
             else:
-                record[facet.name] = "|".join(dict.fromkeys(cohorts.label(facet, code) for code in codes))
+                record[column_name(facet)] = "|".join(dict.fromkeys(cohorts.label(facet, code) for code in codes))
         rows.append(record)
     return rows
 
@@ -128,7 +146,7 @@ def test_pandas_reads_the_csv_of_a_cohort(view: View, path: str) -> None:
         keep_default_na=False,
         na_values=[""],
     )
-    texts = {facet.name for facet in view.index.registry.facets if facet.kind is not Kind.NUMBER}
+    texts = {column_name(facet) for facet in view.index.registry.facets if facet.kind is not Kind.NUMBER}
     records = [
         {name: str(value) if name in texts else value for name, value in record.items()}
         for record in table.to_dict("records")
@@ -161,19 +179,20 @@ def test_polars_and_duckdb_read_both_tables_alike(view: View, tmp_path: Path) ->
     framed = polars.read_csv(tmp_path / "index.csv", infer_schema_length=None, null_values=[""])
     assert dict(framed.group_by("manufacturer").len().iter_rows()) == counts
     for name in ("index.csv", "index.parquet"):
-        query = f"select manufacturer, count(*) from '{tmp_path / name}' where \"Rows\" > 0 group by all"
+        query = f"select manufacturer, count(*) from '{tmp_path / name}' where \"rows\" > 0 group by all"
         assert dict(duckdb.sql(query).fetchall()) == counts
     query = f"select sum(len(boxes)), sum(marks) from '{tmp_path / 'index.parquet'}'"
     assert set(duckdb.sql(query).fetchall()[0]) == {len(view.index.marks)}
 
 
 def test_both_tables_have_the_documented_columns_in_one_order(view: View) -> None:
-    names = [column.name for column in columns_of(view.cohorts)]
+    names = [column.name for column in columns_of(view.selection(view.root))]
     assert content(view, "all", "index.csv").split(b"\n")[0].decode().split(",") == names
     assert pyarrow.parquet.read_schema(io.BytesIO(content(view, "all", "index.parquet"))).names == names
     page = (Path(__file__).resolve().parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
-    facets = {facet.name for facet in view.index.registry.facets}
+    facets = {column_name(facet) for facet in view.index.registry.facets}
     for name in names:
+        assert re.fullmatch("[a-z][a-z0-9_]*", name), name
         assert f"| `{name}` |" in page or name in facets, name
 
 
@@ -190,7 +209,7 @@ def test_pycocotools_reads_the_boxes_of_a_cohort(view: View, tmp_path: Path, pat
     images = coco.loadImgs(coco.getImgIds())
     assert [image["file_name"] for image in images] == [str(row["dcm"]).removeprefix("all/") for row in wanted]
     assert [(image["height"], image["width"]) for image in images] == [
-        (row["Rows"], row["Columns"]) for row in wanted
+        (row["rows"], row["columns"]) for row in wanted
     ]
     for image, row in zip(images, wanted, strict=True):
         found = coco.loadAnns(coco.getAnnIds([image["id"]]))
@@ -381,7 +400,7 @@ def test_a_facet_of_the_user_that_is_called_like_a_column_gets_a_name_of_its_own
     done = CliRunner().invoke(main, ["export", str(demo_database), "--index", "i", "-o", "index.csv"])
     assert done.exit_code == 0, done.output
     table = pandas.read_csv("index.csv")
-    assert set(table["by-marks"].astype(str)) == set(table["Rows"].astype(str))
+    assert set(table["by_marks"].astype(str)) == set(table["rows"].astype(str))
     assert "kvp" in table
 
 
@@ -416,14 +435,19 @@ def test_an_empty_database_gives_empty_files(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_bytes_of_the_drive(view: View, demo_database: Path, tmp_path: Path) -> None:
-    for file in BY_FILE:
+    for file in OF_COHORTS - {b"manifest.json"}:  # a manifest has the date of the index
         output = tmp_path / file.decode()
         arguments = ["export", str(demo_database), "by-outcome/malignant", "-o", str(output)]
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code == 0, done.output
-        assert output.read_bytes() == content(view, "by-outcome/malignant", file.decode())
+        expected_bytes = content_or_archive(view, demo_database, "by-outcome/malignant", file.decode())
+        assert output.read_bytes() == expected_bytes
         assert output.stat().st_mode & 0o777 == 0o600
-        assert done.stderr.startswith(f"{output}: {len(expected(view, 'by-outcome/malignant'))} images\n")
+        number = len(expected(view, "by-outcome/malignant"))
+        if file.endswith(b".csv"):
+            number = len(list(csv.reader(expected_bytes.decode().splitlines()))) - 1
+        if file.endswith(b".csv") or BY_FILE[file].unit == "image":
+            assert done.stderr.startswith(f"{output}: {counted(number, BY_FILE[file].unit)}\n")
 
 
 def test_a_format_can_be_written_to_standard_output(view: View, demo_database: Path) -> None:
@@ -440,6 +464,7 @@ def test_a_format_can_be_written_to_standard_output(view: View, demo_database: P
         ("train-coco.json", "coco"),
         ("summary.json", "summary"),
         ("list.txt", "paths"),
+        ("train.tar", "tar"),
         ("boxes.json", None),
         ("index", None),
         (".csv", None),
@@ -450,18 +475,21 @@ def test_the_name_of_a_file_says_its_format_where_it_is_plain(name: str, wanted:
 
 
 def test_the_command_offers_every_format() -> None:
-    assert [*FORMATS, "omidb-summary"] == list(EXPORT_FORMATS)
+    (option,) = (one for one in main.commands["export"].params if one.name == "format")
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == [*FORMATS, OMIDB_SUMMARY, "npy", "yolo"]
 
 
 def test_without_pyarrow_there_is_no_parquet_and_the_command_says_how_to_get_it(
     view: View, demo_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("omidbfs.exports.formats.find_spec", lambda _: None)
     place = directory(view, "all/.omidbfs")
     assert view.lookup(place, b"index.parquet") is None
     listing = view.listing(place)
     names = [entry.name for entry in listing.page(0, listing.length)]
-    assert names == [b"index.csv", b"coco.json", b"summary.json", b"paths.txt"]
+    tables = [f"{name}.csv".encode() for name in ("index", "pairs", "clients", "studies", "episodes", "marks")]
+    assert names == [*tables, b"coco.json", b"summary.json", b"paths.txt", b"manifest.json", b"cohort.tar"]
     done = CliRunner().invoke(main, ["export", str(demo_database), "-o", str(tmp_path / "x.parquet")])
     assert done.exit_code == 1
     assert "pip install 'omidbfs[parquet]'" in done.stderr
@@ -478,7 +506,9 @@ def test_generated_files_are_found_in_every_directory_of_images_and_listed_in_no
         listing = view.listing(place)
         assert b".omidbfs" not in [entry.name for entry in listing.page(0, listing.length)]
         inside = view.listing(directory(view, f"{path}/.omidbfs"))
-        assert {entry.name for entry in inside.page(0, inside.length)} == set(BY_FILE)
+        assert {entry.name for entry in inside.page(0, inside.length)} == (
+            set(BY_FILE) if path.endswith(client) else OF_COHORTS
+        )
     assert view.resolve(b"by-view/.omidbfs") is None
     assert view.lookup(directory(view, "all/.omidbfs"), b"status.json") is None
 
@@ -488,14 +518,14 @@ def test_a_generated_file_has_another_inode_in_every_view_and_at_every_path(view
     found = set()
     for one in (view, other):
         for path in ("all", "by-view/CC", "by-view/MLO"):
-            for name in BY_FILE:
+            for name in OF_COHORTS:
                 export = one.lookup(directory(one, f"{path}/.omidbfs"), name)
                 assert isinstance(export, Export)
                 assert one.has_made(export)
                 assert not (other if one is view else view).has_made(export)
                 assert one.files.facts(export.inode) is None
                 found.add(export.inode)
-    assert len(found) == 2 * 3 * len(BY_FILE)
+    assert len(found) == 2 * 3 * len(OF_COHORTS)
 
 
 def test_a_view_refuses_what_another_has_made(view: View) -> None:

@@ -383,7 +383,7 @@ def test_any_age_is_a_number_or_a_word(text: str) -> None:
 def test_an_image_without_any_header_is_unknown_in_every_facet_of_the_image(image: Callable[..., Tree]) -> None:
     tree = image(has_sidecar=False, dcm=b"no DICOM")
     for facet in FACETS:
-        elsewhere = ("marked", "mark-count", "files", "side-opinion", "reading-opinion")
+        elsewhere = ("marked", "mark-count", "files", "side-opinion", "reading-opinion", "chest-wall")
         if facet.level == "image" and facet.name not in elsewhere:
             assert listed(facet.name, tree) == ["unknown"], facet.name
 
@@ -574,7 +574,7 @@ def test_an_episode_is_found_by_client_and_number(client: Callable[..., Client])
 
     def images(name: str) -> list[bytes] | None:
         term = cohorts.term(facet, name)
-        return None if term is None else cohorts.index.images.take(cohorts.row_array(EVERYTHING.narrowed(term)))
+        return None if term is None else cohorts.index.images.take(cohorts.rows(EVERYTHING.narrowed(term)))
 
     assert cohorts.counts(EVERYTHING, facet) == [
         ("demd1~7", 1),

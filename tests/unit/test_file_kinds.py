@@ -11,7 +11,7 @@ from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, KIND_NAMED, FileK
 from omidbfs.database.file_kinds import Tree as Place
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
-from omidbfs.exports.fields import paths
+from omidbfs.exports.paths import on_the_drive
 from omidbfs.exports.texts import path_list, summary
 from omidbfs.facets import BY_NAME
 from omidbfs.index.classification import Classification
@@ -55,7 +55,7 @@ def test_a_cohort_holds_the_images_that_have_what_it_shows(
     index: Index, shown: tuple[FileKind, ...], rows: list[int]
 ) -> None:
     cohorts, cohort = Cohorts(index), Cohort((), shown)
-    assert cohorts.rows(cohort).to_array().tolist() == cohorts.rows_between(cohort, 0, 3).tolist() == rows
+    assert cohorts.rows(cohort).tolist() == cohorts.rows_between(cohort, 0, 3).tolist() == rows
     present = [kind for kind in shown if any(index.has_file(row, kind) for row in range(3))]
     assert cohorts.values(cohort, FILE_TYPE).tolist() == [kind.number for kind in present]
     assert [name for name, _ in cohorts.counts(cohort, FILE_TYPE)] == [kind.name for kind in present]
@@ -81,12 +81,12 @@ def test_a_listing_has_the_files_of_an_image_side_by_side_whatever_their_kinds(i
 
 
 def test_the_paths_of_a_kind_are_those_of_its_files(index: Index) -> None:
-    assert paths(index, OTHER, np.arange(3, dtype=np.uint32)) == [
+    assert on_the_drive(index, OTHER, np.arange(3, dtype=np.uint32)) == [
         b"",
         b"all/1.1.2.other.png",
         b"all/1.1.3.other.png",
     ]
-    assert Cohorts(index).rows(EVERYTHING).to_array().tolist() == [0, 1, 2]
+    assert Cohorts(index).rows(EVERYTHING).tolist() == [0, 1, 2]
 
 
 def test_the_bytes_of_a_kind_are_in_a_tree(index: Index) -> None:

@@ -102,3 +102,22 @@ def test_another_user_gets_its_own_home(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     arguments(["/db", "/mnt", "-o", "rw"], main)
     assert os.environ["HOME"] == "/nonexistent"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("123", 123), ("4K", 4096), ("3m", 3 << 20), ("20G", 20 << 30), ("1T", 1 << 40)]
+)
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(text: str, size: int) -> None:
+    assert (
+        main.commands["mount"]
+        .make_context("mount", ["/db", "/mnt", "--spool-size", text], resilient_parsing=False)
+        .params["spool_size"]
+        == size
+    )
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5G", "20X", "G", "1 G", "9" * 20])
+def test_any_other_size_is_refused(text: str) -> None:
+    done = CliRunner().invoke(main, ["mount", "/db", "/mnt", f"--spool-size={text}"])
+    assert done.exit_code == 2
+    assert "is no size such as 500M, 20G or 1T" in done.output

@@ -15,6 +15,7 @@ from targets import CORPUS, NAMES, target  # noqa: E402
 INPUTS = 400
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", NAMES)
 def test_a_decoder_raises_only_documented_errors(name: str, tmp_path: Path) -> None:
     decoder = target(name, tmp_path)

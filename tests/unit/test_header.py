@@ -20,15 +20,16 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from omidbfs.database import sidecar
 from omidbfs.database.dicom import MAX_DICOM, dicom_texts, read_dicom
 from omidbfs.database.header import (
     NUMBERS,
     TAGS,
     Header,
     JsonError,
-    decode_sidecar,
     load_json,
 )
+from omidbfs.database.sidecar import decode_sidecar
 
 
 def element(*values: object, vr: str = "CS") -> dict[str, object]:
@@ -133,6 +134,56 @@ def is_typed(value: object) -> bool:
 
 def test_every_attribute_is_read() -> None:
     assert decoded(WHOLE) == (HEADER, [])
+
+
+OWN = {
+    "SOPInstanceUID": ("00080018", "1.2.5"),
+    "PatientAge": ("00101010", "066Y"),
+    "EstimatedRadiographicMagnificationFactor": ("00181114", 1.25),
+    "BodyPartThickness": ("001811A0", 33.5),
+    "SeriesInstanceUID": ("0020000E", "1.2.6"),
+}
+
+
+@pytest.mark.parametrize("keyword", OWN)
+def test_what_one_sidecar_states_alone_is_not_that_of_another(keyword: str) -> None:
+    tag, value = OWN[keyword]
+    header, reports = decoded({**WHOLE, tag: element(value)})
+    assert (header, reports) == (msgspec.structs.replace(HEADER, **{keyword: value}), [])
+    without, _ = decoded({other: found for other, found in WHOLE.items() if other != tag})
+    assert without == msgspec.structs.replace(HEADER, **{keyword: None})
+    assert decoded(WHOLE) == (HEADER, [])
+
+
+def test_equal_attributes_of_sidecars_are_decoded_once() -> None:
+    first = decoded({**WHOLE, "00080070": element("A new vendor")})[0]
+    before = sidecar._shared.cache_info()
+    second = decoded({**WHOLE, "00080070": element("A new vendor"), "00080018": element("1.2.7")})[0]
+    after = sidecar._shared.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 1)
+    assert second.Manufacturer is first.Manufacturer
+    assert decoded({**WHOLE, "00080070": element("Another vendor")})[0].Manufacturer == "Another vendor"
+
+
+def test_long_attributes_are_not_remembered() -> None:
+    long = {**WHOLE, "00080070": element("long" * 3000)}
+    before = sidecar._shared.cache_info()
+    assert decoded(long) == decoded(long)
+    assert decoded(long)[0].Manufacturer == "long" * 3000
+    assert sidecar._shared.cache_info() == before
+
+
+def test_what_is_unusual_is_reported_of_each_sidecar() -> None:
+    unusual = {**WHOLE, "00280010": element(-1)}
+    assert decoded(unusual) == decoded(unusual)
+    assert decoded(unusual)[1]
+
+
+def test_a_byte_that_json_does_not_have_moves_no_attribute() -> None:
+    content = json.dumps(WHOLE).encode()
+    odd = content.replace(b'"00080070"', b'\0"00080070"')
+    with pytest.raises(JsonError):
+        decoded(odd)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pyroaring import BitMap
 from trees import Quirky, Tree, build_index
 
 from omidbfs.clinical.client import read_client
@@ -115,9 +114,7 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.ndarray):
         return str(value.dtype), value.shape, value.tolist()
-    if isinstance(value, BitMap):
-        return value.to_array().tolist()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, tuple):
         return tuple(plain(inner) for inner in value)
@@ -182,7 +179,7 @@ def rows_by_value(index: Index, facet: str) -> dict[str, list[int]]:
     for value, _ in cohorts.counts(EVERYTHING, BY_NAME[facet]):
         term = cohorts.term(BY_NAME[facet], value)
         assert term is not None
-        found[value] = cohorts.rows(Cohort().narrowed(term)).to_array().tolist()
+        found[value] = cohorts.rows(Cohort().narrowed(term)).tolist()
     return found
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from omidbfs.database.file_kinds import DCM, FILE_KINDS, JSON, FileKind
 from omidbfs.database.layout import DOCUMENTS
 from omidbfs.database.records import FileFacts
+from omidbfs.pixels.sizes import RENDITION_IDENTITIES
 from omidbfs.view import inode as module
 from omidbfs.view.inode import (
-    RENDITION_IDENTITIES,
     ROOT_INODE,
     RenditionFields,
     all_versioned,

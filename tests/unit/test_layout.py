@@ -18,7 +18,8 @@ from trees import Tree
 
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
-from omidbfs.database.layout import ClientFiles, Scanner, Source, find_source
+from omidbfs.database.client_files import ClientFiles
+from omidbfs.database.layout import Scanner, Source, find_source
 from omidbfs.database.problems import KINDS, Problem
 
 

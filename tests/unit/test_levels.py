@@ -39,7 +39,7 @@ def test_every_identity_facet_is_that_of_its_level(cohorts: Cohorts) -> None:
 def test_a_level_answers_what_a_loop_over_images_finds(cohorts: Cohorts, level: Level) -> None:
     members, (facet,) = cohorts.levels[level], (name for name, of in LEVEL_OF.items() if of is level)
     for cohort in some_cohorts(cohorts):
-        rows = cohorts.row_array(cohort)
+        rows = cohorts.rows(cohort)
         of_rows = [members.ordinal(row) for row in rows.tolist()]
         assert members.ordinals(rows).tolist() == of_rows
         assert cohorts.ordinals(cohort, level).tolist() == sorted({one for one in of_rows if one >= 0})
@@ -47,7 +47,7 @@ def test_a_level_answers_what_a_loop_over_images_finds(cohorts: Cohorts, level: 
         assert len(members.cells(rows)) == len(rows)
         for ordinal in set(of_rows):
             shown = {row for row in range(len(cohorts.index)) if members.ordinal(row) == ordinal}
-            assert set(members.rows([ordinal])) == shown
+            assert set(members.rows(frozenset([ordinal])).tolist()) == shown
             term = Cohort((Term(facet, frozenset([ordinal])),))
             assert {row for row in range(len(cohorts.index)) if cohorts.contains(term, row)} == shown
             (name,) = members.names(np.array([ordinal]))

@@ -5,6 +5,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyfuse3
 import pytest
@@ -217,6 +218,19 @@ def test_a_new_task_waits_for_memory_while_another_answers(
             new.cancel_scope.cancel()
 
     trio.run(run)
+
+
+def test_the_reserve_takes_room_and_no_memory() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    async def run() -> int:
+        reserves = [Reserve() for _ in range(64)]
+        before = resident()
+        assert all(reserve.is_there() for reserve in reserves)
+        return resident() - before
+
+    assert trio.run(run) < 16 * loop.BUFFER
 
 
 def test_a_task_without_memory_lets_the_next_one_answer(

@@ -70,6 +70,23 @@ def first(sidecar: Json, tag: str) -> Any:
     return None if value in ("", "Data anonymised") else value
 
 
+SYNTAXES = {
+    "": "implicit-vr-little-endian",
+    ".1": "explicit-vr-little-endian",
+    ".1.99": "deflated",
+    ".2": "explicit-vr-big-endian",
+    ".4.50": "jpeg-baseline",
+    ".4.51": "jpeg-extended",
+    ".4.57": "jpeg-lossless",
+    ".4.70": "jpeg-lossless-sv1",
+    ".4.80": "jpeg-ls-lossless",
+    ".4.81": "jpeg-ls-near-lossless",
+    ".4.90": "jpeg-2000-lossless",
+    ".4.91": "jpeg-2000",
+    ".5": "rle-lossless",
+}
+
+
 def of_header(sidecar: Json) -> dict[str, list[str]]:
     """Return the facets of a sidecar."""
 
@@ -80,7 +97,8 @@ def of_header(sidecar: Json) -> dict[str, list[str]]:
     sop_class, frames = first(sidecar, "00080016"), first(sidecar, "00280008")
     types = [text for text in (sidecar.get("00080008") or {}).get("Value", ()) if text]
     kinds = {"GENERATED_2D": "synthetic-2d", "TOMO_PROJ": "tomosynthesis-projection"}
-    kind = kinds.get(types[-1], types[0].lower()) if types else "unknown"
+    usual = "tomosynthesis" if "TOMOSYNTHESIS" in types else types[0].lower() if types else "unknown"
+    kind = kinds.get(types[-1], usual) if types else usual
     rows, columns = first(sidecar, "00280010"), first(sidecar, "00280011")
     is_tomosynthesis = str(sop_class).startswith(f"{STORAGE}13.1.") or int(frames or 1) > 1 or "2d" in kind
     is_tomosynthesis |= "tomosynthesis" in kind
@@ -98,7 +116,7 @@ def of_header(sidecar: Json) -> dict[str, list[str]]:
         "modality": said("00080060"),
         "photometric-interpretation": said("00280004"),
         "matrix-size": ["unknown"] if rows is None or columns is None else [f"{rows}x{columns}"],
-        "transfer-syntax": said("00020010", {"1.2.840.10008.1.2.1": "explicit-vr-little-endian"}.__getitem__),
+        "transfer-syntax": said("00020010", lambda uid: SYNTAXES[uid.removeprefix("1.2.840.10008.1.2")]),
         "thickness": [
             "unknown" if not is_number(thickness) else f"{int(thickness) // 10}0-{int(thickness) // 10}9"
         ],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trio
 from click.testing import CliRunner
 from trees import Tree, build_index
 
@@ -20,6 +21,7 @@ from omidbfs.database.permissions import Access
 from omidbfs.facets import FACETS, Kind
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
+from omidbfs.serving.refresh import drive_of
 from omidbfs.serving.session import Session
 from omidbfs.view import about, texts
 from omidbfs.view.about import LazyTexts
@@ -104,9 +106,15 @@ def test_listing_the_root_makes_the_text_that_it_lists_and_no_other(
     assert made == Counter(readme=1, text_inode=1)
 
 
-def test_a_drive_makes_all_of_it_once_before_it_serves(database: Path, tmp_path: Path, made: Counter[str]) -> None:
+def test_a_drive_answers_before_it_makes_all_of_it_once(
+    database: Path, tmp_path: Path, made: Counter[str]
+) -> None:
     session = session_of(database, tmp_path)
-    view = session.drive_view(session.brought_up_to_date(None), {"refresh": "idle"})
+    drive = drive_of(session, session.brought_up_to_date(None))
+    view = drive.view
+    assert view.listing(view.root).length > len(FACETS)
+    assert not made
+    trio.run(drive.prepare, lambda: None)
     coded = sum(facet.kind not in (Kind.NAME, Kind.FILE) for facet in FACETS)
     once = {"readme": 1, "status": 1, "facet_counts": 1, "text_inode": 4, "count_all": 1, "readings_of": coded}
     assert made == once
@@ -121,7 +129,7 @@ def test_a_drive_makes_all_of_it_once_before_it_serves(database: Path, tmp_path:
     assert inode is not None
     content = view.files.texts.content(inode)
     assert content is not None
-    assert json.loads(bytes(content))["refresh"] == "idle"
+    assert json.loads(bytes(content))["refresh"]["state"] == "idle"
 
 
 def test_a_text_is_made_once_for_all_callers(bare: Index) -> None:

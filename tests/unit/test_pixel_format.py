@@ -22,8 +22,9 @@ from omidbfs.database.uids import MULTI_FRAME, TOMOSYNTHESIS
 from omidbfs.index import build
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
+from omidbfs.index.fingerprint import fingerprint
 from omidbfs.index.slices import only_clients
-from omidbfs.index.store import fingerprint, load, save
+from omidbfs.index.store import load, save
 
 TAGS = {
     "Rows": "00280010",

@@ -177,9 +177,15 @@ def test_users_may_not_open_a_drive_to_others_otherwise(tmp_path: Path, text: st
     )
 
 
-def test_a_library_that_is_missing_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_missing_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     load_pyfuse3()
-    monkeypatch.setitem(sys.modules, "pyfuse3", None)  # as if it could not be imported
+    monkeypatch.setitem(sys.modules, "pyfuse3", None)  # as if it were not installed
+    assert "pyfuse3: not installed, and mounting needs it" in complaint(load_pyfuse3)
+    monkeypatch.delitem(sys.modules, "pyfuse3")
+    (tmp_path / "pyfuse3.py").write_text("raise ImportError('libfuse3.so.3: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
     assert "apt-get install libfuse3" in complaint(load_pyfuse3)
 
 

@@ -1,13 +1,15 @@
 """Our processes import nothing from the current directory, and have standard streams."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from omidbfs.base.process import code_command, module_command
+from omidbfs.base.process import code_command, exit_status_of, module_command
 
 PLANTED = "raise SystemExit('the current directory was imported from')"
 
@@ -53,6 +55,34 @@ def test_workers_import_nothing_from_the_current_directory(planted: Path, tmp_pa
     script.write_text(WORK)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("3 1\nNone\n", "")
+
+
+STARTING = """
+from omidbfs.base.process import code_command, exit_status_of
+code = "import os, sys, time; print(os.getpid(), os.getpgrp(), file=sys.stderr, flush=True); time.sleep(600)"
+exit_status_of(code_command(code))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_we_wait_for_ends_with_us(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", STARTING]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        child, group = map(int, process.stderr.readline().split())
+        assert group == process.pid, "a terminal may stop another group that writes to it"
+        os.kill(child, signal.SIGINT)  # Ctrl-C reaches it, and is not for it
+        time.sleep(0.2)
+        os.kill(child, 0)
+        process.send_signal(number)
+        process.communicate(timeout=60)  # its standard error ends with both
+    assert process.returncode == (-number if number == signal.SIGINT else 128 + number)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_the_status_of_a_process_is_returned() -> None:
+    assert [exit_status_of(code_command(f"raise SystemExit({status})")) for status in (0, 3)] == [0, 3]
 
 
 # Standard streams ------------------------------------------------------------------------------------------

@@ -6,10 +6,20 @@ import pkgutil
 import omidbfs
 
 PUBLIC = {
-    "omidbfs": ["__version__"],
+    "omidbfs": [
+        "Cohort",
+        "Database",
+        "Image",
+        "ImageDataset",
+        "NotFoundError",
+        "UserError",
+        "__version__",
+        "open",
+    ],
     "omidbfs.demo": ["DemoError", "generate"],
     "omidbfs.facets": [
         "BY_NAME",
+        "COHORT_FACET",
         "FACETS",
         "NONE",
         "OTHER",

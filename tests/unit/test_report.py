@@ -11,8 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from statistics import quantiles
 
+import numpy as np
+import pandas
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import example, given
+from hypothesis import strategies as st
 from programs import needs
 from trees import MARK, Quirky, Tree
 
@@ -20,10 +24,12 @@ from omidbfs.cli.commands.report import definition
 from omidbfs.cli.main import main
 from omidbfs.cli.options import session_of
 from omidbfs.cohorts.cohort import EVERYTHING, Cohort, Cohorts
-from omidbfs.cohorts.named import Criteria, NamedCohort, resolved
+from omidbfs.cohorts.named import Criteria, NamedCohort
+from omidbfs.cohorts.resolved import resolved
 from omidbfs.database.file_kinds import DCM, JSON
 from omidbfs.facets import Kind, Level
 from omidbfs.index.columns import FIRST_CODE
+from omidbfs.report.compared import standardised_difference
 from omidbfs.report.figures import Figures, figures
 
 COHORTS = ("", "by-outcome/malignant,normal", "by-view/MLO/by-laterality/L", "by-manufacturer/not-hologic")
@@ -79,7 +85,7 @@ def cohorts_of(source: Path, run: Callable[..., Result]) -> Cohorts:
 
 
 def at(cohorts: Cohorts, path: str) -> Cohort:
-    return resolved(cohorts, [NamedCohort("x", Criteria(path, "here"))])[0]["x"]
+    return resolved(cohorts, [NamedCohort("x", Criteria(path, "here"))]).cohorts["x"]
 
 
 @pytest.fixture
@@ -129,11 +135,15 @@ def naive(cohorts: Cohorts, cohort: Cohort) -> Cells:
         units: dict[str, object] = {"clients": int(index.client_of[row]), "studies": study, "images": row}
         if index.study_episode[study] >= 0:
             units["episodes"] = int(index.study_episode[study])
-        for key in ("outcome", "intent", "standard-views"):
+        of_episodes = ("outcome", "lesion-status", "grade", "site")
+        for key in (*of_episodes, "intent", "standard-views", "model", "thickness"):
             for unit, member in units.items():
-                if key == "outcome" or unit != "episodes":
+                if key in of_episodes or unit != "episodes":
                     for value in (*labels(key, row), "total"):
                         members[key, value, unit].add(member)
+        for value in (*labels("outcome", row), "total"):
+            for maker in (*labels("manufacturer", row), "total"):
+                members["outcome-manufacturer", value, maker].add(units["clients"])
         for value in (*labels("view", row), "total"):
             for side in (*labels("laterality", row), "total"):
                 members["views", value, side].add(row)
@@ -177,7 +187,7 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
     expected = naive(cohorts, cohort)
     compared = 0
     for cell, count in cells_of(found).items():
-        if cell[0] not in ("age", "problems"):
+        if cell[0] not in ("age", "problems", "priors"):
             assert count == expected.pop(cell, 0), cell
             compared += 1
     left = {cell for cell in expected if cell[0] != "missing" or cell[2] in ("unknown", "other", "unlinked")}
@@ -188,7 +198,7 @@ def test_the_numbers_of_the_page_are_those_of_the_index(
             "clients": cohorts.count(of, Level.CLIENT),
             "episodes": cohorts.count(of, Level.EPISODE),
             "studies": cohorts.count(of, Level.STUDY),
-            "images": len(cohorts.row_array(of)),
+            "images": len(cohorts.rows(of)),
         }
 
 
@@ -261,6 +271,17 @@ def test_problems_of_a_cohort_are_those_of_its_clients(run: Callable[..., Result
     assert part["problems", "total", "problems"] == 0
 
 
+def test_only_a_total_is_left_out_of_plots_and_shown_as_one(
+    run: Callable[..., Result], demo_database: Path
+) -> None:
+    cohorts = cohorts_of(demo_database, run)
+    tables = figures(cohorts, at(cohorts, "by-outcome/malignant")).tables
+    for table in tables.values():
+        assert (table.rows[-1][0] == "total") == table.has_total, table.key
+    facets = [f"by-{one.name}" for one in cohorts.index.registry.facets if one.kind not in (Kind.NAME, Kind.FILE)]
+    assert [label for label, _ in tables["missing"].body()] == facets
+
+
 def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path: Path) -> None:
     study = Tree(tmp_path / "db").client("demd1").episode("1").study("1.1", "1")
     for number in range(12):
@@ -276,14 +297,20 @@ def test_rare_manufacturers_are_one_column(run: Callable[..., Result], tmp_path:
 
 
 def test_a_page_names_no_client_study_or_image(
-    reported: Callable[..., str], run: Callable[..., Result], demo_database: Path
+    reported: Callable[..., str], run: Callable[..., Result], demo_database: Path, tmp_path: Path
 ) -> None:
     index = cohorts_of(demo_database, run).index
     client = index.clients[0].decode()
     study = next(index.studies.__iter__()).decode()
-    for path in ("", f"by-client/{client},{index.clients[1].decode()}", f"by-client/{client}/{study}"):
-        text = reported(demo_database, path)
+    two = f"by-client/{client},{index.clients[1].decode()}"
+    (tmp_path / "names.txt").write_text(f"{client}\n")
+    (tmp_path / "omidbfs.toml").write_text(
+        f'[cohorts.some]\npath = "{two}"\nclients = "names.txt"\nexclude = "by-study/{study}"\n'
+    )
+    for paths in (("",), (two,), (f"by-client/{client}/{study}",), ("cohorts/some",), (two, "cohorts/some", "")):
+        text = reported(demo_database, *paths)
         assert str(demo_database) not in text
+        assert str(tmp_path) not in text
         words = {word.strip(".").encode() for word in re.findall(r"[\w.]+", text)}
         for names in (index.clients, index.studies, index.images):
             assert not words & set(names)
@@ -302,6 +329,9 @@ def test_a_page_names_no_client_study_or_image(
         ("by-episode/demd1~1,demd1~2", "by-episode/(2 episodes)"),
         ("all/by-view/CC", "all/by-view/CC"),
         ("cohorts/train/by-view/CC", "cohorts/train/by-view/CC"),
+        ("as-png/by-view/CC", "as-png/by-view/CC"),
+        ("by-view/CC/as-png/by-client/demd1", "by-view/CC/as-png/by-client/(1 client)"),
+        ("1.2.3", "(1 study)"),
     ],
 )
 def test_the_definition_of_a_cohort_counts_what_it_names(path: str, shown: str) -> None:
@@ -350,11 +380,15 @@ def test_a_cohort_of_nothing_and_one_of_next_to_nothing_have_a_page(
     reported: Callable[..., str], tmp_path: Path, path: str
 ) -> None:
     client = Tree(tmp_path / "db").client("demd1", site="adde").study().image(marks=MARK, PatientAge="000Y")
-    found = Reader(reported(client.of.tree.root, path))
-    images = int("site" in path)
-    assert found.cards["images"] == (images, 1)
-    assert found.cells["outcome", "total", "clients"] == images
-    assert found.cells.get(("age", "unknown", "all clients"), 0) == images
+    text = reported(client.of.tree.root, path)
+    found = Reader(text)
+    if "site" in path:
+        assert found.cards["images"] == (1, 1)
+        assert found.cells["outcome", "total", "clients"] == 1
+        assert found.cells["age", "unknown", "all clients"] == 1
+    else:
+        assert "<strong>The cohort is empty: by-view/CC took the only image.</strong>" in text
+        assert (found.cells, found.cards) == ({}, {}), "one sentence, and no tables"
 
 
 def test_a_page_is_for_its_owner_only_and_appears_whole(
@@ -397,6 +431,135 @@ def test_without_a_library_for_plots_a_line_says_so(
     result = run("report", demo_database, "-o", "report.html")
     assert result.exit_code == 1
     assert result.stderr == "omidbfs: report: not installed; pip install 'omidbfs[report]'\n"
+
+
+# Several cohorts --------------------------------------------------------------------------------------------
+
+
+def plain_difference(one: list[int], other: list[int]) -> float:
+    """The formula of Yang and Dalton, term by term, without the first category."""
+    p, q = [n / sum(one) for n in one], [n / sum(other) for n in other]
+    size = len(p)
+    s = np.zeros((size - 1, size - 1))
+    for k in range(1, size):
+        for j in range(1, size):
+            both = p[k] * (1 - p[k]) + q[k] * (1 - q[k]) if k == j else -p[k] * p[j] - q[k] * q[j]
+            s[k - 1, j - 1] = both / 2
+    d = np.array([p[k] - q[k] for k in range(1, size)])
+    return float(np.sqrt(d @ np.linalg.inv(s) @ d))
+
+
+counts = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2, max_size=7)
+
+
+@given(counts)
+@example([(10, 90), (90, 10)])
+@example([(5, 0), (5, 9), (0, 1)])
+def test_a_standardised_difference_is_that_of_yang_and_dalton(pairs: list[tuple[int, int]]) -> None:
+    one, other = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    found = standardised_difference(one, other)
+    if not sum(one) or not sum(other):
+        assert found is None
+    elif not any(a and b for a, b in pairs):
+        assert found == float("inf")
+    else:
+        assert found is not None
+        kept = [pair for pair in pairs if any(pair)]
+        kept = kept if len(kept) > 1 else [*kept, *kept]
+        if len([pair for pair in pairs if any(pair)]) > 1:
+            assert found == pytest.approx(plain_difference(*map(list, zip(*kept, strict=True))), abs=1e-9)
+        else:
+            assert found == 0
+        assert found == pytest.approx(standardised_difference(other[::-1], one[::-1]), abs=1e-9)
+        if len(pairs) == 2:  # the known formula for two categories
+            p, q = one[0] / sum(one), other[0] / sum(other)
+            spread = (p * (1 - p) + q * (1 - q)) / 2
+            assert found == pytest.approx(abs(p - q) / spread**0.5 if spread else 0, abs=1e-9)
+
+
+def test_a_known_difference() -> None:
+    assert standardised_difference([50, 50], [60, 40]) == pytest.approx(0.2020, abs=1e-4)
+    assert standardised_difference([1, 2, 3], [10, 20, 30]) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("database", ["demo", "quirky"])
+def test_cohorts_side_by_side_have_the_numbers_of_the_index(
+    run: Callable[..., Result],
+    reported: Callable[..., str],
+    demo_database: Path,
+    quirky_database: Quirky,
+    database: str,
+    tmp_path: Path,
+) -> None:
+    path = demo_database if database == "demo" else quirky_database.path
+    cohorts = cohorts_of(path, run)
+    paths = ("by-laterality/L", "by-manufacturer/hologic", "by-view/CC/by-view/MLO")
+    text = reported(path, *paths, "--tables", "tables")
+    found = Reader(text)
+    index, by_name = cohorts.index, cohorts.index.registry.by_name
+    assert "Cohort C is empty: by-view/MLO took" in text
+    for letter, one in zip("ABC", paths, strict=True):
+        rows = [row for row in range(len(index)) if cohorts.contains(at(cohorts, one), row)]
+        assert found.cells["units", "images", letter] == len(rows)
+        assert found.cells["units", "clients", letter] == len({int(index.client_of[row]) for row in rows})
+        for name, of in (
+            ("grade", None),
+            ("view", None),
+            ("site", index.client_of),
+            ("standard-views", index.study_of),
+        ):
+            members = {
+                (
+                    " + ".join(
+                        dict.fromkeys(cohorts.label(by_name[name], code) for code in index.codes_of(name, row))
+                    ),
+                    row if of is None else int(of[row]),
+                )
+                for row in rows
+            }
+            expected = Counter(label for label, _ in members)
+            shown = {
+                row: count
+                for (table, row, column), count in found.cells.items()
+                if (table, column) == (name, letter)
+            }
+            assert shown.pop("total") == sum(expected.values()), "every member is in one row"
+            assert {row: count for row, count in shown.items() if count} == expected
+    first, second = (
+        [
+            count
+            for (table, row, column), count in found.cells.items()
+            if (table, column) == ("view", letter) and row != "total"
+        ]
+        for letter in "AB"
+    )
+    shares = re.search(r'data-row="view"><th.*?</th><td>([^<]*)</td><td>([^<]*)</td>', text)
+    assert shares is not None
+    assert shares.groups() == (f"{plain_difference(first, second):.2f}", "–")
+    assert found.tags["svg"] == len(found.alternatives) == 1
+
+
+def test_tables_are_written_for_papers(
+    run: Callable[..., Result], reported: Callable[..., str], demo_database: Path, tmp_path: Path
+) -> None:
+    text = reported(demo_database, "by-intent/presentation", "--tables", "tables")
+    folder = tmp_path / "tables"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    tables = {table for table, _, _ in Reader(text).cells}
+    names = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "tex")}
+    assert {path.name for path in folder.iterdir()} == names
+    for (table, row, column), count in Reader(text).cells.items():
+        if table != "flow":
+            read = pandas.read_csv(folder / f"{table}.csv", index_col=0, keep_default_na=False, dtype={0: str})
+            read.index = read.index.map(str)
+            assert read.loc[row, column] == count
+    again = run("report", demo_database, "by-intent/processing", "-o", "report.html", "--tables", "tables")
+    assert again.exit_code == 0
+    assert {path.name for path in folder.iterdir()} == names
+    (tmp_path / "file").write_text("")
+    assert run("report", demo_database, "-o", "r.html", "--tables", "file").exit_code == 1
+    assert (tmp_path / "file").read_text() == ""
 
 
 # In a browser -----------------------------------------------------------------------------------------------

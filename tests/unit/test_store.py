@@ -26,10 +26,12 @@ from trees import Quirky, Tree
 
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.permissions import born
-from omidbfs.index import store
+from omidbfs.index import fingerprint as fingerprints
 from omidbfs.index.build import refreshed
 from omidbfs.index.columns import Index
-from omidbfs.index.store import SCHEMA, IndexFileError, default_path, fingerprint, is_of, load, may_replace, save
+from omidbfs.index.fingerprint import fingerprint, is_of
+from omidbfs.index.sections import IndexFileError
+from omidbfs.index.store import SCHEMA, default_path, load, may_replace, save
 
 SOURCE = "what tells the source"
 
@@ -264,7 +266,7 @@ def test_a_disk_of_which_a_client_does_not_know_its_age_is_known_by_the_rest(
 ) -> None:
     source, other = (find_source(Tree(tmp_path / name).root) for name in ("one", "other"))
     before = fingerprint(source)
-    monkeypatch.setattr(store, "born", lambda _: None)
+    monkeypatch.setattr(fingerprints, "born", lambda _: None)
     assert is_of(before, fingerprint(source))
     assert is_of(fingerprint(source), before)
     assert not is_of(before, fingerprint(other))
@@ -500,7 +502,8 @@ def test_an_index_that_another_has_a_lease_on_is_waited_for(saved: Saved, monkey
 LOAD_AS_SOMEBODY = """
 import os, sys
 from pathlib import Path
-from omidbfs.index.store import IndexFileError, load
+from omidbfs.index.sections import IndexFileError
+from omidbfs.index.store import load
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:

@@ -56,6 +56,27 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, place: str) 
     assert about_ours == []
 
 
+@needs("systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_unit_of_a_server(tmp_path: Path) -> None:
+    options = ["--http", "unix:/run/omidb/socket", "--spool", '/srv/a "dir" 100% $x', "--unit"]
+    done = CliRunner().invoke(main, ["serve", str(tmp_path), *options])
+    unit = tmp_path / "omidbfs-http.service"
+    unit.write_text(done.stdout)
+    assert value(done.stdout, "RuntimeDirectory") == "omidb"
+    command = ["systemd-analyze", "verify", "--man=no", unit]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert [line for line in said.splitlines() if unit.name in line and "User" not in line] == []
+
+
+def test_the_units_have_the_configuration_that_was_read(tmp_path: Path) -> None:
+    config = tmp_path / "omidbfs.toml"
+    config.write_text("[cohorts.left]\npath = 'by-laterality/L'\n")
+    done = CliRunner().invoke(main, ["--config", str(config), "systemd", "/db", "/srv/omidb"])
+    service, unit = done.stdout.split("# srv-omidb.mount\n")
+    assert f" --config={config} mount --foreground " in value(service, "ExecStart")
+    assert value(unit, "Options").startswith(f"config={config},")
+
+
 def test_the_units_have_the_given_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = units("db", "/srv/omidb", "--allow-other", "--index", "an.index", "--refresh-every", "3600").stdout

@@ -11,16 +11,17 @@ from trees import Tree, sidecar
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import slug
 from omidbfs.cohorts.cohort import EVERYTHING, Cohorts
-from omidbfs.cohorts.named import resolved
+from omidbfs.cohorts.resolved import resolved
 from omidbfs.database.client import ClientReader
 from omidbfs.database.layout import Source, find_source
 from omidbfs.database.problems import OF_LISTS
 from omidbfs.facets import Level
 from omidbfs.index import build
-from omidbfs.index.build import refreshed, source_fingerprint, with_facets
+from omidbfs.index.build import refreshed, with_facets
 from omidbfs.index.columns import Index
 from omidbfs.index.executors import Work, executor_for
 from omidbfs.index.levels import levels_of
+from omidbfs.index.saved import source_fingerprint
 from omidbfs.index.slices import only_clients
 from omidbfs.index.store import load, save
 from omidbfs.serving.configuration import Definitions, read_definitions
@@ -384,17 +385,20 @@ def _empty(place: Path) -> Path:
 @pytest.fixture
 def cohort(tmp_path: Path, source: Source) -> Callable[[str], tuple[list[str], list[str]]]:
     """The images of the cohort ``it`` of a configuration, and the names that it lists without a match."""
-    cohorts = Cohorts(refreshed(source))
+    index = refreshed(source)
 
-    def found(text: str) -> tuple[list[str], list[str]]:
-        named, problems = resolved(cohorts, defined(tmp_path, text).cohorts)
-        assert {problem.kind for problem in problems} <= {"entry-missing"}
-        rows = cohorts.row_array(named["it"])
-        inside = [row for row in range(len(cohorts.index)) if cohorts.contains(named["it"], row)]
-        assert inside == rows.tolist()
-        return [name.decode() for name in cohorts.index.images.take(rows)], [problem.file for problem in problems]
+    def images(text: str) -> tuple[list[str], list[str]]:
+        found = resolved(Cohorts(index), defined(tmp_path, text).cohorts)
+        if found.broken:
+            assert [problem.detail for problem in found.problems] == list(map(str, found.broken.values()))
+            raise UserError(str(found.broken["it"] if "it" in found.broken else found.broken["a/b"]))
+        assert {problem.kind for problem in found.problems} <= {"entry-missing"}
+        cohorts, it = Cohorts(index, found.named), found.cohorts["it"]
+        rows = cohorts.rows(it)
+        assert [row for row in range(len(index)) if cohorts.contains(it, row)] == rows.tolist()
+        return [name.decode() for name in index.images.take(rows)], [problem.file for problem in found.problems]
 
-    return found
+    return images
 
 
 ALL = ["1.1.0", "1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "2.1.0", "2.2.0"]
@@ -439,7 +443,7 @@ def test_one_line_counts_the_rest_of_many_missing_names(tmp_path: Path, source: 
     index = refreshed(source, user_facets=found.facets)
     for problems in (
         [one for one in index.problems if one.kind in OF_LISTS],
-        resolved(Cohorts(index), found.cohorts)[1],
+        resolved(Cohorts(index), found.cohorts).problems,
     ):
         assert len(problems) == 1001
         (more,) = (problem for problem in problems if problem.file == "(more)")
@@ -472,14 +476,18 @@ def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> N
         ('[cohorts.it]\ncolumn = "x"', 1, "needs a path or a list"),
         ('[cohorts.it]\npath = "all"\nexclude = { column = "x" }', 3, "needs a path or a list"),
         ('[cohorts.it]\npath = "all"\n\n[cohorts.it.exclude]', 4, "needs a path or a list"),
-        ("cohorts = 5", 1, "[cohorts.]: a name has letters"),
+        ("cohorts = 5", 1, "[cohorts.]: cohorts is a table of tables"),
         ('[cohorts."a/b"]\npath = "all"', 1, "a name has letters"),
         ("[cohorts]\nit = 5", 2, "is not a table"),
         ('[cohorts.it]\npaths = "all"', 2, "paths is not understood"),
-        ('[cohorts.it]\nimage = "x"', 2, "column and exclude are; did you mean images?"),
+        ('[cohorts.it]\nimage = "x"', 2, "include and exclude are; did you mean images?"),
         ('[cohorts.it]\npath = "all"\n[cohorts.it.exclude]\nclient = "x"', 4, "did you mean clients?"),
         ("[cohorts.it]\npath = 5", 2, "path has to be text"),
-        ('[cohorts.it]\npath = "all"\nexclude = 5', 3, "exclude is a path, or a table"),
+        (
+            '[cohorts.it]\npath = "all"\nexclude = 5',
+            3,
+            "exclude is a path, a list of names of cohorts, or a table",
+        ),
         ('[cohorts.it]\nclients = "none.txt"', 2, "none.txt cannot be read: No such file"),
         ('[cohorts.it]\nclients = "binary.txt"', 2, "binary.txt is no list in UTF-8"),
         ('[cohorts.it]\nclients = "columns.csv"', 2, "has no column client or ClientID; rename a column"),
@@ -487,8 +495,11 @@ def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> N
         ('[cohorts.it]\npath = "by-vew/CC"', 2, "there is no by-vew; did you mean by-view?"),
         ('[cohorts.it]\npath = "view/CC"', 2, "there is no view; did you mean by-view?"),
         ('[cohorts.it]\npath = "by-view/C"', 2, "C is no value of by-view"),
+        ('[cohorts.it]\npath = "by-fold/10"', 2, "10 is no value of by-fold; numbers are 0 to 9"),
         ('[cohorts.it]\npath = "all"\nexclude = "by-view/C"', 3, "C is no value of by-view"),
         ('[cohorts.it]\npath = "by-file-type/dcm"', 2, "by-file-type narrows files"),
+        ('[cohorts.it]\npath = "as-png"', 2, "as-png shows renditions, but a cohort has images"),
+        ('[cohorts.it]\npath = "by-view/CC/as-png/by-age/50"', 2, "as-png shows renditions, but a cohort"),
     ],
 )
 def test_a_wrong_cohort_is_refused_with_file_line_and_reason(

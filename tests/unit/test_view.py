@@ -7,7 +7,7 @@ import stat
 import string
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,15 +19,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from reference import File, Node, Place, Reference, label
-from trees import MARK, Tree, build_index
+from trees import MARK, PIXELS, Tree, build_index
 
 from omidbfs.clinical.outcomes import Windows
-from omidbfs.cohorts.cohort import IMAGES, Cohort, Term
+from omidbfs.cohorts.cohort import IMAGES, Cohort, Cohorts, Term
+from omidbfs.cohorts.named import Criteria, NamedCohort
+from omidbfs.cohorts.resolved import resolved
 from omidbfs.database.file_kinds import DCM, FILE_KINDS
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
-from omidbfs.facets import BY_NAME, FACETS, RESERVED, Kind
+from omidbfs.facets import BY_NAME, COHORT_FACET, FACETS, RESERVED, Kind
 from omidbfs.index.classification import Classification
+from omidbfs.index.codes import size_of
 from omidbfs.index.columns import TextValue
 from omidbfs.view.context import Context
 from omidbfs.view.images import LONGEST_PATH
@@ -42,7 +45,7 @@ from omidbfs.view.inode import (
 )
 from omidbfs.view.nodes import Attributes, Directory, Listing
 from omidbfs.view.ownership import drive_access
-from omidbfs.view.root import root_of
+from omidbfs.view.root import Root, root_of
 from omidbfs.view.view import ENTRANCES, View
 
 GENERATED = {"README.txt": b"read me", "status.json": b"{}\n", "facets.json": b"{}\n", "problems.jsonl": b""}
@@ -50,17 +53,32 @@ NAME = re.compile(rb"[A-Za-z0-9._+%~-]{1,255}")
 
 
 def view_of(path: Path, **options: Any) -> View:
-    """Return the view of a database."""
+    """Return the view of a database. ``cohorts`` has the paths of named cohorts."""
     source = find_source(path)
-    return View(build_index(source, Classification(Windows())), drive_access(source), GENERATED, **options)
+    index = build_index(source, Classification(Windows()))
+    named = [NamedCohort(name, Criteria(path, "")) for name, path in options.pop("cohorts", {}).items()]
+    if named:
+        found = resolved(Cohorts(index), named)
+        cohorts = Cohorts(index, found.named)
+        options["root"] = Root(cohorts, cohorts.facets, found.cohorts)
+    return View(index, drive_access(source), GENERATED, **options)
+
+
+COHORTS = {
+    "left": "by-laterality/L",
+    "most": "by-view/not-CC,MLO",
+    "old": "by-age/50-/by-intent/presentation",
+    "nothing": "by-view/CC/by-view/MLO",
+}
+"""The named cohorts of random databases."""
 
 
 class Both:
     """A database, as a view and as the model has it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cohorts: Mapping[str, str] | None = None) -> None:
         self.path = path
-        self.view, self.model = view_of(path), Reference(path)
+        self.view, self.model = view_of(path, cohorts=cohorts or {}), Reference(path, cohorts=cohorts)
 
     def node(self, path: str) -> Directory | int | None:
         """Return the node of the view at a path, found by lookups only."""
@@ -92,7 +110,9 @@ class Both:
         )
 
     def source(self, inode: int) -> str:
-        """Return the source file of an inode."""
+        """Return the source file of an inode, which may be that of a rendition."""
+        rendition = self.view.renditions.found(inode)
+        inode = inode if rendition is None else rendition.source
         tree, inner = self.view.files.source_file(inode)
         return str(self.model.source / ("images", "data")[tree] / os.fsdecode(inner))
 
@@ -119,7 +139,7 @@ class Both:
             else:
                 assert leads_to[name] is None
                 assert found is not None, f"{inner} is listed and not found"
-                assert self.view.files.attributes(found) == attributes
+                assert self.view.attributes(found) == attributes
 
     def compare_attributes(self, path: str, attributes: Attributes, node: Node) -> None:
         """Check that the attributes of a path are those of the model."""
@@ -128,6 +148,8 @@ class Both:
             assert mode & 0o170000 == 0o040000, path
         elif isinstance(node, File):
             assert self.source(inode) == node.source, path
+            rendition = self.view.renditions.found(inode)
+            assert (rendition.rendition.name if rendition else "") == node.rendition, path
             assert (mode, uid, gid, size, mtime) == (
                 0o100000 | node.mode,
                 node.uid,
@@ -146,7 +168,7 @@ UIDS = ("1.2.1", "1.2.2", "1.2.10", "1.2.3")
 HOSTILE = (
     st.text(alphabet="aB1.-_~% ,\n*é😀\udcff'\"\\$", min_size=1, max_size=12)
     | st.sampled_from(
-        ("by-view", "not-1.2.1", "-rf", "~", "%41", "%2D", "A" * 236, "é" * 110, "1.2.1~demd1", "CON")
+        ("by-view", "as-png", "not-1.2.1", "-rf", "~", "%41", "%2D", "A" * 236, "é" * 110, "1.2.1~demd1", "CON")
     )
 ).filter(lambda name: name not in (".", "..") and len(os.fsencode(name)) <= 240)
 TEXTS: st.SearchStrategy[str] = st.sampled_from(
@@ -161,6 +183,7 @@ TEXTS: st.SearchStrategy[str] = st.sampled_from(
         "LORAD",
         "not-x",
         "by-view",
+        "as-png",
     )
 ) | st.text(alphabet=string.printable + "éß漢\u2028", max_size=250)
 
@@ -184,8 +207,23 @@ def image_options() -> st.SearchStrategy[dict[str, Any]]:
             "ManufacturerModelName": TEXTS,
         },
     )
+    pixels = st.sampled_from(({}, PIXELS, PIXELS)) | st.fixed_dictionaries(
+        {},
+        optional={
+            "Rows": st.sampled_from((1, 254, 256, 3328)),
+            "Columns": st.sampled_from((1, 255, 257, 2560)),
+            "NumberOfFrames": st.sampled_from((1, 3)),
+            "SamplesPerPixel": st.sampled_from((1, 1, 2, 3)),
+            "BitsAllocated": st.sampled_from((8, 16, 32)),
+            "BitsStored": st.sampled_from((7, 8, 12, 16)),
+            "PixelRepresentation": st.sampled_from((0, 1)),
+            "PhotometricInterpretation": st.sampled_from(("MONOCHROME1", "RGB", "PALETTE COLOR")),
+        },
+    )
     marks = st.sampled_from(({"marks": MARK}, {"marks": {"1": {}}}, {}, {}))
-    return st.builds(lambda *parts: {k: v for part in parts for k, v in part.items()}, halves, header, marks)
+    return st.builds(
+        lambda *parts: {k: v for part in parts for k, v in part.items()}, halves, header, pixels, marks
+    )
 
 
 STUDIES = st.fixed_dictionaries(
@@ -232,12 +270,12 @@ def written(database: dict[str, Any]) -> Iterator[Both]:
                 place = client.study(uid, study["episode"], study["day"])
                 for image, options in study["images"].items():
                     place.image(image, **options)
-        yield Both(Path(directory))
+        yield Both(Path(directory), COHORTS)
 
 
 def components(model: Reference, draw: Any) -> list[str]:
     """Return a facet and a component for it, well-formed or not."""
-    facet = draw(st.sampled_from(FACETS))
+    facet = draw(st.sampled_from((*model.facets, *[COHORT_FACET] * 10)))  # the rarest kind, drawn more often
     place = model.lookup(model.root, f"by-{facet.name}")
     assert isinstance(place, Place)
     literal = [*model.values(place)] or ["nothing"]
@@ -248,6 +286,8 @@ def components(model: Reference, draw: Any) -> list[str]:
         numbers = (0, 1, 5, 9, 49, 50, 51, 54, 55, 130, 131, 1900, 2010, 2012, 2013, 2150, 9999, 12345678901)
         low, high = draw(st.sampled_from(numbers)), draw(st.sampled_from(numbers))
         literal += [f"{low}-{high}", f"{low}-", f"-{high}", "-", f"{low}--{high}", f"{low}-{high}-"]
+    if facet.kind is Kind.COHORT:
+        literal += [*model.cohorts, "none"]
     if facet.kind is Kind.FILE:
         literal += ["dcm", "json", "png"]
     words = draw(st.lists(st.sampled_from([*literal, *literal, "", "nonsense"]), min_size=1, max_size=3))
@@ -255,6 +295,31 @@ def components(model: Reference, draw: Any) -> list[str]:
     if draw(st.integers(0, 3)) == 0:
         component = f"not-{component}"
     return [f"by-{facet.name}", component]
+
+
+RENDITIONS = (
+    "png",
+    "png",
+    "png16",
+    "npy",
+    "png-16",
+    "png-300x200",
+    "png16-8192",
+    "tiff",
+    "png-15",
+    "npy-64",
+    "PNG",
+    "",
+)
+
+
+def with_rendition(path: list[str], draw: Any) -> list[str]:
+    """Return a path with a rendition, which may be none, in one of its directories, or in two."""
+    for _ in range(draw(st.sampled_from((0, 0, 1, 1, 1, 2)))):
+        places = [place for place in range(len(path) + 1) if not place or not path[place - 1].startswith("by-")]
+        place = draw(st.sampled_from(places))
+        path = [*path[:place], f"as-{draw(st.sampled_from(RENDITIONS))}", *path[place:]]
+    return path
 
 
 def usable(path: list[str]) -> bool:
@@ -300,6 +365,7 @@ def test_every_nested_path_of_a_random_database_is_what_the_model_says(
             path = [start] if start else []
             for _ in range(data.draw(st.integers(1, 3))):
                 path += components(both.model, data.draw)
+            path = with_rendition("/".join(path).split("/"), data.draw)
             if not usable(path):
                 continue
             place, node = both.model.node("/".join(path)), both.node("/".join(path))
@@ -316,7 +382,7 @@ def test_every_nested_path_of_a_random_database_is_what_the_model_says(
 @given(DATABASES, st.data())
 def test_the_laws_of_sets_hold_for_paths(database: dict[str, Any], data: st.DataObject) -> None:
     with written(database) as both:
-        facets = [facet for facet in FACETS if facet.kind is not Kind.NAME]
+        facets = [facet for facet in both.model.facets if facet.kind is not Kind.NAME]
         facet = data.draw(st.sampled_from(facets))
         by, values = f"by-{facet.name}", [*both.listed(f"by-{facet.name}")]
         values = [value for value in values if f"not-{value}" not in values]  # a literal value wins
@@ -924,8 +990,8 @@ def test_a_client_with_many_images_is_pruned_like_any_other(many: View) -> None:
 
 def test_open_directories_of_one_cohort_share_its_files(many: View, monkeypatch: pytest.MonkeyPatch) -> None:
     gathered: list[Cohort] = []
-    row_array = many.cohorts.row_array
-    monkeypatch.setattr(many.cohorts, "row_array", lambda cohort: gathered.append(cohort) or row_array(cohort))
+    rows = many.cohorts.rows
+    monkeypatch.setattr(many.cohorts, "rows", lambda cohort: gathered.append(cohort) or rows(cohort))
     for _ in range(2):
         listings = [many.listing(at(many, path)) for path in (b"by-view/MLO", b"by-view/MLO", b"by-view/not-CC")]
         assert [listing.length for listing in listings] == [MANY // 2] * 3
@@ -944,7 +1010,7 @@ def test_a_path_with_repeated_terms_is_the_same_cohort(many: View) -> None:
     again = at(many, b"by-view/CC/by-age/0-130/by-view/CC/by-age/0-130/by-view/CC")
     assert again.cohort == once.cohort
     assert len(once.cohort.terms) == 2
-    assert len(once.cohort.terms[1].codes.serialize()) < 100, "131 codes, in little room"  # type: ignore[union-attr]
+    assert size_of(once.cohort.terms[1].codes) < 100, "131 codes, in little room"
 
 
 @pytest.mark.parametrize("value", [b"CC", b"CC,MLO", b"not-CC"])

@@ -9,11 +9,12 @@ import click
 from click.shell_completion import get_completion_class
 
 from omidbfs.base.errors import UserError
+from omidbfs.cli.command import command
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+@command(example="omidbfs completion bash")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

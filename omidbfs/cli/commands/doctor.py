@@ -22,12 +22,26 @@ from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
 from omidbfs.base.places import user_directory
 from omidbfs.base.words import counted
+from omidbfs.cli.command import command
 from omidbfs.cli.options import PATH, of_drive, place_options
 
 if TYPE_CHECKING:
     from omidbfs.database.layout import Source
 
-_PACKAGES = ("msgspec", "numpy", "orjson", "pydicom", "pyfuse3", "pyroaring", "rich", "trio")
+_PACKAGES = ("msgspec", "numpy", "orjson", "pydicom", "pyfuse3", "rich", "trio")
+_EXTRAS = {
+    "dask": (("distributed",), "building an index on Dask (--executor dask)"),
+    "fsspec": (("fsspec",), "the drive as a file system of fsspec, for pandas, Dask, zarr and others"),
+    "mpi": (("mpi4py",), "building an index on MPI (--executor mpi)"),
+    "parquet": (("pyarrow",), "tables of cohorts as Parquet and Arrow"),
+    "pixels": (
+        ("PIL", "jpeg_ls", "pylibjpeg", "openjpeg", "gdcm", "scipy"),
+        "renditions of compressed images and cropped to the breast, and omidbfs geometry",
+    ),
+    "report": (("matplotlib",), "omidbfs report"),
+    "serve": (("h11",), "omidbfs serve"),
+}
+"""The modules of each extra, and what it adds."""
 _OPENAT2, _NOWAIT = (5, 6), (4, 14)
 """The first kernels with openat2(2), and with RWF_NOWAIT of preadv2(2)."""
 _SPACE = 100 << 20
@@ -36,7 +50,10 @@ _SPACE = 100 << 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found: ``ok``, ``warn`` or ``fail``, and what to do if it is not ``ok``."""
+    """What one check found: ``ok``, ``none``, ``warn`` or ``fail``, and what to do if it is not ``ok``.
+
+    ``none`` is an extra that is not installed.
+    """
 
     check: str
     level: str
@@ -44,7 +61,7 @@ class Finding:
     remedy: str = ""
 
 
-@click.command()
+@command(example="omidbfs doctor db")
 @click.argument("source", type=PATH, required=False, callback=of_drive)
 @place_options
 @click.option("--json", is_flag=True, help="Print JSON.")
@@ -66,6 +83,7 @@ def doctor(ctx: click.Context, /, source: Path | None, index: Path | None, json:
 def system(root: Path = Path("/")) -> Iterator[Finding]:
     """Yield the findings about this system, whose configuration is below ``root``."""
     yield from (package(name) for name in _PACKAGES)
+    yield from (extra(name) for name in _EXTRAS)
     yield kernel(os.uname().release)
     yield device(root / "dev/fuse")
     yield fusermount(os.environ.get("PATH", os.defpath))
@@ -99,6 +117,26 @@ def package(name: str) -> Finding:
     except Exception as error:  # a broken package may raise anything
         return Finding(name, "fail", f"cannot be loaded ({error})", _REMEDIES.get(name, "install omidbfs again"))
     return Finding(name, "ok", "can be loaded")
+
+
+def extra(name: str) -> Finding:
+    """Check that Python can load all modules of an extra. Nothing that omidbfs needs is in one."""
+    modules, adds = _EXTRAS[name]
+    lacking, broken = [], ""
+    for module in modules:
+        try:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            lacking.append(error.name or module)
+        except Exception as error:  # a broken package may raise anything
+            broken = broken or f"{module} cannot be loaded ({error})"
+    remedy = f"pip install 'omidbfs[{name}]' adds {adds}"
+    if broken:
+        return Finding(f"extra {name}", "warn", broken, remedy)
+    if lacking:
+        found = "not installed" if len(lacking) == len(modules) else f"without {', '.join(lacking)}"
+        return Finding(f"extra {name}", "none", found, remedy)
+    return Finding(f"extra {name}", "ok", f"installed: {adds}")
 
 
 _REMEDIES = {"pyfuse3": "install libfuse3 (sudo apt-get install libfuse3-3) and omidbfs again"}
@@ -235,8 +273,9 @@ def trees(source: "Source") -> Finding:
 def index_of(source: "Source", path: Path | None) -> Finding:
     """Check the saved index of a source."""
     try:
-        from omidbfs.index.build import saved_index
-        from omidbfs.index.store import IndexFileError, default_path, may_replace
+        from omidbfs.index.saved import saved_index
+        from omidbfs.index.sections import IndexFileError
+        from omidbfs.index.store import default_path, may_replace
     except ImportError:
         return Finding("index", "fail", "cannot be read without the packages above", "install omidbfs again")
     try:

@@ -2,15 +2,16 @@
 main thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from omidbfs.cli.command import command
 from omidbfs.cli.options import facets_option, session_of, source_options
-from omidbfs.cli.selection import cohort_argument, directory_at, json_option, opened_view
+from omidbfs.cli.selection import asked, cohort_argument, directory_at, json_option, opened_view
 
 if TYPE_CHECKING:
     from omidbfs.view.nodes import Directory, Entry
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _PAGE = 4096
 
 
-@click.command()
+@command(example="omidbfs ls db by-outcome")
 @source_options
 @cohort_argument
 @json_option
@@ -32,11 +33,27 @@ def ls(source: Path, cohort: str, json: bool, recursive: bool, null: bool, **opt
     With -R, list all files below COHORT as paths from the root of the drive. find -type f would meet the same
     files there.
     """
-    view = opened_view(session_of(source, options), options)
+    session = session_of(source, options)
+
+    def printed(page: "Iterable[tuple[bytes, Entry]]") -> bytes:
+        lines = [_object(name, entry) if json else _name(name, entry) for name, entry in page]
+        return b"".join(line + (b"\0" if null else b"\n") for line in lines)
+
+    def ask(view: "View") -> bytes | None:
+        """Return a short listing; ``None`` for any other, which is printed in pages."""
+        listing = view.listing(directory_at(view, cohort))
+        if listing.length > _PAGE:
+            return None
+        return printed((entry.name, entry) for entry in listing.page(0, _PAGE))
+
+    short = None if recursive else asked(session, options, ask)
+    if short is not None:
+        click.echo(short, nl=False)
+        return
+    view = opened_view(session, options)
     directory = directory_at(view, cohort)
     for page in _files_below(view, directory) if recursive else _entries_of(view, directory):
-        lines = [_object(name, entry) if json else _name(name, entry) for name, entry in page]
-        click.echo(b"".join(line + (b"\0" if null else b"\n") for line in lines), nl=False)
+        click.echo(printed(page), nl=False)
 
 
 def _entries_of(view: "View", directory: "Directory") -> "Iterator[list[tuple[bytes, Entry]]]":

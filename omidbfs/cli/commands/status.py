@@ -4,6 +4,7 @@ thread, and asks the drives in a few threads.
 
 import json as json_module
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import click
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
 from omidbfs.base.words import counted
+from omidbfs.cli.command import command
 from omidbfs.cli.options import PATH
+from omidbfs.cli.output import aligned
 
 if TYPE_CHECKING:
     from omidbfs.fuse.mounts import Mount
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 _DAY, _HOUR, _MINUTE = 86_400, 3600, 60
 
 
-@click.command()
+@command(example="omidbfs status")
 @click.argument("mountpoint", type=PATH, required=False)
 @click.option("--json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -70,30 +73,31 @@ _MEANING = {
 }
 
 
-def _lines(drive: dict[str, Any]) -> list[str]:
-    lines = [f"{drive['mountpoint']}: {_MEANING[drive['state']]}"]
+def _lines(drive: dict[str, Any]) -> Iterator[str]:
+    odd = "" if "pid" in drive or drive["state"] != "mounted" else "; what it says of itself is not understood"
+    yield f"{drive['mountpoint']}: {_MEANING[drive['state']]}{odd}"
+    for line in aligned(list(_facts(drive)), len("requests")):
+        yield f"  {line}"
+
+
+def _facts(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "pid" not in drive:
-        odd = "; what it says of itself is not understood" if drive["state"] == "mounted" else ""
-        return [f"{lines[0]}{odd}", f"  source    {drive['source']}"]
+        yield "source", drive["source"]
+        return
     refresh, counters = drive["refresh"], drive["counters"]
     size = f"{counted(drive['images'], 'image')} of {counted(drive['clients'], 'client')}"
     refreshed = f"{refresh['state']} since {refresh['since']}, {refresh['done']} done"
-    lines += [
-        f"  source    {', '.join(directory for directory in drive['source'] if directory)}",
-        f"  process   {drive['pid']}, since {drive['started']}",
-        f"  index     {size}, {_age(drive['index_age'])} old",
-        f"  refresh   {refreshed}" + (f"; {refresh['error']}" if refresh["error"] else ""),
-    ]
+    yield "source", ", ".join(directory for directory in drive["source"] if directory)
+    yield "process", f"{drive['pid']}, since {drive['started']}"
+    yield "index", f"{size}, {_age(drive['index_age'])} old"
+    yield "refresh", refreshed + (f"; {refresh['error']}" if refresh["error"] else "")
     if counters is not None:
         requests = ", ".join(f"{kind} {number}" for kind, number in counters["requests"].items())
         read, listed = counted(counters["bytes_read"], "byte"), counted(counters["entries_listed"], "entry")
         files = counted(counters["open_files"], "file")
-        lines += [
-            f"  requests  {requests or 'none'}",
-            f"  read      {read}, {listed} listed",
-            f"  open      {files}, {counted(counters['open_directories'], 'directory')}",
-        ]
-    return lines
+        yield "requests", requests or "none"
+        yield "read", f"{read}, {listed} listed"
+        yield "open", f"{files}, {counted(counters['open_directories'], 'directory')}"
 
 
 def _age(seconds: float) -> str:

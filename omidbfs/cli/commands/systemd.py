@@ -5,7 +5,7 @@ the main thread.
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from click.core import ParameterSource
 
 from omidbfs.base.errors import UserError
 from omidbfs.base.process import module_command
-from omidbfs.cli.options import PATH
+from omidbfs.cli.command import Command
+from omidbfs.cli.options import PATH, configuration
 
 _NOT_IN_UNITS = ("foreground", "replace")
 """Options of ``mount`` that the units set themselves."""
@@ -22,8 +23,9 @@ _NOT_IN_UNITS = ("foreground", "replace")
 
 def systemd_command(mount: click.Command) -> click.Command:
     """Return the command. It has the options of ``mount``."""
-    command = click.Command(
+    command = Command(
         "systemd",
+        example="omidbfs systemd /srv/omi-db /mnt/omi-db --install /etc/systemd/system",
         callback=_print_units,
         params=[parameter for parameter in mount.params if parameter.name not in _NOT_IN_UNITS],
         help="Print systemd units that mount SOURCE at MOUNTPOINT at boot. Use one of the two, service or mount.",
@@ -77,6 +79,8 @@ def _options(ctx: click.Context) -> Iterator[tuple[str, str | None]]:
                 yield long, None
         elif isinstance(value, Path):
             yield long, os.path.abspath(value)
+        elif isinstance(value, tuple):
+            yield from ((long, each) for each in value)
         else:
             yield (
                 long,
@@ -87,8 +91,8 @@ def _options(ctx: click.Context) -> Iterator[tuple[str, str | None]]:
 def _service(
     source: str, mountpoint: str, needs: list[str], options: list[tuple[str, str | None]], user: str | None
 ) -> str:
-    given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in options]
-    command = [*program(), "mount", "--foreground", "--replace", *given, "--", source, mountpoint]
+    command = [*program(), *_given(_config()), "mount", "--foreground", "--replace", *_given(options)]
+    command += ["--", source, mountpoint]
     return f"""\
 # All users must see the mount: do not add PrivateTmp=, ProtectSystem= or the like, which hide it in a namespace.
 [Unit]
@@ -108,9 +112,75 @@ WantedBy=multi-user.target
 """
 
 
+def service_of_server(ctx: click.Context, source: Path, http: str) -> str:
+    """Return a unit of systemd that runs ``omidbfs serve`` with the options of a call.
+
+    ``http`` is the address: ``HOST:PORT``, or ``unix:`` and an absolute path.
+    """
+    what = "-" if source == Path("-") else os.path.abspath(source)
+    roots = [ctx.params[name] for name in ("images", "data") if ctx.params[name] is not None]
+    needs = [*([what] if what != "-" else []), *(os.path.abspath(root) for root in roots)]
+    options = [(name, value) for name, value in _options(ctx) if name not in ("unit", "http")]
+    words = [*program(), *_given(_config()), "serve", *_given([("http", http), *options]), "--", what]
+    command = " ".join(_argument(word) for word in words)
+    files = [http.removeprefix("unix:")] if http.startswith("unix:") else []
+    files += [value for name, value in options if value is not None and name in ("index", "log-file")]
+    places = [os.path.dirname(file) for file in files]
+    places += [value for name, value in options if value is not None and name == "spool"]
+    return f"""\
+# As User= name the user who may read the source, and who owns the file of passwords.
+[Unit]
+Description=OMI-DB over HTTP
+Documentation=man:omidbfs-serve(1)
+After=network-online.target
+Wants=network-online.target
+{_requires(needs)}
+[Service]
+Type=notify
+User=omidb
+ExecStart={command}
+ExecReload=kill -HUP $MAINPID
+Restart=on-failure
+# The first start reads the whole database, which may take long.
+TimeoutStartSec=infinity
+NoNewPrivileges=yes
+ProtectSystem=strict
+PrivateTmp=yes
+CacheDirectory=omidbfs
+StateDirectory=omidbfs
+{_writable(places)}Environment=XDG_CACHE_HOME=%C XDG_STATE_HOME=%S
+
+[Install]
+WantedBy=multi-user.target"""
+
+
+def _config() -> list[tuple[str, str]]:
+    """Return the option for the configuration that was read: it may define cohorts, facets and renditions."""
+    config = configuration()
+    return [] if config is None else [("config", os.path.abspath(config))]
+
+
+def _given(options: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Return options as words of a command line."""
+    return [f"--{name}" if value is None else f"--{name}={value}" for name, value in options]
+
+
+def _writable(directories: list[str]) -> str:
+    """Return the lines that let a service with ``ProtectSystem=strict`` write to directories.
+
+    systemd makes those right below ``/run``, which is empty after a boot.
+    """
+    lines = []
+    for place in dict.fromkeys(directories):
+        above, _, name = place.rpartition("/")
+        key, value = ("RuntimeDirectory", name) if above == "/run" else ("ReadWritePaths", f"-{place}")
+        lines.append(f"{key}={_argument(value).replace('$$', '$')}\n")
+    return "".join(lines)
+
+
 def _mount(source: str, mountpoint: str, needs: list[str], options: list[tuple[str, str | None]]) -> str:
     texts = []
-    for name, value in options:
+    for name, value in [*_config(), *options]:
         if value is not None and "," in value:
             raise UserError("a comma ends an option of mount(8)", "name it without one", f"--{name}: {value}")
         texts.append(name if value is None else f"{name}={value}")

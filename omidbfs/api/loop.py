@@ -1,0 +1,108 @@
+"""The loop of a drive in a thread of its own, for programs that have no such loop.
+
+``opened`` starts it, if something has to be read that the loop makes. Any thread may call it.
+"""
+
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import ParamSpec, TypeVar
+
+import trio
+
+from omidbfs.serving.disks import stale
+from omidbfs.serving.drive import Drive
+from omidbfs.serving.opened import Opened
+
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+
+_ENDING = 5.0
+"""Seconds in which the loop has to end. It may wait for a disk."""
+
+
+class Loop:
+    """Runs the loop of a drive in a thread, which ends with the program.
+
+    Raises
+    ------
+    OSError
+        The loop cannot start: too many files are open.
+    """
+
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
+        self._process = os.getpid()
+        self._scope = trio.CancelScope()
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="omidbfs", daemon=True)
+        self._thread.start()
+        started.result()
+
+    def _run(self, started: Future[None]) -> None:
+        try:
+            trio.run(self._serve, started)
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    async def _serve(self, started: Future[None]) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        with self._scope:
+            async with trio.open_nursery() as self._nursery:
+                started.set_result(None)
+                await self._review()
+
+    async def _review(self) -> None:
+        while True:
+            await trio.sleep(1)
+            self._drive.review()
+
+    def end(self) -> None:
+        """End the loop, and wait a moment for its thread. No call may follow."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join(_ENDING)
+
+    def call(
+        self,
+        function: Callable[_Arguments, Awaitable[_Answer]],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Answer:
+        """Return what an asynchronous function of the drive returns. Never call this in the loop itself.
+
+        Raises
+        ------
+        OSError
+            ESTALE: the loop runs in the process from which this one was forked. Otherwise as the function.
+        """
+        if self._process != os.getpid():
+            raise stale()  # a file that was opened before fork(2): the thread is in the other process
+        answer: Future[_Answer] = Future()
+
+        async def run() -> None:
+            try:
+                answer.set_result(await function(*args, **kwargs))
+            except Exception as error:
+                answer.set_exception(error)
+            finally:
+                answer.cancel()  # if the loop ends first, so that nobody waits for ever
+
+        # Not trio.from_thread, which refuses to wait in the loop of another trio.run().
+        self._token.run_sync_soon(self._nursery.start_soon, run)
+        return answer.result()
+
+    def later(self, function: Callable[[Opened], Awaitable[None]], file: Opened) -> None:
+        """Have a function of the drive called with a file, and do not wait for it. Any code may call this."""
+
+        async def run() -> None:
+            with suppress(OSError):  # a disk may complain when a file is closed, and nobody waits for that
+                await function(file)
+
+        if self._process == os.getpid():
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._nursery.start_soon, run)

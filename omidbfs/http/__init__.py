@@ -1,0 +1,1 @@
+"""HTTP and WebDAV: translates between requests and a drive. Nothing else of omidbfs knows these protocols."""
