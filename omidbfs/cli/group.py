@@ -46,6 +46,20 @@ class Commands(MutableMapping[str, click.Command]):
 
 _ALIASES = {"unmount": "umount"}
 """What people also type for a command."""
+_PURPOSES = {
+    "Drives": ("demo", "mount", "umount", "refresh", "status", "systemd", "serve", "password"),
+    "Cohorts": ("count", "facets", "table", "ls", "describe", "report", "export", "verify", "split", "geometry"),
+    "The source and this system": ("index", "check", "doctor", "completion", "help"),
+}
+"""Title -> the commands for that purpose. ``--help`` lists them in this order."""
+
+
+_TOPICS = (
+    ("help path", "How a path selects images. It is also the README.txt of every drive."),
+    ("help configuration", "What omidbfs.toml can say, with an example."),
+)
+_WHOLE_SENTENCE = 1000
+"""More characters than the first sentence of a help has."""
 
 
 class Group(click.Group):
@@ -61,6 +75,15 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of this name, or the one that people mean by it."""
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by purpose, each with the whole first sentence of its help, and then the topics."""
+        for title, names in _PURPOSES.items():
+            rows = [(name, self.commands[name].get_short_help_str(_WHOLE_SENTENCE)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+        with formatter.section("Topics"):
+            formatter.write_dl(_TOPICS)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, also those of mount(8)."""

@@ -1,5 +1,6 @@
 """The help of commands: an example first, then the options of the command, then those that commands share."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_help_explains_a_command_or_a_topic() -> None:
     assert (wrong.exit_code, wrong.stderr) == (
         1,
         "omidbfs: exportt: no command and no topic; did you mean export?\n",
+    )
+
+
+def test_help_lists_each_command_whole_and_the_topics() -> None:
+    listed = said("--help")
+    rows = {words[0]: words[1:] for line in listed.splitlines() if line.startswith("  ") and (words := line.split())}
+    for name, command in main.commands.items():
+        assert command.hidden == (name not in rows), name
+    assert "..." not in listed.partition("\nDrives:")[2]
+    assert "Compare MANIFEST, a manifest.json of a cohort, with the cohort as it is now." in " ".join(listed.split())
+    topics = re.findall(r"^  help (\S+)", listed.partition("\nTopics:\n")[2], re.MULTILINE)
+    assert topics == ["path", "configuration"]
+    assert all(said("help", topic) for topic in topics)
+    nothing = CliRunner().invoke(main, ["help", "nosuch"])
+    assert (nothing.exit_code, nothing.stderr) == (
+        1,
+        "omidbfs: nosuch: no command and no topic; omidbfs --help lists both\n",
     )
 
 

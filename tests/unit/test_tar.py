@@ -322,9 +322,10 @@ def test_a_shard_of_an_earlier_export_is_named(demo_database: Path, tmp_path: Pa
         (("--format", "csv", "--shard-size", "1M"), "--shard-size goes with --format tar"),
         (("--format", "tar", "--shard-size", "1M"), "--shard-size needs -o FILE"),
         (("-o", "-", "--shard-size", "1M"), "--shard-size needs -o FILE"),
+        (("-o", "x.tar", "--shard-size", "0"), "--shard-size 0 leaves no room: give a size such as 1G"),
     ],
 )
-def test_shards_of_other_formats_and_on_standard_output_are_refused(
+def test_shards_of_other_formats_on_standard_output_and_without_size_are_refused(
     demo_database: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     status, printed = export(demo_database, "all", *arguments)

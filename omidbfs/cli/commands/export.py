@@ -80,6 +80,8 @@ def checked_shards(name: str, shard_size: int | None, output: Path | None) -> No
     """
     if shard_size is not None and name != "tar":
         raise click.UsageError("--shard-size goes with --format tar")
+    if shard_size == 0:
+        raise click.UsageError("--shard-size 0 leaves no room: give a size such as 1G")
     if shard_size is not None and output in (None, STANDARD):
         raise click.UsageError("--shard-size needs -o FILE: shards are files of their own")
 

@@ -63,7 +63,8 @@ def help_(ctx: click.Context, topic: str | None) -> None:
         from omidbfs.base.words import meant
 
         names = [*_TOPICS, *(group.commands if isinstance(group, click.Group) else ())]
-        raise UserError("no command and no topic", meant(topic, names), place=topic)
+        remedy = meant(topic, names) or "omidbfs --help lists both"
+        raise UserError("no command and no topic", remedy, place=topic)
 
 
 @command(hidden=True, example="omidbfs version")
