@@ -36,6 +36,7 @@ class Loop:
         self._drive = drive
         self._process = os.getpid()
         self._scope = trio.CancelScope()
+        self._last: list[Callable[[], None]] = []
         started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="omidbfs", daemon=True)
         self._thread.start()
@@ -48,6 +49,8 @@ class Loop:
             if started.done():
                 raise
             started.set_exception(error)
+        finally:
+            self._finish()
 
     async def _serve(self, started: Future[None]) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -61,11 +64,21 @@ class Loop:
             await trio.sleep(1)
             self._drive.review()
 
-    def end(self) -> None:
-        """End the loop, and wait a moment for its thread. No call may follow."""
+    def end(self, last: Callable[[], None]) -> None:
+        """End the loop, wait a moment for its thread, and have a function called then. No call may follow.
+
+        A garbage collection may call this in the thread itself, which then calls the function at its end.
+        """
+        self._last.append(last)
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join(_ENDING)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_ENDING)
+            self._finish()
+
+    def _finish(self) -> None:
+        with suppress(IndexError):  # the other thread calls it
+            self._last.pop()()
 
     def call(
         self,

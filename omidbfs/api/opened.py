@@ -85,13 +85,14 @@ class Opened:
         if isinstance(node, int) and is_source(node):
             return self.source_file(node)
         self._check(node)
-        handle = self.loop.call(self.drive.open, node)
+        loop = self.loop  # a garbage collection may close the file: it must not wait for the lock
+        handle = loop.call(self.drive.open, node)
         size = len(handle.content) if isinstance(handle, OpenText) else handle.facts.size
         return DriveFile(
             path,
             size,
-            lambda offset, size: self.loop.call(self._read, handle, offset, size),
-            lambda: self.loop.later(self.drive.close_file, handle),
+            lambda offset, size: loop.call(self._read, handle, offset, size),
+            lambda: loop.later(self.drive.close_file, handle),
         )
 
     async def _read(self, handle: Handle, offset: int, size: int) -> bytes:
@@ -155,13 +156,18 @@ class Opened:
 
 
 def _end(process: int, drive: Drive, running: list[Loop], idle: list[Apart]) -> None:
-    """End what was started, when nobody uses it any more or the program ends; in no other process."""
-    if process == os.getpid():
-        for loop in running:
-            loop.end()
+    """End what was started, when nobody uses it any more or the program ends; in no other process.
+
+    A garbage collection calls this in any thread, also in that of the loop.
+    """
+
+    def close() -> None:
         drive.close()
         for one in idle:
             one.__exit__()
+
+    if process == os.getpid():
+        running[0].end(close) if running else close()
 
 
 def refuse() -> NoReturn:

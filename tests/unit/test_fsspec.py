@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import io
 import json
 import multiprocessing
@@ -11,8 +12,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -370,6 +372,40 @@ def test_a_loop_that_cannot_start_says_so(fs: AbstractFileSystem) -> None:
         for descriptor in taken:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_database_that_its_own_loop_collects_is_closed(tree: Tree) -> None:
+    fs = fsspec.filesystem("omidbfs", skip_instance_cache=True, source=str(tree.root))
+    assert fs.cat("all/.omidbfs/index.csv")
+    loop = fs._now().loop
+    thread = loop.call(own_thread)
+    assert any(Path(file).is_relative_to(tree.root) for file in open_files())
+    cycle: list[object] = [fs]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del fs, cycle
+        with contextlib.suppress(CancelledError):
+            loop.call(collect)
+        thread.join(30)
+        assert not thread.is_alive()
+        assert not any(Path(file).is_relative_to(tree.root) for file in open_files())
+    finally:
+        gc.enable()
+
+
+async def own_thread() -> threading.Thread:
+    return threading.current_thread()
+
+
+async def collect() -> None:
+    gc.collect()
+
+
+def open_files() -> Iterator[str]:
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of the list itself
+            yield os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 # Programs

@@ -67,11 +67,15 @@ def test_help_explains_a_command_or_a_topic() -> None:
 
 def test_help_lists_each_command_whole_and_the_topics() -> None:
     listed = said("--help")
-    rows = {words[0]: words[1:] for line in listed.splitlines() if line.startswith("  ") and (words := line.split())}
+    rows = {
+        words[0]: words[1:] for line in listed.splitlines() if line.startswith("  ") and (words := line.split())
+    }
     for name, command in main.commands.items():
         assert command.hidden == (name not in rows), name
     assert "..." not in listed.partition("\nDrives:")[2]
-    assert "Compare MANIFEST, a manifest.json of a cohort, with the cohort as it is now." in " ".join(listed.split())
+    assert "Compare MANIFEST, a manifest.json of a cohort, with the cohort as it is now." in " ".join(
+        listed.split()
+    )
     topics = re.findall(r"^  help (\S+)", listed.partition("\nTopics:\n")[2], re.MULTILINE)
     assert topics == ["path", "configuration"]
     assert all(said("help", topic) for topic in topics)
