@@ -753,6 +753,15 @@ def test_the_change_log_has_the_versions_of_the_index_format_and_of_the_semantic
     assert newest.groups() == (project()["version"], SCHEMA, last)
 
 
+def test_contributors_see_the_floors_in_the_order_of_the_contract() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    floors = [
+        layer.split(" | ") for layer in tools["importlinter"]["contracts"][0]["layers"] if layer != "__main__"
+    ]
+    rows = re.findall(r"^\d+\. (.*): ", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
+    assert [re.findall(r"`(\w+)/`", row) for row in rows] == floors[::-1]
+
+
 def project() -> dict[str, Any]:
     return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
 
