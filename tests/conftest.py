@@ -39,6 +39,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path == Path(__file__).with_name("ecosystem") and not is_named else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the large tests first, so that no worker still runs one when all others have ended."""
+    items.sort(key=lambda item: all(marker.name != "unmeasured" for marker in item.own_markers))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Do not measure coverage in tests marked ``unmeasured``. Measure processes only in those that mount.
