@@ -448,7 +448,7 @@ TESTED_BY = {
     "test_an_infinite_depth_and_every_method_that_writes_are_refused",
     "S145": "test_every_request_needs_a_credential_also_on_loopback test_a_unix_socket_is_only_for_its_owner "
     "test_each_user_sees_what_the_source_lets_this_user_see "
-    "test_passwords_are_compared_and_a_changed_file_counts_at_once test_password_refuses_what_it_cannot_use",
+    "test_passwords_are_compared_and_a_changed_file_counts test_password_refuses_what_it_cannot_use",
     "S146": "test_what_other_machines_could_reach_needs_tls_and_passwords "
     "test_a_page_of_another_site_gets_nothing test_an_absolute_target_of_another_server_is_refused "
     "test_the_log_names_no_client_and_no_path "
