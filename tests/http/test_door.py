@@ -115,7 +115,7 @@ def test_a_password_that_was_let_in_takes_a_look_at_the_file_once_a_second(
         assert await status("ben", ben) == 200, "a new line counts at once"
         known._path.write_text(new_line("carl", WORD) + "\n")
         clock.jump(access._FRESH)
-        assert [await status("anna", WORD), await status("ben", ben)] == [401, 401], "a second later nobody is let in"
+        assert [await status("anna", WORD), await status("ben", ben)] == [401, 401], "nobody a second later"
 
     trio.run(run, clock=clock)
 

@@ -309,7 +309,8 @@ TESTED_BY = {
     "test_a_command_answers_on_a_full_disk",
     "S104": "test_an_interrupt_from_the_terminal_is_one_line_and_leaves_no_process "
     "test_cancelled_work_ends_at_once test_workers_end_with_their_parent_process "
-    "test_a_decoder_at_work_does_not_outlive_a_check_that_is_killed",
+    "test_a_decoder_at_work_does_not_outlive_a_check_that_is_killed "
+    "test_a_process_that_reads_for_a_drive_ends_with_it_even_if_that_is_killed",
     "S105": "test_a_cell_is_quoted_where_it_must_be_and_never_calculated "
     "test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary "
     "test_names_that_a_spreadsheet_would_calculate_are_texts",
