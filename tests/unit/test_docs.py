@@ -599,6 +599,7 @@ SAID_BY = {
         (
             "UserError",
             "NotFoundError",
+            "ConditionError",
             "_NotKeptError",
             "DemoError",
             "IndexFileError",
@@ -627,7 +628,11 @@ def messages() -> list[tuple[str, int, str]]:
                 assert len(node.args) > SAID_BY[name], f"{file}:{node.lineno}: {name} without a message"
                 if name == "Finding" and ast.unparse(node.args[1]) == "'ok'":
                     continue
-                said = node.args[:2] if name in ("UserError", "NotFoundError") else node.args[SAID_BY[name] :][:1]
+                said = (
+                    node.args[:2]
+                    if name in ("UserError", "NotFoundError", "ConditionError")
+                    else node.args[SAID_BY[name] :][:1]
+                )
                 for text in map(longest_literal, said):
                     if text:  # else it is another's, or put together from others
                         found.append((str(file.relative_to(ROOT)), node.lineno, text))
