@@ -1,4 +1,4 @@
-"""``omidbfs://`` as a path of universal_pathlib, which loads this module by its entry point at the first such path."""
+"""``omidbfs://`` as a path of universal_pathlib, which loads this module by its entry point at the first path."""
 
 from fsspec import get_filesystem_class
 from upath import UPath

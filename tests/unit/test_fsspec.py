@@ -422,7 +422,9 @@ def test_universal_pathlib_walks_the_drive(fs: AbstractFileSystem, options: dict
 
 def test_universal_pathlib_knows_the_drive_before_fsspec_has_loaded_it(options: dict[str, str]) -> None:
     script = f"from upath import UPath; path = UPath('omidbfs://by-view/CC', **{options!r}); assert path.is_dir()"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
