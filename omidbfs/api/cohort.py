@@ -59,14 +59,14 @@ class Cohort:
 
         The name of a facet is as on the drive, with ``_`` for ``-``. A text is a component of a path (``"CC"``,
         ``"not-CC"``, ``"50-69"``), a number is that number, ``True`` and ``False`` are ``yes`` and ``no``, a tuple
-        is a range with both ends (``None`` for no end), and a list is any of these.
+        is a range with both ends (``None`` for no end), and a list of one or more is any of these.
 
         Raises
         ------
         NotFoundError
             There is no such facet or value. It is a ``KeyError``, and names what may be meant.
         UserError
-            A condition cannot be understood.
+            A condition cannot be understood. It is a ``ValueError``, and names the facet.
         """
         selected, words = narrowed(self._view, self._selected, conditions)
         return Cohort(

@@ -187,7 +187,7 @@ class Database:
     def __contains__(self, path: object) -> bool:
         """Return whether a path leads to a cohort. A cohort may have no image."""
         try:
-            return isinstance(path, str) and bool(self[path] or True)
+            return isinstance(path, str) and self[path] is not None
         except UserError:
             return False
 

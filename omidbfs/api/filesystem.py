@@ -233,6 +233,16 @@ class OmidbFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
             first, last, _ = slice(start, end).indices(file.size)
             return file.part(first, max(first, last))
 
+    def get(self, rpath: Any, lpath: Any, *args: Any, **kwargs: Any) -> None:
+        """Copy files to the disk, as fsspec describes it: into ``lpath`` if that is a directory."""
+        # fsspec finds the name of what is copied behind a slash, which top-level paths do not have.
+        if isinstance(rpath, str) and isinstance(lpath, str) and not rpath.endswith("/"):
+            name = self._strip_protocol(rpath)
+            is_into = lpath.endswith("/") or os.path.isdir(lpath)
+            if is_into and name and "/" not in name and not _MAGIC.search(name):
+                lpath = os.path.join(lpath, name)
+        super().get(rpath, lpath, *args, **kwargs)
+
     # Change
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:

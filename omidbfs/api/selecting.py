@@ -3,7 +3,11 @@
 ``cohort`` uses it, from any thread.
 """
 
-from omidbfs.base.errors import NotFoundError, UserError
+from operator import index
+
+import numpy as np
+
+from omidbfs.base.errors import ConditionError, NotFoundError
 from omidbfs.base.words import closest, did_you_mean
 from omidbfs.cohorts.cohort import Cohort, Term
 from omidbfs.facets import Facet, Kind
@@ -40,19 +44,25 @@ def narrowed(view: View, cohort: Cohort, conditions: dict[str, Condition]) -> tu
     ------
     NotFoundError
         There is no such facet, or no such value of it.
-    UserError
+    ConditionError
         A condition cannot be understood.
     """
     words = []
     for name, condition in conditions.items():
         facet = facet_named(view, name)
         several = condition if isinstance(condition, list | set | frozenset) else [condition]
+        if not several:
+            raise ConditionError(
+                "an empty list has no value", "leave the condition out, or give a value", f"by-{facet.name}"
+            )
         parts = [_component(facet, one) for one in several]
         terms = [_term(view, cohort, facet, part) for part in parts]
         if len(terms) == 1:
             cohort = cohort.narrowed(terms[0])
         elif any(term.negated for term in terms):
-            raise UserError("a complement cannot be one of several values", "give it alone", f"by-{facet.name}")
+            raise ConditionError(
+                "a complement cannot be one of several values", "give it alone", f"by-{facet.name}"
+            )
         else:
             codes = compact(code for term in terms for code in term.codes)
             cohort = cohort.narrowed(Term(facet.name, codes))
@@ -61,16 +71,32 @@ def narrowed(view: View, cohort: Cohort, conditions: dict[str, Condition]) -> tu
 
 
 def _component(facet: Facet, one: Single) -> str:
-    if isinstance(one, bool):
+    if isinstance(one, bool | np.bool_):
         return "yes" if one else "no"
     if not isinstance(one, tuple):
-        if not isinstance(one, str) and one < 0:  # the component -5 is a range
-            raise UserError(f"{one} is below 0, and no value", "(None, 5) is a range up to 5", f"by-{facet.name}")
-        return str(one)
+        return _text(facet, one)
     if facet.kind is not Kind.NUMBER or len(one) != 2:
-        raise UserError("a tuple is a range of numbers", "give several values as a list", f"by-{facet.name}")
-    low, high = ("" if bound is None else str(bound) for bound in one)
-    return f"{low}-{high}"
+        raise ConditionError("a tuple is a range of numbers", "give several values as a list", f"by-{facet.name}")
+    if one == (None, None):
+        raise ConditionError(
+            "a range has one end at least", "leave the condition out for all values", f"by-{facet.name}"
+        )
+    return "-".join("" if bound is None else _text(facet, bound) for bound in one)
+
+
+def _text(facet: Facet, one: str | int) -> str:
+    if isinstance(one, str):
+        return one
+    try:
+        number = index(one)  # also of numpy
+    except TypeError:
+        said = "give a text, a whole number, True or False, a range such as (50, 69), or a list of these"
+        raise ConditionError(f"{type(one).__name__} is no kind of value", said, f"by-{facet.name}") from None
+    if number < 0:  # the component -5 is a range
+        raise ConditionError(
+            f"{number} is below 0, and no value", "(None, 5) is a range up to 5", f"by-{facet.name}"
+        )
+    return str(number)
 
 
 def _term(view: View, cohort: Cohort, facet: Facet, component: str) -> Term:

@@ -22,3 +22,7 @@ class UserError(Exception):
 
 class NotFoundError(UserError, KeyError):
     """A name that does not exist: a facet, a value, a rendition, a named cohort."""
+
+
+class ConditionError(UserError, ValueError):
+    """A condition of a cohort that is no text, number or range, or makes no sense."""

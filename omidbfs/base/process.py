@@ -64,14 +64,14 @@ def exit_status_of(command: list[str]) -> int:
     """Run a process without output, and return its exit status. If this process is ended, so is that process.
 
     It ignores Ctrl-C, which is for this process. It is in the same process group, as only that may write to a
-    terminal.
+    terminal. The number of :func:`life` is appended to the command.
     """
     import subprocess  # which no question to an index needs
 
-    with handled_ending(leave):
+    with handled_ending(leave), life() as its_life:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
         try:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen([*command, str(its_life)], stdout=subprocess.DEVNULL, pass_fds=(its_life,))
         finally:
             signal.signal(signal.SIGINT, before)
         try:
@@ -159,6 +159,20 @@ def output_is_lost() -> bool:
         os.close(null)
         return True
     return False
+
+
+@contextmanager
+def life() -> Iterator[int]:
+    """Give a descriptor to pass on to a process, which calls :func:`end_with_parent` with it.
+
+    The end of the block ends that process, too.
+    """
+    its_life, ours = os.pipe()
+    try:
+        yield its_life
+    finally:
+        os.close(ours)
+        os.close(its_life)
 
 
 def end_with_parent(life: int) -> None:

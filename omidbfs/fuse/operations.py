@@ -32,7 +32,6 @@ from omidbfs.view import xattrs
 from omidbfs.view.generated import ExportsDirectory
 from omidbfs.view.inode import is_directory, is_export, parent_inode
 from omidbfs.view.nodes import Directory, Export
-from omidbfs.view.top import AboutDirectory
 
 log = logging.getLogger(__name__)
 
@@ -114,15 +113,15 @@ class Operations(pyfuse3.Operations):
             child = self._parent(self._directory(parent_inode))
         else:
             directory = self._directory(parent_inode)
-            if self.drive.preparing is not None and isinstance(directory, AboutDirectory):
-                return self._text_entry(parent_inode, name)
+            if not directory.has_images and not self.drive.looks_up_at_once(directory):
+                return self._later_entry(directory, name)
             child = self.drive.view.lookup(directory, name)
         return self._child_entry(child)
 
-    async def _text_entry(self, parent_inode: int, name: bytes) -> EntryAttributes:
-        """Return the attributes of a text about the drive, as soon as the texts are made."""
-        await self.drive.texts_made()
-        return self._child_entry(self.drive.view.lookup(self._directory(parent_inode), name))
+    async def _later_entry(self, directory: Directory, name: bytes) -> EntryAttributes:
+        """Return the attributes of a text or generated file, as soon as it is known which ones there are."""
+        await self.drive.listing(directory)
+        return self._child_entry(self.drive.view.lookup(self._directory(directory.inode), name))
 
     def _child_entry(self, child: Directory | Export | int | None) -> EntryAttributes:
         if child is None:

@@ -8,6 +8,7 @@ needs none. Credentials are compared in constant time, and appear in no log.
 import base64
 import hmac
 import ipaddress
+import math
 import secrets
 import socket
 from collections import Counter
@@ -25,6 +26,8 @@ _MOST_OF_A_PEER = 16
 """The most of these that come from one address, so that who guesses there keeps out nobody elsewhere."""
 _RENEWING = 5.0
 """Seconds for which a request waits for the file of passwords, whose disk or whose users may not answer."""
+_FRESH = 1.0
+"""Seconds for which a password that was let in counts without another look at the file, which takes a thread."""
 _ASK = {"WWW-Authenticate": 'Basic realm="omidbfs", charset="UTF-8"'}
 _REFUSED = "a credential is needed: open the address with ?token= that the server printed, or give the password"
 _MISDIRECTED = "this server has another name; omidbfs serve --name NAME adds one"
@@ -57,6 +60,7 @@ class Door:
         self._guesses = Counter[str]()
         self._comparing = trio.CapacityLimiter(1)
         self._renewing = trio.CapacityLimiter(1)
+        self._fresh_until = -math.inf
 
     def check(self, request: Request) -> None:
         """Refuse requests that a page of another site makes a browser send.
@@ -137,8 +141,10 @@ class Door:
         given = _basic(request)
         if given is None:
             raise RefusedError(401, "a name and its password are needed", _ASK)
-        await self._renewed(passwords)
-        identity = passwords.remembered(*given)
+        identity = passwords.remembered(*given) if trio.current_time() < self._fresh_until else None
+        if identity is None:
+            await self._renewed(passwords)
+            identity = passwords.remembered(*given)
         if identity is not None:
             return identity
         if self._guesses.total() >= _MOST_GUESSES or self._guesses[request.peer] >= _MOST_OF_A_PEER:
@@ -153,8 +159,10 @@ class Door:
         return identity
 
     async def _renewed(self, passwords: Passwords) -> None:
+        started = trio.current_time()
         with trio.move_on_after(_RENEWING):
             await trio.to_thread.run_sync(passwords.renew, limiter=self._renewing, abandon_on_cancel=True)
+            self._fresh_until = started + _FRESH
             return
         raise RefusedError(503, "the file of passwords cannot be read now; try again", {"Retry-After": "5"})
 

@@ -6,6 +6,7 @@ drive is read-only, so every method that writes is refused.
 
 import errno
 from collections.abc import AsyncGenerator
+from urllib.parse import urlencode
 
 from omidbfs.http.access import Door
 from omidbfs.http.dav import propfind
@@ -75,7 +76,8 @@ class Application:
                 raise RefusedError(404, "there is a file at this path, which has no slash at its end")
             return await file_response(self.drive, self.tags, identity, request)
         if not request.is_directory:
-            return plain(301, "a directory has a slash at its end", {"Location": quoted(request.names) + "/"})
+            place = f"{quoted(request.names)}/" + (f"?{urlencode(request.query)}" if request.query else "")
+            return plain(301, "a directory has a slash at its end", {"Location": place})
         if prefers_pages(request):
             return await self.pages.response(identity, request, node)
         check_readable(self.drive, identity, node)

@@ -31,6 +31,8 @@ class Address:
     sockets: list[socket.socket] = field(default_factory=list)
     is_local: bool = True
     """Whether only this machine can reach it."""
+    file: os.stat_result | None = None
+    """The file of the Unix socket, as it was made."""
 
     def url(self, scheme: str) -> str:
         """Return the address for a browser, or for a client that knows Unix sockets."""
@@ -40,12 +42,14 @@ class Address:
         return f"{scheme}://{host}:{self.port}/"
 
     def close(self) -> None:
-        """Close the sockets, and remove the Unix socket."""
-        if self.path is not None and self.sockets:  # once: the path may soon be that of another server
+        """Close the sockets, and remove the Unix socket, unless that of another server is at its path by now."""
+        if self.path is not None and self.file is not None:
             with suppress(OSError):
-                self.path.unlink()
-        while self.sockets:
+                if os.path.samestat(self.file, os.lstat(self.path)):
+                    self.path.unlink()
+        while self.sockets:  # last: while they are open, no other file gets this inode
             self.sockets.pop().close()
+        self.file = None
 
 
 def address_of(text: str) -> Address:
@@ -93,6 +97,7 @@ def take(address: Address) -> None:
     try:
         if address.path is not None:
             address.sockets.append(_unix(address.path))
+            address.file = os.lstat(address.path)
             return
         for family, _, _, _, place in _resolved(address):
             one = socket.socket(family, socket.SOCK_STREAM)

@@ -89,7 +89,7 @@ def identity_of(user: str) -> Identity:
 
 
 class Passwords:
-    """The lines of a file. If the file changes, it is read again before the next password is compared."""
+    """The lines of a file, which :meth:`renew` reads again if it has changed."""
 
     def __init__(self, path: Path) -> None:
         """Read the file.

@@ -94,6 +94,10 @@ async def found(drive: Drive, identity: Identity, names: Sequence[bytes]) -> Nod
             raise _error(errno.ENOTDIR)
         if not drive.may_search(identity, node):
             raise _error(errno.EACCES)
+        if not drive.looks_up_at_once(node):
+            await drive.listing(node)
+            if drive.view is not view:
+                return await found(drive, identity, names)
         node = view.lookup(node, name)
         if node is None:
             raise _error(errno.ENOENT)

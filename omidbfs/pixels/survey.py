@@ -48,7 +48,8 @@ class _Surveyed(NamedTuple):
 class Survey:
     """The records of a source while they are brought up to date: the place of their file, and what is known.
 
-    Other processes may write to the same file meanwhile. Each keeps what the others have found.
+    Other processes may write to the same file meanwhile. Each keeps what the others have found, and brings back
+    nothing that they have dropped.
     """
 
     path: Path
@@ -101,7 +102,7 @@ class Survey:
         self.save(made(keys, files, records, DETECTOR))
 
     def save(self, new: Measured | None = None, gone: NDArray[np.uint64] | None = None) -> None:
-        """Write the records to their file, with those that are there, and ``new`` ones, and without ``gone`` keys.
+        """Add ``new`` records to those that are in the file now, and drop those with ``gone`` keys.
 
         Raises
         ------
@@ -118,7 +119,7 @@ class Survey:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with locked(self.path):
                 with suppress(IndexFileError):  # a damaged file has been told of, and is written anew
-                    self.known = joined(self.known, load(self.path, self.fingerprint, DETECTOR))
+                    self.known = load(self.path, self.fingerprint, DETECTOR)
                 if new is not None:
                     self.known = joined(self.known, new)
                 if gone is not None:

@@ -8,6 +8,7 @@ import errno
 import functools
 import os
 from collections import OrderedDict
+from contextlib import suppress
 
 import trio
 
@@ -198,7 +199,9 @@ class Archives:
             surplus = [found]
         opened.users += 1
         try:
-            await self._sources.close_all(surplus)
+            for one in surplus:
+                with suppress(OSError):  # a failure is nothing to anyone
+                    await self._sources.close(one)
         finally:
             opened.users -= 1
         return opened

@@ -29,6 +29,7 @@ from omidbfs.serving.sources import OpenSource, Sources, doubt
 from omidbfs.serving.spool import Spool, spool_directories
 from omidbfs.serving.workers import DESCRIPTORS, Workers
 from omidbfs.view.file_keys import FileKeys
+from omidbfs.view.generated import ExportsDirectory
 from omidbfs.view.inode import is_rendition
 from omidbfs.view.nodes import Attributes, Directory, Export, Listing
 from omidbfs.view.texts import Content
@@ -120,6 +121,12 @@ class Drive:
             await self.preparing.wait()
 
     # Directories
+
+    def looks_up_at_once(self, directory: Directory) -> bool:
+        """Return whether names in a directory are found in a moment. If not, ask for its :meth:`listing` first."""
+        if isinstance(directory, AboutDirectory):
+            return self.preparing is None
+        return not isinstance(directory, ExportsDirectory) or self.view.lists_at_once(directory)
 
     async def listing(self, directory: Directory) -> Listing:
         """Return the entries of a directory of the current view."""

@@ -16,6 +16,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from omidbfs.base.errors import UserError
+from omidbfs.base.process import life
 from omidbfs.serving.stuck import Seen, are_stuck, thread_of_ours, threads_of
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Patience:
         """Run a process; return its exit status, its standard output and its standard error.
 
         Unlike ``trio.run_process`` this does not wait for ever for a process that waits for a dead disk, even if
-        the task is cancelled. A process that cannot be killed is left behind.
+        the task is cancelled. A process that cannot be killed is left behind. The number of
+        :func:`~omidbfs.base.process.life` is appended to the command.
 
         Raises
         ------
@@ -60,10 +62,18 @@ class Patience:
                 f"{len(self._left)} processes of earlier refreshes still wait for a disk that does not answer; "
                 "no other is started before one of them has ended"
             )
-        # In a new process group, so that the process can be ended together with its workers.
-        process = await trio.lowlevel.open_process(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
+        with life() as its_life:
+            # In a new process group, so that the process can be ended together with its workers.
+            process = await trio.lowlevel.open_process(
+                [*command, str(its_life)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=(its_life,),
+            )
+            return await self._ended(process)
+
+    async def _ended(self, process: trio.Process) -> tuple[int, bytes, bytes]:
         texts = bytearray(), bytearray()
 
         async def collect(stream: trio.abc.ReceiveStream, text: bytearray) -> None:

@@ -3,8 +3,6 @@
 Used by :class:`~omidbfs.serving.drive.Drive` and by archives, in the loop of the drive.
 """
 
-from contextlib import suppress
-
 from omidbfs.serving.disks import stale
 from omidbfs.serving.observers import Observers
 from omidbfs.serving.reader import FileChangedError, OpenFile, Reader
@@ -40,18 +38,23 @@ class Sources:
         """
         if is_rendition(node):
             return await self._open_rendition(view, node)
-        current = view.files.current(node)
-        if current is None:
-            raise stale()
-        file = await self._open_file(view, current)
-        if current != node:
+        file = await self._open_current(view, node)
+        if file.inode != node:
             await self.reader.close(file)
             raise stale()
         return file
 
+    async def _open_current(self, view: View, node: int) -> OpenFile:
+        """Open the current version of a file. For an inode of an earlier one, callers only close it again.
+
+        That finds a further change, so the next lookup finds the file as it is.
+        """
+        current = view.files.current(node)
+        if current is None:
+            raise stale()
+        return await self._open_file(view, current)
+
     async def _open_file(self, view: View, current: int) -> OpenFile:
-        # For an inode of an earlier version, callers open the current version and close it again. This detects a
-        # further change, so that the next lookup finds the file as it is.
         try:
             return await self.reader.open(view.files, current)
         except FileChangedError:
@@ -61,9 +64,7 @@ class Sources:
     async def _open_rendition(self, view: View, node: int) -> OpenRendition:
         found = view.renditions.found(node)
         if found is None:
-            current = view.files.current(source_key(node))
-            if current is not None:
-                await self.reader.close(await self._open_file(view, current))
+            await self.reader.close(await self._open_current(view, source_key(node)))
             raise stale()
         source = await self._open_file(view, found.source)
         try:
@@ -129,20 +130,14 @@ class Sources:
 
     def close_at_once(self, file: OpenSource) -> bool:
         """Close a file; return ``False`` if that might wait, and must be left to :meth:`close`."""
-        disk_file = file_of(file)
-        return disk_file is None or self.reader.close_at_once(disk_file)
+        on_disk = _on_disk(file)
+        return on_disk is None or self.reader.close_at_once(on_disk)
 
     async def close(self, file: OpenSource) -> None:
         """Close a file."""
-        disk_file = file_of(file)
-        if disk_file is not None:
-            await self.reader.close(disk_file)
-
-    async def close_all(self, files: list[OpenSource]) -> None:
-        """Close files that nobody reads. A failure is nothing to anyone."""
-        for file in files:
-            with suppress(OSError):
-                await self.close(file)
+        on_disk = _on_disk(file)
+        if on_disk is not None:
+            await self.reader.close(on_disk)
 
 
 def doubt(file: OpenSource, keys: FileKeys) -> None:
@@ -150,6 +145,6 @@ def doubt(file: OpenSource, keys: FileKeys) -> None:
     file.doubts += (source_key if isinstance(file, OpenRendition) else file_key)(file.inode) in keys
 
 
-def file_of(file: OpenSource) -> OpenFile | None:
-    """Return the file of a disk from which a handle reads; ``None`` for a rendition in memory."""
+def _on_disk(file: OpenSource) -> OpenFile | None:
+    """Return the file from which a handle reads; ``None`` for a rendition in memory."""
     return file.file if isinstance(file, OpenRendition) else file

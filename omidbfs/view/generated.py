@@ -55,6 +55,11 @@ class ExportsDirectory(Directory):
         """Return the files, without making them."""
         return context.looked_up(self, [name for name in BY_FILE if self.lookup(context, name)])
 
+    def lists_at_once(self, context: Context) -> bool:
+        """Return whether it is quickly found out which files there are, and so which names are found."""
+        cohort = self.stands_for
+        return cohort.rendition is None or not cohort.rendition.crops or context.is_shared_at_once(None, cohort)
+
     @property
     def stands_for(self) -> Cohort:
         """The images for which the directory that contains it stands."""

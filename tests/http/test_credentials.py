@@ -21,6 +21,7 @@ from trees import Tree
 
 from omidbfs.base.errors import UserError
 from omidbfs.cli.main import main
+from omidbfs.http import access
 from omidbfs.http.listeners import address_of, listen, take
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to other users")
@@ -171,13 +172,14 @@ def test_each_user_sees_what_the_source_lets_this_user_see(open_path: Path, serv
 
 
 @AS_ROOT
-def test_passwords_are_compared_and_a_changed_file_counts_at_once(servers: Servers, demo_database: Path) -> None:
+def test_passwords_are_compared_and_a_changed_file_counts(servers: Servers, demo_database: Path) -> None:
     path = password_file(servers, ("anna", "nobody"), ("ben", "nobody"))
     assert "$scrypt$ln=15" in path.read_text()
     server = servers(demo_database, "--passwords", path)
     assert server.token == ""
 
     def status(name: str, word: str) -> int:
+        time.sleep(access._FRESH)  # for which a change may go unnoticed
         return server.ask("OPTIONS", "/", Authorization=basic(name, word)).status
 
     assert (status("anna", f"{WORD} anna"), status("ben", f"{WORD} ben")) == (200, 200)
@@ -245,6 +247,18 @@ def test_a_program_that_listens_while_a_server_starts_keeps_the_address() -> Non
         socket.create_connection(("127.0.0.1", first.port), timeout=10).close()
     finally:
         first.close()
+
+
+def test_a_server_leaves_the_socket_of_another_one_that_took_its_path(tmp_path: Path) -> None:
+    first, second = (address_of(f"unix:{tmp_path / 'socket'}") for _ in range(2))
+    take(first)
+    (tmp_path / "socket").unlink()
+    take(second)
+    first.close()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "socket"))
+    second.close()
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_path_of_a_server_that_starts_is_not_taken(tmp_path: Path) -> None:

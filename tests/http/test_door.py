@@ -94,6 +94,32 @@ def test_a_pair_that_many_connections_give_at_once_is_compared_once(
     assert len(compared) == 1
 
 
+def test_a_password_that_was_let_in_takes_a_look_at_the_file_once_a_second(
+    known: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew, looks = known.renew, list[float]()
+    monkeypatch.setattr(known, "renew", lambda: (looks.append(1), renew())[1])
+    door, clock, ben = Door(0, NAMES, known), trio.testing.MockClock(), "another password"
+
+    async def status(name: str, word: str) -> int:
+        try:
+            await door.identity(asked("a", word, name))
+        except RefusedError as error:
+            return error.status
+        return 200
+
+    async def run() -> None:
+        assert [await status("anna", WORD) for _ in range(5)] == [200] * 5
+        assert len(looks) == 1
+        known._path.write_text(known._path.read_text() + new_line("ben", ben) + "\n")
+        assert await status("ben", ben) == 200, "a new line counts at once"
+        known._path.write_text(new_line("carl", WORD) + "\n")
+        clock.jump(access._FRESH)
+        assert [await status("anna", WORD), await status("ben", ben)] == [401, 401], "nobody a second later"
+
+    trio.run(run, clock=clock)
+
+
 @pytest.mark.parametrize("where", ["its disk", "the users of the machine"])
 def test_a_file_of_passwords_that_cannot_be_read_now_stops_nothing_else(
     known: Passwords, hanging: threading.Event, monkeypatch: pytest.MonkeyPatch, where: str

@@ -80,6 +80,8 @@ def test_paths_that_are_not_listed_are_found(server: Server) -> None:
     assert server.get(f"all/{image}/").status == 404, "a file is no directory"
     answer = server.get("by-view/CC")
     assert (answer.status, answer["Location"]) == (301, "/by-view/CC/")
+    answer = server.ask("GET", "/by-view/CC?image=1%202&page=3")
+    assert answer["Location"] == "/by-view/CC/?image=1+2&page=3"
 
 
 def test_a_directory_is_a_list_of_names_for_programs(server: Server) -> None:

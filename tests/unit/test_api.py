@@ -144,7 +144,9 @@ def test_what_is_no_path_is_not_in_a_database(db: Database) -> None:
         ({"marked": True}, "by-marked/yes"),
         ({"mark_feature": {"mass"}}, "by-mark-feature/mass"),
         ({"outcome": "CI,M"}, "by-outcome/CI,M"),
-        ({"study": []}, "by-view/XCC/by-view/CC"),
+        ({"age": np.int16(57)}, "by-age/57"),
+        ({"age": [np.uint8(50), (np.int64(55), 60)]}, "by-age/50,55-60"),
+        ({"marked": np.True_}, "by-marked/yes"),
     ],
 )
 def test_a_condition_is_a_component_of_a_path(db: Database, conditions: dict[str, object], path: str) -> None:
@@ -153,9 +155,35 @@ def test_a_condition_is_a_component_of_a_path(db: Database, conditions: dict[str
     assert names(cohort.where(**conditions)) == names(db[f"by-intent/presentation/{path.removeprefix('all')}"])  # type: ignore[arg-type]
 
 
-def test_no_value_is_no_image(db: Database) -> None:
-    assert len(db.all.where(view=[])) == 0
-    assert names(~db.all.where(view=[])) == names(db.all)
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ({"view": []}, "by-view: an empty list has no value; leave the condition out, or give a value"),
+        ({"study": set()}, "by-study: an empty list has no value"),
+        ({"age": None}, "by-age: NoneType is no kind of value; give a text, a whole number, True or False, "),
+        ({"age": 57.5}, "by-age: float is no kind of value"),
+        ({"age": [50, None]}, "by-age: NoneType is no kind of value"),
+        ({"age": np.array([50, 60])}, "by-age: ndarray is no kind of value"),
+        ({"age": ()}, "by-age: a tuple is a range of numbers"),
+        ({"age": (50.0, 60)}, "by-age: float is no kind of value"),
+        ({"age": (None, None)}, "by-age: a range has one end at least"),
+        ({"age": (None, -1)}, "by-age: -1 is below 0, and no value"),
+        ({"view": ["CC", "not-MLO"]}, "by-view: a complement cannot be one of several values"),
+    ],
+)
+def test_what_is_no_value_is_refused_with_the_name_of_its_facet(
+    db: Database, conditions: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=r"^by-") as raised:
+        db.all.where(**conditions)  # type: ignore[arg-type]
+    assert isinstance(raised.value, UserError)
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize("value", [(69, 50), (140, None), True, "5O", ""])
+def test_a_range_without_numbers_and_a_text_without_meaning_do_not_exist(db: Database, value: object) -> None:
+    with pytest.raises(NotFoundError, match=r"^by-age: .*is no value of by-age"):
+        db.all.where(age=value)  # type: ignore[arg-type]
 
 
 _PATHS = st.sampled_from(
@@ -221,7 +249,7 @@ def test_tables_are_those_of_the_drive(db: Database, source: Path, tmp_path: Pat
     assert cohort.to_arrow().num_rows == len(cohort)
     by_rows = db["by-view/MLO"] - ~db["by-outcome/malignant"]
     pandas.testing.assert_frame_equal(by_rows.to_pandas(), cohort.to_pandas())
-    assert db.all.where(view=[]).to_pandas().columns.tolist() == cohort.to_pandas().columns.tolist()
+    assert (db.all - db.all).to_pandas().columns.tolist() == cohort.to_pandas().columns.tolist()
 
 
 def test_without_pyarrow_a_table_says_how_to_get_it(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -309,7 +309,8 @@ TESTED_BY = {
     "test_a_command_answers_on_a_full_disk",
     "S104": "test_an_interrupt_from_the_terminal_is_one_line_and_leaves_no_process "
     "test_cancelled_work_ends_at_once test_workers_end_with_their_parent_process "
-    "test_a_decoder_at_work_does_not_outlive_a_check_that_is_killed",
+    "test_a_decoder_at_work_does_not_outlive_a_check_that_is_killed "
+    "test_a_process_that_reads_for_a_drive_ends_with_it_even_if_that_is_killed",
     "S105": "test_a_cell_is_quoted_where_it_must_be_and_never_calculated "
     "test_a_text_that_a_spreadsheet_would_calculate_is_a_text_in_the_summary "
     "test_names_that_a_spreadsheet_would_calculate_are_texts",
@@ -448,7 +449,7 @@ TESTED_BY = {
     "test_an_infinite_depth_and_every_method_that_writes_are_refused",
     "S145": "test_every_request_needs_a_credential_also_on_loopback test_a_unix_socket_is_only_for_its_owner "
     "test_each_user_sees_what_the_source_lets_this_user_see "
-    "test_passwords_are_compared_and_a_changed_file_counts_at_once test_password_refuses_what_it_cannot_use",
+    "test_passwords_are_compared_and_a_changed_file_counts test_password_refuses_what_it_cannot_use",
     "S146": "test_what_other_machines_could_reach_needs_tls_and_passwords "
     "test_a_page_of_another_site_gets_nothing test_an_absolute_target_of_another_server_is_refused "
     "test_the_log_names_no_client_and_no_path "
@@ -598,6 +599,7 @@ SAID_BY = {
         (
             "UserError",
             "NotFoundError",
+            "ConditionError",
             "_NotKeptError",
             "DemoError",
             "IndexFileError",
@@ -626,7 +628,11 @@ def messages() -> list[tuple[str, int, str]]:
                 assert len(node.args) > SAID_BY[name], f"{file}:{node.lineno}: {name} without a message"
                 if name == "Finding" and ast.unparse(node.args[1]) == "'ok'":
                     continue
-                said = node.args[:2] if name in ("UserError", "NotFoundError") else node.args[SAID_BY[name] :][:1]
+                said = (
+                    node.args[:2]
+                    if name in ("UserError", "NotFoundError", "ConditionError")
+                    else node.args[SAID_BY[name] :][:1]
+                )
                 for text in map(longest_literal, said):
                     if text:  # else it is another's, or put together from others
                         found.append((str(file.relative_to(ROOT)), node.lineno, text))

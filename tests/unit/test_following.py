@@ -3,26 +3,37 @@
 import contextlib
 import io
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas
 import pyarrow.parquet
 import pytest
+import trio
 from click.testing import CliRunner
 from pycocotools.coco import COCO
 from trees import PIXELS, Tree, build_index
 
 from omidbfs.cli.main import main
+from omidbfs.cohorts.cohort import Cohort, Cohorts
 from omidbfs.database.file_kinds import DCM
 from omidbfs.database.layout import find_source
 from omidbfs.exports.coordinates import FOLLOWING
+from omidbfs.fuse.operations import Operations
+from omidbfs.http.paths import found as found_by_http
 from omidbfs.index.classification import Classification
 from omidbfs.index.columns import Index
 from omidbfs.index.measured import Geometries, Record, keys_of, made
 from omidbfs.pixels.rendition import Box, Configured, Format, Rendition
+from omidbfs.serving.drive import Drive
+from omidbfs.serving.rights import own_identity
+from omidbfs.serving.spool import Spool
+from omidbfs.view import context
+from omidbfs.view.inode import ROOT_INODE
 from omidbfs.view.nodes import Directory, Export
 from omidbfs.view.ownership import drive_access
 from omidbfs.view.view import View
@@ -231,6 +242,48 @@ def test_cropped_images_have_tables_where_the_whole_cohort_is_measured(cropped: 
         wanted = {name for name in files if name.startswith(("paths", "summary"))} if not has_tables else files
         assert {name for name in names if name in files} == wanted, path
         assert "coco.json" in names_in(view, f"{path}/as-png-52x40/.omidbfs")
+
+
+@pytest.mark.parametrize("asks", ["a mount", "HTTP"])
+def test_a_thread_finds_out_which_files_a_cropped_cohort_has(
+    cropped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    plain = view_of(cropped)
+    records = {name: Record(found, "left", 0.5) for name, found in BOXES.items()}
+    view = view_of(cropped, geometries(plain.index, records), plain.index)
+    names = b"by-view/MLO/as-png-52x40-crop/.omidbfs/coco.json".split(b"/")
+    rows, threads = Cohorts.rows, set[object]()
+
+    def noted(self: Cohorts, cohort: Cohort) -> object:
+        threads.add(threading.current_thread())
+        return rows(self, cohort)
+
+    monkeypatch.setattr(Cohorts, "rows", noted)
+    monkeypatch.setattr(context, "_FEW", -1)  # a cohort of millions
+
+    async def by_kernel(drive: Drive) -> str:
+        operations, inode = Operations(drive), ROOT_INODE
+        for name in names:
+            inode = (await operations.lookup(inode, name, SimpleNamespace())).st_ino
+        export = operations.generated.get(inode)
+        assert export is not None
+        return export.format
+
+    async def by_http(drive: Drive) -> str:
+        node = await found_by_http(drive, own_identity(), names)
+        assert isinstance(node, Export)
+        return node.format
+
+    async def run() -> str:
+        drive = Drive(view, find_source(cropped), spool=Spool((tmp_path,)))
+        try:
+            return await (by_http if asks == "HTTP" else by_kernel)(drive)
+        finally:
+            drive.close()
+
+    assert trio.run(run) == "coco"
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_boxes_follow_what_is_cropped(cropped: Path) -> None:

@@ -443,7 +443,6 @@ def test_zarr_and_mappers_read_a_cohort_as_a_store(fs: AbstractFileSystem) -> No
     assert store.read_only
 
 
-@pytest.mark.filterwarnings("ignore:UPath 'omidbfs' filesystem not explicitly implemented")
 def test_universal_pathlib_walks_the_drive(fs: AbstractFileSystem, options: dict[str, str]) -> None:
     root = UPath("omidbfs://", **options)
     directory = root / "by-outcome" / "malignant" / "by-view" / "MLO"
@@ -452,6 +451,17 @@ def test_universal_pathlib_walks_the_drive(fs: AbstractFileSystem, options: dict
     file = next(path for path in directory.iterdir() if path.suffix == ".dcm")
     assert file.read_bytes() == fs.cat_file(f"{MLO}/{file.name}")
     assert file.stat().st_size == len(file.read_bytes())
+    assert file in root.glob("by-outcome/malignant/by-view/*/*.dcm")
+    assert pickle.loads(pickle.dumps(file)) == file
+    assert str(file.parent) == f"omidbfs://{MLO}"
+
+
+def test_universal_pathlib_knows_the_drive_before_fsspec_has_loaded_it(options: dict[str, str]) -> None:
+    script = f"from upath import UPath; path = UPath('omidbfs://by-view/CC', **{options!r}); assert path.is_dir()"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def mapper_names(fs: AbstractFileSystem) -> list[str]:
@@ -462,3 +472,21 @@ def test_a_directory_is_copied_to_disk(fs: AbstractFileSystem, tmp_path: Path) -
     fs.get(MLO, str(tmp_path / "copy"), recursive=True)
     copied = {path.name: path.read_bytes() for path in (tmp_path / "copy").rglob("*.*")}
     assert copied == {path.rpartition("/")[2]: content for path, content in fs.cat(f"{MLO}/*").items()}
+
+
+@pytest.mark.parametrize("path", ["all", "all/", "by-view/CC", "by-view/CC/", "README.txt"])
+@pytest.mark.parametrize("target", ["new", "new/", "there", "there/"])
+def test_what_is_copied_is_where_fsspec_puts_it_from_a_disk(
+    tree: Tree, tmp_path: Path, path: str, target: str
+) -> None:
+    fs, disk = fsspec.filesystem("omidbfs", source=str(tree.root), index=str(tmp_path / "i")), tmp_path / "disk"
+    for name in [*fs.ls("all", detail=False), *fs.ls("by-view/CC", detail=False), "README.txt"]:
+        (disk / name).parent.mkdir(parents=True, exist_ok=True)
+        (disk / name).touch()
+    found = []
+    for system, source in ((fs, path), (fsspec.filesystem("file", auto_mkdir=True), f"{disk}/{path}")):
+        place = tmp_path / type(system).__name__
+        (place / "there").mkdir(parents=True)
+        system.get(source, f"{place}/{target}", recursive=not path.endswith("txt"))
+        found.append(sorted(str(one.relative_to(place)) for one in place.rglob("*")))
+    assert found[0] == found[1]

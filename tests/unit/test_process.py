@@ -1,15 +1,17 @@
 """Our processes import nothing from the current directory, and have standard streams."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from omidbfs.base.process import code_command, exit_status_of, module_command
+from omidbfs.base.process import code_command, exit_status_of, life, module_command
 
 PLANTED = "raise SystemExit('the current directory was imported from')"
 
@@ -45,9 +47,19 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_we_start_imports_nothing_from_the_current_directory(planted: Path, command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = renewed(command) if "omidbfs.cli.renew" in command else said_by(command)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("omidbfs")
+
+
+def said_by(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+def renewed(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a drive runs it."""
+    with life() as its_life:
+        return said_by([*command, str(its_life)], pass_fds=(its_life,), **options)
 
 
 def test_workers_import_nothing_from_the_current_directory(planted: Path, tmp_path: Path) -> None:
@@ -79,6 +91,39 @@ def test_a_process_that_we_wait_for_ends_with_us(number: signal.Signals) -> None
     assert process.returncode == (-number if number == signal.SIGINT else 128 + number)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+RENEWING = """
+import fcntl, os, runpy, sys, time
+import omidbfs.cli.main
+def reading(**_):
+    fcntl.flock(1, fcntl.LOCK_EX)
+    os.write(1, b"reads")
+    time.sleep(20)
+    os.write(1, b" on")
+omidbfs.cli.main.main = reading
+runpy.run_module("omidbfs.cli.renew", run_name="__main__")
+"""
+
+DRIVES = {
+    "that starts": "exit_status_of(command)",
+    "that refreshes": "import trio; from omidbfs.serving import patience; "
+    "trio.run(patience.Patience().run, command)",
+}
+
+
+@pytest.mark.parametrize("how", DRIVES)
+def test_a_process_that_reads_for_a_drive_ends_with_it_even_if_that_is_killed(how: str, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    command = ["sh", "-c", 'exec > "$0" "$@"', str(said), sys.executable, "-c", RENEWING]
+    script = f"from omidbfs.base.process import exit_status_of; command = {command!r}; {DRIVES[how]}"
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        while not (said.exists() and said.read_text()):
+            time.sleep(0.05)
+        process.kill()
+    with said.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # which the process has until its end
+        assert file.read() == "reads"
 
 
 def test_the_status_of_a_process_is_returned() -> None:
@@ -160,12 +205,6 @@ def test_the_index_of_a_drive_takes_nothing_that_is_meant_for_the_command(
         "--json",
     ]
     for changed in ("true", "false"):
-        done = subprocess.run(
-            [*module_command("omidbfs.cli.renew"), *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = renewed([*module_command("omidbfs.cli.renew"), *arguments], env=environment)
         assert (done.returncode, done.stderr) == (0, "")
         assert f'"changed": {changed}' in done.stdout
