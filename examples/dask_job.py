@@ -11,6 +11,7 @@ the index (omidbfs index SOURCE --index FILE) at the same path, and have the sam
 
 import sys
 from collections import defaultdict
+from logging import CRITICAL
 
 import numpy as np
 from dask.distributed import Client
@@ -38,7 +39,8 @@ def brightness(cohort: Cohort, start: int) -> list[tuple[str, float]]:
 def main(source: str, path: str = "all", scheduler: str | None = None) -> None:
     """Print a line for each manufacturer."""
     cohort = omidbfs.open(source)[path]
-    here = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    # Workers that end report lost connections as errors. Errors of tasks are raised by gather() all the same.
+    here = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": CRITICAL}
     with Client(scheduler) if scheduler else Client(**here) as dask:
         parts = dask.map(lambda start: brightness(cohort, start), range(0, len(cohort), PART))
         means = defaultdict(list)

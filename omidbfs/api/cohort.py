@@ -149,6 +149,8 @@ class Cohort:
 
     def __getitem__(self, number: int | slice) -> Image | list[Image]:
         """Return the image at a place, from 0 on; negative places count from the end. A slice gives a list."""
+        if isinstance(number, str):
+            raise TypeError("images have numbers in a cohort; to narrow a cohort, use where(view='MLO')")
         rows = self._rows()
         if isinstance(number, slice):
             return [Image(self._connection, row) for row in rows[number].tolist()]

@@ -162,6 +162,9 @@ class Database:
     change: open it again to see what has changed.
     """
 
+    __iter__ = None
+    """Its paths have no end, so a database is not iterable. ``all`` is."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 

@@ -22,14 +22,14 @@ Condition = Single | list[Single] | set[Single] | frozenset[Single]
 
 
 def facet_named(view: View, name: str) -> Facet:
-    """Return a facet; ``_`` in the name stands for ``-``.
+    """Return a facet; ``_`` in the name stands for ``-``, and ``by-`` may be in front.
 
     Raises
     ------
     NotFoundError
         There is no such facet.
     """
-    facet = view.cohorts.facet(name.replace("_", "-"))
+    facet = view.cohorts.facet(name.replace("_", "-").removeprefix("by-"))
     if facet is None:
         known = {one.name: one.name.replace("-", "_") for one in view.cohorts.facets}
         close = did_you_mean(closest(name, known))

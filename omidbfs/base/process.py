@@ -55,6 +55,19 @@ def handled_ending(handle: Callable[[int, FrameType | None], None]) -> Iterator[
             signal.signal(number, before)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and the signals of :data:`ENDING` in the block, which tidies up before this process ends."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ENDING)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def leave(number: int, frame: FrameType | None) -> None:
     """Handle a signal: end this process with status 128 + ``number``, which shells use for a death by signal."""
     sys.exit(128 + number)

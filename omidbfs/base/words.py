@@ -1,10 +1,11 @@
-"""Words for users: counts of things, and suggestions for misspelt names.
+"""Words for users: counts of things, times, and suggestions for misspelt names.
 
 Every command that prints uses it. Pure functions: any thread may call them. It imports small modules only, since
 every command loads it.
 """
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 
 _PLURALS = {"study": "studies", "directory": "directories", "entry": "entries"}
@@ -15,6 +16,11 @@ _SHORTEST_BEGINNING = 3
 def counted(number: int, what: str, form: str = "") -> str:
     """Return a number of things: ``1 image``, ``2 images``; ``form`` is the format of the number."""
     return f"{number:{form}} {what if number == 1 else _PLURALS.get(what, what + 's')}"
+
+
+def moment(seconds: float) -> str:
+    """Return a time, given in seconds since 1970, as the clock of this machine: ``2026-11-26 16:40 GMT``."""
+    return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(seconds))
 
 
 def did_you_mean(names: Iterable[str]) -> str:

@@ -236,12 +236,16 @@ def index(source: Path, rebuild: bool, json: bool, **options: Any) -> None:
 @click.option("--full-size", is_flag=True, help="Write images of 3328 x 2560 pixels, 17 MB each.")
 @click.option("--quirks", is_flag=True, help="Add clients with every oddity of real databases.")
 def demo(directory: Path, clients: int, seed: int, full_size: bool, quirks: bool) -> None:
-    """Write a synthetic OMI-DB into DIRECTORY, new or empty. Nothing in it is a patient."""
+    """Write a synthetic OMI-DB into DIRECTORY, new or empty. Nothing in it is a patient.
+
+    If the command is interrupted, or fails, it removes what it has written.
+    """
+    from omidbfs.base.process import handled_ending, leave
     from omidbfs.base.progress import shown_progress
     from omidbfs.base.whole import named_when_full
     from omidbfs.demo import generate
 
-    with shown_progress() as progress, named_when_full(directory):
+    with handled_ending(leave), shown_progress() as progress, named_when_full(directory):
         generate(
             directory,
             clients,

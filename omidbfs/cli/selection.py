@@ -5,14 +5,13 @@ Functions import the parts that they use: a command that needs no index does not
 """
 
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from omidbfs.base.errors import UserError
-from omidbfs.base.words import counted, meant
+from omidbfs.base.words import counted, meant, moment
 from omidbfs.cli.complete import complete_cohort
 from omidbfs.cli.options import cohort_on_drive, configuration, warn
 
@@ -84,7 +83,7 @@ def stored_and_age(session: "Session", options: dict[str, Any], *, whole: bool =
     if not len(stored.index):
         warn_of_links(stored.index)
         warn_of_emptiness(stored.index)
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
+    when = moment(stored.written)
     age = f"as of {when}, when the index was written; --verify-first looks for changes since then"
     return stored, "" if is_fresh else age
 

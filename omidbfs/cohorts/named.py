@@ -136,7 +136,10 @@ def _names(names: list[str], key: str) -> tuple[str, ...]:
         raise RefusedError(f"{key} {_NAMES}, and this list is empty", key)
     path = next((name for name in names if "/" in name), None)
     if path is not None:
+        name = path.removeprefix("cohorts/")
         remedy = "write path = and the path" if key == "include" else f'write exclude = "{path}"'
+        if name != path and "/" not in name:
+            remedy = f'write "{name}"'
         raise RefusedError(f"{key}: {path} is a path, and the list has names of cohorts", key, remedy=remedy)
     return tuple(dict.fromkeys(names))
 

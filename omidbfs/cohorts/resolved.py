@@ -164,13 +164,14 @@ class _Resolver:
                 f"path: {rendition} shows renditions, but a cohort has images: append it where you use the cohort",
                 place=place,
             )
+        facets = [self._facet(name, place) for name in words[::2]]
         if len(words) % 2:
             raise UserError(f"path: {path} has a facet without a value", place=place)
-        for name, value in zip(words[::2], words[1::2], strict=True):
-            cohort = cohort.narrowed(self._term(name, value, place, missing))
+        for facet, value in zip(facets, words[1::2], strict=True):
+            cohort = cohort.narrowed(self._term(facet, value, place, missing))
         return cohort
 
-    def _term(self, name: str, value: str, place: str, missing: dict[str, str]) -> Term:
+    def _facet(self, name: str, place: str) -> Facet:
         by_name = {**self._cohorts.index.registry.by_name, COHORT: COHORT_FACET}
         facet = by_name.get(name.removeprefix("by-"))
         if facet is None or not name.startswith("by-"):
@@ -181,13 +182,16 @@ class _Resolver:
                 f"path: {name} narrows files, but a cohort has images: append it where you use the cohort",
                 place=place,
             )
+        return facet
+
+    def _term(self, facet: Facet, value: str, place: str, missing: dict[str, str]) -> Term:
         if facet.kind is Kind.COHORT:
             return self._of_cohorts(value, place)
         term = self._cohorts.term(facet, value)
         if term is None and facet.kind not in (Kind.TEXT, Kind.NAME):
-            raise UserError(f"path: {value} is no value of {name}", _hint(facet, value), place)
+            raise UserError(f"path: {value} is no value of by-{facet.name}", _hint(facet, value), place)
         if term is None:
-            missing[f"{name}/{value}"] = ""
+            missing[f"by-{facet.name}/{value}"] = ""
         return term or Term(facet.name, frozenset())
 
     def _of_cohorts(self, value: str, place: str) -> Term:

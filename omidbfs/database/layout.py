@@ -26,6 +26,8 @@ CLIENT_NAME = re.compile(r"[A-Za-z]{4}[0-9]{1,16}")
 """A client directory: ``demd<N>``, ``optm<N>`` or any other four letters and digits."""
 
 
+_OF_A_DRIVE = re.compile(r"(^|/)(by|as)-[a-z]")
+"""Matches a path that has a name as in a drive."""
 NO_ANSWER = "a directory or file of the client does not answer, though the disk answers for other clients"
 """Why a client is left out whose files are waited for in vain."""
 
@@ -80,9 +82,10 @@ def find_source(
         if path is None:
             raise UserError("name a SOURCE directory, or both --images and --data")
         if not path.is_dir():
-            raise UserError(
-                "no such directory", "SOURCE is the directory that holds images/ and data/", place=path
-            )
+            remedy = "SOURCE is the directory that holds images/ and data/"
+            if _OF_A_DRIVE.search(str(path)):
+                remedy += ", or a mounted drive, and COHORT comes after it"
+            raise UserError("no such directory", remedy, place=path)
         for tree, directory in trees_below(path).items():
             if found[tree] is None:
                 root, found[tree], labels[tree] = os.path.realpath(path), str(directory), directory.name

@@ -1,13 +1,16 @@
 """Writes the whole demo in one call. ``omidbfs demo`` and the tests use it."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
 import orjson
 
 from omidbfs.base.errors import UserError
+from omidbfs.base.process import undisturbed
 from omidbfs.database.problems import Problem
 from omidbfs.demo.history import story_of
 from omidbfs.demo.pixel_variants import PIXEL_VARIANTS
@@ -15,6 +18,8 @@ from omidbfs.demo.quirks import QUIRKS, strays_in_the_trees
 from omidbfs.demo.subject import STORY, Subject
 from omidbfs.demo.tree import FULL, SMALL, Writer, settle
 from omidbfs.demo.variants import VARIANTS
+
+_TREES, _QUIRKS = ("images", "data"), "quirks.jsonl"
 
 
 class DemoError(UserError):
@@ -44,6 +49,7 @@ def generate(
     ``full_size`` (17 MB each), and the same field of view. With ``quirks`` more clients follow, always with small
     images, that have the unusual forms and errors of real databases, and ``quirks.jsonl`` lists the problems.
     ``progress`` is called with the number of clients done and the number of clients, without those of quirks.
+    If anything is raised, such as ``KeyboardInterrupt``, everything that was written is removed first.
 
     Returns
     -------
@@ -56,31 +62,49 @@ def generate(
     DemoError
         ``directory`` cannot be made or is not empty, or ``clients`` is negative.
     """
-    _claim(directory, clients)
-    writer = Writer(directory, FULL if full_size else SMALL, seed)
-    for number in range(clients):
-        writer.write(number, client_name(number, seed), story_of(number, seed))
-        if progress is not None:
-            progress(number + 1, clients)
-    problems = sorted(_plant(directory, seed)) if quirks else []
-    if quirks:
-        lines = (
-            orjson.dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail}) + b"\n"
-            for problem in problems
-        )
-        (directory / "quirks.jsonl").write_bytes(b"".join(lines))
-    _date_strays(directory)
+    if clients < 0:
+        raise DemoError(f"{clients} is not a number of clients")
+    with _removed_unless_whole(directory):
+        writer = Writer(directory, FULL if full_size else SMALL, seed)
+        for number in range(clients):
+            writer.write(number, client_name(number, seed), story_of(number, seed))
+            if progress is not None:
+                progress(number + 1, clients)
+        problems = sorted(_plant(directory, seed)) if quirks else []
+        if quirks:
+            lines = (
+                orjson.dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail}) + b"\n"
+                for problem in problems
+            )
+            (directory / _QUIRKS).write_bytes(b"".join(lines))
+        _date_strays(directory)
     return problems
 
 
-def _claim(directory: Path, clients: int) -> None:
-    if clients < 0:
-        raise DemoError(f"{clients} is not a number of clients")
+@contextmanager
+def _removed_unless_whole(directory: Path) -> Iterator[None]:
+    """Claim a directory. If the block raises, remove what it has written, and the directories that were made."""
+    made = [place for place in (directory, *directory.parents) if not place.exists()]
+    _claim(directory)
+    try:
+        yield
+    except BaseException:
+        with undisturbed():
+            for tree in _TREES:
+                shutil.rmtree(directory / tree, ignore_errors=True)
+            (directory / _QUIRKS).unlink(missing_ok=True)
+            for place in made:
+                with suppress(OSError):
+                    place.rmdir()
+        raise
+
+
+def _claim(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         empty = not any(directory.iterdir())
         if empty:
-            for tree in ("images", "data"):
+            for tree in _TREES:
                 (directory / tree).mkdir()
     except OSError as error:
         raise DemoError(f"{directory}: {error.strerror}") from error
@@ -117,7 +141,7 @@ def _date_strays(directory: Path) -> None:
     for place in (
         *strays,
         *(directory / tree / name for tree, name in (("images", "Thumbs.db"), ("data", "notes.txt"))),
-        directory / "quirks.jsonl",
+        directory / _QUIRKS,
         directory / "images",
         directory / "data",
         directory,

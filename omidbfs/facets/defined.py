@@ -162,6 +162,9 @@ def _definition(name: str, table: object, _: Where, directory: Path) -> Definiti
         raise RefusedError("is not a table")
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise RefusedError(f"a name has lower-case letters, digits and single hyphens, {LONGEST} at most")
+    if name.startswith("by-"):
+        remedy = f"write [facets.{name.removeprefix('by-')}]"
+        raise RefusedError(f"the drive would call it by-{name}", remedy=remedy)
     if name in BY_NAME or name == COHORT_FACET.name:
         raise RefusedError(f"there is a facet {name} already", remedy="choose another name")
     kinds = [kind for kind in _KINDS if kind in table]

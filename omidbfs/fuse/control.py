@@ -7,6 +7,7 @@ import fcntl
 import logging
 import logging.handlers
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -24,6 +25,7 @@ from omidbfs.base.places import user_directory
 from omidbfs.base.process import close_inherited_files, leave, take_null_streams
 from omidbfs.fuse.asking import Answer, State, ask
 from omidbfs.fuse.holders import holders, is_inside, unseen_holders
+from omidbfs.fuse.inside import inside
 from omidbfs.fuse.mounts import FILE_SYSTEM, Mount, mount_at, mounted_at, unmount_as_root
 from omidbfs.fuse.server import send, serves
 
@@ -184,11 +186,11 @@ def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> 
     UserError
         No drive is mounted there, or the drive is in use, or the system refuses.
     """
-    mounted = _drive_at(mountpoint)
+    mounted = drive_at(mountpoint, "umount")
     status = ask(mounted).status if not lazy else None
     daemon = status.pid if status is not None and serves(status.pid, mounted) else None
-    inside = is_inside(mounted.mountpoint)
-    if inside:
+    shell_is_inside = is_inside(mounted.mountpoint)
+    if shell_is_inside:
         os.chdir("/")
     deadline = time.monotonic() + _PASSING
     while (reason := _unmounted(mounted.mountpoint, lazy=lazy)) is not None:
@@ -196,7 +198,7 @@ def unmount(mountpoint: Path, patience: float = 10.0, *, lazy: bool = False) -> 
             raise UserError(reason, place=mountpoint)
         names = holders(mounted.mountpoint)
         if names or time.monotonic() > deadline:
-            remedy = "your shell is inside: leave the drive with cd" if inside else "end what is on it"
+            remedy = "your shell is inside: leave the drive with cd" if shell_is_inside else "end what is on it"
             raise UserError(
                 f"in use by {names or unseen_holders()}", f"{remedy}, or omidbfs umount --lazy", place=mountpoint
             )
@@ -240,11 +242,23 @@ def _unmounted(mountpoint: str, *, lazy: bool) -> str | None:
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
-def _drive_at(mountpoint: Path) -> Mount:
+def drive_at(mountpoint: Path, command: str) -> Mount:
+    """Return the drive at a mount point, for a command such as ``umount``.
+
+    Raises
+    ------
+    UserError
+        No drive is mounted there. If the path leads into a drive, the message has the command for that drive.
+    """
     mounted = mounted_at(str(mountpoint))
-    if mounted is None or mounted.type != FILE_SYSTEM:
+    if mounted is not None and mounted.type == FILE_SYSTEM:
+        return mounted
+    if (found := inside(str(mountpoint))) is None:
         raise UserError("no drive of omidbfs is mounted there", place=mountpoint)
-    return mounted
+    place, _ = found
+    leaving = "leave the drive with cd, then " if command == "umount" and is_inside(place) else ""
+    remedy = f"{leaving}omidbfs {command} {shlex.quote(place)}"
+    raise UserError(f"is a path in the drive at {place}", remedy, place=mountpoint)
 
 
 def status_of(mount: Mount, patience: float = 5.0) -> Answer:
@@ -285,7 +299,7 @@ def ask_for_refresh(mountpoint: Path) -> bool:
     UserError
         No drive answers there, or it belongs to another user, or the refresh failed.
     """
-    mounted = _drive_at(mountpoint)
+    mounted = drive_at(mountpoint, "refresh")
     answer = ask(mounted)
     status = answer.status
     if status is None:

@@ -112,7 +112,9 @@ def check_fuse(device: Path) -> None:
         ) from None
     except OSError as error:
         raise UserError(
-            f"cannot be opened: {error.strerror}", "ask an administrator for access to it", place=device
+            f"cannot be opened: {error.strerror}",
+            "ask an administrator for access to it, or use omidbfs serve or Python",
+            place=device,
         ) from None
 
 

@@ -2,8 +2,8 @@
 
 ``chunk``, ``merge``, ``slices`` and ``store`` use it. Its functions are pure, for any thread.
 
-A column is a field of :class:`~omidbfs.index.columns.Index`, or of a part of it (files, episodes, marks), whose
-type is annotated with a :class:`Column`. Everything else follows from that line.
+A column is a field of :class:`~omidbfs.index.columns.Index`, or of a part of it (files, episodes, lesions, marks),
+whose type is annotated with a :class:`Column`. Everything else follows from that line.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -72,6 +72,9 @@ def _rendition(name: str, table: object, where: Where, directory: Path) -> Rendi
             f"a name has lower-case letters, digits and single hyphens, begins with a letter, and has {_LONGEST} "
             "characters at most"
         )
+    if name.startswith("as-"):
+        remedy = f"write [renditions.{name.removeprefix('as-')}]"
+        raise RefusedError(f"the drive would call it as-{name}", remedy=remedy)
     if name in BUILT_IN or _WITH_SIZE.fullmatch(name):
         raise RefusedError(f"as-{name} is a rendition of every drive", remedy="choose another name")
     if not isinstance(table, dict):

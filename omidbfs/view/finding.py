@@ -5,7 +5,7 @@ Commands and the Python API use it. Pure functions of a view: any thread may cal
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -47,24 +47,26 @@ def directory_at(view: View, path: str, config: Configuration) -> Directory:
         The path is too long, or leads to a file.
     """
     directory = view.root
-    for component in path.split("/"):
-        if not component:
-            continue
+    components = [component for component in path.split("/") if component]
+    for number, component in enumerate(components):
         try:
             child = view.lookup(directory, os.fsencode(component))
         except OSError as error:
             said = f"{error.strerror}: no facet is found below a path of more than {LONGEST_PATH} bytes"
             raise UserError(f"{path[:40]}...: {said}") from None
         if child is None:
-            raise NotFoundError(*_unknown(view, directory, component, config), path)
+            raise NotFoundError(*_unknown(view, directory, components[number:], config), path)
         if not isinstance(child, Directory):
             raise UserError(f"{component} is a file, and a directory is needed", place=path)
         directory = child
     return directory
 
 
-def _unknown(view: View, directory: Directory, component: str, config: Configuration) -> tuple[str, str]:
-    """Return why a directory has no entry of a name, and a hint: the names that the user may have meant."""
+def _unknown(
+    view: View, directory: Directory, components: Sequence[str], config: Configuration
+) -> tuple[str, str]:
+    """Return why a directory lacks the first of some components, and a hint: what the user may have meant."""
+    component = components[0]
     is_at_root = isinstance(directory, RootDirectory)
     if (
         isinstance(directory, NamedDirectory)
@@ -84,7 +86,16 @@ def _unknown(view: View, directory: Directory, component: str, config: Configura
     close = closest(re.sub("^by[-_ ]", "", component, flags=re.IGNORECASE), known) or [
         f"by-{name}/{component}" for name, facet in facets.items() if _has(view, facet, component)
     ]
+    close = close or [path for path in [_on_a_drive(view, components[1:])] if path]
     return f"there is no {component}", did_you_mean(close[:3]) or "`omidbfs facets SOURCE` shows what there is"
+
+
+def _on_a_drive(view: View, components: Sequence[str]) -> str:
+    """Return the end of a path that begins as on a drive: what the user means whose drive is not mounted."""
+    for number, component in enumerate(components):
+        if isinstance(view.lookup(view.root, os.fsencode(component)), Directory):
+            return "/".join(components[number:])
+    return ""
 
 
 def no_rendition(view: View, above: Rendition | None, component: str) -> tuple[str, str]:

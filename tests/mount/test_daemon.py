@@ -235,10 +235,13 @@ def test_status_shows_each_drive_with_counters(drive: Drives, source: Path) -> N
     assert after["bytes_read"] >= before["bytes_read"] + len(b"pixels")
     assert after["entries_listed"] >= before["entries_listed"] + len(listed)
     assert after["open_files"] >= 1
+    drive.environment["TZ"] = "EST5"
     lines = drive.run("status").stdout
     assert f"{mount}: mounted\n" in lines
     assert f"{other}: mounted\n" in lines
-    assert f"  process   {drive.pid(other)}, since " in lines
+    now = r"\d{4}-\d\d-\d\d \d\d:\d\d EST"
+    assert re.search(rf"^  process   {drive.pid(other)}, since {now}$", lines, re.M)
+    assert re.search(rf"^  refresh   \w+ since {now}, \d+ done$", lines, re.M)
 
 
 def test_status_marks_what_is_dead(drive: Drives, source: Path) -> None:

@@ -269,8 +269,22 @@ def test_a_drive_whose_daemon_was_killed_can_be_unmounted(drive: Drives, source:
 def test_unmounting_another_file_system_is_refused(drive: Drives, source: Path, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", Path("/"), Path("/proc")):
         assert "no drive of omidbfs" in refused(drive, "umount", place)
+
+
+def test_a_path_in_a_drive_leads_to_the_command_for_that_drive(drive: Drives, source: Path) -> None:
     mount = drive(source)
-    assert "no drive of omidbfs" in refused(drive, "umount", mount / "all")
+    (drive.directory / "link").symlink_to(mount)
+    for command in ("umount", "refresh", "status"):
+        for place in (mount / "all", "link/by-view"):
+            line = refused(drive, command, place)
+            assert line == f"omidbfs: {place}: is a path in the drive at {mount}; omidbfs {command} {mount}"
+    command = [sys.executable, "-m", "omidbfs", "umount", "."]
+    done = subprocess.run(
+        command, cwd=mount / "all", capture_output=True, text=True, check=False, env=drive.environment
+    )
+    leave = f"leave the drive with cd, then omidbfs umount {mount}"
+    assert done.stderr == f"omidbfs: .: is a path in the drive at {mount}; {leave}\n"
+    assert os.listdir(mount / "all")
 
 
 def test_a_drive_in_use_is_not_unmounted(drive: Drives, source: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-VARYING = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\dZ)?|^\w+ clients: \d+ of .*\n", re.M)  # times, progress
+VARYING = re.compile(
+    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\dZ| \w+)|^\w+ clients: \d+ of .*\n", re.M
+)  # times, progress
 ORDER = (r"omidbfs demo ", r"mkdir drive$", r"omidbfs mount ", r"(?!omidbfs umount )", r"")
 """Patterns of commands, in the order in which the examples of a page run. A page may show a drive first."""
 
@@ -20,6 +22,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a shell in a directory for drives. Drives there are unmounted afterwards."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "LC_ALL": "C", "COLUMNS": "80"}
+    environment["EXAMPLES"] = str(ROOT / "examples")
     environment |= {f"XDG_{name}_HOME": str(tmp_path / name) for name in ("CONFIG", "CACHE", "STATE")}
     environment.pop("COVERAGE_PROCESS_START", None)  # smaller tests measure the coverage of this code
     yield environment
@@ -38,7 +41,9 @@ def examples(page: str) -> list[tuple[str, str]]:
     )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/cli.md", "docs/operations.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/tutorial.md", "docs/cli.md", "docs/operations.md", "examples/README.md"]
+)
 def test_the_examples_of_a_page_print_what_it_shows(
     tmp_path: Path, environment: dict[str, str], page: str
 ) -> None:

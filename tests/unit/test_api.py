@@ -101,6 +101,19 @@ def test_a_name_that_does_not_exist_is_a_key_error_with_a_suggestion(db: Databas
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
+def test_a_facet_may_have_the_name_of_its_directory(db: Database) -> None:
+    assert db.all.counts("by-view") == db.all.counts("view")
+    assert names(db.all.where(by_view="MLO", by_age=(50, 69))) == names(db["by-view/MLO/by-age/50-69"])
+    assert db.all[0]["by-view-modifier"] == db.all[0]["view_modifier"]
+
+
+def test_a_database_has_no_list_of_paths_and_a_cohort_no_paths(db: Database) -> None:
+    with pytest.raises(TypeError, match="not iterable"):
+        list(db)
+    with pytest.raises(TypeError, match="to narrow a cohort, use where"):
+        db.all["by-view/MLO"]
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -468,7 +481,7 @@ def test_a_place_is_a_number_or_a_slice(db: Database) -> None:
     for part in (slice(0, 5), slice(-3, None), slice(None, None, -7), slice(10**6, None)):
         assert cohort[part] == every[part]
     assert cohort[np.int64(3)] == every[3]
-    for wrong in ("by-view", 1.5, None):
+    for wrong in (1.5, None):
         with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
             cohort[wrong]  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="'slice' object cannot be interpreted as an integer"):

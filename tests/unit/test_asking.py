@@ -23,7 +23,8 @@ from omidbfs.index import fingerprint, store
 Run = Callable[..., Result]
 
 AGE = (
-    r"omidbfs: as of \d{4}-\d\d-\d\d \d\d:\d\d, when the index was written; --verify-first looks for changes .*\n"
+    r"omidbfs: as of \d{4}-\d\d-\d\d \d\d:\d\d \w+, when the index was written; "
+    r"--verify-first looks for changes since then\n"
 )
 
 

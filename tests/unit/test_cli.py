@@ -331,6 +331,16 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         (["count", "DB", "by-age/50-60,131-"], "131- is no value of by-age; numbers are 0 to 130"),
         (["count", "DB", "by-year/12345678901"], "12345678901 is no value of by-year; numbers are 1900 to 2150"),
         (["count", "DB", "by-manufacturer/simens"], "no value of by-manufacturer; did you mean siemens?"),
+        (["count", "DB", "drive/by-view/CC"], "drive/by-view/CC: there is no drive; did you mean by-view/CC?"),
+        (["count", "DB", "/mnt/db/all"], "/mnt/db/all: there is no mnt; did you mean all?"),
+        (["ls", "DB", "./by-view"], "./by-view: there is no .; did you mean by-view?"),
+        (["ls", "DB", "drive/there"], "there is no drive; `omidbfs facets SOURCE` shows what there is"),
+        (
+            ["count", "drive/by-view/CC"],
+            "drive/by-view/CC: no such directory; SOURCE is the directory that holds images/ and data/, or a "
+            "mounted drive, and COHORT comes after it",
+        ),
+        (["count", "by-view/CC"], "or a mounted drive, and COHORT comes after it"),
         (["count", "DB", "by-density/a"], "there is no by-density; `omidbfs facets SOURCE` shows what there is"),
         (["count", "DB", "By_View/CC"], "there is no By_View; did you mean by-view?"),
         (["count", "DB", "SIEMENS"], "there is no SIEMENS; did you mean by-manufacturer/SIEMENS?"),

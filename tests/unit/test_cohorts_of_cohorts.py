@@ -218,6 +218,7 @@ def test_a_broken_cohort_breaks_no_other_cohort_and_no_command(run: Callable[...
             'exclude = ["by-view/CC"]',
             'by-view/CC is a path, and the list has names of cohorts; write exclude = "by',
         ),
+        ('exclude = ["cohorts/its"]', 'cohorts/its is a path, and the list has names of cohorts; write "its"'),
         ("exclude = [1]", "exclude is a path, a list of names of cohorts, or a table"),
         ('path = "cohorts"', "path: cohorts holds cohorts, and one is needed; add its name"),
         ('path = "cohorts/them"', "path: there is no cohort them"),

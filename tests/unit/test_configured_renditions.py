@@ -72,6 +72,10 @@ def test_a_name_has_words_of_lower_case_letters_and_digits(tmp_path: Path, name:
             )
             for name in ("png", "png16", "tiff", "npy", "png-512", "png16-10x10", "npy-1", "tiff-99999")
         ),
+        (
+            '[renditions.as-a]\nformat = "png"',
+            "1: [renditions.as-a]: the drive would call it as-as-a; write [renditions.a]",
+        ),
         ("[renditions.a]\nsize = 512", "1: [renditions.a]: needs a format: png, png16, tiff or npy"),
         ('[renditions.a]\nformat = "jpeg"', "2: [renditions.a]: format is png, png16, tiff or npy"),
         ("[renditions.a]\nformat = 1", "2: [renditions.a]: format is png, png16, tiff or npy"),

@@ -1,10 +1,15 @@
 """The demo is a valid OMI-DB with every outcome, and with the accidents that it lists."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
+import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -105,6 +110,45 @@ def test_progress_counts_clients(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     generate(tmp_path / "new", 2, 1, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(("how", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("place", ["there", "new/deep/db"])
+def test_an_interrupted_demo_leaves_nothing_that_it_has_written(
+    tmp_path: Path, place: str, how: str, status: int
+) -> None:
+    (tmp_path / "there").mkdir()
+    command = [sys.executable, "-m", "omidbfs", "demo", str(tmp_path / place), "--clients", "1000000", "--quirks"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while len(list(tmp_path.glob(f"{place}/data/*"))) < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.Signals[how])
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (status, "omidbfs: interrupted\n" if how == "SIGINT" else "")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_a_demo_that_fails_leaves_nothing_even_if_it_is_interrupted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(done: int, total: int) -> None:
+        assert len(list(tmp_path.glob("db/data/*"))) == done
+        if done == total:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def remove(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGINT)  # people press Ctrl-C again
+        signal.raise_signal(signal.SIGTERM)
+        removed(*arguments, **options)
+
+    removed = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(OSError, match="No space left"):
+        generate(tmp_path / "db", 2, SEED, progress=fail)
+    assert list(tmp_path.iterdir()) == []
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize("number", [0, -1])

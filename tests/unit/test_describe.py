@@ -232,9 +232,9 @@ def test_a_uid_that_occurs_twice_is_explained_at_each_place(
     [
         ("1.2.826.0.2", "; did you mean 1.2.826.0.1?"),
         ("1.2.826", "; did you mean 1.2.826.0.1?"),
-        ("9.9.9.9.9.9.9", ""),
-        ("x", ""),
-        ("", ""),
+        ("9.9.9.9.9.9.9", "; `omidbfs ls SOURCE by-client` lists the clients"),
+        ("x", "; `omidbfs ls SOURCE by-client` lists the clients"),
+        ("", "; `omidbfs ls SOURCE by-client` lists the clients"),
     ],
 )
 def test_an_unknown_uid_is_one_line(run: Run, client: Client, typed: str, hint: str) -> None:

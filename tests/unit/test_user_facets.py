@@ -230,6 +230,7 @@ def test_a_row_of_a_table_is_understood_or_a_problem(tmp_path: Path, source: Sou
     ("text", "line", "reason"),
     [
         ('[facets.view]\ntag = "KVP"', 1, "there is a facet view already"),
+        ('[facets.by-kvp]\ntag = "KVP"', 1, "the drive would call it by-by-kvp; write [facets.kvp]"),
         ('x = 1\n[facets.Kvp]\ntag = "KVP"', 2, "a name has lower-case letters"),
         ("\n\n[facets.kvp]", 3, "needs exactly one of tag, nbss and csv"),
         ('[facets.kvp]\ntag = "KVP"\nnbss = "A"', 1, "needs exactly one of"),
@@ -492,6 +493,7 @@ def test_a_list_names_images_as_the_source_and_the_drive_do(tmp_path: Path) -> N
         ('[cohorts.it]\nclients = "binary.txt"', 2, "binary.txt is no list in UTF-8"),
         ('[cohorts.it]\nclients = "columns.csv"', 2, "has no column client or ClientID; rename a column"),
         ('[cohorts.it]\npath = "by-view"', 2, "by-view has a facet without a value"),
+        ('[cohorts.it]\npath = "views"', 2, "path: there is no views; did you mean by-view or by-standard-views?"),
         ('[cohorts.it]\npath = "by-vew/CC"', 2, "there is no by-vew; did you mean by-view?"),
         ('[cohorts.it]\npath = "view/CC"', 2, "there is no view; did you mean by-view?"),
         ('[cohorts.it]\npath = "by-view/C"', 2, "C is no value of by-view"),

@@ -1,8 +1,10 @@
 """Words for people: singular and plural, and suggestions for misspelt names."""
 
+import time
+
 import pytest
 
-from omidbfs.base.words import closest, counted, did_you_mean
+from omidbfs.base.words import closest, counted, did_you_mean, moment
 from omidbfs.facets import FACETS
 
 NAMES = {facet.name: facet.name for facet in FACETS}
@@ -18,6 +20,16 @@ def test_things_are_counted_in_singular_and_plural(number: int, what: str, said:
 
 def test_numbers_have_the_form_that_is_asked_for() -> None:
     assert counted(1234, "DICOM file", ",") == "1,234 DICOM files"
+
+
+def test_a_time_is_that_of_the_clock_with_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        with monkeypatch.context() as here:
+            here.setenv("TZ", "BST-1")
+            time.tzset()
+            assert moment(1_764_261_599.9) == "2025-11-27 17:39 BST"
+    finally:
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def describe(source: Path, name: str, json: bool, **options: Any) -> None:
         return
     if not rows:
         close = close_names(index.images, wanted) or close_names(index.studies, wanted)
-        raise UserError("no image, study or client has this name", did_you_mean(close), place)
+        hint = did_you_mean(close) or "`omidbfs ls SOURCE by-client` lists the clients"
+        raise UserError("no image, study or client has this name", hint, place)
     windows, renditions = session.classification.windows, view.configured.all()
     records = map(view.geometries.record, rows)
     found = [

@@ -8,7 +8,6 @@ finding.
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -21,7 +20,7 @@ import click
 from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
 from omidbfs.base.places import user_directory
-from omidbfs.base.words import counted
+from omidbfs.base.words import counted, moment
 from omidbfs.cli.command import command
 from omidbfs.cli.options import PATH, of_drive, place_options
 
@@ -295,8 +294,8 @@ def index_of(source: "Source", path: Path | None) -> Finding:
         return Finding("index", "warn", f"{path}: {error}", remedy)
     except (UserError, OSError) as error:
         return Finding("index", "fail", f"{path}: {error}", "see to the disk")
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.written))
-    return Finding("index", "ok", f"{path}: {counted(len(stored.index), 'image')}, written {when}")
+    written = f"written {moment(stored.written)}"
+    return Finding("index", "ok", f"{path}: {counted(len(stored.index), 'image')}, {written}")
 
 
 def _passes(check: str, run: Callable[[], None], found: str) -> Finding:

@@ -13,7 +13,7 @@ import click
 
 from omidbfs.base.errors import UserError
 from omidbfs.base.version import installed_version
-from omidbfs.base.words import counted
+from omidbfs.base.words import counted, moment
 from omidbfs.cli.command import command
 from omidbfs.cli.complete import complete_cohort
 from omidbfs.cli.options import PATH, cohort_on_drive, session_of, source_options, warn
@@ -72,7 +72,7 @@ def report(source: Path, cohorts: tuple[str, ...], output: Path, tables: Path | 
         Definition(definition(path), [_without_names(step) for step in steps_to(session, stored, view, path)])
         for path in paths
     ]
-    facts, made = _facts(session, view.index), time.strftime("%Y-%m-%d %H:%M")
+    facts, made = _facts(session, view.index), moment(time.time())
     if len(paths) == 1:
         from omidbfs.report.figures import figures
         from omidbfs.report.page import page

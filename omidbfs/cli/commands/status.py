@@ -6,14 +6,14 @@ import json as json_module
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from omidbfs.base.errors import UserError
 from omidbfs.base.names import printable
-from omidbfs.base.words import counted
+from omidbfs.base.words import counted, moment
 from omidbfs.cli.command import command
 from omidbfs.cli.options import PATH
 from omidbfs.cli.output import aligned
@@ -30,14 +30,13 @@ _DAY, _HOUR, _MINUTE = 86_400, 3600, 60
 @click.pass_context
 def status(ctx: click.Context, mountpoint: Path | None, json: bool) -> None:
     """Show all drives on this machine, or the drive at MOUNTPOINT. The exit status is 1 if one does not answer."""
-    from omidbfs.fuse.mounts import FILE_SYSTEM, mounted_at, mounts
+    from omidbfs.fuse.control import drive_at
+    from omidbfs.fuse.mounts import FILE_SYSTEM, mounts
 
-    found = [mount for mount in mounts() if mount.type == FILE_SYSTEM]
-    if mountpoint is not None:
-        there = mounted_at(str(mountpoint))
-        if there is None or there.type != FILE_SYSTEM:
-            raise UserError("no drive of omidbfs is mounted there", place=mountpoint)
-        found = [there]
+    if mountpoint is None:
+        found = [mount for mount in mounts() if mount.type == FILE_SYSTEM]
+    else:
+        found = [drive_at(mountpoint, "status")]
     with ThreadPoolExecutor(max_workers=8) as pool:  # it takes seconds to find that a drive hangs
         drives = list(pool.map(_described, found))
     if json:
@@ -86,9 +85,9 @@ def _facts(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:
         return
     refresh, counters = drive["refresh"], drive["counters"]
     size = f"{counted(drive['images'], 'image')} of {counted(drive['clients'], 'client')}"
-    refreshed = f"{refresh['state']} since {refresh['since']}, {refresh['done']} done"
+    refreshed = f"{refresh['state']} since {_moment(refresh['since'])}, {refresh['done']} done"
     yield "source", ", ".join(directory for directory in drive["source"] if directory)
-    yield "process", f"{drive['pid']}, since {drive['started']}"
+    yield "process", f"{drive['pid']}, since {_moment(drive['started'])}"
     yield "index", f"{size}, {_age(drive['index_age'])} old"
     yield "refresh", refreshed + (f"; {refresh['error']}" if refresh["error"] else "")
     if counters is not None:
@@ -98,6 +97,14 @@ def _facts(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "requests", requests or "none"
         yield "read", f"{read}, {listed} listed"
         yield "open", f"{files}, {counted(counters['open_directories'], 'directory')}"
+
+
+def _moment(text: str) -> str:
+    """Return a time of ``status.json`` as the clock of this machine; any other text as it is."""
+    try:
+        return moment(datetime.fromisoformat(text).timestamp())
+    except (ValueError, OverflowError):
+        return text
 
 
 def _age(seconds: float) -> str:
