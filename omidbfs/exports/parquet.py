@@ -3,10 +3,12 @@
 ``formats`` and the Python API use it. It is pure, for any thread.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omidbfs.exports.fields import NO_NUMBER, Column, Table, Type, pages
 from omidbfs.index.levels import Rows
@@ -82,7 +84,8 @@ def _groups(table: Table) -> "tuple[pyarrow.Schema, Iterator[pyarrow.Table]]":
     columns, rows = table.columns, table.rows
     schema = pyarrow.schema([pyarrow.field(column.name, _type(column)) for column in columns])
     parts = (rows[start : start + _GROUP] for start in range(0, len(rows), _GROUP))
-    return schema, (pyarrow.table([_array(column, part) for column in columns], schema=schema) for part in parts)
+    groups = ([_array(column, part) for column in columns] for part in parts)
+    return schema, (pyarrow.Table.from_arrays(group, schema=schema) for group in groups)
 
 
 def _type(column: Column) -> "pyarrow.DataType":
@@ -123,39 +126,102 @@ def _mark_type(number: "pyarrow.DataType") -> "pyarrow.DataType":
 
 
 def _array(column: Column, rows: Rows) -> "pyarrow.Array | pyarrow.ChunkedArray":
-    """Return the values of a column. Unknown numbers and dates and missing identifiers are null."""
+    """Return the values of a column. Unknown numbers and dates and missing identifiers are null.
+
+    Arrays are made from their buffers. ``pyarrow.array`` would import pandas where that is installed, and other
+    functions ``pyarrow.compute``. Both imports hold the interpreter too long (scripts/bench making).
+    """
     import pyarrow
 
+    type_ = _type(column)
     if column.type in (Type.TEXT, Type.MARKS, Type.PLACED_MARKS, Type.TEXTS, Type.REALS):
         # Page by page: the conversion of many Python objects in one call would hold the interpreter too long.
-        parts = [_of_objects(column, page) for page in pages(rows)]
-        return pyarrow.chunked_array(parts, _type(column))
+        return pyarrow.chunked_array([_of_objects(column, type_, page) for page in pages(rows)], type_)
     values: Any = column.gather(rows)
     match column.type:
         case Type.NUMBER:
-            unknown = values == NO_NUMBER
-            return pyarrow.array(np.where(unknown, 0, values).astype(np.int32), mask=unknown)
+            return _numbers(type_, values.astype(np.int32), values != NO_NUMBER)
         case Type.REAL:
-            return pyarrow.array(values, mask=np.isnan(values))
+            return _numbers(type_, values, ~np.isnan(values))
         case Type.FLAG:
-            return pyarrow.array(values)
+            return _made(type_, len(values), [_bits(values)])
         case Type.DAY:
-            days = values.astype(np.int32) - np.int32(_UNIX_EPOCH)
-            return pyarrow.array(days, mask=values == 0).cast(pyarrow.date32())
+            return _numbers(type_, values.astype(np.int32) - np.int32(_UNIX_EPOCH), values != 0)
         case Type.CODE:
-            labels = pyarrow.array(column.labels, pyarrow.string())
-            return pyarrow.DictionaryArray.from_arrays(
-                pyarrow.array(values.astype(np.int32), mask=values < 0), labels
-            )
+            places = _numbers(pyarrow.int32(), values.astype(np.int32), values >= 0)
+            return pyarrow.DictionaryArray.from_arrays(places, _nested(type_.value_type, column.labels))
         case Type.CODES:
-            combinations = pyarrow.array(list(map(list, column.combinations)), pyarrow.list_(pyarrow.string()))
-            return combinations.take(pyarrow.array(values.astype(np.int64)))
+            return _taken(_nested(type_, column.combinations), values)
 
 
-def _of_objects(column: Column, rows: Rows) -> "pyarrow.Array":
-    import pyarrow
-
+def _of_objects(column: Column, type_: "pyarrow.DataType", rows: Rows) -> "pyarrow.Array":
     values: Any = column.gather(rows)
     if column.type is Type.TEXT:
-        values = [text.decode() or None for text in values]
-    return pyarrow.array(values, _type(column))
+        return _texts(type_, values, np.fromiter(map(bool, values), np.bool_, len(values)))
+    return _nested(type_, values)
+
+
+def _nested(type_: "pyarrow.DataType", values: Sequence[Any]) -> "pyarrow.Array":
+    """Return an array of texts or numbers, ``None`` for null, or of lists or dicts of such."""
+    import pyarrow
+
+    if pyarrow.types.is_list(type_):
+        items = _nested(type_.value_type, [*itertools.chain.from_iterable(values)])
+        return _made(type_, len(values), [_ends(values)], [items])
+    if pyarrow.types.is_struct(type_):
+        fields = [_nested(field.type, [value[field.name] for value in values]) for field in type_]
+        return _made(type_, len(values), [], fields)
+    known = np.fromiter((value is not None for value in values), np.bool_, len(values))
+    if pyarrow.types.is_string(type_):
+        return _texts(type_, [b"" if value is None else value.encode() for value in values], known)
+    numbers = np.array([0 if value is None else value for value in values], type_.to_pandas_dtype())
+    return _numbers(type_, numbers, known)
+
+
+def _taken(lists: "pyarrow.ListArray", places: NDArray[np.integer]) -> "pyarrow.ListArray":
+    """Return some of an array of lists of texts, none of which is null."""
+    texts = lists.values
+    _, ends, heap = texts.buffers()
+    items, list_ends = _slices(np.frombuffer(lists.buffers()[1], np.int32), places)
+    signs, ends = _slices(np.frombuffer(ends, np.int32), items)
+    taken = _made(texts.type, len(items), [ends, np.frombuffer(heap, np.uint8)[signs]])
+    return _made(lists.type, len(places), [list_ends], [taken])
+
+
+def _slices(ends: NDArray[np.int32], places: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
+    """Return where the items of the values at some places are, and where each of these values ends among them."""
+    starts, lengths = ends[places], np.diff(ends)[places]
+    found = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    return np.repeat(starts - found[:-1], lengths) + np.arange(found[-1]), found
+
+
+def _texts(type_: "pyarrow.DataType", texts: Sequence[bytes], known: NDArray[np.bool_]) -> "pyarrow.Array":
+    return _made(type_, len(texts), [_ends(texts), b"".join(texts)], known=known)
+
+
+def _numbers(type_: "pyarrow.DataType", numbers: NDArray[Any], known: NDArray[np.bool_]) -> "pyarrow.Array":
+    return _made(type_, len(numbers), [np.ascontiguousarray(numbers)], known=known)
+
+
+def _ends(values: Sequence[Sequence[Any]]) -> NDArray[np.int32]:
+    """Return the place at which each value ends among the items of all, and at first 0."""
+    return np.fromiter(itertools.accumulate(map(len, values), initial=0), np.int32, len(values) + 1)
+
+
+def _bits(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.packbits(flags, bitorder="little")
+
+
+def _made(
+    type_: "pyarrow.DataType",
+    length: int,
+    buffers: Sequence[Any],
+    children: "Sequence[pyarrow.Array]" = (),
+    known: NDArray[np.bool_] | None = None,
+) -> "pyarrow.Array":
+    """Return an array of its buffers, without that of the values that are not null, which are ``known``."""
+    import pyarrow
+
+    valid = None if known is None or known.all() else pyarrow.py_buffer(_bits(known))
+    buffers = [valid, *map(pyarrow.py_buffer, buffers)]
+    return pyarrow.Array.from_buffers(type_, length, buffers, children=[*children])

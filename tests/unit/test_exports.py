@@ -8,6 +8,8 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -170,6 +172,20 @@ def test_pyarrow_pandas_and_polars_read_the_parquet_of_a_cohort(view: View, path
     assert_is(pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist(), wanted)
     assert_is(polars.read_parquet(io.BytesIO(data)).to_dicts(), wanted)
     assert_is(pandas.read_parquet(io.BytesIO(data)).to_dict("records"), wanted)
+
+
+def test_writing_parquet_imports_no_pandas(demo_database: Path, tmp_path: Path) -> None:
+    formats = [name for name in FORMATS if name.endswith("parquet")]
+    script = f"""
+import sys
+from omidbfs.cli.main import main
+for number, name in enumerate({formats}):
+    words = ["export", {str(demo_database)!r}, "--index", "{tmp_path}/index", "--format", name, "-o"]
+    main([*words, f"{tmp_path}/{{number}}.parquet"], standalone_mode=False)
+print(sys.modules.keys() & {{"pyarrow.lib", "pyarrow.compute", "pandas"}})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'pyarrow.lib'}\n"
 
 
 def test_polars_and_duckdb_read_both_tables_alike(view: View, tmp_path: Path) -> None:
