@@ -125,7 +125,8 @@ def test_an_interrupted_demo_leaves_nothing_that_it_has_written(
             time.sleep(0.01)
         process.send_signal(signal.Signals[how])
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (status, "omidbfs: interrupted\n" if how == "SIGINT" else "")
+    said = [line for line in errors.splitlines() if not line.startswith("writing clients: ")]  # where it is slow
+    assert (process.returncode, said) == (status, ["omidbfs: interrupted"] if how == "SIGINT" else [])
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 
