@@ -67,7 +67,8 @@ class Opened:
 
     def forsake(self) -> None:
         """Let go of what this process inherited by fork(2)."""
-        self._end.detach()
+        if self._end.detach() is None:
+            return  # another thread does it
         self.drive.forsake()
         for process in self._idle:
             process.forsake()
