@@ -238,7 +238,7 @@ class OmidbFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         # fsspec finds the name of what is copied behind a slash, which top-level paths do not have.
         if isinstance(rpath, str) and isinstance(lpath, str) and not rpath.endswith("/"):
             name = self._strip_protocol(rpath)
-            is_into = lpath.endswith("/") or os.path.isdir(lpath)
+            is_into = lpath.endswith("/") or os.path.isdir(os.path.expanduser(lpath))
             if is_into and name and "/" not in name and not _MAGIC.search(name):
                 lpath = os.path.join(lpath, name)
         super().get(rpath, lpath, *args, **kwargs)

@@ -65,7 +65,8 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # set by a program in C
+                signal.signal(number, handler)
 
 
 def leave(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def generate(
     """
     if clients < 0:
         raise DemoError(f"{clients} is not a number of clients")
-    with _removed_unless_whole(directory):
+    with _removed_unless_whole(directory) as made:
         writer = Writer(directory, FULL if full_size else SMALL, seed)
         for number in range(clients):
             writer.write(number, client_name(number, seed), story_of(number, seed))
@@ -76,36 +77,53 @@ def generate(
                 orjson.dumps({"file": problem.file, "kind": problem.kind, "detail": problem.detail}) + b"\n"
                 for problem in problems
             )
-            (directory / _QUIRKS).write_bytes(b"".join(lines))
+            with (directory / _QUIRKS).open("xb") as file:
+                made[directory / _QUIRKS] = os.dup(file.fileno())
+                file.writelines(lines)
         _date_strays(directory)
     return problems
 
 
 @contextmanager
-def _removed_unless_whole(directory: Path) -> Iterator[None]:
-    """Claim a directory. If the block raises, remove what it has written, and the directories that were made."""
-    made = [place for place in (directory, *directory.parents) if not place.exists()]
-    _claim(directory)
+def _removed_unless_whole(directory: Path) -> Iterator[dict[Path, int]]:
+    """Claim a directory. If the block raises, remove what it has made.
+
+    Gives the files and trees that are made, with a descriptor of each: nothing else gets their inodes meanwhile.
+    So what another program puts in their places is left alone.
+    """
+    parents = [place for place in (directory, *directory.parents) if not os.path.lexists(place)]
+    made: dict[Path, int] = {}
     try:
-        yield
+        _claim(directory, made)
+        yield made
     except BaseException:
         with undisturbed():
-            for tree in _TREES:
-                shutil.rmtree(directory / tree, ignore_errors=True)
-            (directory / _QUIRKS).unlink(missing_ok=True)
-            for place in made:
+            for place, descriptor in made.items():
+                _remove(place, descriptor)
+            for place in parents:
                 with suppress(OSError):
                     place.rmdir()
         raise
+    finally:
+        for descriptor in made.values():
+            os.close(descriptor)
 
 
-def _claim(directory: Path) -> None:
+def _remove(place: Path, descriptor: int) -> None:
+    with suppress(OSError):
+        found = os.lstat(place)
+        if os.path.samestat(found, os.fstat(descriptor)):
+            shutil.rmtree(place, ignore_errors=True) if stat.S_ISDIR(found.st_mode) else place.unlink()
+
+
+def _claim(directory: Path, made: dict[Path, int]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         empty = not any(directory.iterdir())
         if empty:
-            for tree in _TREES:
-                (directory / tree).mkdir()
+            for tree in (directory / name for name in _TREES):
+                tree.mkdir()
+                made[tree] = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         raise DemoError(f"{directory}: {error.strerror}") from error
     if not empty:

@@ -119,7 +119,9 @@ class Survey:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with locked(self.path):
                 with suppress(IndexFileError):  # a damaged file has been told of, and is written anew
-                    self.known = load(self.path, self.fingerprint, DETECTOR)
+                    there = load(self.path, self.fingerprint, DETECTOR)
+                    if len(there):  # otherwise it was removed, or replaced by another version of omidbfs
+                        self.known = there
                 if new is not None:
                     self.known = joined(self.known, new)
                 if gone is not None:

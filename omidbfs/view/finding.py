@@ -17,7 +17,7 @@ from omidbfs.facets.model import YES_NO
 from omidbfs.pixels.rendition import Rendition, mistake_in_size
 from omidbfs.view.facet import FacetDirectory
 from omidbfs.view.images import LONGEST_PATH
-from omidbfs.view.nodes import Directory
+from omidbfs.view.nodes import Directory, Node
 from omidbfs.view.top import AboutDirectory, NamedDirectory, RootDirectory
 from omidbfs.view.view import View
 
@@ -91,9 +91,14 @@ def _unknown(
 
 
 def _on_a_drive(view: View, components: Sequence[str]) -> str:
-    """Return the end of a path that begins as on a drive: what the user means whose drive is not mounted."""
-    for number, component in enumerate(components):
-        if isinstance(view.lookup(view.root, os.fsencode(component)), Directory):
+    """Return the end of a path that is a path of the drive: what the user means whose drive is not mounted."""
+    for number in range(len(components)):
+        directory: Node | None = view.root
+        for component in components[number:]:
+            directory = (
+                view.lookup(directory, os.fsencode(component)) if isinstance(directory, Directory) else None
+            )
+        if isinstance(directory, Directory):
             return "/".join(components[number:])
     return ""
 

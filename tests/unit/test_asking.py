@@ -23,7 +23,7 @@ from omidbfs.index import fingerprint, store
 Run = Callable[..., Result]
 
 AGE = (
-    r"omidbfs: as of \d{4}-\d\d-\d\d \d\d:\d\d \w+, when the index was written; "
+    r"omidbfs: as of \d{4}-\d\d-\d\d \d\d:\d\d \S+, when the index was written; "
     r"--verify-first looks for changes since then\n"
 )
 

@@ -332,6 +332,7 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         (["count", "DB", "by-year/12345678901"], "12345678901 is no value of by-year; numbers are 1900 to 2150"),
         (["count", "DB", "by-manufacturer/simens"], "no value of by-manufacturer; did you mean siemens?"),
         (["count", "DB", "drive/by-view/CC"], "drive/by-view/CC: there is no drive; did you mean by-view/CC?"),
+        (["count", "DB", "drive/by-view/CX"], "there is no drive; `omidbfs facets SOURCE` shows what there is"),
         (["count", "DB", "/mnt/db/all"], "/mnt/db/all: there is no mnt; did you mean all?"),
         (["ls", "DB", "./by-view"], "./by-view: there is no .; did you mean by-view?"),
         (["ls", "DB", "drive/there"], "there is no drive; `omidbfs facets SOURCE` shows what there is"),

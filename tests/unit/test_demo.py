@@ -124,7 +124,10 @@ def test_an_interrupted_demo_leaves_nothing_that_it_has_written(
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.Signals[how])
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     said = [line for line in errors.splitlines() if not line.startswith("writing clients: ")]  # where it is slow
     assert (process.returncode, said) == (status, ["omidbfs: interrupted"] if how == "SIGINT" else [])
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
@@ -150,6 +153,45 @@ def test_a_demo_that_fails_leaves_nothing_even_if_it_is_interrupted_meanwhile(
         generate(tmp_path / "db", 2, SEED, progress=fail)
     assert list(tmp_path.iterdir()) == []
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_demo_that_fails_leaves_what_others_have_put_in_its_place(tmp_path: Path) -> None:
+    def replaced(done: int, total: int) -> None:
+        shutil.rmtree(tmp_path / "db")
+        generate(tmp_path / "db", 1, seed=SEED + 1)
+        theirs.update((tmp_path / "db").rglob("*"))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    theirs: set[Path] = set()
+    with pytest.raises(OSError, match="No space left"):
+        generate(tmp_path / "db", 2, SEED, progress=replaced)
+    assert theirs
+    assert {*(tmp_path / "db").rglob("*")} == theirs
+
+
+def test_a_demo_that_fails_leaves_another_list_of_quirks(tmp_path: Path) -> None:
+    def put(done: int, total: int) -> None:
+        (tmp_path / "db" / "quirks.jsonl").write_text("mine")
+
+    with pytest.raises(FileExistsError):
+        generate(tmp_path / "db", 1, SEED, quirks=True, progress=put)
+    assert [path.read_text() for path in (tmp_path / "db").iterdir()] == ["mine"]
+
+
+def test_a_demo_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def full(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.name == "data":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(DemoError, match="No space left"):
+        generate(tmp_path / "new" / "db", 1, SEED)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DemoError, match="File name too long"):
+        generate(tmp_path / ("x" * 300) / "db", 1, SEED)
 
 
 @pytest.mark.parametrize("number", [0, -1])

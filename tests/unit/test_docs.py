@@ -739,7 +739,7 @@ def test_examples_that_need_no_mount_print_what_the_documentation_shows(tmp_path
 
 
 def undated(text: str) -> str:
-    return re.sub(r"as of \d{4}-\d\d-\d\d \d\d:\d\d \w+", "as of some day", text)
+    return re.sub(r"as of \d{4}-\d\d-\d\d \d\d:\d\d [^\s,;]+", "as of some day", text)
 
 
 def test_the_hooks_before_a_commit_are_the_checks_of_the_test_script() -> None:

@@ -169,7 +169,9 @@ def test_pandas_reads_the_csv_of_a_cohort(view: View, path: str) -> None:
 def test_pyarrow_pandas_and_polars_read_the_parquet_of_a_cohort(view: View, path: str) -> None:
     data = content(view, path, "index.parquet")
     wanted = expected(view, path)
-    assert_is(pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist(), wanted)
+    read = pyarrow.parquet.read_table(io.BytesIO(data))
+    read.validate(full=True)
+    assert_is(read.to_pylist(), wanted)
     assert_is(polars.read_parquet(io.BytesIO(data)).to_dicts(), wanted)
     assert_is(pandas.read_parquet(io.BytesIO(data)).to_dict("records"), wanted)
 

@@ -250,6 +250,11 @@ def test_each_of_two_commands_keeps_what_the_other_finds(database: Path) -> None
     second.save(gone=keys[[0, 3]])
     first.save(made(keys[[1]], [(1, 1)], [records[1]], DETECTOR))
     assert load(kept, fingerprint, DETECTOR).keys.tolist() == [1, 2], "the first brings back nothing that is gone"
+    kept.unlink()
+    first.save(made(keys[[3]], [(1, 1)], [records[3]], DETECTOR))
+    assert load(kept, fingerprint, DETECTOR).keys.tolist() == [1, 2, 3], (
+        "it has what it knew when the file was lost"
+    )
     # Both forget these, as no image of the database has them.
     sides = ["by-laterality/L", "by-laterality/R"]
     command = [sys.executable, "-m", "omidbfs", "geometry", str(database), "--index", str(kept.with_suffix(""))]

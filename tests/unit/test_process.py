@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,17 @@ def test_a_process_that_reads_for_a_drive_ends_with_it_even_if_that_is_killed(ho
     script = f"from omidbfs.base.process import exit_status_of; command = {command!r}; {DRIVES[how]}"
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         while not (said.exists() and said.read_text()):
+            assert process.poll() is None
             time.sleep(0.05)
         process.kill()
     with said.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # which the process has until its end
+        for _ in range(600):
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which the process has until its end
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the process goes on")
         assert file.read() == "reads"
 
 

@@ -489,6 +489,7 @@ def test_csv_and_parquet_of_a_table_agree_and_are_typed(view: View, name: str) -
     for path in COHORTS:
         texts = table(view, path, name)
         typed = pyarrow.parquet.read_table(io.BytesIO(content(view, path, f"{name}-parquet")))
+        typed.validate(full=True)
         assert list(texts.columns) == typed.column_names
         assert all(re.fullmatch("[a-z][a-z0-9_]*", column) for column in texts.columns)
         for row, other in zip(texts.to_dict("records"), typed.to_pylist(), strict=True):
