@@ -13,7 +13,7 @@ from pathlib import Path
 from omidbfs.fuse.control import unmount
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
     """Wait until a condition holds; fail after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():

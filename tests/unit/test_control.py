@@ -47,7 +47,7 @@ def script(body: str) -> list[str]:
 
 def appears(file: Path) -> str:
     """Wait for a file, and return its content."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if file.exists() and file.read_text():
             return file.read_text()

@@ -28,6 +28,8 @@ from omidbfs.facets import BY_NAME, FACETS, Facet, Level, Subject
 from omidbfs.facets.image import OF_TYPE, SHARED
 from omidbfs.index.chunk import subject_of
 
+pytestmark = pytest.mark.unmeasured
+
 MOST = 5
 """The most values to try for one field."""
 PLANTED = replace(BY_NAME["age"], name="planted", depends_on=BY_NAME["model"].depends_on)
@@ -265,7 +267,6 @@ def test_facets_of_clients_and_episodes_look_at_no_image(clients: list[ClientRec
             assert [tokens_of(facet, subject) for facet in of_documents] == without_images
 
 
-@pytest.mark.unmeasured
 def test_what_has_one_key_has_the_same_tokens(seen: Seen) -> None:
     assert {facet.name for facets in seen.groups.values() for facet in facets} - {PLANTED.name} == {
         facet.name for facet in FACETS if facet.tokens is not None and facet.level is not Level.CLIENT

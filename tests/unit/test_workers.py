@@ -51,7 +51,7 @@ async def asked(workers: Workers, word: str, *, is_written: bool = True) -> tupl
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
