@@ -308,7 +308,7 @@ def test_systemd_learns_the_state_of_a_drive(drive: Drives, source: Path, tmp_pa
         assert told() == {"READY": "1", "STATUS": "1 image of 1 client; the last refresh failed"}
         process.terminate()
         assert told() == {"STOPPING": "1"}
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     drive.forget(mount)
     assert process.returncode == 0
 

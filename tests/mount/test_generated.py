@@ -374,7 +374,7 @@ def test_a_drive_that_ends_while_a_file_is_open_leaves_nothing(drive: Drives, de
     process, place = drive.foreground(demo_database)
     descriptor = os.open(place / "all/.omidbfs/index.csv", os.O_RDONLY)
     process.terminate()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     with contextlib.suppress(OSError):  # the drive that it was on is gone
         os.close(descriptor)
     drive.forget(place)

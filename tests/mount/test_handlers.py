@@ -203,7 +203,7 @@ def make_slowly(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> tupl
 
     def content(export: Export) -> Iterator[bytes]:
         made.append(export.inode)
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         yield b"whatever"
 
     monkeypatch.setattr(operations.drive.view, "content", content)
@@ -334,7 +334,7 @@ def test_a_caller_never_gets_the_table_of_another_client(tmp_path: Path, monkeyp
 
     def slow(export: Export) -> Iterator[bytes]:
         making.set()
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         yield from content(export)
 
     file = inode(operations, "by-client/demd2/.omidbfs/index.csv")
@@ -490,7 +490,7 @@ def test_a_long_listing_delays_no_other_request(operations: Operations, monkeypa
 
     def slowly(view: View, directory: Directory) -> Listing:
         threads.append(threading.current_thread())
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         return listing(view, directory)
 
     monkeypatch.setattr("omidbfs.view.context._FEW", 0)  # one image is many now

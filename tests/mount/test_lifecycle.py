@@ -81,7 +81,7 @@ def test_a_signal_ends_a_drive_in_the_foreground(drive: Drives, source: Path, nu
     process, mount = drive.foreground(source)
     assert (mount / "all/1.1.1.dcm").read_bytes() == b"pixels"
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
     drive.forget(mount)
     assert mounted_below(drive.directory) == []
@@ -105,7 +105,7 @@ def test_unmounting_from_outside_ends_a_drive_in_the_foreground(drive: Drives, s
     process, mount = drive.foreground(source)
     drive.forget(mount)
     subprocess.run(["fusermount3", "-u", mount], check=True)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
 
 
@@ -515,7 +515,7 @@ def user(open_path: Path) -> Iterator[User]:
     finally:
         clean_up(open_path, f"DRIVES_BELOW={home}")
         for holder in made:
-            holder.communicate(timeout=20)
+            holder.communicate(timeout=120)
 
 
 @needs_root

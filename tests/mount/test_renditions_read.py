@@ -306,7 +306,7 @@ def test_a_drive_that_ends_while_a_worker_hangs(
 ) -> None:
     process, mount, worker = hanging
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     hostile_drive.forget(mount)
     assert not Path(f"/proc/{worker}").exists()
 
@@ -318,7 +318,7 @@ def test_a_drive_that_is_unmounted_while_a_worker_hangs(
     hostile_drive.run("umount", "--lazy", mount)
     hostile_drive.forget(mount)
     eventually(lambda: not Path(f"/proc/{worker}").exists(), "the worker gone")
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
 
 
 def test_a_drive_that_is_killed_while_a_worker_hangs(
@@ -326,7 +326,7 @@ def test_a_drive_that_is_killed_while_a_worker_hangs(
 ) -> None:
     process, mount, worker = hanging
     process.kill()
-    process.wait(20)
+    process.wait(120)
     eventually(lambda: not Path(f"/proc/{worker}").exists(), "the worker gone")
     hostile_drive.run("umount", mount)
     hostile_drive.forget(mount)

@@ -126,7 +126,7 @@ time.sleep(30)
     with subprocess.Popen([*script(body), str(tmp_path)], stderr=subprocess.PIPE, text=True) as starter:
         appears(tmp_path / "reading")
         starter.send_signal(signal.SIGINT)
-        _, said = starter.communicate(timeout=20)
+        _, said = starter.communicate(timeout=120)
     assert starter.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in said
     assert appears(tmp_path / "asked") == "to end"

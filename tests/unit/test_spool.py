@@ -172,7 +172,7 @@ def test_stopping_ends_the_files_in_the_making(tmp_path: Path) -> None:
     spool = Spool((tmp_path,))
     with ThreadPoolExecutor(1) as pool:
         made = pool.submit(spool.make, 1, endless)
-        assert started.wait(20)
+        assert started.wait(120)
         spool.stop()
         with pytest.raises(InterruptedError):
             made.result(20)
