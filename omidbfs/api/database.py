@@ -183,6 +183,8 @@ class Database:
         UserError
             The path leads to a file or to texts.
         """
+        if not isinstance(path, str):
+            raise TypeError("a database has paths, such as by-view/MLO")
         words = [word for word in path.split("/") if word]
         cohort = cohort_at(self._connection.view, path, lambda: self._connection.session.config)
         return Cohort(self._connection, cohort, "/".join(words) or "all")

@@ -6,7 +6,7 @@
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
@@ -91,7 +91,8 @@ class Loop:
         Raises
         ------
         OSError
-            ESTALE: the loop runs in the process from which this one was forked. Otherwise as the function.
+            ESTALE: the loop runs in the process from which this one was forked, or has ended. Otherwise as the
+            function.
         """
         if self._process != os.getpid():
             raise stale()  # a file that was opened before fork(2): the thread is in the other process
@@ -105,9 +106,23 @@ class Loop:
             finally:
                 answer.cancel()  # if the loop ends first, so that nobody waits for ever
 
+        def begin() -> None:
+            if not self._begin(run):
+                answer.cancel()
+
         # Not trio.from_thread, which refuses to wait in the loop of another trio.run().
-        self._token.run_sync_soon(self._nursery.start_soon, run)
-        return answer.result()
+        try:
+            self._token.run_sync_soon(begin)
+            return answer.result()
+        except (trio.RunFinishedError, CancelledError):
+            raise stale() from None
+
+    def _begin(self, run: Callable[[], Awaitable[None]]) -> bool:
+        """Start a task; return ``False`` if the loop is ending, as it does when the program ends."""
+        if self._scope.cancel_called:
+            return False
+        self._nursery.start_soon(run)
+        return True
 
     def later(self, function: Callable[[Opened], Awaitable[None]], file: Opened) -> None:
         """Have a function of the drive called with a file, and do not wait for it. Any code may call this."""
@@ -118,4 +133,4 @@ class Loop:
 
         if self._process == os.getpid():
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._nursery.start_soon, run)
+                self._token.run_sync_soon(self._begin, run)

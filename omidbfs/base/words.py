@@ -19,8 +19,13 @@ def counted(number: int, what: str, form: str = "") -> str:
 
 
 def moment(seconds: float) -> str:
-    """Return a time, given in seconds since 1970, as the clock of this machine: ``2026-11-26 16:40 GMT``."""
-    return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(seconds))
+    """Return a time, given in seconds since 1970, as the clock of this machine: ``2026-11-26 16:40 GMT``.
+
+    A zone without a name is its difference from UTC: ``+0000``.
+    """
+    local = time.localtime(seconds)
+    zone = time.strftime("%Z", local).strip() or time.strftime("%z", local)
+    return f"{time.strftime('%Y-%m-%d %H:%M', local)} {zone}"
 
 
 def did_you_mean(names: Iterable[str]) -> str:

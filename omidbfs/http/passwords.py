@@ -88,6 +88,10 @@ def identity_of(user: str) -> Identity:
     return Identity(known.pw_uid, known.pw_gid, frozenset(os.getgrouplist(user, known.pw_gid)))
 
 
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer must not be waited for
+
+
 class Passwords:
     """The lines of a file, which :meth:`renew` reads again if it has changed."""
 
@@ -106,13 +110,11 @@ class Passwords:
 
     def _read(self) -> tuple[tuple[int, ...], dict[str, _Line]]:
         try:
-            with open(self._path, encoding="utf-8", errors="backslashreplace") as stream:
+            with open(self._path, encoding="utf-8", errors="backslashreplace", opener=_opened) as stream:
                 facts = os.fstat(stream.fileno())
-                if (
-                    facts.st_mode & 0o077
-                    or facts.st_uid not in (0, os.geteuid())
-                    or not stat.S_ISREG(facts.st_mode)
-                ):
+                if not stat.S_ISREG(facts.st_mode):
+                    raise UserError("is no regular file", place=self._path)
+                if facts.st_mode & 0o077 or facts.st_uid not in (0, os.geteuid()):
                     raise UserError("other users can read it", f"chmod 600 {self._path}", self._path)
                 lines = stream.read(_LARGEST).splitlines()
         except OSError as error:

@@ -6,6 +6,7 @@ Commands and the Python API use it. Pure functions of a view: any thread may cal
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from omidbfs.facets.model import YES_NO
 from omidbfs.pixels.rendition import Rendition, mistake_in_size
 from omidbfs.view.facet import FacetDirectory
 from omidbfs.view.images import LONGEST_PATH
-from omidbfs.view.nodes import Directory, Node
+from omidbfs.view.nodes import Directory
 from omidbfs.view.top import AboutDirectory, NamedDirectory, RootDirectory
 from omidbfs.view.view import View
 
@@ -92,14 +93,13 @@ def _unknown(
 
 def _on_a_drive(view: View, components: Sequence[str]) -> str:
     """Return the end of a path that is a path of the drive: what the user means whose drive is not mounted."""
-    for number in range(len(components)):
-        directory: Node | None = view.root
-        for component in components[number:]:
-            directory = (
-                view.lookup(directory, os.fsencode(component)) if isinstance(directory, Directory) else None
-            )
-        if isinstance(directory, Directory):
-            return "/".join(components[number:])
+    with suppress(OSError):  # a name or a path that is too long
+        for number, first in enumerate(components):
+            node = view.lookup(view.root, os.fsencode(first))
+            if isinstance(node, Directory):
+                for component in components[number + 1 :]:
+                    node = view.lookup(node, os.fsencode(component)) if isinstance(node, Directory) else None
+                return "/".join(components[number:]) if isinstance(node, Directory) else ""
     return ""
 
 
@@ -139,6 +139,8 @@ def no_value(view: View, cohort: Cohort, facet: Facet, component: str) -> tuple[
     """Return which parts of a component are no values of a facet, and a hint: the component that may be meant."""
     parts = component.removeprefix("not-").split(",")
     wrong = [part for part in parts if view.cohorts.term(facet, part) is None]
+    if not wrong:
+        return "not- stands only once, before all values", "not-CC,MLO leaves out both"
     close = [_values_like(view, cohort, facet, part) if part in wrong else [part] for part in parts]
     likely = close[0] if len(parts) == 1 else [",".join(some[0] for some in close)] if all(close) else []
     negated = "not-" if component.startswith("not-") else ""

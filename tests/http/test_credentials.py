@@ -228,6 +228,8 @@ def test_what_other_machines_could_reach_needs_tls_and_passwords(servers: Server
         assert said in refusal("--passwords", wrong)
     wrong.chmod(0o640)
     assert "other users can read it; chmod 600" in refusal("--passwords", wrong)
+    os.mkfifo(servers.directory / "pipe", 0o600)
+    assert "pipe: is no regular file" in refusal("--passwords", servers.directory / "pipe")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "another program has it" in refusal("--http", f"127.0.0.1:{taken.getsockname()[1]}")
 

@@ -110,6 +110,9 @@ def test_a_facet_may_have_the_name_of_its_directory(db: Database) -> None:
 def test_a_database_has_no_list_of_paths_and_a_cohort_no_paths(db: Database) -> None:
     with pytest.raises(TypeError, match="not iterable"):
         list(db)
+    with pytest.raises(TypeError, match="a database has paths"):
+        db[5]  # type: ignore[index]
+    assert f"nope/{'by-view/not-CC/' * 300}" not in db
     with pytest.raises(TypeError, match="to narrow a cohort, use where"):
         db.all["by-view/MLO"]
 

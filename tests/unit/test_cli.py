@@ -332,6 +332,15 @@ def test_every_command_and_every_option_explains_itself(run: Run, command: str) 
         (["count", "DB", "by-year/12345678901"], "12345678901 is no value of by-year; numbers are 1900 to 2150"),
         (["count", "DB", "by-manufacturer/simens"], "no value of by-manufacturer; did you mean siemens?"),
         (["count", "DB", "drive/by-view/CC"], "drive/by-view/CC: there is no drive; did you mean by-view/CC?"),
+        (
+            ["count", "DB", "by-view/CC,not-MLO"],
+            "not- stands only once, before all values; not-CC,MLO leaves out both",
+        ),
+        (["count", "DB", "by-view/not-not-CC"], "by-view/not-not-CC: not- stands only once, before all values"),
+        (
+            ["count", "DB", "nope/" + "by-view/not-CC/by-age/50-/" * 300],
+            "there is no nope; `omidbfs facets SOURCE`",
+        ),
         (["count", "DB", "drive/by-view/CX"], "there is no drive; `omidbfs facets SOURCE` shows what there is"),
         (["count", "DB", "/mnt/db/all"], "/mnt/db/all: there is no mnt; did you mean all?"),
         (["ls", "DB", "./by-view"], "./by-view: there is no .; did you mean by-view?"),

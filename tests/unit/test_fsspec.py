@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +28,7 @@ import pandas
 import polars
 import pydicom
 import pytest
+import trio
 import zarr
 from dask.base import compute
 from dask.bytes import read_bytes
@@ -385,13 +386,54 @@ def test_a_database_that_its_own_loop_collects_is_closed(tree: Tree) -> None:
     gc.disable()
     try:
         del fs, cycle
-        with contextlib.suppress(CancelledError):
+        with contextlib.suppress(OSError):  # the loop may end first
             loop.call(collect)
         thread.join(30)
         assert not thread.is_alive()
         assert not any(Path(file).is_relative_to(tree.root) for file in open_files())
     finally:
         gc.enable()
+
+
+def test_a_loop_that_ends_refuses_what_comes_meanwhile(tree: Tree) -> None:
+    fs = fsspec.filesystem("omidbfs", skip_instance_cache=True, source=str(tree.root))
+    loop = fs._now().loop
+    thread = loop.call(own_thread)
+
+    async def end() -> None:
+        loop.end(lambda: None)
+        await trio.sleep_forever()
+
+    with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+        loop.call(end)
+    thread.join(30)
+    for _ in range(2):
+        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+            loop.call(own_thread)
+
+
+def test_calls_while_a_loop_ends_are_answered_all(tree: Tree) -> None:
+    for _ in range(20):
+        fs = fsspec.filesystem("omidbfs", skip_instance_cache=True, source=str(tree.root))
+        loop = fs._now().loop
+        thread = loop.call(own_thread)
+        errors: list[OSError] = []
+        callers = [threading.Thread(target=call_on, args=(loop, errors)) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        loop.end(lambda: None)
+        for each in (*callers, thread):
+            each.join(30)
+            assert not each.is_alive()
+        assert [error.errno for error in errors] == [errno.ESTALE] * 4
+
+
+def call_on(loop: Loop, errors: list[OSError]) -> None:
+    try:
+        while True:
+            loop.call(own_thread)
+    except OSError as error:
+        errors.append(error)
 
 
 async def own_thread() -> threading.Thread:

@@ -28,6 +28,9 @@ def test_a_time_is_that_of_the_clock_with_its_zone(monkeypatch: pytest.MonkeyPat
             here.setenv("TZ", "BST-1")
             time.tzset()
             assert moment(1_764_261_599.9) == "2025-11-27 17:39 BST"
+            here.setenv("TZ", "X")  # is no zone
+            time.tzset()
+            assert moment(1_764_261_599.9) == "2025-11-27 16:39 +0000"
     finally:
         time.tzset()
 

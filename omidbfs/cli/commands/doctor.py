@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("msgspec", "numpy", "orjson", "pydicom", "pyfuse3", "rich", "trio")
 _EXTRAS = {
-    "dask": (("distributed",), "building an index on Dask (--executor dask)"),
+    "dask": (("distributed",), "building an index on Dask (--executor dask://HOST:PORT)"),
     "fsspec": (("fsspec",), "the drive as a file system of fsspec, for pandas, Dask, zarr and others"),
     "mpi": (("mpi4py",), "building an index on MPI (--executor mpi)"),
     "parquet": (("pyarrow",), "tables of cohorts as Parquet and Arrow"),
