@@ -77,8 +77,11 @@ class Loop:
             self._finish()
 
     def _finish(self) -> None:
-        with suppress(IndexError):  # the other thread calls it
-            self._last.pop()()
+        try:
+            last = self._last.pop()
+        except IndexError:
+            return  # the other thread calls it
+        last()
 
     def call(
         self,
