@@ -30,6 +30,9 @@ MOST_BYTES = 16 << 20
 """Bytes that may be read ahead of the client whose turn it is, whatever the number of lanes."""
 PATIENCE = 30.0
 """Seconds without an answer, from which on a lane may be left behind."""
+_SILENCE = 20
+"""How many times ``PATIENCE`` a run waits before it looks again, if nothing answers. In this time, those who watch the
+process find it stuck (``serving.patience``)."""
 _MOST_LEFT = 8
 """Most lanes of a run that are left behind. After that, the run waits."""
 _FEW = 8
@@ -124,11 +127,12 @@ class _Run(Generic[_Name, _Answer]):
         try:
             self._open_lanes(self.pace.known())
             while not self.is_over:
-                if self.moved.wait(None if self.is_silent else PATIENCE):
+                if self.moved.wait(PATIENCE * (_SILENCE if self.is_silent else 1)):
                     self.moved.clear()
                     self.is_silent = False
                 else:
-                    # A look is a sign of life to those who watch the process. Where nothing answers there is none.
+                    # A look is a sign of life to those who watch the process. Where nothing answers there are few.
+                    self.is_silent = True  # an answer during the look ends the next wait
                     self.is_silent = not self._look()
         finally:
             with self.lock:

@@ -292,15 +292,55 @@ def test_a_disk_that_hangs_is_waited_for_without_a_sign_of_life(
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert begun.wait(60)
-    time.sleep(0.5)  # five times the patience
-    before = lanes._switches(threads[0])
-    time.sleep(0.5)
-    assert lanes._switches(threads[0]) == before, "who watches the process sees that nothing moves"
+    assert begun.wait(120)
+    deadline, before = time.monotonic() + 120, None
+    while (now := lanes._switches(threads[0])) != before:  # ten times the patience
+        assert time.monotonic() < deadline, "who watches the process has to see that nothing moves"
+        before = now
+        time.sleep(1)
     assert taken == list(range(5))
     hanging.set()
     thread.join(60)
     assert taken == list(range(20))
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+def test_a_disk_that_did_not_answer_for_a_while_is_looked_at_again(hanging: threading.Event, answers: int) -> None:
+    """A client of a disk that hung altogether is left behind when the disk is there again."""
+    said = iter([False] * answers)
+    taken: list[int] = []
+
+    def read(client: int, admit: Admit) -> int:
+        if client == 5:
+            hanging.wait()
+        return client
+
+    Reading(read, taken.append, lambda client: -client, lambda but: next(said, True)).all_of(range(20), Pace())
+    assert taken == [-client if client == 5 else client for client in range(20)]
+
+
+def test_an_answer_while_the_disk_is_looked_at_ends_the_silence(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_SILENCE", 10_000)
+    asked, taken = list[Collection[int]](), list[int]()
+
+    def read(client: int, admit: Admit) -> int:
+        if client in (5, 9):
+            hanging.wait()
+            hanging.clear()
+        return client
+
+    def is_alive(but: Collection[int]) -> bool:
+        asked.append(but)
+        if len(asked) == 1:
+            hanging.set()
+            while 8 not in taken:
+                time.sleep(0.001)
+        return len(asked) > 1
+
+    Reading(read, taken.append, lambda client: -client, is_alive).all_of(range(20), Pace())
+    assert taken == [-client if client == 9 else client for client in range(20)]
 
 
 def test_a_directory_that_hangs_is_a_problem_and_all_else_is_indexed(
