@@ -48,7 +48,7 @@ def test_passwords_from_one_address_leave_others_their_turn(
     verify = known.verified
     monkeypatch.setattr(access, "_MOST_OF_A_PEER", 3)
     monkeypatch.setattr(access, "_MOST_GUESSES", 5)
-    monkeypatch.setattr(known, "verified", lambda *given: hanging.wait() and verify(*given))
+    monkeypatch.setattr(known, "verified", lambda *given: hanging.wait(120) and verify(*given))
     door = Door(0, NAMES, known)
     said: list[tuple[str, int]] = []
 
@@ -128,9 +128,9 @@ def test_a_file_of_passwords_that_cannot_be_read_now_stops_nothing_else(
     door = Door(0, NAMES, known)
     if where == "its disk":
         version = passwords._version
-        monkeypatch.setattr(passwords, "_version", lambda facts: hanging.wait() and version(facts))
+        monkeypatch.setattr(passwords, "_version", lambda facts: hanging.wait(120) and version(facts))
     else:
-        monkeypatch.setattr(passwords, "identity_of", lambda _: hanging.wait() and Identity(4002, 4002))
+        monkeypatch.setattr(passwords, "identity_of", lambda _: hanging.wait(120) and Identity(4002, 4002))
         os.utime(known._path, ns=(1, 1))
 
     async def run() -> None:

@@ -667,7 +667,7 @@ def test_a_refresh_waits_no_longer_for_pages_that_are_being_read_and_leaves_one_
 
     def hang(number: int, _: bool) -> None:
         told.append(number)
-        go_on.wait()
+        go_on.wait(120)
 
     monkeypatch.setattr(pages.pyfuse3, "invalidate_inode", hang)
     monkeypatch.setattr(pages, "_PATIENCE", 0.05)

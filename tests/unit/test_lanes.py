@@ -225,7 +225,7 @@ def test_a_client_that_hangs_is_left_behind(pace: Callable[[], Pace], hanging: t
 
     def read(client: int, admit: Admit) -> tuple[int, str]:
         if client in (3, 11):
-            hanging.wait()
+            hanging.wait(120)
         return client, "read"
 
     def is_alive(but: Collection[int]) -> bool:
@@ -250,7 +250,7 @@ def test_a_client_that_was_left_behind_takes_no_room_when_it_wakes_up(
 
     def read(client: int, admit: Admit) -> int:
         if client == 3:
-            hanging.wait()
+            hanging.wait(120)
         elif client == 19:
             hanging.set()  # by then, the client was left behind
             woken.wait(120)
@@ -280,11 +280,11 @@ def test_a_disk_that_hangs_is_waited_for_without_a_sign_of_life(
     def read(client: int, admit: Admit) -> int:
         if client == 5:
             begun.set()
-            hanging.wait()
+            hanging.wait(120)
         return client
 
     def hangs(but: Collection[int]) -> bool:
-        return hanging.wait()
+        return hanging.wait(120)
 
     def work() -> None:
         threads.append(threading.get_native_id())
@@ -312,7 +312,7 @@ def test_a_disk_that_did_not_answer_for_a_while_is_looked_at_again(hanging: thre
 
     def read(client: int, admit: Admit) -> int:
         if client == 5:
-            hanging.wait()
+            hanging.wait(120)
         return client
 
     Reading(read, taken.append, lambda client: -client, lambda but: next(said, True)).all_of(range(20), Pace())
@@ -327,7 +327,7 @@ def test_an_answer_while_the_disk_is_looked_at_ends_the_silence(
 
     def read(client: int, admit: Admit) -> int:
         if client in (5, 9):
-            hanging.wait()
+            hanging.wait(120)
             hanging.clear()
         return client
 
@@ -352,7 +352,7 @@ def test_a_directory_that_hangs_is_a_problem_and_all_else_is_indexed(
 
     def open_or_hang(path: Any, *args: Any, **kwargs: Any) -> int:
         if str(path).endswith(f"/data/{client}"):
-            hanging.wait()
+            hanging.wait(120)
         return opened(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", open_or_hang)
