@@ -72,7 +72,7 @@ class Cluster:
             )
 
     def _until(self, what: Callable[[], bool]) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not what():
             assert time.monotonic() < end, self.log()
             time.sleep(0.05)
