@@ -9,7 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,6 +25,11 @@ from omidbfs.database.problems import Problem
 
 _ENVIRONMENT = {**os.environ}
 """The environment before any test changes it. It may ask for the measurement of coverage."""
+
+_HOPELESS = 700
+"""Seconds after which a test waits for a drive that does not answer. Its own time is over before (``timeout``)."""
+_begun = deque[float](maxlen=1)
+"""When the last test began."""
 
 settings.register_profile("omidbfs", deadline=None, database=None, derandomize=True)
 settings.register_profile("search", deadline=None, database=None, max_examples=1000)
@@ -64,6 +73,32 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         finally:
             if not is_measured:
                 sys.settrace(measuring)
+
+
+@pytest.hookimpl
+def pytest_runtest_logstart() -> None:
+    """Note when a test begins."""
+    _begun.append(time.monotonic())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rescue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Kill the drives of a test that waits for one for ever: the kernel lets no signal reach who waits there."""
+    place, is_over = os.fsencode(tmp_path_factory.getbasetemp()), threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(10):
+            if time.monotonic() > _begun[-1] + _HOPELESS:
+                for process in Path("/proc").glob("[0-9]*"):
+                    with suppress(OSError):
+                        if place in (process / "cmdline").read_bytes():
+                            os.kill(int(process.name), signal.SIGKILL)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    yield
+    is_over.set()
+    watching.join()
 
 
 @pytest.fixture(scope="session", autouse=True)
