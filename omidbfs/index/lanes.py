@@ -31,8 +31,8 @@ MOST_BYTES = 16 << 20
 PATIENCE = 30.0
 """Seconds without an answer, from which on a lane may be left behind."""
 _SILENCE = 20
-"""How many times ``PATIENCE`` a run waits before it looks again, if nothing answers. In this time, those who watch the
-process find it stuck (``serving.patience``)."""
+"""How many times ``PATIENCE`` a run waits before it looks again, if nothing answers. In this time, those who watch
+the process find it stuck (``serving.patience``)."""
 _MOST_LEFT = 8
 """Most lanes of a run that are left behind. After that, the run waits."""
 _FEW = 8
