@@ -668,8 +668,7 @@ def test_times_from_any_age_are_shown_and_compared(drive: Drives, tmp_path: Path
 
 
 @needs("faketime")
-@pytest.mark.parametrize("first", ["+20y", "-20y"])
-def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first: str) -> None:
+def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path) -> None:
     tree, jumps = database(tmp_path / "db"), tmp_path / "clock"
     jumps.write_text("+0s")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
@@ -680,7 +679,7 @@ def test_a_clock_that_jumps_changes_nothing(drive: Drives, tmp_path: Path, first
     mount = drive(tree.root)
     drive.environment = as_it_is  # for other commands: only the drive's clock jumps
     years = set()
-    for number, jump in enumerate((first, "+0s", "-1d"), 1):
+    for number, jump in enumerate(("+20y", "-20y", "-1d"), 1):
         jumps.write_text(jump)
         tree.client(f"demd{number + 1}").study(f"2.{number}").image(f"2.{number}.1", dcm=b"new")
         everything_else_works_with(mount, number - 1)

@@ -256,7 +256,7 @@ def test_a_refresh_gives_what_reading_everything_again_gives(
     images: dict[int, object] = {}
     clients: dict[int, bytes] = {}
     made = []
-    for _ in range(15):
+    for _ in range(10):
         made.append([mutations.change() for _ in range(mutations.rng.choice((1, 1, 2, 6)))])
         if mutations.rng.random() < 0.5:
             save(place / "index", index, "")
