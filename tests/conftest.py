@@ -63,16 +63,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     is_measured = item.get_closest_marker("unmeasured") is None
     if is_measured and item.path.parent.name == "mount":
         return (yield)
-    measuring = sys.gettrace()
+    measuring, in_threads = sys.gettrace(), threading.gettrace()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COVERAGE_PROCESS_START", raising=False)
         if not is_measured:
             sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
         try:
             return (yield)
         finally:
             if not is_measured:
                 sys.settrace(measuring)
+                threading.settrace(in_threads)  # type: ignore[arg-type]
 
 
 @pytest.hookimpl
