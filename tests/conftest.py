@@ -26,7 +26,7 @@ from omidbfs.database.problems import Problem
 _ENVIRONMENT = {**os.environ}
 """The environment before any test changes it. It may ask for the measurement of coverage."""
 
-_HOPELESS = 700
+_HOPELESS = 720
 """Seconds after which a test waits for a drive that does not answer. Its own time is over before (``timeout``)."""
 _begun = deque[float](maxlen=1)
 """When the last test began."""
