@@ -5,6 +5,7 @@ Used by the handlers, in their loop.
 
 from collections import OrderedDict
 
+from omidbfs.fuse.attributes import Memory
 from omidbfs.view.nodes import Directory, Entry, Listing
 from omidbfs.view.view import View
 
@@ -14,30 +15,56 @@ _MOST_PAGES = 64
 
 
 class OpenDirectory:
-    """A directory handle: the view in which it was opened, its listing in that view, and its current page."""
+    """A directory handle: the view in which it was opened, its listing in that view, and its current page.
 
-    __slots__ = ("directory", "first", "listing", "page", "pages", "updates", "view")
+    A page is entries, or ``files``: names, each with the bytes to write into ``memory``, if there is that.
+    """
 
-    def __init__(self, directory: Directory, view: View, listing: Listing, pages: "EntryPages") -> None:
+    __slots__ = ("directory", "entries", "files", "first", "listing", "memory", "pages", "updates", "view")
+
+    def __init__(
+        self,
+        directory: Directory,
+        view: View,
+        listing: Listing,
+        pages: "EntryPages",
+        memory: Memory | None = None,
+    ) -> None:
         self.directory = directory
         self.view = view
         self.listing = listing
         self.pages = pages
+        self.memory = memory
         self.first = 0
-        self.page: list[Entry] = []
+        self.files: list[tuple[bytes, bytes]] = []
+        self.entries: list[Entry] = []
         self.updates = view.updates
 
-    def entries(self, position: int) -> list[Entry]:
-        """Return the entries from ``position`` to the end of a page; an empty list after the last entry."""
+    def page(self, position: int) -> tuple[list[tuple[bytes, bytes]], list[Entry]]:
+        """Return ``files`` or ``entries`` from ``position`` to the end of a page; nothing after the last entry."""
         offset = position - self.first
         updates = self.view.updates
         if self.updates != updates:  # a file is another than the index says, so its entry has another inode
-            self.page, self.updates = [], updates
-        if not 0 <= offset < len(self.page):
+            self.forget()
+            self.updates = updates
+        if not 0 <= offset < len(self.files) + len(self.entries):
             self.first, offset = position, 0
-            self.page = self.listing.page(position, _PAGE) if position < self.listing.length else []
+            self.forget()
+            if position < self.listing.length:
+                self._make(position)
             self.pages.note(self)
-        return self.page[offset:] if offset else self.page
+        return (self.files[offset:], self.entries[offset:]) if offset else (self.files, self.entries)
+
+    def _make(self, position: int) -> None:
+        columns = None if self.memory is None else self.listing.columns(position, _PAGE)
+        if self.memory is None or columns is None:
+            self.entries = self.listing.page(position, _PAGE)
+        else:
+            self.files = self.memory.packed(columns)
+
+    def forget(self) -> None:
+        """Drop the page. It is made again when needed."""
+        self.files, self.entries = [], []
 
 
 class EntryPages:
@@ -49,10 +76,10 @@ class EntryPages:
     def note(self, handle: OpenDirectory) -> None:
         """Note that a handle has a new page, or none."""
         self._handles.pop(handle, None)
-        if handle.page:
+        if handle.files or handle.entries:
             self._handles[handle] = None
         if len(self._handles) > _MOST_PAGES:
-            self._handles.popitem(last=False)[0].page = []
+            self._handles.popitem(last=False)[0].forget()
 
     def close(self, handle: OpenDirectory) -> None:
         """Remove a handle that is closed."""

@@ -17,7 +17,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
 
-from omidbfs.fuse.attributes import TIMEOUT, entry_of, fill
+from omidbfs.fuse.attributes import TIMEOUT, entry_of, fill, memory
 from omidbfs.fuse.callers import identity_of
 from omidbfs.fuse.directories import EntryPages, OpenDirectory
 from omidbfs.fuse.forgetting import Kernel
@@ -224,7 +224,7 @@ class Operations(pyfuse3.Operations):
         view, directory = self.drive.view, self._directory(inode)
         listing = await self.drive.listing(directory)
         handle = next(self._handles)
-        self._open_directories[handle] = OpenDirectory(directory, view, listing, self._entry_pages)
+        self._open_directories[handle] = OpenDirectory(directory, view, listing, self._entry_pages, memory())
         self.counters.open_directories += 1
         return handle
 
@@ -232,7 +232,10 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Reply with as many entries as fit, from any position in O(1)."""
         handle = self._open_directories[fh]
-        attributes = EntryAttributes()
+        # One EntryAttributes for all entries: the reply copies it. One for each entry costs a third of the rate.
+        shared = handle.memory
+        attributes = EntryAttributes() if shared is None else shared.attributes
+        content = memoryview(b"") if shared is None else shared.content
         # The kernel must not keep entries of an earlier view: it has already been told what changed. Nor may it
         # keep the size of a generated file, which is unknown until the file is made.
         has_exports = isinstance(handle.directory, ExportsDirectory)
@@ -246,9 +249,14 @@ class Operations(pyfuse3.Operations):
                     return
         first = cursor = max(start_id, _FIRST_CURSOR)
         reply = pyfuse3.readdir_reply
-        while entries := handle.entries(cursor - _FIRST_CURSOR):
-            # One EntryAttributes for all entries: the reply copies it. Creating one per entry costs a third of
-            # the rate.
+        while any(page := handle.page(cursor - _FIRST_CURSOR)):
+            files, entries = page
+            for name, packed in files:
+                cursor += 1
+                content[:] = packed
+                if not reply(token, name, attributes, cursor):
+                    self.counters.entries_listed += cursor - 1 - first
+                    return
             for name, inode, mode, nlink, uid, gid, size, mtime, directory in entries:
                 cursor += 1
                 if has_exports:

@@ -19,7 +19,7 @@ from omidbfs.index.columns import Index
 from omidbfs.pixels.rendition import Rendition
 from omidbfs.view.context import Context
 from omidbfs.view.files import split_name
-from omidbfs.view.nodes import Directory, Entry, Listing, Node, joined
+from omidbfs.view.nodes import Columns, Directory, Entry, Listing, Node, joined
 
 LONGEST_PATH = 3072
 """The largest number of bytes in the path of a directory of images in which facets are found.
@@ -197,4 +197,10 @@ def _files(
             return context.renditions.page(part, rendition, flat=flat)
         return of.page(part, kinds, flat=flat)
 
-    return Listing(len(files), page)
+    def columns(start: int, count: int) -> Columns | None:
+        part = files[start : start + count]
+        if rendition is not None:
+            return context.renditions.columns(part, rendition, flat=flat)
+        return of.columns(part, kinds, flat=flat)
+
+    return Listing(len(files), page, columns)

@@ -7,6 +7,7 @@ them.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -138,12 +139,38 @@ new_entry: Callable[[tuple[object, ...]], Entry] = functools.partial(tuple.__new
 """Makes an entry from its fields, in half the time."""
 
 
+class Columns(NamedTuple):
+    """The fields of entries that are files, as arrays: those of :class:`Entry`, which describes them."""
+
+    name: list[bytes]
+    inode: NDArray[np.uint64]
+    mode: NDArray[np.integer]
+    nlink: NDArray[np.integer]
+    uid: NDArray[np.integer]
+    gid: NDArray[np.integer]
+    size: NDArray[np.uint64]
+    mtime: NDArray[np.int64]
+
+    def entries(self) -> list[Entry]:
+        """Return the entries."""
+        fields = (self.name, *(column.tolist() for column in self[1:]), repeat(None, len(self.name)))
+        return list(map(new_entry, zip(*fields, strict=True)))
+
+
+def _no_columns(start: int, count: int) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The entries of a directory at one moment, produced a page at a time: ``page(start, count)``."""
+    """The entries of a directory at one moment, produced a page at a time: ``page(start, count)``.
+
+    ``columns(start, count)`` returns the same page as columns, in half the time; ``None`` where it cannot.
+    """
 
     length: int
     page: Callable[[int, int], list[Entry]]
+    columns: Callable[[int, int], Columns | None] = _no_columns
 
 
 def joined(first: Listing, second: Listing) -> Listing:
@@ -154,4 +181,7 @@ def joined(first: Listing, second: Listing) -> Listing:
         rest = count - len(entries)
         return entries + (second.page(max(0, start - first.length), rest) if rest else [])
 
-    return Listing(first.length + second.length, page)
+    def columns(start: int, count: int) -> Columns | None:
+        return second.columns(start - first.length, count) if start >= first.length else None
+
+    return Listing(first.length + second.length, page, columns)

@@ -11,7 +11,6 @@ file, and of all else that decides the bytes. The drive remembers the definition
 
 import stat
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +38,7 @@ from omidbfs.view.inode import (
     rendition_version,
     versioned,
 )
-from omidbfs.view.nodes import Attributes, Entry, new_entry
+from omidbfs.view.nodes import Attributes, Columns, Entry
 from omidbfs.view.root import Links
 
 _TABLES = 64
@@ -289,27 +288,10 @@ class Renditions:
 
     def page(self, rows: NDArray[np.integer], rendition: Rendition, *, flat: bool) -> list[Entry]:
         """Return the entries of the renditions of images, which must have it."""
-        if not len(rows):
-            return []
-        table, index, files = self._known(rendition), self._index, self._files
-        sources, suffix = index.files[DCM], rendition.suffix
-        names = flat_names(index, rows) if flat else index.images.take(rows)
-        modes, uids, gids = files.rights(sources.access[rows])
-        columns = (
-            [name + suffix for name in names],
-            self.inodes(rows, rendition).tolist(),
-            modes,
-            self._links.of(rows).tolist(),
-            uids,
-            gids,
-            table.sizes[index.format_of[rows]].tolist(),
-            np.maximum(sources.mtime[rows], table.mtime).tolist(),
-            repeat(None, len(names)),
-        )
-        page = list(map(new_entry, zip(*columns, strict=True)))
-        learned = self._learned
+        page = self._columns(rows, rendition, flat=flat).entries() if len(rows) else []
+        files, learned = self._files, self._learned
         if files.updates or learned:
-            identities = index.identity[rows].tolist()
+            table, identities = self._known(rendition), self._index.identity[rows].tolist()
             page = [
                 self._anew(entry, row, table)
                 if identity in learned or files.is_found_changed(image_key(identity, DCM))
@@ -317,6 +299,27 @@ class Renditions:
                 for entry, row, identity in zip(page, rows.tolist(), identities, strict=True)
             ]
         return page
+
+    def columns(self, rows: NDArray[np.integer], rendition: Rendition, *, flat: bool) -> Columns | None:
+        """Return the entries as :meth:`page` does, as columns; ``None`` if the index alone does not tell them."""
+        is_known = len(rows) and not self._files.updates and not self._learned
+        return self._columns(rows, rendition, flat=flat) if is_known else None
+
+    def _columns(self, rows: NDArray[np.integer], rendition: Rendition, *, flat: bool) -> Columns:
+        table, index = self._known(rendition), self._index
+        sources, suffix = index.files[DCM], rendition.suffix
+        names = flat_names(index, rows) if flat else index.images.take(rows)
+        modes, uids, gids = self._files.rights(sources.access[rows])
+        return Columns(
+            [name + suffix for name in names],
+            self.inodes(rows, rendition),
+            modes,
+            self._links.of(rows),
+            uids,
+            gids,
+            table.sizes[index.format_of[rows]],
+            np.maximum(sources.mtime[rows], table.mtime),
+        )
 
     def _anew(self, entry: Entry, row: int, table: _Table) -> Entry:
         facts = self._files.facts_of_image(row, DCM)

@@ -525,11 +525,11 @@ def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkey
     for position in range(5):
         expected = [entry.name for entry in handles[0].listing.page(position, 1024)]
         for handle in handles:
-            assert [entry.name for entry in handle.entries(position)] == expected
-            assert sum(bool(handle.page) for handle in handles) <= 2
+            assert [entry.name for entry in handle.page(position)[1]] == expected
+            assert sum(bool(handle.entries) for handle in handles) <= 2
     pages.close(handles[3])
-    assert handles[0].entries(1000) == []
-    assert sum(bool(handle.page) for handle in handles[:3]) == 1
+    assert handles[0].page(1000) == ([], [])
+    assert sum(bool(handle.entries) for handle in handles[:3]) == 1
 
 
 def test_an_open_directory_has_the_entry_of_a_rendition_that_a_file_decides(tmp_path: Path) -> None:
@@ -539,9 +539,9 @@ def test_an_open_directory_has_the_entry_of_a_rendition_that_a_file_decides(tmp_
     place = view.resolve(b"as-png/all")
     assert place is not None
     handle = OpenDirectory(place, view, view.listing(place), EntryPages())
-    [before] = handle.entries(0)
+    [before] = handle.page(0)[1]
     assert view.renditions.learn(0, BUILT_IN["png"], view.index.pixel_format(0)._replace(Rows=108))
-    [entry] = handle.entries(0)
+    [entry] = handle.page(0)[1]
     assert entry.inode == view.lookup(place, entry.name) != before.inode
     assert entry.attributes == view.attributes(entry.inode)
 
