@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import trio
-from pyfuse3 import FileInfo, FUSEError, RequestContext
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 from trees import PIXELS, Tree, build_index
 
 from omidbfs.database.layout import find_source
 from omidbfs.database.permissions import Access
 from omidbfs.fuse import pages
+from omidbfs.fuse.attributes import memory
 from omidbfs.fuse.callers import identity_of
 from omidbfs.fuse.directories import EntryPages, OpenDirectory
 from omidbfs.fuse.operations import Operations
@@ -514,6 +515,30 @@ def test_a_long_listing_delays_no_other_request(operations: Operations, monkeypa
 
     trio.run(ask)
     assert [thread is threading.main_thread() for thread in threads] == [False, True]
+
+
+@pytest.mark.parametrize("path", ["all", "by-view", "by-view/CC", EXPORTED])
+def test_a_listing_says_the_same_without_the_memory_of_attributes(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    said: list[tuple[bytes, dict[str, int], int]] = []
+
+    def reply(token: object, name: bytes, attributes: EntryAttributes, cursor: int) -> bool:
+        said.append((name, attributes.__getstate__(), cursor))
+        return True
+
+    monkeypatch.setattr("pyfuse3.readdir_reply", reply)
+    place, listings = inode(operations, path), []
+    for start in (0, 3, 4):
+        for known in (memory(), None):
+            monkeypatch.setattr("omidbfs.fuse.operations.memory", lambda known=known: known)
+            handle = call(operations.opendir, place, CONTEXT)
+            call(operations.readdir, handle, start, None)
+            call(operations.releasedir, handle)
+            listings.append([*said])
+            said.clear()
+        assert listings[-1] == listings[-2]
+    assert len(listings[0]) > 3
 
 
 def test_few_open_directories_have_a_page_at_hand(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
