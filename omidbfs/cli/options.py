@@ -114,10 +114,6 @@ def of_drive(ctx: click.Context, _: click.Parameter, source: Path | None) -> Pat
     if path and not any(parameter.name == "cohort" for parameter in ctx.command.params):
         raise UserError(f"is a path in the drive at {mountpoint}", "name the drive itself", place=source)
     options = shown(mountpoint)
-    if options is None:
-        raise UserError(
-            f"the drive at {mountpoint} does not answer", "name the directory that it shows", place=source
-        )
     ctx.default_map = {**(ctx.default_map or {}), **options}
     ctx.meta[_PREFIX], ctx.meta[_DRIVE] = path, mountpoint
     whole = len({"images", "data"} & options.keys()) == 2

@@ -34,6 +34,15 @@ class State(Enum):
     HANGS = "hangs"
 
 
+SILENT = {
+    State.ANSWERS: "what the drive says of itself is not understood; is it of another version of omidbfs?",
+    State.CLOSED: "the drive is another user's, and closed to you; ask as that user, or as root",
+    State.DEAD: "the drive is dead, its process has ended; clear it with omidbfs umount",
+    State.HANGS: "the drive does not answer",
+}
+"""Messages for drives whose status cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The state of a file system, and its ``status.json``."""

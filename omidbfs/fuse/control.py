@@ -23,7 +23,7 @@ from omidbfs.base.errors import UserError
 from omidbfs.base.logs import LogFormatter
 from omidbfs.base.places import user_directory
 from omidbfs.base.process import close_inherited_files, leave, take_null_streams
-from omidbfs.fuse.asking import Answer, State, ask
+from omidbfs.fuse.asking import SILENT, Answer, State, ask
 from omidbfs.fuse.holders import holders, is_inside, unseen_holders
 from omidbfs.fuse.inside import inside
 from omidbfs.fuse.mounts import FILE_SYSTEM, Mount, mount_at, mounted_at, unmount_as_root
@@ -280,15 +280,6 @@ def status_of(mount: Mount, patience: float = 5.0) -> Answer:
     return answer
 
 
-_SILENT = {
-    State.ANSWERS: "what the drive says of itself is not understood; is it of another version of omidbfs?",
-    State.CLOSED: "the drive is another user's, and closed to you; ask as that user, or as root",
-    State.DEAD: "the drive is dead, its process has ended; clear it with omidbfs umount",
-    State.HANGS: "the drive does not answer",
-}
-"""Messages for drives whose status cannot be read."""
-
-
 def ask_for_refresh(mountpoint: Path) -> bool:
     """Make the drive at a mount point look for changes of its source, and wait until it has finished.
 
@@ -303,7 +294,7 @@ def ask_for_refresh(mountpoint: Path) -> bool:
     answer = ask(mounted)
     status = answer.status
     if status is None:
-        raise UserError(_SILENT[answer.state], place=mountpoint)
+        raise UserError(SILENT[answer.state], place=mountpoint)
     # A refresh in progress may miss the latest changes, so it does not count.
     wanted = status.refresh.done + (2 if status.refresh.state == "refreshing" else 1)
     if mounted.owner is not None and os.geteuid() not in (0, mounted.owner[0]):

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from omidbfs.base.errors import UserError
 from omidbfs.fuse.mounts import FILE_SYSTEM, mount_at, mounts
 
 
@@ -33,21 +34,27 @@ def inside(path: str) -> tuple[str, str] | None:
     return None
 
 
-def shown(mountpoint: str) -> dict[str, Any] | None:
+def shown(mountpoint: str) -> dict[str, Any]:
     """Return the options with which a command gives the same answers as a drive, by name.
 
     They are its trees, how it reads and classifies them, and its index. The index is left out unless the caller
-    owns the file, because any user may mount something that calls itself a drive. Return ``None`` if the drive
-    does not answer.
+    owns the file, because any user may mount something that calls itself a drive.
+
+    Raises
+    ------
+    UserError
+        The drive does not answer, or not this user.
     """
     import msgspec
 
-    from omidbfs.fuse.asking import ask
+    from omidbfs.fuse.asking import SILENT, State, ask
 
     mount = mount_at(mountpoint)
-    status = None if mount is None else ask(mount).status
+    answer = None if mount is None else ask(mount)
+    status = None if answer is None else answer.status
     if status is None:
-        return None
+        said = SILENT[State.DEAD if answer is None else answer.state]
+        raise UserError(said, "or name the directory that it shows", place=mountpoint)
     options: dict[str, Any] = msgspec.to_builtins(status.options) | {"follow_symlinks": status.follow_symlinks}
     trees = {"images": status.images_directory, "data": status.data_directory}
     options |= {tree: Path(place) for tree, place in trees.items() if place is not None}

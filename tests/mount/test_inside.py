@@ -84,7 +84,7 @@ def test_a_drive_that_is_dead_is_named(drive: Drives, source: Path) -> None:
     mount = drive(source)
     os.kill(drive.pid(mount), signal.SIGKILL)
     line = drive.run("count", mount / "all", status=1).stderr
-    said = "does not answer; name the directory that it shows"
-    assert line == f"omidbfs: {mount}/all: the drive at {mount} {said}\n"
+    said = "the drive is dead, its process has ended; clear it with omidbfs umount"
+    assert line == f"omidbfs: {mount}: {said}; or name the directory that it shows\n"
     subprocess.run(["umount", "-l", str(mount)], check=True)
     drive.forget(mount)

@@ -569,10 +569,10 @@ def test_root_may_ask_a_drive_that_lets_only_its_user_in(user: User, guarded: Pa
         "env",
         f"PYTHONPATH={user.environment['PYTHONPATH']}",
     )
-    done = ended(*other, user.python, "-m", "omidbfs", "refresh", mount)
-    assert done.stderr == (
-        f"omidbfs: {mount}: the drive is another user's, and closed to you; ask as that user, or as root\n"
-    )
+    closed = f"omidbfs: {mount}: the drive is another user's, and closed to you; ask as that user, or as root"
+    assert ended(*other, user.python, "-m", "omidbfs", "refresh", mount).stderr == f"{closed}\n"
+    said = ended(*other, user.python, "-m", "omidbfs", "count", mount).stderr
+    assert said == f"{closed}; or name the directory that it shows\n"
     done = ended(*ours, "umount", mount)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert ended("mountpoint", "-q", mount).returncode != 0
