@@ -60,6 +60,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     The former are the large tests against a model, and those of tools and pages: smaller ones cover the same code.
     To measure a process takes as long as to start Python twice, and drives show what processes do.
     """
+    _begun.append(time.monotonic())
     is_measured = item.get_closest_marker("unmeasured") is None
     if is_measured and item.path.parent.name == "mount":
         return (yield)
@@ -77,16 +78,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
                 threading.settrace(in_threads)  # type: ignore[arg-type]
 
 
-@pytest.hookimpl
-def pytest_runtest_logstart() -> None:
-    """Note when a test begins."""
-    _begun.append(time.monotonic())
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _rescue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Kill the drives of a test that waits for one for ever: the kernel lets no signal reach who waits there."""
-    place, is_over = os.fsencode(tmp_path_factory.getbasetemp()), threading.Event()
+    place, is_over = os.fsencode(tmp_path_factory.getbasetemp()) + b"/", threading.Event()
 
     def watch() -> None:
         while not is_over.wait(10):

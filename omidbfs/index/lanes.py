@@ -34,7 +34,8 @@ _SILENCE = 20
 """How many times ``PATIENCE`` a run waits before it looks again, if nothing answers. In this time, those who watch
 the process find it stuck (``serving.patience``)."""
 _MOST_LEFT = 8
-"""Most lanes of a run that are left behind. After that, the run waits."""
+"""Most lanes of a run that are left behind, and most threads that ask whether the disk answers. After that, the
+run waits."""
 _FEW = 8
 """Requests that had to wait, from which their time can be judged."""
 _VALID = 60.0
@@ -119,6 +120,7 @@ class _Run(Generic[_Name, _Answer]):
     is_over: bool = False
     is_silent: bool = False
     left: int = 0
+    asking: list[threading.Thread] = field(default_factory=list)
     error: BaseException | None = None
     lock: threading.Condition = field(default_factory=threading.Condition)
     moved: threading.Event = field(default_factory=threading.Event)
@@ -262,9 +264,11 @@ class _Run(Generic[_Name, _Answer]):
             with suppress(OSError):
                 answers.append(self.how.is_alive(names))
 
-        asking = threading.Thread(target=ask, daemon=True)
-        asking.start()
-        asking.join(PATIENCE / 4)
+        self.asking = [thread for thread in self.asking if thread.is_alive()]
+        if len(self.asking) < _MOST_LEFT:  # the others hang as well
+            self.asking.append(threading.Thread(target=ask, daemon=True))
+            self.asking[-1].start()
+            self.asking[-1].join(PATIENCE / 4)
         return answers == [True]
 
 

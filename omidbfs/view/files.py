@@ -325,7 +325,6 @@ class Files:
         return self._columns(files, shown, flat=flat) if is_known else None
 
     def _columns(self, files: NDArray[np.integer], shown: Sequence[FileKind], *, flat: bool) -> Columns:
-        # Columns are gathered for the whole page. A loop that calls the class of entries takes 0.9 us per entry.
         index = self._index
         rows, positions = np.divmod(files.astype(np.intp), len(shown))
 

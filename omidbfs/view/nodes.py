@@ -148,7 +148,7 @@ class Columns(NamedTuple):
     nlink: NDArray[np.integer]
     uid: NDArray[np.integer]
     gid: NDArray[np.integer]
-    size: NDArray[np.uint64]
+    size: NDArray[np.integer]
     mtime: NDArray[np.int64]
 
     def entries(self) -> list[Entry]:

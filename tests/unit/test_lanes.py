@@ -319,6 +319,35 @@ def test_a_disk_that_did_not_answer_for_a_while_is_looked_at_again(hanging: thre
     assert taken == [-client if client == 5 else client for client in range(20)]
 
 
+def test_few_threads_ask_whether_a_disk_answers(hanging: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_SILENCE", 1)
+    asked, taken = list[Collection[int]](), list[int]()
+
+    def read(client: int, admit: Admit) -> int:
+        if client == 5:
+            hanging.wait(120)
+        return client
+
+    def is_alive(but: Collection[int]) -> bool:
+        asked.append(but)
+        return hanging.wait(120)
+
+    def work() -> None:
+        Reading(read, taken.append, lambda client: -client, is_alive).all_of(range(20), Pace())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    deadline = time.monotonic() + 120
+    while len(asked) < lanes._MOST_LEFT:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(1)
+    assert len(asked) == lanes._MOST_LEFT
+    hanging.set()
+    thread.join(120)
+    assert taken == list(range(20))
+
+
 def test_an_answer_while_the_disk_is_looked_at_ends_the_silence(
     hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
