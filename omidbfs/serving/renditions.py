@@ -36,6 +36,8 @@ _MOST_FAILED = 4096
 _SILENCE = 60.0
 """Seconds for which a rendition that could not be made is not tried again, unless its file changes."""
 _PART = 1 << 20
+_MOST_AHEAD = 4 << 30
+"""Bytes of a DICOM file that are read before a worker reads it. A tomosynthesis of 2 GB is a large one."""
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", None)
 """The transfer syntaxes whose pixels may be the rendition's own; ``None`` is unknown."""
 
@@ -344,9 +346,9 @@ def _request(found: Found) -> Request:
 
 
 def _read_whole(descriptor: int) -> None:
-    """Read a file whole, so that it is in the page cache."""
+    """Read a file whole, so that it is in the page cache; of a huge one, which may be sparse, only the begin."""
     buffer, at = bytearray(_PART), 0
-    while count := os.preadv(descriptor, [buffer], at):
+    while at < _MOST_AHEAD and (count := os.preadv(descriptor, [buffer], at)):
         at += count
 
 

@@ -484,3 +484,14 @@ def test_no_more_renditions_have_a_descriptor_than_workers_make(
     trio.run(scenario)
     assert len(seen) == 4
     assert max(seen) <= 4
+
+
+def test_of_a_huge_file_only_the_begin_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file of a terabyte would keep a thread for minutes, and no signal ends that."""
+    with (tmp_path / "sparse").open("w+b") as file:
+        file.truncate(1 << 40)
+        read, preadv = list[int](), os.preadv
+        monkeypatch.setattr(os, "preadv", lambda *given: (read.append(given[2]), preadv(*given))[1])
+        monkeypatch.setattr(renditions_module, "_MOST_AHEAD", 8 << 20)
+        renditions_module._read_whole(file.fileno())
+    assert read == [number << 20 for number in range(8)]
